@@ -1,0 +1,92 @@
+"""Grids: what one is, the check that every grid from outside passes, the official colours, pictures.
+
+A grid is a two-dimensional ``numpy.uint8`` array, 1 to 30 rows by 1 to 30 columns, cells 0 to 9.
+"""
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # rich is for the terminal only
+    from rich.text import Text
+
+Grid = NDArray[np.uint8]
+
+MAX_SIDE = 30
+NUM_COLOURS = 10
+
+# The palette of the official ARC viewer, colour 0 to 9.
+PALETTE = (
+    "#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00",
+    "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25",
+)  # fmt: skip
+
+
+class GridError(ValueError):
+    """A grid that breaks the rules; the message says which rule."""
+
+
+def check_grid(cells: object) -> Grid:
+    """Turn nested lists (or an array) into a grid.
+
+    Raises:
+        GridError: not rectangular, empty, over 30 a side, or a cell that is not an integer 0 to 9.
+    """
+    try:
+        array = np.asarray(cells)
+    except ValueError as error:
+        raise GridError("its rows have different lengths") from error
+    if array.dtype == object:
+        raise GridError("its rows have different lengths, or its cells are not numbers")
+    if array.ndim != 2 or array.size == 0:
+        raise GridError(f"it is not a table of rows and columns (shape {list(array.shape)})")
+    if max(array.shape) > MAX_SIDE:
+        raise GridError(f"it is {array.shape[0]}x{array.shape[1]}, over {MAX_SIDE} a side")
+    if array.dtype.kind not in "iu":
+        raise GridError(f"its cells are {array.dtype}, not integers")
+    if array.min() < 0 or array.max() >= NUM_COLOURS:
+        raise GridError(f"it has the cell {array.min() if array.min() < 0 else array.max()}, not 0 to 9")
+    return array.astype(np.uint8)
+
+
+def to_svg(grid: Grid, *, cell: int = 16) -> str:
+    """The grid as an SVG element in the official colours, `cell` pixels a cell, with lines between cells.
+
+    The most frequent colour is the ground and every run of another colour in a row is one stroke of its
+    colour's path, so a picture takes a few hundred bytes.
+    """
+    num_rows, num_columns = grid.shape
+    ground = int(np.bincount(grid.ravel(), minlength=NUM_COLOURS).argmax())
+    strokes: dict[int, list[str]] = {}
+    for row, cells in enumerate(grid.tolist()):
+        column = 0
+        for colour, run in groupby(cells):
+            length = len(list(run))
+            if colour != ground:
+                strokes.setdefault(colour, []).append(f"M{column} {row}h{length}")
+            column += length
+    paths = "".join(f'<path stroke="{PALETTE[c]}" d="{"".join(strokes[c])}"/>' for c in sorted(strokes))
+    thin = f'stroke="#666" stroke-dasharray="{1 / cell:.3g} {1 - 1 / cell:.3g}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {num_columns} {num_rows}"'
+        f' width="{num_columns * cell}" height="{num_rows * cell}" role="img"'
+        f' aria-label="grid of {num_rows} by {num_columns} cells">'
+        f'<path fill="{PALETTE[ground]}" d="M0 0h{num_columns}v{num_rows}H0z"/>'
+        f'<g transform="translate(0 .5)" shape-rendering="crispEdges">{paths}</g>'
+        # One stroke as wide as the grid, dashed once a cell, draws all lines of a direction.
+        f'<path {thin} stroke-width="{num_rows}" d="M0 {num_rows / 2:g}h{num_columns}"/>'
+        f'<path {thin} stroke-width="{num_columns}" d="M{num_columns / 2:g} 0v{num_rows}"/></svg>'
+    )
+
+
+def to_rich(grid: Grid) -> "Text":
+    """The grid for the terminal: two blanks a cell on the official colours, a line of text a row."""
+    from rich.text import Text
+
+    rows = (
+        Text.assemble(*(("  ", f"on {PALETTE[colour].lower()}") for colour in cells))
+        for cells in grid.tolist()
+    )
+    return Text("\n").join(rows)

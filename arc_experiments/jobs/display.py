@@ -1,0 +1,131 @@
+"""What a job shows in the terminal: what is going to happen, how far it is, and the scores."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from arc_experiments.run import Run
+from arc_experiments.stream import Sample
+
+SHOWN_LINES = 14  # of the first sample's text, at its beginning and at its end
+SCORES = {
+    "pass@1": "pass_at_1", "pass@2": "pass_at_2", "pass@n": "pass_at_n", "vote@1": "vote_1", "vote@2": "vote_2",
+    "accuracy": "accuracy", "correct pixels": "correct_pixels", "best correct pixels": "max_correct_pixels",
+    "correct size": "correct_size", "any correct size": "any_correct_size", "unanswered": "unanswered",
+}  # fmt: skip
+
+
+def show_plan(run: Run, model: Any, console: Console) -> None:
+    """What this run is made of, a line a part."""
+    from arc_experiments.environment import device_name
+
+    config, validation = run.config, run.validation_tasks
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    dtype = str(run.dtype).removeprefix("torch.")
+    lines = {
+        config.job.name: str(run.folder),
+        "data": f"{config.data.name}: {len(run.partition.train)} tasks train, {len(validation)} validate "
+        f"({validation.num_test_outputs} test outputs)",
+        "model": f"{config.model.path}: {_millions(total)} parameters, {_millions(trained)} of them trained, "
+        f"{dtype} on {device_name(run.device)}",
+        "augmentation": ", ".join(config.augmentation) or "none",
+        "prompt": f"{config.prompt.name}, at most {config.prompt.max_length} tokens",
+    }
+    for name, text in lines.items():
+        console.print(f"[bold]{name:13}[/]", end="")
+        console.print(text, markup=False)
+    if run.prompt.table_refused is not None:
+        console.print(f"[yellow]note[/]         slower text path for each sample: {run.prompt.table_refused}")
+
+
+def show_sample(sample: Sample, run: Run, console: Console) -> None:
+    """The first training sample as the model reads it, cut in the middle if long."""
+    lines = run.prompt.decode(sample.encoded.input_ids).splitlines()
+    num_labels = int((sample.encoded.labels >= 0).sum())
+    if len(lines) > 2 * SHOWN_LINES:
+        cut = [f"... ({len(lines) - 2 * SHOWN_LINES} more lines) ..."]
+        lines = lines[:SHOWN_LINES] + cut + lines[-SHOWN_LINES:]
+    length = len(sample.encoded)
+    console.print(f"[bold]first sample[/] {sample.task.id}: {length} tokens, {num_labels} of them with loss")
+    for line in lines:
+        console.print(f"  {line}", markup=False, style="dim")
+
+
+def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
+    """The score table and where everything lies; the last line is the run folder."""
+    score = metrics.get("score")
+    if score is not None:
+        outputs = score["num_test_outputs"]
+        table = Table("score", "", "95 % interval", title=f"{score['num_tasks']} tasks, {outputs} test outputs")
+        for name, key in SCORES.items():
+            interval = score["interval"].get(key)
+            shown = "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
+            table.add_row(name, f"{score[key]:.1%}", shown)
+        console.print(table)
+        invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
+        if invalid:
+            console.print(f"invalid answers: {invalid}")
+    losses = metrics["validation"]
+    before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
+    console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token")
+    if score is not None:
+        console.print(f"report: {run.folder}/report.html")
+    console.print(str(run.folder))
+
+
+def show_finished(run: Run, console: Console) -> None:
+    """For a run that was finished before: its scores again."""
+    console.print("This run is finished (resume=false starts another beside it).")
+    show_scores(run.folder.read_json("metrics.json"), run, console)
+
+
+@contextmanager
+def progress(console: Console, title: str, total: int) -> Iterator["Bar"]:
+    """A live line in a terminal; elsewhere (a log, a pipe) a plain line at every tenth."""
+    with Progress(
+        TextColumn("[bold]{task.description:13}"),
+        BarColumn(30),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as live:
+        yield Bar(console, live, title, total)
+
+
+class Bar:
+    """How far a phase is."""
+
+    def __init__(self, console: Console, live: Progress, title: str, total: int) -> None:
+        self._console, self._live, self._title, self._total = console, live, title, total
+        self._task = live.add_task(title, total=total, text="")
+        self._tenth = 0
+
+    def update(self, done: int, text: str = "") -> None:
+        self._live.update(self._task, completed=done, text=text)
+        tenth = 10 * done // max(1, self._total)
+        if not self._console.is_terminal and tenth > self._tenth:
+            self._tenth = tenth
+            self._console.print(f"{self._title:13}{done}/{self._total} {text}", markup=False)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 10 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M"

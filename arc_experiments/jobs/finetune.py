@@ -1,0 +1,137 @@
+"""Fine-tune: tasks -> partition -> stream -> model -> trainer -> adapter, then evaluate it."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from arc_experiments.jobs.display import (
+    Bar,
+    duration,
+    progress,
+    show_finished,
+    show_plan,
+    show_sample,
+)
+from arc_experiments.jobs.evaluate import begin, finish, warn_of_leaks
+from arc_experiments.run import Run
+from arc_experiments.run_folder import RunFolder
+from arc_experiments.tracking import Tracker
+from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
+from arc_experiments.training.recording import Line, Recorder, read_log
+from arc_experiments.training.trainer import StreamTrainer
+from arc_experiments.training.validation import mean_length
+
+TRAINED = ".trained.json"  # what the training gave; written when the weights are saved
+FINAL_LOSSES = 10  # logged steps that the final loss is the mean of
+
+
+def main(folder: RunFolder, console: Console) -> None:
+    """Train to the end, or go on from where an earlier attempt stopped; then evaluate."""
+    run = Run(folder)
+    if run.folder.is_done_before:
+        show_finished(run, console)
+        return
+    begin(run)
+    if (run.folder / TRAINED).exists():
+        console.print("The training is finished; going on with the evaluation.")
+        model = run.trained_model()
+    else:
+        model = _train(run, console)
+    metrics = run.folder.read_json(TRAINED)
+    if metrics["train"]["steps"] < run.config.optim.max_steps:
+        console.print(f"Stopped at step {metrics['train']['steps']} of {run.config.optim.max_steps}, as asked.")
+    finish(run, model, metrics, console)
+
+
+def _train(run: Run, console: Console) -> Any:
+    """The trained model; its weights, log and counts are on disk when this returns."""
+    model = run.model()
+    show_plan(run, model, console)
+    warn_of_leaks(run, console)
+    show_sample(run.stream()[0], run, console)
+    log, resumed_step = _open_log(run)
+    tracker = Tracker(run.config.tracking, run.folder.path, dict(run.node))
+    with progress(console, "training", _last_step(run)) as bar:
+        recorder = Recorder(
+            log,
+            evaluate=lambda: run.validation_loss(model),
+            eval_steps=run.config.optim.eval_steps,
+            on_line=lambda line: _on_line(line, run, bar, tracker),
+        )
+        trainer = run.trainer(model, [recorder])
+        recorder.trainer = trainer
+        start = time.perf_counter()
+        if resumed_step is None:
+            recorder.validate(0)
+        else:
+            console.print(f"Going on from step {resumed_step}.")
+        validated = time.perf_counter()
+        _show_estimate(run, validated - start, console)
+        trainer.resume_or_start()
+        trained = time.perf_counter()
+        final = recorder.validate(trainer.state.global_step)
+    seconds = {"validation": validated - start + time.perf_counter() - trained, "training": trained - validated}
+    model.eval()
+    run.save_weights(model)
+    metrics = {
+        "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
+        "train": _training_metrics(run, trainer, seconds["training"]),
+        "seconds": seconds,
+    }
+    run.folder.write_json(TRAINED, metrics)
+    tracker.finish({"validation_loss": final.token_mean})
+    return model
+
+
+def _last_step(run: Run) -> int:
+    return run.config.optim.stop_after or run.config.optim.max_steps
+
+
+def _open_log(run: Run) -> tuple[Any, int | None]:
+    """The log, cut back to the checkpoint that the training goes on from, and that checkpoint's step."""
+    checkpoint = last_complete(run.folder / "checkpoints")
+    step = None if checkpoint is None else step_of(checkpoint)
+    log = run.folder / "train_log.jsonl"
+    cut_log(log, -1 if step is None else step)
+    return log, step
+
+
+def _on_line(line: Line, run: Run, bar: Bar, tracker: Tracker) -> None:
+    step = int(line["step"])
+    tracker.log(step, {name: value for name, value in line.items() if name != "step"})
+    run.folder.update_status(step=step, max_steps=run.config.optim.max_steps)
+    if "loss" in line:
+        speed = f"{line['samples_per_second']:.1f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
+        bar.update(step, f"loss {line['loss']:.4f}, {speed}")
+
+
+def _show_estimate(run: Run, validation_seconds: float, console: Console) -> None:
+    """How long it will take, from the time that the first validation took (a third of a training token's)."""
+    records, _ = run.validation_records
+    if validation_seconds < 1e-3:
+        return
+    length = mean_length(records)
+    rate = len(records) * length / validation_seconds
+    samples = _last_step(run) * run.config.optim.batch_size
+    console.print(f"[bold]estimate     [/]training about {duration(3 * samples * length / rate)}")
+
+
+def _initial_loss(run: Run) -> float:
+    return read_log(run.folder / "train_log.jsonl")[0]["validation_loss"]
+
+
+def _training_metrics(run: Run, trainer: StreamTrainer, seconds: float) -> dict[str, float]:
+    lines = [line for line in read_log(run.folder / "train_log.jsonl") if "loss" in line]
+    final = [line["loss"] for line in lines[-FINAL_LOSSES:]]
+    counts = asdict(trainer.counts)
+    done = trainer.session_counts
+    return {
+        "steps": trainer.state.global_step,
+        **counts,
+        "final_loss": sum(final) / len(final),
+        "samples_per_second": done.samples / seconds,
+        "tokens_per_second": done.tokens / seconds,
+        "data_wait_fraction": trainer.data_wait_seconds / seconds,
+    }

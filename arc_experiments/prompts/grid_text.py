@@ -1,0 +1,116 @@
+"""A grid as text and back. For [[1, 0], [0, 2]], with arc24's options:
+
+    ```grid shape: 2x2
+    1 10
+    2 02
+    ```
+
+Reading is strict: what `write` could not have written is refused, with the reason.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
+
+
+class UnreadableGrid(ValueError):
+    """A text that is not a grid in this format; `reason` is one short word for counting."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridText:
+    """Options of a grid's text; every row ends with a newline.
+
+    Attributes:
+        opening: text before the rows; may hold {height} and {width}.
+        row_numbers: each row begins with its number, from 1, and a space.
+        cells: the text of each colour, 0 to 9.
+        separator: text between two cells of a row.
+        closing: text after the rows.
+    """
+
+    opening: str = ""
+    row_numbers: bool = False
+    cells: list[str] = field(default_factory=lambda: [str(colour) for colour in range(NUM_COLOURS)])
+    separator: str = ""
+    closing: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.cells)) != NUM_COLOURS:
+            raise ValueError(f"cells={self.cells} must be {NUM_COLOURS} different texts")
+        if not self.separator and len({len(cell) for cell in self.cells}) != 1:
+            raise ValueError("cells of different lengths need a separator")
+        if any(set(cell) & {"\n", *self.separator} for cell in self.cells):
+            raise ValueError("cells must not hold a newline or the separator")
+        try:
+            self.opening.format(height=1, width=1)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"opening={self.opening!r} may hold {{height}} and {{width}} only") from error
+
+    def write(self, grid: Grid) -> str:
+        height, width = grid.shape
+        return self.opening.format(height=height, width=width) + self.write_rows(grid) + self.closing
+
+    def write_rows(self, grid: Grid) -> str:
+        rows = (self.separator.join(self.cells[cell] for cell in row) for row in grid.tolist())
+        if self.row_numbers:
+            rows = (f"{number} {row}" for number, row in enumerate(rows, 1))
+        return "".join(f"{row}\n" for row in rows)
+
+    def read(self, text: str) -> Grid:
+        """The grid that `write` would have turned into this text (spaces around it aside).
+
+        Raises:
+            UnreadableGrid: empty, no_grid (opening missing), unclosed, bad_row_number, bad_cell, ragged,
+                too_large, wrong_shape (the opening says another one).
+        """
+        text = text.strip()
+        if not text:
+            raise UnreadableGrid("empty")
+        opening = re.match(self._opening_pattern(), text)
+        if opening is None:
+            raise UnreadableGrid("no_grid")
+        body = text[opening.end() :]
+        if not body.endswith(self.closing.strip()):
+            raise UnreadableGrid("unclosed")
+        rows = body.removesuffix(self.closing.strip()).removesuffix("\n").split("\n")
+        if len(rows) > MAX_SIDE:
+            raise UnreadableGrid("too_large")
+        cells = [self._read_row(row, number) for number, row in enumerate(rows, 1)]
+        if len({len(row) for row in cells}) != 1:
+            raise UnreadableGrid("ragged")
+        if len(cells[0]) > MAX_SIDE:
+            raise UnreadableGrid("too_large")
+        for name, size in (("height", len(cells)), ("width", len(cells[0]))):
+            if int(opening.groupdict().get(name, size)) != size:
+                raise UnreadableGrid("wrong_shape")
+        return np.array(cells, dtype=np.uint8)
+
+    def _opening_pattern(self) -> str:
+        pattern = re.escape(self.opening.lstrip())
+        for name in ("height", "width"):
+            pattern = pattern.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>[0-9]{{1,3}})", 1)
+        return pattern
+
+    def _read_row(self, row: str, number: int) -> list[int]:
+        if self.row_numbers:
+            prefix = f"{number} "
+            if not row.startswith(prefix):
+                raise UnreadableGrid("bad_row_number")
+            row = row.removeprefix(prefix)
+        size = len(self.cells[0])
+        if self.separator:
+            texts = row.split(self.separator)
+        else:
+            texts = [row[start : start + size] for start in range(0, len(row), size)]
+        colours = {cell: colour for colour, cell in enumerate(self.cells)}
+        if not texts or not all(cell in colours for cell in texts):
+            raise UnreadableGrid("bad_cell")
+        return [colours[cell] for cell in texts]

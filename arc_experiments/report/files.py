@@ -1,0 +1,85 @@
+"""What a run folder holds, read for the page. All but run.yaml may be missing: a run may be young.
+
+In: the folder. Out: a `RunFiles`, with empty values where there is no file.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from arc_experiments.selection import Candidate
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunFiles:
+    """The contents of a run folder.
+
+    Attributes:
+        settings: `run.yaml` as nested dictionaries; `settings_text` is the file as it stands.
+        validation_ids: every validation task in order, also those that were not predicted.
+        log: a record a logged step, either of training or of validation.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    settings_text: str
+    environment: dict[str, Any]
+    metrics: dict[str, Any]
+    validation_ids: tuple[str, ...]
+    log: tuple[dict[str, Any], ...]
+    candidates: tuple[Candidate, ...]
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run folder.
+
+    Raises:
+        ValueError: not a run folder, or a file that cannot be read; the message names it.
+    """
+    if not (folder / "run.yaml").is_file():
+        raise ValueError(f"{folder} is not a run folder: it has no run.yaml; name a folder a run has written")
+    text = (folder / "run.yaml").read_text(encoding="utf-8")
+    settings = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(settings, dict)
+    return RunFiles(
+        name=folder.resolve().name,
+        settings={str(key): value for key, value in settings.items()},
+        settings_text=text,
+        environment=_read_json(folder / "environment.json"),
+        metrics=_read_json(folder / "metrics.json"),
+        validation_ids=tuple(_read_json(folder / "partition.json").get("validation", ())),
+        log=tuple(_parse(folder / "train_log.jsonl", json.loads)),
+        candidates=tuple(_parse(folder / "predictions.jsonl", Candidate.from_json)),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not whole JSON ({error}): run the job again to have it written"
+        ) from error
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path} holds a {type(contents).__name__} where an object is expected")
+    return contents
+
+
+def _parse(path: Path, parse: Callable[[str], Any]) -> list[Any]:
+    """The records of a file of lines. A last line without line break is just being written: not yet there."""
+    if not path.is_file():
+        return []
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(parse(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+    return records

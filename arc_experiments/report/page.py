@@ -1,0 +1,113 @@
+"""From a run folder to `report.html`: reads, arranges, fills the template, writes whole or not at all."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from arc_experiments.report.curves import count_not_finite, learning_rate_figure, loss_figure
+from arc_experiments.report.files import RunFiles, read_run
+from arc_experiments.report.gallery import TaskCard, task_cards
+from arc_experiments.report.summary import initial_loss, summarise
+from arc_experiments.report.words import plural
+from arc_experiments.tasks.task import TaskSet
+
+FILTERS = (
+    ("all", "All"),
+    ("solved", "Solved"),
+    ("unsolved", "Not fully solved"),
+    ("valid", "Some valid answer"),
+    ("no-valid", "No valid answer"),
+)
+
+
+def write_report(folder: Path, tasks: TaskSet) -> Path:
+    """Write `report.html` into a run folder and return its path.
+
+    `tasks` are those that were predicted, in that order, with solutions (without: nothing is marked right
+    or wrong).
+
+    Raises:
+        ValueError: no run folder, a file in it that cannot be read, or predictions of other tasks.
+    """
+    page = render(read_run(folder), tasks)
+    path, temporary = folder / "report.html", folder / f".report.html.{os.getpid()}"
+    # A model can write half a surrogate pair, which no file can hold.
+    temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+    temporary.replace(path)
+    return path
+
+
+def render(run: RunFiles, tasks: TaskSet) -> str:
+    """The page as text: the same for the same files and tasks."""
+    score = run.metrics.get("score", {})
+    cards = task_cards(tasks, run.candidates, score.get("num_tasks"))
+    counts = Counter(name for card in cards for name in ("all", *card.filters))
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        run=run,
+        summary=summarise(run),
+        notices=list(_notices(run, cards)),
+        losses=loss_figure(run.log, initial_loss(run.metrics)),
+        learning_rate=learning_rate_figure(run.log),
+        cards=cards,
+        filters=[(name, words, counts[name]) for name, words in FILTERS],
+        not_predicted=_not_predicted(run, cards),
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _not_predicted(run: RunFiles, cards: Sequence[TaskCard]) -> list[str]:
+    """Ids of the validation tasks that the model was not asked to answer."""
+    predicted = {card.id for card in cards if card.predicted}
+    known = dict.fromkeys([*run.validation_ids, *(card.id for card in cards)])
+    return [task_id for task_id in known if task_id not in predicted]
+
+
+def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
+    """What a reader must know to read the numbers, in sentences."""
+    num_predicted, num_left = sum(card.predicted for card in cards), len(_not_predicted(run, cards))
+    if not num_predicted:
+        yield "This folder holds no predictions, so nothing is marked right or wrong."
+    elif num_left:
+        yield (
+            f"Answers were asked for {num_predicted:,} of the "
+            f"{plural(num_predicted + num_left, 'validation task')}, and the scores are over these "
+            f"{num_predicted:,}. The other {num_left:,} count neither as right nor as wrong."
+        )
+    num_silent = sum(not any(test.num_candidates for test in card.tests) for card in cards if card.predicted)
+    if num_silent:
+        verb = "counts" if num_silent == 1 else "count"
+        yield f"{plural(num_silent, 'task')} got no candidate at all and {verb} as wrong."
+    if not run.metrics.get("score") and num_predicted:
+        yield "There is no score in metrics.json yet, so the pictures below are all there is to see."
+    if count_not_finite(run.log):
+        yield (
+            f"Values in the log that are not finite numbers: {count_not_finite(run.log):,}. "
+            "The curves leave them out."
+        )
+    yield from _disagreement(run, cards)
+
+
+def _disagreement(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
+    score = run.metrics.get("score", {})
+    if "pass_at_2" not in score or not any(card.predicted for card in cards):
+        return
+    scored = round(score["pass_at_2"] * score["num_test_outputs"])
+    drawn = sum(card.num_solved for card in cards)
+    if scored != drawn and not any(card.state == "unknown" for card in cards):
+        yield (
+            f"The pictures show {plural(drawn, 'right test output')}, metrics.json counts {scored}: the "
+            "predictions or the tasks are not those that were scored."
+        )

@@ -1,0 +1,233 @@
+"""The summary: what was run and what came of it, in tiles and short tables.
+
+In: a `RunFiles`. Out: a `Summary`; whatever the run has not written yet is left out.
+"""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from arc_experiments.report.files import RunFiles
+from arc_experiments.report.words import NO_VALUE, duration, memory, number, percent, percent_range, plural
+
+Row = tuple[str, str]
+
+SETTINGS = (
+    "job.name", "data.name", "data.path", "data.partition", "data.limit", "augmentation", "model.name",
+    "model.path", "model.adapter", "model.dtype", "model.lora.rank", "model.lora.alpha", "prompt.name",
+    "prompt.max_length", "optim.max_steps", "optim.batch_size", "optim.learning_rate", "optim.schedule",
+    "inference.num_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run",
+    "seed",
+)  # fmt: skip
+OF_TRAINING = ("optim.", "augmentation")  # say nothing about a run that did not train
+
+# Metric -> what it says. The first group counts test outputs, so its fractions are given as counts too.
+COUNTED = {
+    "pass_at_1": "first attempt right",
+    "pass_at_2": "one of the two attempts right: the headline, as on Kaggle",
+    "pass_at_n": "some candidate right, chosen or not",
+    "vote_1": "the most voted grid right",
+    "vote_2": "one of the two most voted grids right",
+    "any_correct_size": "some candidate of the right size",
+    "unanswered": "no valid candidate",
+}
+AVERAGED = {
+    "accuracy": "share of candidates that are right",
+    "correct_size": "share of candidates of the right size",
+    "correct_pixels": "share of right cells, mean over candidates",
+    "max_correct_pixels": "share of right cells of the best candidate",
+}
+BY_RULE = {
+    "task_fraction": "mean over tasks of the share of right test outputs",
+    "task_strict": "tasks with every test output right",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One number of the headline, with its name above and what it stands on below."""
+
+    name: str
+    value: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRow:
+    """One metric: name, meaning, value, 95% interval (or a dash), and the count behind it."""
+
+    name: str
+    meaning: str
+    value: str
+    interval: str
+    count: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All that stands above the curves."""
+
+    subtitle: str
+    tiles: tuple[Tile, ...]
+    settings: tuple[Row, ...]
+    scores: tuple[ScoreRow, ...]
+    invalid: tuple[tuple[str, int], ...]
+    training: tuple[Row, ...]
+    seconds: tuple[Row, ...]
+    command: str | None
+    environment: tuple[Row, ...]
+
+
+def summarise(run: RunFiles) -> Summary:
+    """The summary of a run folder."""
+    score = run.metrics.get("score", {})
+    settings = _settings(run)
+    return Summary(
+        subtitle=_subtitle(dict(settings)),
+        tiles=tuple(_tiles(run.metrics)),
+        settings=settings,
+        scores=tuple(_score_rows(score)) if score else (),
+        invalid=tuple(score.get("invalid", {}).items()),
+        training=tuple(_training_rows(run.metrics)),
+        seconds=tuple((name, duration(value)) for name, value in _phases(run.metrics)),
+        command=_command(run.environment),
+        environment=tuple(_flat({k: v for k, v in run.environment.items() if k != "command"})),
+    )
+
+
+def initial_loss(metrics: dict[str, Any]) -> float | None:
+    """The validation loss (token mean) before training."""
+    return _token_mean(metrics.get("validation", {}).get("initial_loss"))
+
+
+def _settings(run: RunFiles) -> tuple[Row, ...]:
+    trained = bool(run.metrics.get("train") or run.log or _look_up(run.settings, "job.name") == "finetune")
+    rows = []
+    for key in SETTINGS:
+        value = _look_up(run.settings, key)
+        if isinstance(value, dict):
+            value = ", ".join(value) or "none"
+        if value is not None and (trained or not key.startswith(OF_TRAINING)):
+            rows.append((key, str(value)))
+    return tuple(rows)
+
+
+def _subtitle(settings: dict[str, str]) -> str:
+    parts = [settings.get(key) for key in ("job.name", "data.name", "model.name")]
+    parts += [f"{settings['optim.max_steps']} steps" if "optim.max_steps" in settings else None]
+    parts += [f"seed {settings['seed']}" if "seed" in settings else None]
+    return " · ".join(part for part in parts if part)
+
+
+def _tiles(metrics: dict[str, Any]) -> Iterator[Tile]:
+    score, train = metrics.get("score", {}), metrics.get("train", {})
+    notes: tuple[str, ...]
+    for name, title in (("pass_at_2", "Right in two attempts"), ("pass_at_1", "Right in one attempt")):
+        if name in score:
+            row = _counted_row(score, name)
+            notes = (row.count,) if row.interval == NO_VALUE else (row.count, f"95% interval {row.interval}")
+            yield Tile(name=f"{title} ({name})", value=row.value, notes=notes)
+    yield from _validation_tile(metrics.get("validation", {}))
+    if train.get("final_loss") is not None:
+        notes = (f"after {plural(train['steps'], 'step')}",) if "steps" in train else ()
+        yield Tile(name="Last training loss", value=number(train["final_loss"], 3), notes=notes)
+    phases = sorted(_phases(metrics), key=lambda phase: -phase[1])[:2]
+    notes = tuple(f"{name.replace('_', ' ')} {duration(value)}" for name, value in phases)
+    if metrics.get("peak_memory_bytes"):
+        notes = (*notes, f"memory at its peak {memory(metrics['peak_memory_bytes'])}")
+    if notes:
+        yield Tile(name="Time and memory", value=duration(_total_seconds(metrics)), notes=notes)
+
+
+def _validation_tile(validation: dict[str, Any]) -> Iterator[Tile]:
+    loss = validation.get("loss")
+    before, after = _token_mean(validation.get("initial_loss")), _token_mean(loss)
+    when = {
+        (True, True): "before → after training",
+        (True, False): "before training",
+        (False, True): "mean over tokens",
+    }.get((before is not None, after is not None))
+    if when is None:
+        return
+    notes: tuple[str, ...] = (when,)
+    if isinstance(loss, dict) and {"num_tokens", "num_tasks"} <= loss.keys():
+        notes = (when, f"{plural(loss['num_tokens'], 'token')} of {plural(loss['num_tasks'], 'task')}")
+    values = " → ".join(number(value, 3) for value in (before, after) if value is not None)
+    yield Tile(name="Validation loss", value=values, notes=notes)
+
+
+def _score_rows(score: dict[str, Any]) -> Iterator[ScoreRow]:
+    yield from (_counted_row(score, name) for name in COUNTED if name in score)
+    outputs = f"over {plural(score['num_test_outputs'], 'test output')}"
+    for name, meaning in AVERAGED.items():
+        if name in score:
+            yield ScoreRow(
+                name=name, meaning=meaning, value=percent(score[name]), interval=NO_VALUE, count=outputs
+            )
+    for name, meaning in BY_RULE.items():
+        value = score.get("by_rule", {}).get(name)
+        if value is not None:
+            count = f"over {plural(score['num_tasks'], 'task')}"
+            if name == "task_strict":
+                count = f"{round(value * score['num_tasks']):,} of {plural(score['num_tasks'], 'task')}"
+            yield ScoreRow(name=name, meaning=meaning, value=percent(value), interval=NO_VALUE, count=count)
+
+
+def _counted_row(score: dict[str, Any], name: str) -> ScoreRow:
+    value, total = score[name], score["num_test_outputs"]
+    low_high = score.get("interval", {}).get(name)
+    return ScoreRow(
+        name=name,
+        meaning=COUNTED[name],
+        value=percent(value),
+        interval=NO_VALUE if low_high is None else percent_range(*low_high),
+        count=f"{round(value * total):,} of {plural(total, 'test output')}",
+    )
+
+
+def _training_rows(metrics: dict[str, Any]) -> Iterator[Row]:
+    train, validation = metrics.get("train", {}), metrics.get("validation", {})
+    for key, value in train.items():
+        if isinstance(value, int | float):
+            share = key.endswith("_fraction")
+            text = percent(value) if share else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+            yield key.replace("_", " "), text
+    for title, key in (("before", "initial_loss"), ("after", "loss")):
+        loss = validation.get(key)
+        if isinstance(loss, dict) and "task_mean" in loss:
+            yield f"validation loss {title}, task mean", number(loss["task_mean"], 4)
+
+
+def _phases(metrics: dict[str, Any]) -> list[tuple[str, float]]:
+    return [(name, value) for name, value in metrics.get("seconds", {}).items() if name != "total"]
+
+
+def _total_seconds(metrics: dict[str, Any]) -> float:
+    total = metrics.get("seconds", {}).get("total")
+    return float(total) if total is not None else sum(value for _, value in _phases(metrics))
+
+
+def _token_mean(loss: Any) -> float | None:
+    """Of a loss written as a number or as its parts."""
+    value = loss.get("token_mean") if isinstance(loss, dict) else loss
+    return None if value is None else float(value)
+
+
+def _command(environment: dict[str, Any]) -> str | None:
+    command = environment.get("command")
+    return shlex.join(command) if isinstance(command, list) else command
+
+
+def _look_up(tree: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[Row]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,42 @@
+"""Numbers in words: how the page writes fractions, durations, amounts of memory and counts."""
+
+NO_VALUE = "\N{EN DASH}"
+
+
+def number(value: float, num_digits: int) -> str:
+    """1.5 -> "1.500" for three digits, with a true minus sign."""
+    return f"{value:.{num_digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def times(num_rows: int, num_columns: int) -> str:
+    """(3, 9) -> "3x9" with a true multiplication sign."""
+    return f"{num_rows}\N{MULTIPLICATION SIGN}{num_columns}"
+
+
+def percent(fraction: float) -> str:
+    """0.125 -> "12.5%"."""
+    return f"{100 * fraction:.1f}%"
+
+
+def plural(count: int, noun: str) -> str:
+    """(1, "task") -> "1 task", (1200, "task") -> "1,200 tasks"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent_range(low: float, high: float) -> str:
+    """(0.1, 0.25) -> "10.0-25.0%" with a true dash."""
+    return f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}%"
+
+
+def duration(seconds: float) -> str:
+    """3.21 -> "3.2 s", 192 -> "3 min 12 s", 7500 -> "2 h 5 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def memory(num_bytes: float) -> str:
+    """1_500_000_000 -> "1.5 GB"."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"

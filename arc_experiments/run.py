@@ -1,0 +1,293 @@
+"""The run object: where a composition becomes things. The jobs are written with it, and so is a notebook.
+
+    run = compose(["data=arc1", "model=tiny"])
+    run.stream()[0]          # the first sample, augmented, as tokens
+    model = run.model()      # base and adapter
+    run.trainer(model, [])   # TRL's SFTTrainer on the stream
+    run.predict(model)       # candidates for the validation tasks
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from arc_experiments.ancestry import Ancestry, read_ancestry
+from arc_experiments.composing import compose_config
+from arc_experiments.config import Config, build, check
+from arc_experiments.partitions import Partition, official, seeded
+from arc_experiments.prompts import Prompt
+from arc_experiments.run_folder import RunFolder, folder_name, freeze
+from arc_experiments.selection import Candidate
+from arc_experiments.stream import SampleStream
+from arc_experiments.tasks import FixedTasks, TaskSet, TrainingSource
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+    from arc_experiments.generation import Request
+    from arc_experiments.training.trainer import StreamTrainer
+    from arc_experiments.training.validation import ValidationLoss
+
+NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
+# What a prompt looks like; its length and its loss are not part of that.
+PROMPT_LOOK = ("grid", "system", "introduction", "demonstration", "question", "answer", "chat")
+
+
+def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
+    """The run that the command would make of these overrides, frozen in its folder but not started.
+
+    Raises:
+        ConfigError: mistakes in the composition, all together.
+        FolderError: the folder holds another composition.
+    """
+    node = compose_config(overrides)
+    path = Path(folder) if folder is not None else Path("outputs") / folder_name(node)
+    return Run(freeze(node, path, overrides))
+
+
+def load_run(folder: Path | str) -> "Run":
+    """The run in a folder, finished or not."""
+    return Run(RunFolder(Path(folder)))
+
+
+class Run:
+    """Lazily built parts of one composition. Heavy libraries are imported when a part needs them."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.node: DictConfig = folder.read_config()
+        self.config: Config = check(self.node)
+
+    @cached_property
+    def source(self) -> TrainingSource:
+        """Where training tasks come from."""
+        source = build(self.config.data.source)
+        return FixedTasks(source.read()) if hasattr(source, "read") else source
+
+    @cached_property
+    def _validation_pool(self) -> TaskSet:
+        if self.config.data.validation_source is not None:
+            return build(self.config.data.validation_source).read()
+        if not isinstance(self.source, FixedTasks):
+            raise ValueError("data.validation_source is needed: this data.source makes no fixed tasks")
+        return self.source.tasks
+
+    @cached_property
+    def partition(self) -> Partition:
+        """Which tasks train and which are held out."""
+        data, pool, ids = self.config.data, self._validation_pool, self.source.ids
+        if data.partition == "official":
+            partition = official(pool, ids)
+        else:
+            partition = seeded(pool, ids, self.config.seeds.partition, data.num_validation)
+        partition = partition.limited(data.limit)
+        if isinstance(self.source, FixedTasks):
+            _check_solved(self.source.tasks.select(partition.train))
+        _check_solved(pool.select(partition.validation))
+        return partition
+
+    @cached_property
+    def validation_tasks(self) -> TaskSet:
+        """The held-out tasks with their solutions, in the partition's order."""
+        return self._validation_pool.select(self.partition.validation)
+
+    def predicted_tasks(self) -> TaskSet:
+        """Those of the validation tasks that are to be answered (`inference.limit`)."""
+        return self.validation_tasks.select(self.partition.validation[: self.config.inference.limit])
+
+    @cached_property
+    def device(self) -> "torch.device":
+        from arc_experiments.models import pick_device
+
+        return pick_device(self.config.hardware)
+
+    @cached_property
+    def dtype(self) -> "torch.dtype":
+        from arc_experiments.models import pick_dtype
+
+        return pick_dtype(self.config.model.dtype, self.device)
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        from arc_experiments.models import load_tokenizer
+
+        return load_tokenizer(self.config.model)
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """The prompt writer, its token table verified on validation tasks."""
+        options = dataclasses.asdict(self.config.prompt)
+        del options["name"]
+        options |= {"grid": build(options["grid"]), "chat": options["chat"] == "auto"}
+        prompt = Prompt(tokenizer=self.tokenizer, **options)
+        prompt.verify(list(self.validation_tasks)[:NUM_VERIFIED])
+        return prompt
+
+    def stream(self) -> SampleStream:
+        """Endless training samples by number."""
+        return SampleStream(
+            source=self.source,
+            task_ids=self.partition.train,
+            transforms=[build(options) for options in self.config.augmentation.values()],
+            prompt=self.prompt,
+            seed=self.config.seeds.stream,
+        )
+
+    def model(self, *, trainable: bool = True) -> Any:
+        """Base model and adapter on the device.
+
+        Raises:
+            ValueError: the adapter was trained with another prompt or dtype (`inference.force=true` goes on).
+        """
+        from arc_experiments.models import add_adapter, load_base
+
+        self._check_ancestry()
+        base = load_base(self.config.model, dtype=self.dtype, device=self.device)
+        return add_adapter(base, self.config.model, seed=self.config.seeds.init, trainable=trainable)
+
+    @property
+    def parent(self) -> Ancestry | None:
+        """The ancestry of the weights that this run starts from, if they have one."""
+        return read_ancestry(Path(self.config.model.adapter or self.config.model.path).expanduser())
+
+    @property
+    def ancestry(self) -> Ancestry:
+        """The ancestry of the weights that this run makes."""
+        own = Ancestry(
+            base=self.config.model.path,
+            dtype=str(self.dtype).removeprefix("torch."),
+            prompt=self._prompt_look(),
+            trained_on=tuple(sorted(self.partition.train)),
+        )
+        return own.with_parent(self.parent)
+
+    def _prompt_look(self) -> dict[str, Any]:
+        return {name: getattr(self.config.prompt, name) for name in PROMPT_LOOK}
+
+    def _check_ancestry(self) -> None:
+        if self.parent is None or self.config.inference.force:
+            return
+        dtype = str(self.dtype).removeprefix("torch.")
+        conflicts = self.parent.conflicts(dtype=dtype, prompt=self._prompt_look())
+        if conflicts:
+            raise ValueError(
+                f"the weights in {self.config.model.adapter or self.config.model.path} do not fit this run:\n  "
+                + "\n  ".join(conflicts)
+                + "\nTake that run's settings (from_run=<folder>), or go on with inference.force=true"
+            )
+
+    def trainer(self, model: Any, callbacks: "list[TrainerCallback]") -> "StreamTrainer":
+        """SFTTrainer on the stream."""
+        from arc_experiments.training.dataset import as_dataset
+        from arc_experiments.training.trainer import make_arguments, make_trainer
+
+        config = self.config
+        arguments = make_arguments(
+            config.optim,
+            config.hardware,
+            output_dir=self.folder / "checkpoints",
+            dtype=self.dtype,
+            device=self.device,
+            seed=config.seeds.train,
+            gradient_checkpointing=config.model.gradient_checkpointing,
+        )
+        return make_trainer(
+            model,
+            self.tokenizer,
+            as_dataset(self.stream(), config.optim.max_steps * config.optim.batch_size),
+            arguments,
+            pad_id=self.prompt.pad_id,
+            stop_after=config.optim.stop_after,
+            callbacks=callbacks,
+        )
+
+    def validation_loss(self, model: Any) -> "ValidationLoss":
+        """Exact loss over all validation tasks."""
+        from arc_experiments.training.validation import validation_loss
+
+        records, too_long = self.validation_records
+        return validation_loss(model, records, num_too_long=too_long, pad_id=self.prompt.pad_id)
+
+    @cached_property
+    def validation_records(self) -> tuple[list[Any], int]:
+        from arc_experiments.training.validation import make_records
+
+        return make_records(self.validation_tasks, self.prompt)
+
+    @cached_property
+    def requests(self) -> "list[Request]":
+        """All views of all predicted tasks, as prompts."""
+        from arc_experiments.generation import make_requests
+
+        config = self.config
+        return make_requests(
+            self.predicted_tasks(),
+            self.prompt,
+            num_views=config.inference.num_views,
+            seed=config.seeds.inference,
+        )
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer: as configured, or what the largest grid needs."""
+        return self.config.inference.max_new_tokens or self.prompt.longest_answer()
+
+    def predict(self, model: Any, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[Candidate]:
+        """Candidates for every request; finished batches are kept if this is killed."""
+        from arc_experiments.generation import predict
+
+        model.eval()
+        return predict(
+            model,
+            self.prompt,
+            self.requests,
+            max_new_tokens=self.max_new_tokens,
+            batch_tokens=self.config.inference.batch_tokens,
+            partial=self.folder / ".predictions.partial",
+            on_progress=on_progress,
+        )
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where the trained weights are: `adapter/`, or `model/` after full fine-tuning."""
+        full = self.config.model.lora is None and self.config.model.adapter is None
+        return self.folder / ("model" if full else "adapter")
+
+    def save_weights(self, model: Any) -> Path:
+        """Save what was trained, with its ancestry; the folder appears whole or not at all."""
+        from arc_experiments.models import save_weights
+
+        final = self.weights_folder
+        temporary = final.with_name(f".{final.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        save_weights(model, self.tokenizer, temporary, base=self.config.model.path)
+        self.ancestry.save(temporary)
+        shutil.rmtree(final, ignore_errors=True)
+        return temporary.rename(final)
+
+    def trained_model(self) -> Any:
+        """The model with the weights that this run has trained."""
+        from arc_experiments.models import add_adapter, load_base
+
+        model = dataclasses.replace(self.config.model)
+        if self.weights_folder.name == "adapter":
+            model.adapter = str(self.weights_folder)
+        else:
+            model.path, model.weights = str(self.weights_folder), "pretrained"
+        base = load_base(model, dtype=self.dtype, device=self.device)
+        return add_adapter(base, model, seed=0, trainable=False)
+
+
+def _check_solved(tasks: TaskSet) -> None:
+    unsolved = [task.id for task in tasks if any(pair.output is None for pair in task.test)]
+    if unsolved:
+        raise ValueError(
+            f"data: {len(unsolved)} tasks have test inputs without outputs, which can be neither trained on "
+            f"nor scored: {', '.join(unsolved[:10])}"
+        )

@@ -1,0 +1,222 @@
+"""One run, one folder: its files, its name, its state, and who is working on it."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from arc_experiments.config import typed
+
+# Where and how a run is computed does not make it another run.
+NOT_PART_OF_THE_RUN = ("hardware", "launch", "tracking", "resume", "optim.stop_after")
+HEARTBEAT_SECONDS = 10.0
+
+
+class FolderError(ValueError):
+    """A folder that cannot be used as asked; the message names it and the remedy."""
+
+
+class RunFolder:
+    """Paths inside a run folder, and its status."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __str__(self) -> str:
+        with contextlib.suppress(ValueError):
+            return str(self.path.absolute().relative_to(Path.cwd()))
+        return str(self.path)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file whole or not at all."""
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.path / name)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write(name, json.dumps(value, indent=2) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def read_config(self) -> DictConfig:
+        """Raises FolderError where there is no run."""
+        if not (self.path / "run.yaml").exists():
+            raise FolderError(f"{self} is not a run folder: it has no run.yaml")
+        values = OmegaConf.load(self.path / "run.yaml")
+        assert isinstance(values, DictConfig)
+        try:
+            return typed(values)
+        except OmegaConfBaseException as error:
+            raise FolderError(
+                f"{self}/run.yaml was written by another version of arc_experiments: {str(error).splitlines()[0]}"
+            ) from error
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What status.json says; empty before the first start."""
+        return self.read_json("status.json") if (self.path / "status.json").exists() else {}
+
+    @property
+    def is_done(self) -> bool:
+        return self.status.get("state") == "done"
+
+    @property
+    def is_done_before(self) -> bool:
+        """Finished by an earlier attempt: only what a finished run writes last tells while this one runs."""
+        return (self.path / "metrics.json").exists()
+
+    def update_status(self, **changes: Any) -> None:
+        self.write_json("status.json", {**self.status, **changes, "heartbeat": _now()})
+
+    @contextlib.contextmanager
+    def worked_on(self) -> Iterator[None]:
+        """Hold the folder: its lock (freed by the system when the process dies) and its heartbeat.
+
+        Raises:
+            FolderError: another process works on it.
+        """
+        with (self.path / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                status = self.status
+                raise FolderError(
+                    f"{self} is being worked on by process {status.get('pid')} on {status.get('host')}: "
+                    "wait for it, or stop it; resume=false starts a folder beside it"
+                ) from error
+            with self._heartbeat():
+                yield
+
+    @contextlib.contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        before = self.status
+        changes = {"host": platform.node(), "pid": os.getpid(), "attempt": before.get("attempt", 0) + 1}
+        self.update_status(**{"started": _now(), **before, **changes, "state": "running", "ended": None, "error": None})
+        finished = threading.Event()
+
+        def beat() -> None:
+            while not finished.wait(HEARTBEAT_SECONDS):
+                os.utime(self.path / "status.json")
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            thread.join()
+
+    def end(self, state: str, error: str | None = None) -> None:
+        """Write how this attempt ended: done, paused or failed."""
+        self.update_status(state=state, ended=_now(), error=error)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def composition(config: DictConfig) -> dict[str, Any]:
+    """The resolved values that make this run what it is."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    for key in NOT_PART_OF_THE_RUN:
+        *parents, last = key.split(".")
+        place: Any = values
+        for parent in parents:
+            place = place.get(parent, {})
+        place.pop(last, None)
+    return values  # type: ignore[return-value]
+
+
+def composition_hash(config: DictConfig) -> str:
+    text = json.dumps(composition(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def folder_name(config: DictConfig) -> str:
+    """`<data>-<model>-<hash of the composition>`, without characters that an override could not hold."""
+    job = "" if config.job.name == "finetune" else f"{config.job.name}-"
+    return f"{job}{slug(config.data.name)}-{slug(config.model.name)}-{composition_hash(config)}"
+
+
+def job_name(overrides: list[str]) -> str:
+    """`seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are cut short where they stay distinct."""
+    pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
+    short = [key.rpartition(".")[2] for key, _ in pairs]
+    keys = [key if short.count(last) > 1 else last for (key, _), last in zip(pairs, short, strict=True)]
+    return "-".join(f"{slug(key)}_{slug(value)}" for key, (_, value) in zip(keys, pairs, strict=True)) or "job"
+
+
+def slug(text: object) -> str:
+    return re.sub(r"[^A-Za-z0-9.+]+", "_", str(text)).strip("_")[:60]
+
+
+def differences(old: DictConfig, new: DictConfig) -> list[str]:
+    """`key: old -> new` for each value in which two compositions differ."""
+    flat_old, flat_new = _flatten(composition(old)), _flatten(composition(new))
+    keys = sorted(flat_old.keys() | flat_new.keys())
+    missing = "(absent)"
+    return [
+        f"{key}: {flat_old.get(key, missing)} -> {flat_new.get(key, missing)}"
+        for key in keys
+        if flat_old.get(key, missing) != flat_new.get(key, missing)
+    ]
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
+    """Write run.yaml into the folder, or find the same composition there already.
+
+    `overrides` are noted in environment.json as the command that makes this run.
+
+    With `resume=false` a folder that holds a run is left alone, and `<path>-2` (-3, ...) is taken.
+
+    Raises:
+        FolderError: the folder holds another composition.
+    """
+    if not config.resume:
+        path = _free_path(path)
+    folder = RunFolder(path)
+    if (path / "run.yaml").exists():
+        changed = differences(folder.read_config(), config)
+        if changed:
+            raise FolderError(
+                f"{folder} holds another run. It differs in:\n  " + "\n  ".join(changed) + "\n"
+                "Name another folder (hydra.run.dir=...), or start one beside it with resume=false"
+            )
+    path.mkdir(parents=True, exist_ok=True)
+    folder.write_json("environment.json", {"command": ["python", "-m", "arc_experiments", *overrides]})
+    folder.write("run.yaml", OmegaConf.to_yaml(config, resolve=True))
+    return folder
+
+
+def _free_path(path: Path) -> Path:
+    number, free = 1, path
+    while (free / "run.yaml").exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

@@ -1,0 +1,152 @@
+"""Selection: many candidates for one test output become an order of distinct grids, best first.
+
+In: the candidates of one test output, each already mapped back to the original orientation and colours.
+Out: the distinct valid grids in the order of a rule; the first `NUM_ATTEMPTS` are the attempts.
+
+    views 0 and 2 answer A, view 1 answers B, view 3 cannot be parsed
+    -> [A with 2 votes of views (0, 2), B with 1 vote of views (1,)]
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from arc_experiments.grids import Grid, check_grid
+
+NUM_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """One answer of the model to one view of one test input.
+
+    Attributes:
+        view: position of the view; `transforms` is its name, such as "rot90 colours_0213456789".
+        text: the answer as it was generated, in the orientation and colours of the view.
+        log_probability: natural logarithm, summed over the generated tokens.
+        grid: the answer in the original orientation and colours; None where it is not valid.
+        reason: why it is not valid, in the parser's word ("no_grid", "ragged"); None where it is.
+
+    Raises:
+        ValueError: a log-probability that is not finite, or not exactly one of grid and reason.
+    """
+
+    task_id: str
+    test_index: int
+    view: int
+    transforms: str
+    text: str
+    num_tokens: int
+    log_probability: float
+    grid: Grid | None
+    reason: str | None
+
+    def __post_init__(self) -> None:
+        where = f"candidate of task {self.task_id}, test output {self.test_index}, view {self.view}"
+        if not math.isfinite(self.log_probability):
+            raise ValueError(
+                f"{where}: log_probability is {self.log_probability}, so the model's numbers overflowed; "
+                "try model.dtype=fp32"
+            )
+        if (self.grid is None) == (self.reason is None):
+            raise ValueError(f"{where}: it needs either a grid or the reason why there is none")
+
+    @property
+    def mean_log_probability(self) -> float:
+        """Per generated token, so that a large grid is not worth less than a small one."""
+        return self.log_probability / max(self.num_tokens, 1)
+
+    def to_json(self) -> str:
+        """One line of `predictions.jsonl`, without the line break."""
+        record = {
+            "task": self.task_id,
+            "test_index": self.test_index,
+            "view": self.view,
+            "transforms": self.transforms,
+            "text": self.text,
+            "num_tokens": self.num_tokens,
+            "log_probability": self.log_probability,
+            "valid": self.grid is not None,
+            "reason": self.reason,
+            "grid": None if self.grid is None else self.grid.tolist(),
+        }
+        return json.dumps(record)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Candidate":
+        """The candidate that `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, a field is missing, or the grid breaks the rules.
+        """
+        record = json.loads(line)
+        try:
+            return cls(
+                task_id=record["task"],
+                test_index=record["test_index"],
+                view=record["view"],
+                transforms=record["transforms"],
+                text=record["text"],
+                num_tokens=record["num_tokens"],
+                log_probability=record["log_probability"],
+                grid=None if record["grid"] is None else check_grid(record["grid"]),
+                reason=record["reason"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this line holds no whole candidate ({error}): {line[:80]}") from error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """A distinct grid and what speaks for it.
+
+    Attributes:
+        votes: number of candidates that gave this grid.
+        log_probability: mean over these candidates of their mean log-probability per token.
+        views: the view of each of these candidates, ascending.
+    """
+
+    grid: Grid
+    votes: int
+    log_probability: float
+    views: tuple[int, ...]
+
+
+Rule = Callable[[Iterable[Ranked]], list[Ranked]]
+"""An order of distinct grids, best first. The name of a rule is the name of its function."""
+
+
+def votes_then_log_probability(grids: Iterable[Ranked]) -> list[Ranked]:
+    """More votes first; ties by the higher log-probability, then by the earlier view (rule of arc24)."""
+
+    # The cells come last: several samples of one view can tie in all the rest.
+    def key(ranked: Ranked) -> tuple[int, float, int, tuple[int, ...], bytes]:
+        grid = ranked.grid
+        return -ranked.votes, -ranked.log_probability, ranked.views[0], grid.shape, grid.tobytes()
+
+    return sorted(grids, key=key)
+
+
+def distinct(candidates: Iterable[Candidate]) -> list[Ranked]:
+    """The distinct valid grids among the candidates of one test output, in no order of merit."""
+    groups: dict[tuple[tuple[int, ...], bytes], list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        if candidate.grid is not None:
+            groups[candidate.grid.shape, candidate.grid.tobytes()].append(candidate)
+    return [_rank(group) for group in groups.values()]
+
+
+def select(candidates: Sequence[Candidate], rule: Rule = votes_then_log_probability) -> list[Ranked]:
+    """The distinct valid grids among the candidates of one test output, in the order of the rule."""
+    assert len({(candidate.task_id, candidate.test_index) for candidate in candidates}) <= 1
+    return rule(distinct(candidates))
+
+
+def _rank(group: list[Candidate]) -> Ranked:
+    assert group[0].grid is not None
+    # fsum is exact, so the order of the candidates cannot decide a tie by rounding.
+    log_probability = math.fsum(candidate.mean_log_probability for candidate in group) / len(group)
+    views = tuple(sorted(candidate.view for candidate in group))
+    return Ranked(grid=group[0].grid, votes=len(group), log_probability=log_probability, views=views)

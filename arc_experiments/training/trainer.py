@@ -1,0 +1,184 @@
+"""TRL's SFTTrainer around the stream.
+
+What it adds: counts of what was trained on (kept with each checkpoint, so that a resumed run has them too),
+the time spent waiting for data, a stop before non-finite gradients touch the weights, checkpoints with a mark
+of completeness, and a schedule whose horizon is `max_steps` wherever the run stops.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTConfig, SFTTrainer
+
+from arc_experiments.config import Hardware, Optim
+from arc_experiments.training.checkpoints import last_complete, mark_complete
+from arc_experiments.training.dataset import Collator
+
+COUNTS_FILE = "counts.json"
+
+
+class NonFiniteGradients(RuntimeError):
+    """Gradients that are not numbers; the weights are those of the step before."""
+
+
+@dataclass
+class Counts:
+    """What the optimizer has seen since step 0, over all ranks."""
+
+    samples: int = 0
+    tokens: int = 0
+    samples_shrunk: int = 0
+    samples_redrawn: int = 0
+
+    def plus(self, more: list[int]) -> "Counts":
+        return Counts(*map(sum, zip(asdict(self).values(), more, strict=True)))
+
+
+class StreamTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that counts its samples and times its waiting."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.counts = Counts()
+        self.session_counts = Counts()  # since this process began, for speeds
+        self.data_wait_seconds = 0.0
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The micro-batches of one optimizer step, with the waiting timed and the samples counted."""
+        start = time.perf_counter()
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.data_wait_seconds += time.perf_counter() - start
+        mine = torch.zeros(4, dtype=torch.int64, device=device)
+        for batch in batches:
+            dropped, redrawn = batch.pop("marks").cpu().T
+            mine += torch.tensor(
+                [
+                    len(dropped),
+                    int(batch["attention_mask"].sum()),
+                    int((dropped > 0).sum()),
+                    int((redrawn > 0).sum()),
+                ],
+                device=device,
+            )
+        all_ranks = self.accelerator.reduce(mine, reduction="sum").tolist()
+        self.counts = self.counts.plus(all_ranks)
+        self.session_counts = self.session_counts.plus(all_ranks)
+        return batches, num_items
+
+    def resume_or_start(self) -> None:
+        """Train to the end, from the last whole checkpoint where there is one."""
+        checkpoint = last_complete(Path(self.args.output_dir))
+        if checkpoint is not None:
+            self.counts = Counts(**json.loads((checkpoint / COUNTS_FILE).read_text()))
+        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+class Guard(TrainerCallback):
+    """Stops where it must, and marks checkpoints whole."""
+
+    def __init__(self, stop_after: int | None) -> None:
+        self.trainer: StreamTrainer | None = None  # set once the trainer is there
+        self._stop_after = stop_after
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Raises NonFiniteGradients before the optimizer sees them (fp16's scaler skips such steps itself)."""
+        if args.fp16:
+            return
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        if not bool(torch.isfinite(norms).all()):
+            raise NonFiniteGradients(
+                f"the gradients of step {state.global_step + 1} are not finite; the checkpoints before it are "
+                "whole: run the same command with a smaller optim.learning_rate, or model.dtype=float32"
+            )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._stop_after is not None and state.global_step >= self._stop_after:
+            control.should_save = control.should_training_stop = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero and self.trainer is not None:
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            (checkpoint / COUNTS_FILE).write_text(json.dumps(asdict(self.trainer.counts)))
+            mark_complete(checkpoint)
+
+
+def make_arguments(
+    optim: Optim,
+    hardware: Hardware,
+    *,
+    output_dir: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
+    gradient_checkpointing: bool,
+) -> SFTConfig:
+    """Our fields as SFTConfig's. Evaluation and logging are ours, so the Trainer's are off."""
+    accumulation = optim.batch_size // (hardware.per_device_batch_size * hardware.num_processes)
+    return SFTConfig(
+        output_dir=str(output_dir),
+        max_steps=optim.max_steps,
+        per_device_train_batch_size=hardware.per_device_batch_size,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=optim.learning_rate,
+        lr_scheduler_type=optim.schedule,
+        warmup_steps=optim.warmup if optim.warmup < 1 else int(optim.warmup),
+        optim=optim.name,
+        weight_decay=optim.weight_decay,
+        max_grad_norm=optim.max_grad_norm,
+        logging_steps=optim.log_steps,
+        logging_nan_inf_filter=False,  # it would report a loss of 0 for NaN and train on
+        save_steps=optim.save_steps,
+        save_total_limit=2,  # the one before stays until the new one is marked
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        use_cpu=device.type == "cpu",
+        seed=seed,
+        dataloader_num_workers=hardware.num_workers,
+        dataloader_pin_memory=device.type == "cuda",
+        activation_checkpointing=gradient_checkpointing,
+        train_sampling_strategy="sequential",  # the stream is shuffled already
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        max_length=None,  # samples fit when they come: nothing is cut unseen
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    dataset: Dataset,
+    arguments: SFTConfig,
+    *,
+    pad_id: int,
+    stop_after: int | None,
+    callbacks: list[TrainerCallback],
+) -> StreamTrainer:
+    """The trainer, ready to start or to go on."""
+    guard = Guard(stop_after)
+    trainer = StreamTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        data_collator=Collator(pad_id),
+        processing_class=tokenizer,
+        callbacks=[guard, *callbacks],
+    )
+    guard.trainer = trainer
+    trainer.remove_callback(PrinterCallback)  # the terminal is the job's
+    return trainer

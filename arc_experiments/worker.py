@@ -1,0 +1,102 @@
+"""Runs, or goes on with, a frozen run folder: `python -m arc_experiments.worker <run folder>`.
+
+The one place that turns how a job ended into a status, an exit code and a message:
+0 done, 1 failed, 2 a mistake of the user, 3 another process has the folder, 130 stopped (to be gone on with).
+"""
+
+import importlib
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from arc_experiments.config import check
+from arc_experiments.run_folder import FolderError, RunFolder
+
+DONE, FAILED, MISTAKE, TAKEN, STOPPED = 0, 1, 2, 3, 130
+
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_SILENT": "true",
+    "WANDB_LOG_MODEL": "false",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on GPUs
+}
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    console = Console(soft_wrap=True, highlight=False)
+    folder = RunFolder(Path(arguments[0]))
+    try:
+        folder.read_config()
+        with folder.worked_on():
+            return _work(folder, console)
+    except FolderError as error:
+        console.print(str(error), markup=False)
+        return TAKEN
+
+
+def _work(folder: RunFolder, console: Console) -> int:
+    """Run the job; every end of it is entered in the status."""
+    _quieten(folder)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        _run_job(folder, console)
+    except KeyboardInterrupt:
+        folder.end("paused")
+        console.print(f"Stopped. The same command goes on from the last checkpoint: {folder}")
+        return STOPPED
+    except ValueError as error:
+        return _fail(folder, console, str(error), MISTAKE)
+    except Exception as error:
+        return _fail(folder, console, f"{type(error).__name__}: {error}", FAILED)
+    folder.end("done")
+    return DONE
+
+
+def _run_job(folder: RunFolder, console: Console) -> None:
+    config = check(folder.read_config())
+    if config.hardware.gpu_ids is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.hardware.gpu_ids))
+    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
+    job.main(folder, console)
+
+
+def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:
+    log.error("%s", traceback.format_exc())
+    folder.end("failed", message)
+    console.print("[bold red]Failed:[/] ", end="")
+    console.print(message, markup=False)
+    console.print(f"Details: {folder}/run.log")
+    return code
+
+
+def _quieten(folder: RunFolder) -> None:
+    """What libraries log and warn goes to run.log; the terminal is the job's."""
+    logging.basicConfig(
+        filename=folder / "run.log",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,389 @@
+"""The report page: what it says of solved, wrong, unanswered and unpredicted tasks; it stands alone."""
+
+# ruff: noqa: RUF001 (the signs are those of the page)
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arc_experiments.grids import PALETTE, Grid, check_grid, to_rich, to_svg
+from arc_experiments.report import write_report
+from arc_experiments.report.__main__ import main
+from arc_experiments.report.curves import count_not_finite, loss_figure, read_points, smooth, thin, ticks
+from arc_experiments.report.gallery import TaskCard, task_cards
+from arc_experiments.report.words import duration, memory, number, plural
+from arc_experiments.scoring import score
+from arc_experiments.selection import Candidate
+from arc_experiments.tasks.task import Pair, Task, TaskSet
+
+RUN_YAML = """\
+data: {name: arc1, path: null, partition: seeded, limit: null}
+model: {name: tiny, dtype: auto, lora: {rank: 16, alpha: 32.0}}
+augmentation: {geometry: {probability: 1.0}, colours: {probability: 1.0}}
+optim: {max_steps: 60, batch_size: 16, learning_rate: 0.0001, schedule: cosine}
+prompt: {name: compact, max_length: 2048}
+inference: {num_views: 8, limit: 6, selection: votes_then_log_probability}
+job: {name: finetune}
+seed: 1
+"""
+AWKWARD = '<img src=x onerror="alert(1)"> & co'
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+def toy_task(name: str, num_tests: int = 1) -> Task:
+    """Mirror the grid left to right; every test input is another."""
+    inputs = [check_grid([[i % 10, 1, 2], [3, (i + 4) % 10, 5]]) for i in range(3 + num_tests)]
+    pairs = [Pair(input=grid, output=grid[:, ::-1].copy()) for grid in inputs]
+    return Task(id=name, train=tuple(pairs[:3]), test=tuple(pairs[3:]))
+
+
+def answer(
+    task: Task, test_index: int, view: int, grid: Grid | None, reason: str | None = None, text: str = "1 2"
+) -> Candidate:
+    return Candidate(
+        task_id=task.id,
+        test_index=test_index,
+        view=view,
+        transforms=f"rot{90 * (view % 4)} colours_0123456789",
+        text=text,
+        num_tokens=10,
+        log_probability=-1.5 - view,
+        grid=grid,
+        reason=reason,
+    )
+
+
+@pytest.fixture
+def tasks() -> TaskSet:
+    return TaskSet(
+        [toy_task("solved"), toy_task("half", 2), toy_task("wrong"), toy_task(AWKWARD), toy_task("silent")]
+    )
+
+
+@pytest.fixture
+def candidates(tasks: TaskSet) -> list[Candidate]:
+    """Solved with votes to spare; one of two outputs right; two wrong grids; only invalid text; nothing."""
+    right = [[pair.output for pair in task.test] for task in tasks]
+    small = check_grid([[1, 2]])
+    return [
+        *(answer(tasks[0], 0, view, right[0][0]) for view in range(5)),
+        answer(tasks[0], 0, 5, small),
+        answer(tasks[0], 0, 6, None, "ragged"),
+        answer(tasks[1], 0, 0, right[1][0]),
+        answer(tasks[1], 1, 0, right[1][0]),
+        answer(tasks[2], 0, 0, small),
+        answer(tasks[2], 0, 1, tasks[2].test[0].input),
+        answer(tasks[3], 0, 0, None, "no_grid", text="</pre><script>alert(2)</script>\ud800" + "x" * 1000),
+        answer(tasks[3], 0, 1, None, "no_grid", text=""),
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tasks: TaskSet, candidates: list[Candidate]) -> Path:
+    """A finished run that predicted 5 of its 7 validation tasks."""
+    folder = tmp_path / "arc1-tiny-1a2b3c"
+    folder.mkdir()
+    (folder / "run.yaml").write_text(RUN_YAML, encoding="utf-8")
+    write_json(folder / "partition.json", {"validation": [*tasks.ids, "later_1", "later_2"], "train": ["t"]})
+    write_json(folder / "environment.json", {"command": ["python", "-m", "arc_experiments", "model=a b"]})
+    write_json(folder / "metrics.json", metrics(tasks, candidates))
+    log: list[dict[str, Any]] = [
+        {"step": step, "loss": 3.0 / step**0.5 + 0.1 * (step % 3), "learning_rate": 1e-4 * (1 - step / 60)}
+        for step in range(1, 61)
+    ]
+    log += [{"step": step, "validation_loss": 3.1 / step**0.5} for step in (20, 40, 60)]
+    (folder / "train_log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in log), encoding="utf-8")
+    lines = "".join(candidate.to_json() + "\n" for candidate in candidates)
+    (folder / "predictions.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def metrics(tasks: TaskSet, candidates: list[Candidate]) -> dict[str, Any]:
+    loss = {"token_mean": 0.412, "task_mean": 0.5, "num_tokens": 12345, "num_tasks": 7}
+    return {
+        "validation": {"loss": loss, "initial_loss": {"token_mean": 2.5, "task_mean": 2.6}},
+        "score": score(tasks, candidates),
+        "train": {"steps": 60, "samples": 960, "tokens": 400000, "final_loss": 0.39},
+        "peak_memory_bytes": 1_900_000_000,
+        "seconds": {"training": 192.0, "generation": 40.0, "total": 250.0},
+    }
+
+
+def write_json(path: Path, contents: Any) -> None:
+    path.write_text(json.dumps(contents), encoding="utf-8")
+
+
+class Outline(HTMLParser):
+    """Every tag with its attributes, every id, and whether all tags are closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def words_of(html: str) -> str:
+    """The text of a piece of HTML with single blanks."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+
+
+def card_of(page: str, index: int) -> str:
+    return page.split("<article")[index + 1].split("</article>")[0]
+
+
+def test_the_page_starts_with_what_was_run_and_how_it_went(folder: Path, tasks: TaskSet) -> None:
+    page = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
+
+    assert "finetune · arc1 · tiny · 60 steps · seed 1" in page
+    assert "33.3% 2 of 6 test outputs 95% interval 0.0–" in page
+    assert "2.500 → 0.412 before → after training 12,345 tokens of 7 tasks" in page
+    assert "4 min 10 s training 3 min 12 s generation 40.0 s memory at its peak 1.9 GB" in page
+    assert "python -m arc_experiments &#39;model=a b&#39;" in page
+    assert "2 × no_grid , 1 × ragged" in page
+
+
+def test_tasks_that_were_not_predicted_are_told_and_count_nowhere(folder: Path, tasks: TaskSet) -> None:
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+
+    assert "Answers were asked for 5 of the 7 validation tasks, and the scores are over these 5." in page
+    assert "later_1, later_2" in page
+    assert page.count("<article") == 5
+
+
+def test_more_tasks_than_the_denominator_are_not_failures(
+    folder: Path, tasks: TaskSet, candidates: list[Candidate]
+) -> None:
+    cards = task_cards(TaskSet([*tasks, toy_task("later")]), candidates, num_scored=5)
+
+    assert [card.state for card in cards] == [
+        "solved", "partly", "unsolved", "unsolved", "unsolved", "waiting",
+    ]  # fmt: skip
+    assert cards[-1].filters == ()
+
+
+def test_attempts_are_marked_by_word_and_sign(folder: Path, tasks: TaskSet) -> None:
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+
+    solved, half, wrong = (words_of(card_of(page, index)) for index in range(3))
+    assert "✓ solved" in solved
+    assert "attempt 1 2×3 ✓ right 5 of 7 votes log-prob. −0.350" in solved
+    assert "attempt 2 1×2 ✗ wrong 1×2 instead of 2×3 1 of 7 votes" in solved
+    assert "7 candidates: 2 distinct grids, 1 not valid" in solved
+    assert "Not valid: 1 × ragged" in solved
+    assert "◐ 1 of 2 solved" in half
+    assert "✗ wrong 2 of 6 cells wrong" in half
+    assert "no second distinct grid" in half
+    assert "✗ not solved" in wrong
+
+
+def test_unanswered_tasks_say_why(folder: Path, tasks: TaskSet) -> None:
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+
+    assert "no valid answer Not" not in words_of(card_of(page, 4))
+    assert "no valid answer" in words_of(card_of(page, 3))
+    assert "Not valid: 2 × no_grid" in words_of(card_of(page, 3))
+    assert "(empty)" in card_of(page, 3)
+    assert "no candidate" in words_of(card_of(page, 4))
+    assert "1 task got no candidate at all and counts as wrong." in page
+
+
+def test_only_the_first_of_many_invalid_texts_are_shown() -> None:
+    tasks = TaskSet([toy_task("long")])
+    candidates = [answer(tasks[0], 0, view, None, "ragged", text="y" * 500) for view in range(40)]
+
+    [test] = task_cards(tasks, candidates, num_scored=1)[0].tests
+
+    assert (len(test.invalid), test.num_invalid, test.reasons) == (16, 40, (("ragged", 40),))
+    assert (len(test.invalid[0].text), test.invalid[0].num_left_out) == (400, 100)
+
+
+def test_filters_count_the_predicted_tasks(tasks: TaskSet, candidates: list[Candidate]) -> None:
+    def count(name: str) -> int:
+        return sum(name in card.filters for card in cards)
+
+    cards: tuple[TaskCard, ...] = task_cards(tasks, candidates, num_scored=5)
+    assert [count(name) for name in ("solved", "unsolved", "valid", "no-valid")] == [1, 4, 3, 2]
+
+
+def test_names_and_texts_cannot_become_markup(folder: Path, tasks: TaskSet) -> None:
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+    outline = Outline(page)
+
+    assert not outline.open
+    assert not {"script", "img"} & {tag for tag, _ in outline.tags}
+    assert "&lt;img src=x onerror=" in page
+    assert "&lt;/pre&gt;&lt;script&gt;" in page
+
+
+def test_the_page_asks_the_network_for_nothing(folder: Path, tasks: TaskSet) -> None:
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+    outline = Outline(page)
+
+    addresses = [a[key] or "" for _, a in outline.tags for key in ("src", "href") if key in a]
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert not re.search(r"url\(|@import", page)
+    ids = [a["id"] for _, a in outline.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a[1:] for a in addresses if a.startswith("#")} <= set(ids)
+
+
+def test_the_same_files_give_the_same_bytes(folder: Path, tasks: TaskSet) -> None:
+    first = write_report(folder, tasks).read_bytes()
+
+    assert write_report(folder, tasks).read_bytes() == first
+    assert not list(folder.glob(".report*"))
+
+
+@pytest.mark.parametrize("missing", ["train_log.jsonl", "predictions.jsonl", "metrics.json", "everything"])
+def test_a_folder_that_lacks_a_file_still_gives_a_page(folder: Path, tasks: TaskSet, missing: str) -> None:
+    names = ["train_log.jsonl", "predictions.jsonl", "metrics.json", "partition.json", "environment.json"]
+    for name in names if missing == "everything" else [missing]:
+        (folder / name).unlink()
+
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+
+    assert not Outline(page).open
+    assert ('class="chart"' in page) == (missing not in ("train_log.jsonl", "everything"))
+    assert ("This folder holds no predictions" in page) == (missing in ("predictions.jsonl", "everything"))
+    assert ("Nothing was scored yet" in page) == (missing in ("metrics.json", "everything"))
+
+
+def test_an_evaluation_alone_shows_no_settings_of_training(folder: Path, tasks: TaskSet) -> None:
+    (folder / "train_log.jsonl").unlink()
+    (folder / "run.yaml").write_text(RUN_YAML.replace("finetune", "evaluate"), encoding="utf-8")
+    contents = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    del contents["train"], contents["validation"]["initial_loss"]
+    write_json(folder / "metrics.json", contents)
+
+    page = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
+
+    assert "evaluate · arc1 · tiny · seed 1" in page
+    assert "Validation loss 0.412" in page
+    assert "before → after" not in page
+
+
+def test_without_solutions_nothing_is_called_right_or_wrong(folder: Path, tasks: TaskSet) -> None:
+    page = write_report(folder, tasks.without_solutions()).read_text(encoding="utf-8")
+
+    assert "✓ right" not in page
+    assert "✗ wrong" not in page
+    assert "no solution known" in page
+
+
+def test_pictures_that_contradict_the_score_are_told(folder: Path, tasks: TaskSet) -> None:
+    contents = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    contents["score"]["pass_at_2"] = 0.5
+    write_json(folder / "metrics.json", contents)
+
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+
+    assert "The pictures show 2 right test outputs, metrics.json counts 3" in page
+
+
+def test_predictions_of_other_tasks_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="'solved', which is not among the 1 tasks"):
+        write_report(folder, TaskSet([toy_task("other")]))
+    assert not (folder / "report.html").exists()
+
+
+def test_a_line_that_is_just_being_written_is_left_out(folder: Path, tasks: TaskSet) -> None:
+    before = write_report(folder, tasks).read_bytes()
+    with (folder / "train_log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 61, "lo')
+    assert write_report(folder, tasks).read_bytes() == before
+
+    with (folder / "train_log.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    with pytest.raises(ValueError, match=r"train_log\.jsonl, line 64"):
+        write_report(folder, tasks)
+
+
+def test_the_command_names_a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_smoothing_does_not_lag() -> None:
+    line = [(float(x), 10.0 - x) for x in range(9)]
+
+    assert smooth(line, span=5)[:7] == line[:7]
+    assert smooth([(0, 1.0), (1, 4.0), (2, 1.0)], span=3) == [(0, 1.0), (1, 2.0), (2, 2.5)]
+
+
+def test_long_curves_are_thinned_to_means() -> None:
+    points = thin([(float(x), float(x)) for x in range(2400)])
+
+    assert len(points) == 600
+    assert points[0] == (1.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 60, [0, 20, 40, 60]), (0.3, 1.1, [0.4, 0.6, 0.8, 1.0]), (-3, 3, [-2, 0, 2])],
+)
+def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high, 4) == pytest.approx(expected)
+
+
+def test_losses_that_are_not_finite_are_counted_not_drawn() -> None:
+    log = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": 1.0}]
+
+    assert read_points(log, "loss") == [(1, 2.0), (3, 1.0)]
+    assert count_not_finite(log) == 1
+    figure = loss_figure(log)
+    assert figure is not None
+    assert "nan" not in figure.svg
+
+
+@pytest.mark.parametrize("loss", [0.0, 1.0, 1e-9])
+def test_a_single_or_constant_loss_can_be_drawn(loss: float) -> None:
+    assert loss_figure([{"step": 1, "loss": loss}]) is not None
+    assert loss_figure([{"step": step, "loss": loss} for step in range(1, 9)]) is not None
+    assert loss_figure([]) is None
+
+
+def test_words_for_numbers() -> None:
+    assert [duration(s) for s in (3.21, 59.96, 192, 7500)] == [
+        "3.2 s",
+        "1 min 0 s",
+        "3 min 12 s",
+        "2 h 5 min",
+    ]
+    assert [memory(b) for b in (5e8, 1.5e9)] == ["500 MB", "1.5 GB"]
+    assert [plural(1, "task"), plural(1200, "task")] == ["1 task", "1,200 tasks"]
+    assert number(-0.25, 2) == "−0.25"
+
+
+def test_an_svg_holds_every_cell_in_its_official_colour() -> None:
+    grid = check_grid(np.random.default_rng(0).integers(0, 10, size=(7, 5)))
+    svg = to_svg(grid)
+
+    drawn = np.full(grid.shape, PALETTE.index(re.findall(r'fill="(#\w+)"', svg)[0]))
+    for colour, path in re.findall(r'<path stroke="(#\w+)" d="([^"]+)"', svg):
+        for column, row, length in re.findall(r"M(\d+) (\d+)h(\d+)", path):
+            drawn[int(row), int(column) : int(column) + int(length)] = PALETTE.index(colour)
+    assert np.array_equal(drawn, grid)
+
+
+def test_a_grid_in_the_terminal_is_two_blanks_a_cell() -> None:
+    text = to_rich(check_grid([[1, 2, 2], [0, 5, 9]]))
+
+    assert text.plain == "      \n      "
+    assert [str(span.style) for span in text.spans][:2] == ["on #0074d9", "on #ff4136"]
