@@ -14,6 +14,8 @@ UNFINISHED := $(VENV)/.unfinished
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary \
   $(if $(MAKE_TERMOUT),,--quiet) --constraint constraints.txt
 ARC := $(BIN)/python -m arc_experiments
+# A variable, since the commas would end an argument of $(or).
+SEEDS := seed=1,2,3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo smoke train sweep evaluate report check format test test-all clean need-run
@@ -35,7 +37,7 @@ train: $(READY)  ## Run the job on another composition: ARGS="data=re_arc model=
 	$(ARC) $(ARGS)
 
 sweep: $(READY)  ## Run one job for every combination: ARGS="seed=1,2,3" (the default)
-	$(ARC) --multirun $(or $(ARGS),seed=1,2,3)
+	$(ARC) --multirun $(or $(ARGS),$(SEEDS))
 
 evaluate: need-run $(READY)  ## Score the model of a run folder again: RUN=<folder>
 	$(ARC) job=evaluate "from_run=$(RUN)" $(ARGS)
@@ -73,7 +75,7 @@ $(READY): pyproject.toml constraints.txt
 	@if test -e $(UNFINISHED); then rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && touch $(UNFINISHED)
 	@echo "Setting up $(VENV): about 2 minutes, more where torch comes with CUDA"
-	@$(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@if $(BIN)/python -c '$(HAS_COMPILER)'; then \
 	  $(PIP_INSTALL) --editable '.[re-arc,dev]' && $(PIP_INSTALL) --no-deps reasoning-gym; \
 	else \

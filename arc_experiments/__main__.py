@@ -1,7 +1,7 @@
 """The command: compose, check, freeze run.yaml, launch. Imports no torch, so mistakes are answered at once.
 
-    python -m arc_experiments data=re_arc model=qwen05
-    python -m arc_experiments --multirun seed=1,2,3
+python -m arc_experiments data=re_arc model=qwen05
+python -m arc_experiments --multirun seed=1,2,3
 """
 
 import contextlib
@@ -53,8 +53,10 @@ def main() -> int:
     command = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(freeze_job)
     try:
         command()
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
-        mistakes.append(explain(error))
+    except BrokenPipeError:  # `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
+        mistakes.append(explain(error, sys.argv[1:]))
     if mistakes:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print("\n".join(mistakes))
         return EXIT_MISTAKE

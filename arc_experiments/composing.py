@@ -1,9 +1,10 @@
-"""Composition: the schema and resolvers that Hydra needs, what `from_run` brings, and errors in plain words."""
+"""Composition: the schema and resolvers Hydra needs, what `from_run` brings, errors in plain words."""
 
 import dataclasses
 import difflib
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -11,11 +12,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.config import Config, ConfigError, check, conf_dir, store_schema, typed
-from arc_experiments.run_folder import RunFolder, folder_name, job_name
+from arc_experiments.run_folder import FolderError, RunFolder, folder_name, job_name
 
 
 def register() -> None:
@@ -24,12 +26,12 @@ def register() -> None:
     names: dict[str, Any] = {}
 
     def run_name(_root_: DictConfig) -> str:
-        return folder_name(_without_hydra(_root_))
+        return folder_name(_best_effort(_root_))
 
     def sweep_name(_root_: DictConfig) -> str:
         # Hydra asks for the unswept composition first and for each job's after: the first answer stands.
         if not names:
-            names["sweep"] = folder_name(_without_hydra(_root_))
+            names["sweep"] = folder_name(_best_effort(_root_))
             names["overrides"] = list(_root_.hydra.overrides.task)
         return str(names["sweep"])
 
@@ -37,12 +39,28 @@ def register() -> None:
         swept = [entry for entry in _root_.hydra.overrides.task if entry not in names.get("overrides", [])]
         return job_name(swept)
 
-    for name, resolver in {"run_name": run_name, "sweep_name": sweep_name, "job_name": sweep_job_name}.items():
+    for name, resolver in {
+        "run_name": run_name,
+        "sweep_name": sweep_name,
+        "job_name": sweep_job_name,
+    }.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
 def _without_hydra(root: DictConfig) -> DictConfig:
     return typed({str(key): root._get_node(key) for key in root if key != "hydra"})
+
+
+def _best_effort(root: DictConfig) -> DictConfig:
+    """The complete composition, so that the name is the one a notebook gives; with mistakes, what there is.
+
+    The mistakes are told when the job is frozen; a sweep may well be complete only with its swept values.
+    """
+    plain = _without_hydra(root)
+    try:
+        return complete(plain, list(root.hydra.overrides.task))
+    except (ConfigError, FolderError):
+        return plain
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
@@ -60,7 +78,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(explain(error).splitlines()) from error
+        raise ConfigError(explain(error, overrides).splitlines()) from error
 
 
 def complete(node: DictConfig, overrides: list[str]) -> DictConfig:
@@ -91,7 +109,7 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
     typed = OverridesParser.create().parse_overrides(overrides)
     groups = {str(override.key_or_group) for override in typed}
     with open_dict(config):
-        for name in ("data", "model", "prompt"):
+        for name in ("data", "model", "prompt", "inference"):
             if name not in groups:  # a group that was chosen anew is taken whole
                 config[name] = OmegaConf.merge(config[name], run[name])
         if run.model.adapter is None or (folder / "adapter").exists():
@@ -99,20 +117,43 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
         config.seeds.partition = run.seeds.partition
         for override in typed:
             key = str(override.key_or_group)
-            if key.split(".")[0] in ("data", "model", "prompt", "seeds") and "." in key:
+            if key.split(".")[0] in ("data", "model", "prompt", "inference", "seeds") and "." in key:
                 OmegaConf.update(config, key, override.value())
     return config
 
 
-def explain(error: BaseException) -> str:
-    """What a user reads: what was wrong, where, and what to do; no traceback."""
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
+    """What a user reads: what was wrong, where, and what to do; no traceback.
+
+    Args:
+        overrides: what was typed; some of Hydra's messages do not say which of it is wrong.
+    """
     if isinstance(error, ConfigError):
         return "\n".join(error.mistakes)
     for cause in reversed(_causes(error)):
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
-            return f"{key}: {str(cause).splitlines()[0]}{_suggestion(str(key))}"
-    return str(error).partition("Config search path")[0].strip()
+            return f"{key}: {str(cause).splitlines()[0]}{_suggestion(str(key), cause.parent_node)}"
+    message = str(error).partition("Config search path")[0].strip()
+    if isinstance(error, OverrideParseException) and error.override not in message:
+        return f"{error.override}: {message}"
+    if message.startswith("Config group override must be"):
+        return "\n".join(_no_options(overrides)) or message
+    missing = re.search(r"Could not load '([a-z_]+)/", message)
+    return f"{message} Available options: {_options(missing[1])}" if missing else message
+
+
+def _no_options(overrides: Sequence[str]) -> Iterator[str]:
+    """What was typed for a group but is not the name of an option, such as a number."""
+    typed = [text for text in overrides if "=" in text and not text.startswith("-")]
+    for override in OverridesParser.create().parse_overrides(typed):
+        group = str(override.key_or_group)
+        if group and _options(group) and not isinstance(override.value(), str | list):
+            yield f"{override.input_line} is not an option of {group}. Available options: {_options(group)}"
+
+
+def _options(group: str) -> str:
+    return ", ".join(sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")))
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -125,12 +166,17 @@ def _causes(error: BaseException) -> list[BaseException]:
     return causes
 
 
-def _suggestion(key: str) -> str:
-    """Keys that are spelt like an unknown one."""
+def _suggestion(key: str, parent: Any) -> str:
+    """For an unknown key: those spelt like it beside it, those called so elsewhere, or all beside it."""
     if key in _schema_keys():
         return ""
-    close = difflib.get_close_matches(key, _schema_keys(), n=3, cutoff=0.6)
-    return f". Did you mean: {', '.join(close)}?" if close else ""
+    place, _, last = key.rpartition(".")
+    beside = [str(name) for name in parent or () if name != "hydra"] if isinstance(parent, DictConfig) else []
+    close = [f"{place}.{name}".lstrip(".") for name in difflib.get_close_matches(last, beside)]
+    close += [known for known in _schema_keys() if known.rpartition(".")[2] == last]
+    if close:
+        return f". Did you mean: {', '.join(close)}?"
+    return f". {place or 'A composition'} has: {', '.join(beside)}" if beside else ""
 
 
 @functools.cache

@@ -132,7 +132,7 @@ class Hardware:
 
     device: str = one_of("auto", "cpu", "cuda")
     num_processes: int = limited(1, low=1)
-    per_device_batch_size: int = limited(4, low=1)
+    per_device_batch_size: int = limited(1, low=1)
     num_workers: int = limited(0, low=0)
     threads: int | None = limited(None, low=1)
     gpu_ids: list[int] | None = None
@@ -239,9 +239,9 @@ def build(options: dict[str, Any]) -> Any:
 
 def _open_sets(node: DictConfig) -> Iterator[str]:
     """Dotted keys of every node that names a dataclass by `_target_`."""
-    for key in ("data.source", "data.validation_source", "prompt.grid"):
-        if OmegaConf.select(node, key) is not None:
-            yield key
+    yield from ("data.source", "prompt.grid")
+    if node.data.validation_source is not None:
+        yield "data.validation_source"
     for name in node.augmentation:
         yield f"augmentation.{name}"
 
@@ -263,11 +263,18 @@ def _check_open_sets(node: DictConfig) -> list[str]:
             values = OmegaConf.to_container(filled)
             OmegaConf.update(node, key, {"_target_": options._target_, **values}, merge=False)  # type: ignore[dict-item]
         except OmegaConfBaseException as error:
-            inner = f".{error.full_key}" if getattr(error, "full_key", None) else ""
-            mistakes.append(f"{key}{inner}: {str(error).splitlines()[0]}")
+            mistakes.append(_open_set_mistake(key, options, error))
         except (ValueError, ImportError, AttributeError) as error:
             mistakes.append(f"{key}: {error}")
     return mistakes
+
+
+def _open_set_mistake(key: str, options: DictConfig, error: OmegaConfBaseException) -> str:
+    inner = str(getattr(error, "full_key", None) or "")
+    if inner in options and options._get_node(inner)._is_interpolation() and options[inner] is None:
+        taken_from = str(options._get_node(inner)._value()).strip("${}")
+        return f"{taken_from} is needed and has no value: {taken_from}=..."
+    return f"{key}{'.' if inner else ''}{inner}: {str(error).splitlines()[0]}"
 
 
 def _check_limits(value: Any, prefix: str) -> Iterator[str]:
@@ -307,6 +314,9 @@ def _check_combination(config: Config) -> Iterator[str]:
         yield f"model.quantisation={model.quantisation} needs model.weights=pretrained"
     if optim.stop_after is not None and optim.stop_after > optim.max_steps:
         yield f"optim.stop_after={optim.stop_after} is beyond optim.max_steps={optim.max_steps}"
+    jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))
+    if config.job.name not in jobs:
+        yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
     if hardware.gpu_ids is not None and hardware.device == "cpu":
         yield "hardware.gpu_ids is set, but hardware.device=cpu"
     yield from _check_paths(config)
@@ -317,6 +327,8 @@ def _check_paths(config: Config) -> Iterator[str]:
         if path is not None and not Path(path).expanduser().exists():
             yield f"{key}={path} does not exist (looked in {Path.cwd()})"
     path = config.model.path
+    if not path:
+        yield "model.path is empty: a folder, or a hub id of the form owner/name"
     if path.startswith(("/", "./", "../", "~")) and not Path(path).expanduser().is_dir():
         yield f"model.path={path} is not a folder (looked in {Path.cwd()}); a hub id has the form owner/name"
     if config.data.num_validation >= 1 and config.data.num_validation % 1:

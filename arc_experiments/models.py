@@ -57,14 +57,18 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     if name == "float16":
         if device.type != "cuda":
-            raise ModelError("model.dtype=float16 needs a GPU (on a CPU it would be float32 unnoticed): use auto")
-        log.warning("model.dtype=float16: trainings that are stable in bfloat16 have diverged in it after hours")
+            raise ModelError(
+                "model.dtype=float16 needs a GPU (on a CPU it would be float32 unnoticed): use auto"
+            )
+        log.warning(
+            "model.dtype=float16: trainings that are stable in bfloat16 have diverged in it after hours"
+        )
     return DTYPES[name]
 
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -92,7 +96,10 @@ def load_base(model: Model, *, dtype: torch.dtype, device: torch.device) -> PreT
     else:
         options: dict[str, Any] = {"dtype": weights_dtype, "attn_implementation": model.attention}
         if model.quantisation != "none":
-            options |= {"quantization_config": _quantisation(model.quantisation, dtype), "device_map": {"": device}}
+            options |= {
+                "quantization_config": _quantisation(model.quantisation, dtype),
+                "device_map": {"": device},
+            }
         base = _reached(model, _loader(AutoModelForCausalLM, model, **options))
     if model.quantisation == "none":
         base = base.to(device=device, dtype=weights_dtype)
@@ -137,7 +144,16 @@ def add_adapter(
         try:
             return get_peft_model(base, _lora_config(model.lora))
         except ValueError as error:
-            raise ModelError(f"model.lora does not fit model.path={model.path}: {str(error)[:500]}") from error
+            raise ModelError(
+                f"model.lora does not fit model.path={model.path}: {str(error)[:500]}"
+            ) from error
+
+
+def merge(model: Any) -> Any:
+    """The model with its adapter merged in place, where that is exact to rounding (plain float32 weights)."""
+    if isinstance(model, PeftModel) and model.dtype == torch.float32 and not hasattr(model, "hf_quantizer"):
+        return model.merge_and_unload()
+    return model
 
 
 def save_weights(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *, base: str) -> None:
@@ -163,12 +179,12 @@ def save_weights(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, *
 def _lora_config(lora: Lora) -> LoraConfig:
     return LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
-        init_lora_weights=True if lora.initialisation == "default" else lora.initialisation,  # type: ignore[arg-type]
+        init_lora_weights=True if lora.initialisation == "default" else lora.initialisation,
         modules_to_save=lora.modules_to_save or None,
         task_type="CAUSAL_LM",
     )
@@ -211,7 +227,11 @@ def _reached(model: Model, load: Callable[[bool], Any]) -> Any:
         return load(is_folder or not hub_answers)
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        tried = "the folder" if is_folder else f"the local cache and the hub{'' if hub_answers else ' (which is out of reach)'}"
+        tried = (
+            "the folder"
+            if is_folder
+            else f"the local cache and the hub{'' if hub_answers else ' (which is out of reach)'}"
+        )
         raise ModelError(
             f"model.path={model.path} could not be loaded. Tried: {tried}: {reason[:300]} "
             "Point to a local folder with the model's files (model.path=/folder), or go on with model=tiny."

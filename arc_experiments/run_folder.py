@@ -106,7 +106,9 @@ class RunFolder:
     def _heartbeat(self) -> Iterator[None]:
         before = self.status
         changes = {"host": platform.node(), "pid": os.getpid(), "attempt": before.get("attempt", 0) + 1}
-        self.update_status(**{"started": _now(), **before, **changes, "state": "running", "ended": None, "error": None})
+        self.update_status(
+            **{"started": _now(), **before, **changes, "state": "running", "ended": None, "error": None}
+        )
         finished = threading.Event()
 
         def beat() -> None:
@@ -144,6 +146,7 @@ def composition(config: DictConfig) -> dict[str, Any]:
 
 
 def composition_hash(config: DictConfig) -> str:
+    """Eight hex digits that stand for `composition`."""
     text = json.dumps(composition(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -159,10 +162,13 @@ def job_name(overrides: list[str]) -> str:
     pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
     short = [key.rpartition(".")[2] for key, _ in pairs]
     keys = [key if short.count(last) > 1 else last for (key, _), last in zip(pairs, short, strict=True)]
-    return "-".join(f"{slug(key)}_{slug(value)}" for key, (_, value) in zip(keys, pairs, strict=True)) or "job"
+    return (
+        "-".join(f"{slug(key)}_{slug(value)}" for key, (_, value) in zip(keys, pairs, strict=True)) or "job"
+    )
 
 
 def slug(text: object) -> str:
+    """The text with everything replaced that a shell or an override could stumble over."""
     return re.sub(r"[^A-Za-z0-9.+]+", "_", str(text)).strip("_")[:60]
 
 
@@ -209,7 +215,10 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
                 "Name another folder (hydra.run.dir=...), or start one beside it with resume=false"
             )
     path.mkdir(parents=True, exist_ok=True)
-    folder.write_json("environment.json", {"command": ["python", "-m", "arc_experiments", *overrides]})
+    # A finished run keeps what its worker noted: nothing will note it again.
+    noted = folder.read_json("environment.json") if (path / "environment.json").exists() else {}
+    noted["command"] = ["python", "-m", "arc_experiments", *overrides]
+    folder.write_json("environment.json", noted)
     folder.write("run.yaml", OmegaConf.to_yaml(config, resolve=True))
     return folder
 

@@ -41,7 +41,7 @@ class Tracker:
             id=folder.name,
             resume="allow",
             dir=str(folder),
-            mode=mode,
+            mode=mode,  # type: ignore[arg-type]
             config=config,
             settings=wandb.Settings(silent=True, console="off"),
         )
@@ -73,6 +73,6 @@ class Tracker:
     def _guarded(self, call: Callable[[], Any]) -> None:
         try:
             call()
-        except Exception as error:  # whatever a tracker raises, the training goes on
+        except Exception as error:  # noqa: BLE001 (whatever a tracker raises, the training goes on)
             log.warning("tracking is off from here on: %s: %s", type(error).__name__, error)
             self._run = None

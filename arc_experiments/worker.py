@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
+    """Run the folder named; returns the exit code."""
     console = Console(soft_wrap=True, highlight=False)
     folder = RunFolder(Path(arguments[0]))
     try:
@@ -58,7 +59,7 @@ def _work(folder: RunFolder, console: Console) -> int:
         return STOPPED
     except ValueError as error:
         return _fail(folder, console, str(error), MISTAKE)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (every end is entered in the status)
         return _fail(folder, console, f"{type(error).__name__}: {error}", FAILED)
     folder.end("done")
     return DONE

@@ -1,4 +1,4 @@
-"""Test environment: no network, no account, no telemetry; what needs a GPU or SLURM is skipped without one."""
+"""Test environment: no network, no account, no telemetry; what needs a GPU or SLURM is skipped without."""
 
 import os
 import shutil

@@ -1,6 +1,7 @@
 """The wheel carries everything the command needs, and works from another directory without the checkout."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "arc_experiments"
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +92,47 @@ def test_constraints_pin_every_requirement_to_a_plain_version() -> None:
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     required = {requirement_name(line) for group in groups for line in group} | {"reasoning-gym"}
     assert required <= pinned, f"without a pinned version: {sorted(required - pinned)}"
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["demo"], "-m arc_experiments\n"),
+        (["smoke"], "-m arc_experiments experiment=smoke\n"),
+        (["train", "ARGS=model=qwen05 seed=2"], "-m arc_experiments model=qwen05 seed=2\n"),
+        (["sweep"], "-m arc_experiments --multirun seed=1,2,3\n"),
+        (["sweep", "ARGS=seed=4,5"], "-m arc_experiments --multirun seed=4,5\n"),
+        (["evaluate", "RUN=outputs/x"], '-m arc_experiments job=evaluate "from_run=outputs/x"'),
+        (["report", "RUN=outputs/x"], '-m arc_experiments.report "outputs/x"\n'),
+    ],
+)
+def test_make_runs_the_command_with_what_was_asked(arguments: list[str], expected: str) -> None:
+    assert expected in make("--dry-run", "--assume-old=.venv/.ready", *arguments).stdout
+
+
+@needs_make
+def test_make_help_lists_every_target() -> None:
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    phony = next(line for line in lines if line.startswith(".PHONY:"))
+    targets = set(phony.removeprefix(".PHONY:").split()) - {"need-run"}
+    assert {line.split()[0] for line in make().stdout.splitlines()[1:]} == targets
+
+
+@needs_make
+@pytest.mark.parametrize("target", ["evaluate", "report"])
+def test_make_asks_for_the_run_folder(target: str) -> None:
+    answer = make(target)
+    assert answer.returncode == 2
+    assert f"make {target} RUN=" in answer.stderr
+    assert answer.stdout == "", "nothing is set up before the mistake is told"
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a person would, also where a make runs these tests and hands its variables down."""
+    inherited = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "MAKE_TERMOUT", "ARGS", "RUN", "PYTHON"}
+    environment = {key: value for key, value in os.environ.items() if key not in inherited}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def requirement_name(line: str) -> str:

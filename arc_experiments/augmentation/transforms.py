@@ -132,7 +132,7 @@ class Geometry:
     def __post_init__(self) -> None:
         _check_probability(probability=self.probability)
 
-    def draw(self, task: Task, rng: np.random.Generator) -> Step | None:  # noqa: ARG002
+    def draw(self, task: Task, rng: np.random.Generator) -> Step | None:
         chance, index = rng.random(), int(rng.integers(len(SYMMETRIES)))
         return Symmetry(index) if chance < self.probability else None
 
@@ -147,7 +147,7 @@ class Colours:
     def __post_init__(self) -> None:
         _check_probability(probability=self.probability, background_probability=self.background_probability)
 
-    def draw(self, task: Task, rng: np.random.Generator) -> Step | None:  # noqa: ARG002
+    def draw(self, task: Task, rng: np.random.Generator) -> Step | None:
         chance, background = rng.random(), rng.random() < self.background_probability
         first = 0 if background else 1
         table = np.arange(NUM_COLOURS, dtype=np.uint8)
@@ -166,7 +166,10 @@ class Order:
 
     def draw(self, task: Task, rng: np.random.Generator) -> Step | None:
         chance = rng.random()
-        permutation = [*rng.permutation(len(task.train)), *range(len(task.train), len(task.train) + len(task.test))]
+        permutation = [
+            *rng.permutation(len(task.train)),
+            *range(len(task.train), len(task.train) + len(task.test)),
+        ]
         return PairOrder("order", tuple(map(int, permutation))) if chance < self.probability else None
 
 

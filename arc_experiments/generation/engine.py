@@ -50,7 +50,7 @@ class _BestLogProbability(LogitsProcessor):
     def __init__(self) -> None:
         self.steps: list[torch.Tensor] = []
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         wide = scores.float()
         self.steps.append(wide.amax(-1) - wide.logsumexp(-1))
         return scores

@@ -1,11 +1,12 @@
-"""Views of tasks -> prompts -> answers -> candidates, saved batch by batch.
+r"""Views of tasks -> prompts -> answers -> candidates, saved batch by batch.
 
-    request (task 0a1b2c3d, test 0, view 3) -> "I10\\n...O" -> "22\\n02\\n" -> grid, turned back by the view
+    request (task 0a1b2c3d, test 0, view 3) -> "I10\n...O" -> "22\n02\n" -> grid, turned back by the view
 
 A killed evaluation goes on after its last whole batch: batches depend on the requests alone.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,7 @@ def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) 
                 fitted = prompt.fit(seen, test_index, prompt.encode_prompt)
                 ids, dropped = (fitted[0], fitted[2]) if fitted else (None, 0)
                 requests.append(
-                    Request(
-                        task_id=task.id, test_index=test_index, view=view, ids=ids, num_dropped=dropped
-                    )
+                    Request(task_id=task.id, test_index=test_index, view=view, ids=ids, num_dropped=dropped)
                 )
     return requests
 
@@ -90,6 +89,19 @@ def predict(
                 done |= {request.key: candidate for request, candidate in zip(chosen, fresh, strict=True)}
             on_progress(len(done), len(requests))
     return [done[request.key] for request in requests]
+
+
+def probe_seconds(
+    model: Any, prompt: Prompt, requests: list[Request], *, rows: int = 4
+) -> tuple[float, float]:
+    """Seconds to read a prompt token and to write an answer token, measured on a few of the longest prompts."""
+    ids = sorted((request.ids for request in requests if request.ids is not None), key=len)[-rows:]
+    times = []
+    for max_new_tokens in (1, 9):
+        start = time.perf_counter()
+        generate(model, ids, max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
+        times.append(time.perf_counter() - start)
+    return times[0] / sum(map(len, ids)), max(0.0, times[1] - times[0]) / (8 * len(ids))
 
 
 def _read_partial(partial: Path) -> Iterable[Candidate]:

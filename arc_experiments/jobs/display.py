@@ -61,7 +61,9 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
     score = metrics.get("score")
     if score is not None:
         outputs = score["num_test_outputs"]
-        table = Table("score", "", "95 % interval", title=f"{score['num_tasks']} tasks, {outputs} test outputs")
+        table = Table(
+            "score", "", "95 % interval", title=f"{score['num_tasks']} tasks, {outputs} test outputs"
+        )
         for name, key in SCORES.items():
             interval = score["interval"].get(key)
             shown = "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"

@@ -1,4 +1,4 @@
-"""Evaluate: views of the validation tasks -> answers -> candidates -> two attempts -> scores, page, submission."""
+"""Evaluate: views of validation tasks -> answers -> candidates -> attempts -> scores, page, submission."""
 
 import time
 from collections.abc import Sequence
@@ -94,6 +94,8 @@ def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
 
         def show(done: int, total: int) -> None:
             seconds = time.perf_counter() - start
-            bar.update(done, f"{done / seconds:.1f} prompts/s, {duration(seconds / done * (total - done))} left")
+            bar.update(
+                done, f"{done / seconds:.1f} prompts/s, {duration(seconds / done * (total - done))} left"
+            )
 
         return run.predict(model, show)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from arc_experiments.generation import probe_seconds
 from arc_experiments.jobs.display import (
     Bar,
     duration,
@@ -21,7 +22,6 @@ from arc_experiments.tracking import Tracker
 from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
 from arc_experiments.training.recording import Line, Recorder, read_log
 from arc_experiments.training.trainer import StreamTrainer
-from arc_experiments.training.validation import mean_length
 
 TRAINED = ".trained.json"  # what the training gave; written when the weights are saved
 FINAL_LOSSES = 10  # logged steps that the final loss is the mean of
@@ -41,7 +41,9 @@ def main(folder: RunFolder, console: Console) -> None:
         model = _train(run, console)
     metrics = run.folder.read_json(TRAINED)
     if metrics["train"]["steps"] < run.config.optim.max_steps:
-        console.print(f"Stopped at step {metrics['train']['steps']} of {run.config.optim.max_steps}, as asked.")
+        console.print(
+            f"Stopped at step {metrics['train']['steps']} of {run.config.optim.max_steps}, as asked."
+        )
     finish(run, model, metrics, console)
 
 
@@ -68,11 +70,14 @@ def _train(run: Run, console: Console) -> Any:
         else:
             console.print(f"Going on from step {resumed_step}.")
         validated = time.perf_counter()
-        _show_estimate(run, validated - start, console)
+        _show_estimate(run, model, validated - start if resumed_step is None else None, console)
         trainer.resume_or_start()
         trained = time.perf_counter()
         final = recorder.validate(trainer.state.global_step)
-    seconds = {"validation": validated - start + time.perf_counter() - trained, "training": trained - validated}
+    seconds = {
+        "validation": validated - start + time.perf_counter() - trained,
+        "training": trained - validated,
+    }
     model.eval()
     run.save_weights(model)
     metrics = {
@@ -107,15 +112,20 @@ def _on_line(line: Line, run: Run, bar: Bar, tracker: Tracker) -> None:
         bar.update(step, f"loss {line['loss']:.4f}, {speed}")
 
 
-def _show_estimate(run: Run, validation_seconds: float, console: Console) -> None:
-    """How long it will take, from the time that the first validation took (a third of a training token's)."""
+def _show_estimate(run: Run, model: Any, validation_seconds: float | None, console: Console) -> None:
+    """How long it will take: a training token costs three forward ones, an answer may never end."""
     records, _ = run.validation_records
-    if validation_seconds < 1e-3:
-        return
-    length = mean_length(records)
-    rate = len(records) * length / validation_seconds
-    samples = _last_step(run) * run.config.optim.batch_size
-    console.print(f"[bold]estimate     [/]training about {duration(3 * samples * length / rate)}")
+    read, write = probe_seconds(model.eval(), run.prompt, run.requests)
+    tokens = sum(len(record.input_ids) for record in records)
+    if validation_seconds is not None:  # the better measure, where the validation has just been run
+        read = validation_seconds / tokens
+    trained = _last_step(run) * run.config.optim.batch_size * tokens / len(records)
+    asked = [len(request.ids) for request in run.requests if request.ids is not None]
+    answering = read * sum(asked) + write * run.max_new_tokens * len(asked)
+    console.print(
+        f"[bold]estimate[/]     training about {duration(3 * read * trained)}, "
+        f"then {len(asked)} prompts in at most {duration(answering)}"
+    )
 
 
 def _initial_loss(run: Run) -> float:

@@ -1,4 +1,6 @@
-"""A grid as text and back. For [[1, 0], [0, 2]], with arc24's options:
+"""A grid as text and back.
+
+For [[1, 0], [0, 2]], with arc24's options:
 
     ```grid shape: 2x2
     1 10

@@ -1,7 +1,7 @@
 """The layout of a prompt: static text with fields where grids go, the same for all tasks of one length.
 
-    "<bos>I" rows(0, input) "O" rows(0, output) "I" rows(test, input) "O"      the prompt
-    rows(test, output) "<eos>"                                                 the answer
+"<bos>I" rows(0, input) "O" rows(0, output) "I" rows(test, input) "O"      the prompt
+rows(test, output) "<eos>"                                                 the answer
 """
 
 import re

@@ -204,7 +204,10 @@ class Prompt:
             messages = [{"role": "system", "content": self._system}, *messages]
         return str(
             self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, date_string=TEMPLATE_DATE
+                messages,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                date_string=TEMPLATE_DATE,
             )
         )
 

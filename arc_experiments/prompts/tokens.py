@@ -56,7 +56,7 @@ class TokenTable:
         return self._static[piece]
 
     def _rows(self, grid: Grid) -> Ids:
-        height, width = grid.shape
+        height = len(grid)
         body = self._cells[grid].reshape(height, -1)
         if self._separator_length:
             body = body[:, : -self._separator_length]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from arc_experiments.tasks.parsing import parse_task
@@ -20,7 +21,7 @@ class JsonFiles:
         files = sorted(root.rglob("*.json"), key=lambda file: file.stem)
         if not files:
             raise ValueError(f"data.path={self.path}: no .json file in this folder or below it")
-        for first, second in zip(files, files[1:], strict=False):
+        for first, second in pairwise(files):
             if first.stem == second.stem:
                 raise ValueError(f"data.path={self.path}: two files for task {first.stem}: {first}, {second}")
         return TaskSet(_read_file(file, root) for file in files)

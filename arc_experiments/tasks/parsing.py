@@ -1,11 +1,11 @@
 """Task JSON -> Task: the one place where grids from outside are checked.
 
-    {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
+{"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
 """
 
 from typing import Any
 
-from arc_experiments.grids import GridError, check_grid
+from arc_experiments.grids import Grid, GridError, check_grid
 from arc_experiments.tasks.task import Pair, Task
 
 
@@ -31,7 +31,7 @@ def parse_task(task_id: str, data: Any, *, split: str, where: str) -> Task:
 def _parse_pairs(items: list[Any], where: str, *, solved: bool) -> list[Pair]:
     pairs = []
     for number, item in enumerate(items):
-        grids = {}
+        grids: dict[str, Grid | None] = {}
         for side in ("input", "output"):
             cells = item.get(side) if isinstance(item, dict) else None
             if cells is None and side == "output" and not solved:

@@ -17,7 +17,7 @@ from arc_experiments.grids import GridError, check_grid
 from arc_experiments.tasks.task import Pair, Task
 
 MAX_TRIES = 100
-INSTALL = "pip install 'arc_experiments[re_arc]' && pip install --no-deps reasoning-gym==0.1.25"
+INSTALL = "pip install 'arc_experiments[re-arc]' && pip install --no-deps reasoning-gym==0.1.25"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,10 @@ class ReArc:
     def __post_init__(self) -> None:
         if len(self.difficulty) != 2 or not 0 <= self.difficulty[0] <= self.difficulty[1] <= 1:
             raise ValueError(f"difficulty={self.difficulty} is not [low, high] within 0..1")
-        if len(self.num_demonstrations) != 2 or not 1 <= self.num_demonstrations[0] <= self.num_demonstrations[1]:
+        if (
+            len(self.num_demonstrations) != 2
+            or not 1 <= self.num_demonstrations[0] <= self.num_demonstrations[1]
+        ):
             raise ValueError(f"num_demonstrations={self.num_demonstrations} is not [at least, at most]")
 
     @cached_property
@@ -66,7 +69,9 @@ class ReArc:
                 pairs.append(pair)
             if len(pairs) == wanted:
                 return Task(id=task_id, train=tuple(pairs[:-1]), test=(pairs[-1],), split="re_arc")
-        raise ValueError(f"re_arc: task {task_id} gave {len(pairs)} of {wanted} valid pairs in {MAX_TRIES} tries")
+        raise ValueError(
+            f"re_arc: task {task_id} gave {len(pairs)} of {wanted} valid pairs in {MAX_TRIES} tries"
+        )
 
     def _make_pair(self, task_id: str, rng: np.random.Generator) -> Pair | None:
         """One pair, or None where the generator's answer is not a pair of two different grids."""

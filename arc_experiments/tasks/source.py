@@ -27,5 +27,5 @@ class FixedTasks:
     def ids(self) -> tuple[str, ...]:
         return self.tasks.ids
 
-    def draw(self, number: int, rng: np.random.Generator) -> Task:  # noqa: ARG002
+    def draw(self, number: int, rng: np.random.Generator) -> Task:
         return self.tasks[number]

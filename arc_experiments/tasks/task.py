@@ -1,6 +1,7 @@
 """The nouns: a pair of grids, a task, a set of tasks."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -44,8 +45,8 @@ class TaskSet:
         self._tasks = tuple(tasks)
         self._by_id = {task.id: task for task in self._tasks}
         if len(self._by_id) != len(self._tasks):
-            seen: set[str] = set()
-            twice = sorted({task.id for task in self._tasks if task.id in seen or seen.add(task.id)})
+            counts = Counter(task.id for task in self._tasks)
+            twice = [task_id for task_id, count in counts.items() if count > 1]
             raise ValueError(f"task ids must be unique, found twice: {', '.join(twice[:5])}")
 
     def __len__(self) -> int:

@@ -21,6 +21,7 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 def step_of(checkpoint: Path) -> int:
+    """The optimizer step after which it was saved."""
     return int(checkpoint.name.rpartition("-")[2])
 
 

@@ -1,7 +1,7 @@
 """train_log.jsonl: a line for each logged step and for each validation, as they happen.
 
-    {"step": 10, "loss": 1.23, "learning_rate": 0.0001, "grad_norm": 0.5, "samples_per_second": 12.0, ...}
-    {"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}
+{"step": 10, "loss": 1.23, "learning_rate": 0.0001, "grad_norm": 0.5, "samples_per_second": 12.0, ...}
+{"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}
 """
 
 import json
@@ -91,4 +91,5 @@ class Recorder(TrainerCallback):
 
 
 def read_log(log: Path) -> list[Line]:
+    """All lines of a train_log.jsonl."""
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]

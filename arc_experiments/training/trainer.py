@@ -40,7 +40,7 @@ class Counts:
         return Counts(*map(sum, zip(asdict(self).values(), more, strict=True)))
 
 
-class StreamTrainer(SFTTrainer):  # type: ignore[misc]
+class StreamTrainer(SFTTrainer):
     """SFTTrainer that counts its samples and times its waiting."""
 
     def __init__(self, **options: Any) -> None:

@@ -1,7 +1,7 @@
 """Exact validation loss: the same number for any batch size or order.
 
-The Trainer's own evaluation averages per-batch means, so its value moves with the batch size (by up to 10 %).
-Here every answer's negative log-likelihood and token count are kept apart and summed exactly, in a fixed order.
+The Trainer's own evaluation averages per-batch means, so its value moves with the batch size. Here every
+answer's negative log-likelihood and token count are kept apart and summed exactly, in a fixed order.
 """
 
 import math
@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from arc_experiments.generation.engine import pad_left, plan_batches
+from arc_experiments.generation.engine import pad_left
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.tasks import Task
@@ -63,17 +62,23 @@ def make_records(tasks: Iterable[Task], prompt: Prompt) -> tuple[list[Record], i
 
 
 def validation_loss(
-    model: Any, records: list[Record], *, num_too_long: int, pad_id: int, batch_tokens: int = 16384
+    model: Any, records: list[Record], *, num_too_long: int, pad_id: int, batch_size: int
 ) -> ValidationLoss:
-    """Raises ValueError where there is no record."""
+    """The loss over all records, `batch_size` at once.
+
+    Raises:
+        ValueError: there is no record.
+    """
     if not records:
-        raise ValueError("prompt.max_length is too short: no validation task fits with even one demonstration")
+        raise ValueError(
+            "prompt.max_length is too short: no validation task fits with even one demonstration"
+        )
     sums: dict[int, float] = {}
-    lengths = [len(record.input_ids) for record in records]
+    by_length = sorted(range(len(records)), key=lambda place: (-len(records[place].input_ids), place))
     was_training = model.training
     model.eval()
-    for batch in plan_batches(lengths, extra=0, batch_tokens=batch_tokens):
-        for part in _parts(batch, records, model.config.vocab_size):
+    for start in range(0, len(records), batch_size):
+        for part in _parts(by_length[start : start + batch_size], records, model.config.vocab_size):
             values = _answer_losses(model, [records[place] for place in part], pad_id)
             sums |= dict(zip(part, values, strict=True))
     model.train(was_training)
@@ -118,8 +123,3 @@ def _collect(records: list[Record], sums: list[float], num_too_long: int) -> Val
         num_tasks=len(by_task),
         num_too_long=num_too_long,
     )
-
-
-def mean_length(records: list[Record]) -> float:
-    """Mean number of tokens of a record."""
-    return float(np.mean([len(record.input_ids) for record in records]))
