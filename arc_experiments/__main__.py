@@ -48,6 +48,8 @@ def main() -> int:
             sweep.update(folder=Path(settings.sweep.dir), max_parallel=config.launch.max_parallel)
 
     register()
+    # Hydra's parser takes --multirun before or after all overrides, not between them.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     # Hydra prints its own errors and hides their cause, unless this is set: then they reach us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     command = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(freeze_job)

@@ -111,7 +111,7 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
     with open_dict(config):
         for name in ("data", "model", "prompt", "inference"):
             if name not in groups:  # a group that was chosen anew is taken whole
-                config[name] = OmegaConf.merge(config[name], run[name])
+                config[name] = run[name]  # not merged: what one source needs another refuses
         if run.model.adapter is None or (folder / "adapter").exists():
             config.model.adapter = str(folder / "adapter")
         config.seeds.partition = run.seeds.partition

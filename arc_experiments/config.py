@@ -271,8 +271,10 @@ def _check_open_sets(node: DictConfig) -> list[str]:
 
 def _open_set_mistake(key: str, options: DictConfig, error: OmegaConfBaseException) -> str:
     inner = str(getattr(error, "full_key", None) or "")
-    if inner in options and options._get_node(inner)._is_interpolation() and options[inner] is None:
-        taken_from = str(options._get_node(inner)._value()).strip("${}")
+    if inner in options and OmegaConf.is_interpolation(options, inner) and options[inner] is None:
+        written = OmegaConf.to_container(options, resolve=False)
+        assert isinstance(written, dict)
+        taken_from = str(written[inner]).strip("${}")
         return f"{taken_from} is needed and has no value: {taken_from}=..."
     return f"{key}{'.' if inner else ''}{inner}: {str(error).splitlines()[0]}"
 
@@ -319,7 +321,16 @@ def _check_combination(config: Config) -> Iterator[str]:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
     if hardware.gpu_ids is not None and hardware.device == "cpu":
         yield "hardware.gpu_ids is set, but hardware.device=cpu"
+    yield from _check_template(config.prompt)
     yield from _check_paths(config)
+
+
+def _check_template(prompt: Prompt) -> Iterator[str]:
+    places = {"demonstration": ("{input}", "{output}"), "question": ("{input}",), "answer": ("{output}",)}
+    for name, needed in places.items():
+        text = getattr(prompt, name)
+        if any(text.count(place) != 1 for place in needed):
+            yield f"prompt.{name} must hold {' and '.join(needed)} once: {text!r}"
 
 
 def _check_paths(config: Config) -> Iterator[str]:

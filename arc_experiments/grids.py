@@ -46,6 +46,9 @@ def check_grid(cells: object) -> Grid:
         raise GridError(f"it is {array.shape[0]}x{array.shape[1]}, over {MAX_SIDE} a side")
     if array.dtype.kind not in "iu":
         raise GridError(f"its cells are {array.dtype}, not integers")
+    # Beside integers numpy reads True as 1.
+    if isinstance(cells, list | tuple) and any(isinstance(cell, bool) for row in cells for cell in row):
+        raise GridError("it has a cell that is true or false, not an integer")
     if array.min() < 0 or array.max() >= NUM_COLOURS:
         raise GridError(f"it has the cell {array.min() if array.min() < 0 else array.max()}, not 0 to 9")
     return array.astype(np.uint8)

@@ -221,6 +221,14 @@ class Run:
             batch_size=self.config.hardware.per_device_batch_size,
         )
 
+    def untrained_validation_loss(self, model: Any) -> "ValidationLoss":
+        """The same before training, a quarter faster where a new LoRA still adds exactly nothing."""
+        lora = self.config.model.lora
+        if lora is None or self.config.model.adapter or lora.dora or lora.initialisation != "default":
+            return self.validation_loss(model)
+        with model.disable_adapter():
+            return self.validation_loss(model)
+
     @cached_property
     def validation_records(self) -> tuple[list[Any], int]:
         from arc_experiments.training.validation import make_records

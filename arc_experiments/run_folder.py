@@ -136,6 +136,7 @@ def composition(config: DictConfig) -> dict[str, Any]:
     """The resolved values that make this run what it is."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
+    values["augmentation_order"] = list(values["augmentation"])  # a dict does not compare by order
     for key in NOT_PART_OF_THE_RUN:
         *parents, last = key.split(".")
         place: Any = values

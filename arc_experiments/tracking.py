@@ -23,8 +23,8 @@ class Tracker:
         self._every = tracking.log_steps
         self._waiting: dict[str, list[float]] = {}
         self._run: Any = None
-        if tracking.mode != "off":
-            self._guarded(lambda: self._start(tracking, folder, config))
+        # Begun with the first values: the first optimizer step need not wait for it.
+        self._begin = None if tracking.mode == "off" else lambda: self._start(tracking, folder, config)
 
     def _start(self, tracking: Tracking, folder: Path, config: dict[str, Any]) -> None:
         import wandb  # a second, and only where it is used
@@ -56,6 +56,9 @@ class Tracker:
     def flush(self, step: int) -> None:
         means = {name: sum(values) / len(values) for name, values in self._waiting.items()}
         self._waiting.clear()
+        if self._begin is not None:
+            begin, self._begin = self._begin, None
+            self._guarded(begin)
         if means and self._run is not None:
             self._guarded(lambda: self._run.log(means, step=step))
 

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
 
 # Set before any test module imports the libraries, which read these once.
 os.environ.update(
@@ -13,6 +14,10 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     WANDB_MODE="offline",
 )
+
+# A busy machine is slow now and then, which says nothing about the code.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -26,15 +26,15 @@ def make_tokenizer() -> Qwen2Tokenizer:
 
 
 def make_config() -> Qwen2Config:
-    """Five layers of width 128: 990 thousand parameters."""
+    """Three layers of width 160, about a million parameters: few and wide is what a CPU does fastest."""
     return Qwen2Config(
         architectures=["Qwen2ForCausalLM"],
         vocab_size=VOCABULARY_SIZE,
-        hidden_size=128,
-        num_hidden_layers=5,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=384,
+        hidden_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        num_key_value_heads=1,
+        intermediate_size=560,
         max_position_embeddings=8192,
         initializer_range=0.08,  # with 0.02 and tied embeddings no output could be certain of a token
         tie_word_embeddings=True,

@@ -6,7 +6,6 @@ A killed evaluation goes on after its last whole batch: batches depend on the re
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,19 +88,6 @@ def predict(
                 done |= {request.key: candidate for request, candidate in zip(chosen, fresh, strict=True)}
             on_progress(len(done), len(requests))
     return [done[request.key] for request in requests]
-
-
-def probe_seconds(
-    model: Any, prompt: Prompt, requests: list[Request], *, rows: int = 4
-) -> tuple[float, float]:
-    """Seconds to read a prompt token and to write an answer token, measured on a few of the longest prompts."""
-    ids = sorted((request.ids for request in requests if request.ids is not None), key=len)[-rows:]
-    times = []
-    for max_new_tokens in (1, 9):
-        start = time.perf_counter()
-        generate(model, ids, max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
-        times.append(time.perf_counter() - start)
-    return times[0] / sum(map(len, ids)), max(0.0, times[1] - times[0]) / (8 * len(ids))
 
 
 def _read_partial(partial: Path) -> Iterable[Candidate]:

@@ -4,9 +4,10 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from rich.console import Console
 
-from arc_experiments.generation import probe_seconds
+from arc_experiments.generation import plan_batches
 from arc_experiments.jobs.display import (
     Bar,
     duration,
@@ -59,6 +60,7 @@ def _train(run: Run, console: Console) -> Any:
         recorder = Recorder(
             log,
             evaluate=lambda: run.validation_loss(model),
+            evaluate_untrained=lambda: run.untrained_validation_loss(model),
             eval_steps=run.config.optim.eval_steps,
             on_line=lambda line: _on_line(line, run, bar, tracker),
         )
@@ -115,17 +117,30 @@ def _on_line(line: Line, run: Run, bar: Bar, tracker: Tracker) -> None:
 def _show_estimate(run: Run, model: Any, validation_seconds: float | None, console: Console) -> None:
     """How long it will take: a training token costs three forward ones, an answer may never end."""
     records, _ = run.validation_records
-    read, write = probe_seconds(model.eval(), run.prompt, run.requests)
     tokens = sum(len(record.input_ids) for record in records)
-    if validation_seconds is not None:  # the better measure, where the validation has just been run
-        read = validation_seconds / tokens
+    # The validation is the better measure, where it has just been run.
+    read = _forward_seconds(model, 1, 512) / 512 if validation_seconds is None else validation_seconds / tokens
     trained = _last_step(run) * run.config.optim.batch_size * tokens / len(records)
     asked = [len(request.ids) for request in run.requests if request.ids is not None]
-    answering = read * sum(asked) + write * run.max_new_tokens * len(asked)
+    batches = plan_batches(asked, extra=run.max_new_tokens, batch_tokens=run.config.inference.batch_tokens)
+    rows = max(map(len, batches), default=1)
+    writing = len(batches) * run.max_new_tokens * _forward_seconds(model, rows, 1)
     console.print(
         f"[bold]estimate[/]     training about {duration(3 * read * trained)}, "
-        f"then {len(asked)} prompts in at most {duration(answering)}"
+        f"then {len(asked)} prompts, about {duration(read * sum(asked) + writing)} if no answer ends early"
     )
+
+
+def _forward_seconds(model: Any, rows: int, length: int) -> float:
+    """Seconds of one forward pass, the better of two."""
+    ids = torch.ones((rows, length), dtype=torch.int64, device=model.device)
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        with torch.inference_mode():
+            float(model(input_ids=ids, use_cache=False).logits[0, 0, 0])
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def _initial_loss(run: Run) -> float:

@@ -55,6 +55,22 @@ class GridText:
             self.opening.format(height=1, width=1)
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"opening={self.opening!r} may hold {{height}} and {{width}} only") from error
+        self._check_that_it_can_be_read()
+
+    def _check_that_it_can_be_read(self) -> None:
+        """Refuse options whose text is ambiguous, such as blank cells, or a width right before the first cell."""
+        row = np.arange(NUM_COLOURS, dtype=np.uint8)
+        grids = [row[colour].reshape(1, 1) for colour in row]
+        grids += [np.resize(row, shape) for shape in ((1, 12), (12, 1), (11, 2), (MAX_SIDE, MAX_SIDE))]
+        for grid in grids:
+            try:
+                back = self.read(self.write(grid))
+            except UnreadableGrid as error:
+                raise ValueError(
+                    f"these options give a text that cannot be read back ({error.reason}): {self}"
+                ) from error
+            if not np.array_equal(back, grid):
+                raise ValueError(f"these options give a text that reads back as another grid: {self}")
 
     def write(self, grid: Grid) -> str:
         height, width = grid.shape

@@ -23,6 +23,7 @@ class Recorder(TrainerCallback):
 
     Args:
         evaluate: gives the validation loss of the model as it is.
+        evaluate_untrained: the same, before the first step.
         eval_steps: every so many steps; None for never during training.
         on_line: called with each line after it is written.
     """
@@ -32,12 +33,14 @@ class Recorder(TrainerCallback):
         log: Path,
         *,
         evaluate: Callable[[], ValidationLoss],
+        evaluate_untrained: Callable[[], ValidationLoss],
         eval_steps: int | None,
         on_line: Callable[[Line], None],
     ) -> None:
         self.trainer: StreamTrainer | None = None  # set once the trainer is there
         self.validations: dict[int, ValidationLoss] = {}
-        self._log, self._evaluate, self._eval_steps, self._on_line = log, evaluate, eval_steps, on_line
+        self._evaluate, self._evaluate_untrained = evaluate, evaluate_untrained
+        self._log, self._eval_steps, self._on_line = log, eval_steps, on_line
         self._since = time.perf_counter()
         self._counts = Counts()
 
@@ -50,7 +53,7 @@ class Recorder(TrainerCallback):
         """The validation loss at this step, computed and written once."""
         if step not in self.validations:
             start = time.perf_counter()
-            loss = self.validations[step] = self._evaluate()
+            loss = self.validations[step] = self._evaluate() if step else self._evaluate_untrained()
             self.write(
                 {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
             )

@@ -1,0 +1,224 @@
+"""The real command in real processes: what a user types and finds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+SMALL = ["experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=600"]
+# What may differ between two runs of one composition: times and memory.
+VARYING = ("seconds", "peak_memory_bytes")
+VARYING_TRAINING = ("samples_per_second", "tokens_per_second", "data_wait_fraction")
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "arc_experiments", *overrides]
+
+
+def run_command(*overrides: str, cwd: Path | None = None, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    return subprocess.run(
+        command(*overrides), capture_output=True, text=True, timeout=200, check=False, cwd=cwd, env=environment
+    )
+
+
+def lasting_metrics(folder: Path) -> dict:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name in VARYING:
+        del metrics[name]
+    for name in VARYING_TRAINING:
+        del metrics["train"][name]
+    return metrics
+
+
+def adapter_bytes(folder: Path) -> dict[str, bytes]:
+    files = {file.name: file.read_bytes() for file in (folder / "adapter").iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "ancestry.json"} <= files.keys()
+    return files
+
+
+def losses(folder: Path) -> list[tuple]:
+    lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+    return [(line["step"], line.get("loss"), line.get("grad_norm"), line.get("validation_loss")) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run through the real command, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    done = run_command(*SMALL, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+def test_a_run_leaves_everything_in_its_folder(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    expected = {
+        "run.yaml", "environment.json", "status.json", "partition.json", "metrics.json", "predictions.jsonl",
+        "submission.json", "train_log.jsonl", "report.html", "run.log", "adapter", "checkpoints",
+    }  # fmt: skip
+    assert expected <= {file.name for file in folder.iterdir()}
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["step"], status["max_steps"], status["attempt"]) == ("done", 6, 6, 1)
+    candidates = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert len(candidates) == 2 * 2, "every test output of two tasks under two views"
+    assert "<svg" in (folder / "report.html").read_text()
+
+
+def test_the_terminal_ends_with_the_scores_and_the_folder(finished: tuple[Path, str]) -> None:
+    folder, printed = finished
+    lines = printed.splitlines()
+    assert lines[-1] == str(folder)
+    assert any("estimate" in line for line in lines)
+    assert any("pass@2" in line for line in lines)
+    assert "Warning" not in printed, "library noise belongs into run.log"
+
+
+def test_the_training_loss_falls(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    values = [loss for _, loss, _, _ in losses(folder) if loss is not None]
+    assert len(values) == 6
+    assert values[-1] < values[0] - 0.3
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["validation"]["loss"]["token_mean"] < metrics["validation"]["initial_loss"] - 0.3
+
+
+def test_the_same_command_again_shows_the_scores_at_once(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir() if file.suffix == ".json"}
+    again = run_command(*SMALL, f"hydra.run.dir={folder}")
+    assert again.returncode == 0
+    assert "pass@2" in again.stdout
+    assert again.stdout.splitlines()[-1] == str(folder)
+    assert (folder / "metrics.json").stat().st_mtime_ns == before["metrics.json"]
+
+
+def test_another_composition_in_the_same_folder_is_refused(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    refused = run_command(*SMALL, "seed=5", f"hydra.run.dir={folder}")
+    assert refused.returncode == 2
+    assert "seed: 1 -> 5" in refused.stderr
+    assert "resume=false" in refused.stderr
+
+
+def test_a_finished_run_is_evaluated_again_from_its_folder(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = finished
+    done = run_command("job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={tmp_path / 'e'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trained, evaluated = (json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e"))
+    assert evaluated["validation"]["loss"] == trained["validation"]["loss"]
+    assert evaluated["score"] == trained["score"]
+
+
+def test_a_hub_model_out_of_reach_is_one_message(tmp_path: Path) -> None:
+    done = run_command("model=qwen05", "tracking=off", f"hydra.run.dir={tmp_path / 'q'}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "model.path=Qwen/Qwen2.5-0.5B-Instruct could not be loaded" in done.stdout
+    assert "model=tiny" in done.stdout
+
+
+@pytest.mark.slow
+def test_two_folders_and_two_hash_seeds_give_the_same_bytes(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = finished
+    done = run_command(*SMALL, f"hydra.run.dir={tmp_path / 'other'}", hash_seed="7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert adapter_bytes(tmp_path / "other") == adapter_bytes(folder)
+    assert lasting_metrics(tmp_path / "other") == lasting_metrics(folder)
+    assert losses(tmp_path / "other") == losses(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["training", "answering"])
+def test_killed_in_the_middle_and_repeated_gives_the_same(
+    finished: tuple[Path, str], tmp_path: Path, moment: str
+) -> None:
+    folder, killed = finished[0], tmp_path / "killed"
+    process = subprocess.Popen(command(*SMALL, f"hydra.run.dir={killed}"), stdout=subprocess.DEVNULL)
+    waited_for = {
+        "training": lambda: (killed / "checkpoints" / "checkpoint-3" / "complete").exists(),
+        "answering": lambda: (killed / ".trained.json").exists(),
+    }[moment]
+    deadline = time.monotonic() + 150
+    while not waited_for():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert json.loads((killed / "status.json").read_text())["state"] == "running", "nobody could say that it died"
+    again = run_command(*SMALL, f"hydra.run.dir={killed}", hash_seed="3")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert ("Going on" if moment == "training" else "going on") in again.stdout
+    assert adapter_bytes(killed) == adapter_bytes(folder)
+    assert lasting_metrics(killed) == lasting_metrics(folder)
+    assert losses(killed) == losses(folder)
+
+
+@pytest.mark.slow
+def test_a_sweep_gives_each_job_a_folder_and_survives_a_failing_one(tmp_path: Path) -> None:
+    sweep = [*SMALL, "--multirun", "seed=1,2", "optim.name=adamw_torch,no_such_optimizer", f"hydra.sweep.dir={tmp_path}"]
+    done = run_command(*sweep)
+    assert done.returncode == 1, done.stdout + done.stderr
+    table = (tmp_path / "sweep.csv").read_text().splitlines()
+    assert len(table) == 5
+    assert sum(",done," in line for line in table) == 2
+    assert sum(",failed," in line and "no_such_optimizer" in line for line in table) == 2
+    again = run_command(*sweep)
+    assert "4 jobs, 2 finished already" in again.stdout
+
+
+def byte_tokenizer() -> Qwen2Tokenizer:
+    """A Qwen2 tokenizer without merges: every byte is a token; with a chat template like Qwen's."""
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet())]
+    tokenizer = Qwen2Tokenizer(
+        vocab={token: index for index, token in enumerate(tokens)},
+        merges=[],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return tokenizer
+
+
+@pytest.mark.slow
+def test_a_local_instruct_model_trains_in_bfloat16_with_its_chat_template(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=4096,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    folder = tmp_path / "run"
+    done = run_command(
+        "experiment=smoke", "model=custom", f"model.path={tmp_path / 'base'}", "model.dtype=bfloat16",
+        "tracking=off", "prompt.max_length=1500", "data.limit=4", f"hydra.run.dir={folder}",
+        "optim.learning_rate=1e-2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "<|im_start|>system" in done.stdout, "the first sample is shown in the chat template"
+    assert "bfloat16" in done.stdout
+    ancestry = json.loads((folder / "adapter" / "ancestry.json").read_text())
+    assert (ancestry["base"], ancestry["dtype"]) == (str(tmp_path / "base"), "bfloat16")
+    values = [loss for _, loss, _, _ in losses(folder) if loss is not None]
+    assert values[-1] < values[0]
+    again = run_command("job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={tmp_path / 'e'}")
+    assert again.returncode == 0, again.stdout + again.stderr
+    trained, evaluated = (json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e"))
+    assert evaluated["validation"]["loss"] == trained["validation"]["loss"]

@@ -1,0 +1,422 @@
+"""Configuration: everything in conf/ composes, every mistake is answered in plain words, and no torch for it."""
+
+import dataclasses
+import itertools
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from arc_experiments.composing import compose_config
+from arc_experiments.config import ConfigError, check, conf_dir
+from arc_experiments.run_folder import FolderError, freeze
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUPS = {
+    "augmentation", "data", "experiment", "hardware", "inference", "job", "launch", "model", "optim", "prompt",
+    "sweep", "tracking",
+}  # fmt: skip
+OPTIONS = [
+    f"{folder.name}={file.stem}"
+    for folder in sorted(conf_dir().iterdir())
+    if folder.is_dir()
+    for file in sorted(folder.glob("*.yaml"))
+]
+SWEEPS = sorted((conf_dir() / "sweep").glob("*.yaml"))
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def compose_filled(overrides: list[str], folder: Path) -> DictConfig:
+    """Compose; a value that only the user can give (a path) becomes `folder`."""
+    try:
+        return compose_config(overrides)
+    except ConfigError as error:
+        needed = [
+            re.fullmatch(r"(\S+) is needed and has no value: \1=\.\.\.", line) for line in error.mistakes
+        ]
+        if not all(needed):
+            raise
+        return compose_config([*overrides, *(f"{match[1]}={folder}" for match in needed if match)])
+
+
+# What is in conf/
+
+
+def test_every_group_and_every_file_of_it_is_tried() -> None:
+    assert {option.partition("=")[0] for option in OPTIONS} >= GROUPS
+    assert len(OPTIONS) >= 35
+    assert len(OPTIONS) + 1 == len(list(conf_dir().rglob("*.y*ml"))), (
+        "a file outside of the groups is not tried"
+    )
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_with_all_others_at_their_default(option: str, tmp_path: Path) -> None:
+    config = check(compose_filled([option], tmp_path))
+    group, _, name = option.partition("=")
+    chosen = getattr(config, group, None)
+    if hasattr(chosen, "name") and group not in ("optim", "tracking"):
+        assert chosen.name == name
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_every_value_of_every_sweep_composes(file: Path) -> None:
+    preset = OmegaConf.load(file)
+    assert preset.hydra.mode == "MULTIRUN"
+    assert preset.hydra.sweeper.params
+    for key, values in preset.hydra.sweeper.params.items():
+        for value in str(values).split(","):
+            assert OmegaConf.select(compose_config([f"{key}={value}"]), key) is not None
+
+
+def test_every_field_of_a_class_in_a_yaml_is_listed_there() -> None:
+    """A field that is not listed could be set only with a +, which nobody guesses."""
+    seen = 0
+    for file in conf_dir().rglob("*.yaml"):
+        for node in nodes(OmegaConf.load(file)):
+            if "_target_" in node:
+                fields = dataclasses.fields(get_class(node._target_))
+                assert {field.name for field in fields} == set(node) - {"_target_"}, file
+                seen += 1
+    assert seen >= 10
+
+
+def nodes(node: object) -> Iterator[DictConfig]:
+    if isinstance(node, DictConfig):
+        yield node
+        for key in node:
+            yield from nodes(node._get_node(key))
+
+
+def test_the_default_needs_no_network_and_no_account() -> None:
+    config = check(compose_config([]))
+    assert (config.data.name, config.model.path, config.tracking.mode) == ("arc1", "package:tiny", "auto")
+    assert list(config.augmentation) == ["geometry", "colours", "order", "swap"]
+
+
+def test_a_model_brings_its_prompt_and_what_is_typed_wins() -> None:
+    assert compose_config(["model=qwen05"]).prompt.name == "arc24"
+    assert compose_config(["model=qwen05", "prompt=compact"]).prompt.name == "compact"
+    assert compose_config(["model=tiny", "optim=arc24"]).optim.max_steps == 200000
+
+
+def test_augmentations_are_applied_in_the_order_typed() -> None:
+    config = compose_config(["augmentation=[swap,geometry]"])
+    assert list(config.augmentation) == ["swap", "geometry"]
+
+
+def test_named_seeds_follow_the_master_unless_set() -> None:
+    seeds = compose_config(["seed=5", "seeds.train=2"]).seeds
+    assert dict(seeds) == {"partition": 7, "stream": 5, "init": 5, "train": 2, "inference": 5}
+
+
+# Mistakes: what is typed, and what the answer must say (the dotted key, and the remedy)
+
+MISTAKES: list[tuple[str, list[str]]] = [
+    # unknown keys
+    ("model.lora.rnak=3", ["model.lora.rnak", "Did you mean: model.lora.rank?"]),
+    ("modle=tiny", ["modle", "Did you mean: model?"]),
+    ("optim.lr=3", ["optim.lr", "optim has: name, learning_rate"]),
+    ("learning_rate=3", ["learning_rate", "Did you mean: optim.learning_rate?"]),
+    ("seeds.nothing=1", ["seeds.nothing", "seeds has: partition, stream"]),
+    ("+foo=3", ["foo", "A composition has: data, model"]),
+    ("augmentation.geometry.prob=1", ["augmentation.geometry.prob", "probability"]),
+    ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
+    ("prompt.grid.separater=-", ["prompt.grid.separater", "prompt.grid.separator"]),
+    # unknown options
+    ("data=arc3", ["data/arc3", "arc1", "arc2"]),
+    ("data=3", ["data=3", "arc1, arc2"]),
+    ("optim=null", ["optim=null", "adamw"]),
+    ("augmentation=null", ["augmentation=null", "geometry", "none"]),
+    ("augmentation=[geometry,colour]", ["augmentation/colour", "colours, geometry"]),
+    ("experiment=nothing", ["experiment/nothing", "smoke"]),
+    ("sweep=nothing", ["sweep/nothing", "seeds"]),
+    ("job=train", ["job/train", "finetune"]),
+    # wrong types
+    ("seed=x", ["seed", "'x'", "Integer"]),
+    ("optim.max_steps=1.5", ["optim.max_steps", "1.5", "Integer"]),
+    ("optim.learning_rate=fast", ["optim.learning_rate", "fast", "Float"]),
+    ("resume=maybe", ["resume", "maybe", "bool"]),
+    ("hardware.gpu_ids=0", ["hardware.gpu_ids", "int", "list"]),
+    ("model.lora=3", ["model.lora", "Lora"]),
+    ("model.path=null", ["model.path", "not Optional"]),
+    ("seed=${foo}", ["seed", "'foo' not found"]),
+    # classes that are not there
+    ("data.source=null", ["data.source", "_target_"]),
+    ("+augmentation.mine._target_=nowhere.Mine", ["augmentation.mine", "nowhere", "installed"]),
+    ("+augmentation.mine._target_=os.path.join", ["augmentation.mine", "os.path.join", "non-class"]),
+    # missing values, files and folders
+    ("data=files", ["data.path is needed", "data.path=..."]),
+    ("model=custom", ["model.path is needed", "model.path=..."]),
+    ("model=custom model.path=./nowhere", ["model.path=./nowhere is not a folder", "owner/name"]),
+    ("from_run=nowhere", ["nowhere is not a run folder", "run.yaml"]),
+    # not an override at all
+    ("seed", ["seed", "missing EQUAL"]),
+    ("seed=[1", ["seed=[1", "no viable alternative"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "expected"), MISTAKES, ids=[typed for typed, _ in MISTAKES])
+def test_a_mistake_is_answered_with_its_key_and_the_remedy(typed: str, expected: list[str]) -> None:
+    with pytest.raises((ConfigError, FolderError)) as raised:
+        compose_config(typed.split(" "))
+    message = str(raised.value)
+    assert [part for part in expected if part not in message] == [], message
+    assert "Traceback" not in message
+
+
+# Our own checks tell all mistakes together, so each of these lists is one composition.
+OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
+    "values": [
+        # out of range
+        ("model.lora.rank=0", ["model.lora.rank=0 is", "at least 1"]),
+        ("model.lora.dropout=1", ["model.lora.dropout=1.0 is", "at most 0.999"]),
+        ("optim.learning_rate=-1", ["optim.learning_rate=-1.0 is", "above 0"]),
+        ("seeds.partition=5000000000", ["seeds.partition=5000000000 is", "at most 4294967295"]),
+        ("data.limit=0", ["data.limit=0 is", "at least 1"]),
+        ("data.num_validation=1.5", ["data.num_validation=1.5 must be", "whole number"]),
+        ("hardware.device=gpu", ["hardware.device=gpu is", "auto, cpu, cuda"]),
+        ("inference.engine=vllm", ["inference.engine=vllm is", "transformers"]),
+        ("job.name=train", ["job.name=train is", "evaluate, finetune"]),
+        # files that are not there
+        ("data.path=nowhere", ["data.path=nowhere does not exist", "looked in"]),
+        ("model.adapter=nowhere", ["model.adapter=nowhere does not exist", "looked in"]),
+        ("model.path=", ["model.path is empty", "owner/name"]),
+        # values that do not go together
+        ("hardware.per_device_batch_size=3", ["hardware.per_device_batch_size=3", "multiple of 3"]),
+        ("optim.log_steps=3", ["optim.save_steps=20 is not a multiple of optim.log_steps=3"]),
+        ("optim.stop_after=1000", ["optim.stop_after=1000 is beyond optim.max_steps=60"]),
+        ("model.quantisation=4bit", ["model.quantisation=4bit needs model.weights=pretrained"]),
+        # templates
+        ("prompt.answer=none", ["prompt.answer must hold {output} once"]),
+        ("prompt.question=none", ["prompt.question must hold {input} once"]),
+    ],
+    "values that need others": [
+        ("model.quantisation=4bit", ["model.quantisation=4bit needs model.lora"]),
+        ("model.lora=null", ["quantised weights cannot be trained"]),
+        ("hardware.device=cpu", ["hardware.gpu_ids is set"]),
+        ("hardware.gpu_ids=[0]", ["hardware.device=cpu"]),
+    ],
+    "classes": [
+        ("data.source.version=arcagi9", ["data.source: version=arcagi9", "arcagi1, arcagi2"]),
+        ("augmentation.geometry.probability=2", ["augmentation.geometry: probability=2.0", "0..1"]),
+        ("augmentation.order.probability=x", ["augmentation.order.probability", "'x'", "Float"]),
+        ("+augmentation.mine=3", ["augmentation.mine must name its class by _target_"]),
+        ("prompt.grid.row_numbers=maybe", ["prompt.grid.row_numbers", "'maybe'", "bool"]),
+    ],
+    "a grid text": [("prompt.grid.cells=[1]", ["prompt.grid: cells=['1']", "10 different"])],
+    "a generator": [
+        ("data=re_arc", ["data.source"]),
+        ("data.source.difficulty=[1,0]", ["data.source: difficulty=[1.0, 0.0]", "[low, high]"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("mistakes", OWN_MISTAKES.values(), ids=list(OWN_MISTAKES))
+def test_our_own_checks_tell_all_mistakes_together(mistakes: list[tuple[str, list[str]]]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        compose_config([typed for typed, _ in mistakes])
+    message = str(raised.value)
+    for _, expected in mistakes:
+        assert [part for part in expected if part not in message] == [], message
+
+
+# What from_run brings
+
+
+@pytest.fixture(scope="module")
+def earlier_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "earlier"
+    overrides = [
+        "data=re_arc",
+        "prompt.max_length=512",
+        "model.lora.rank=4",
+        "seeds.partition=3",
+        "optim.max_steps=9",
+    ]
+    folder = freeze(compose_config(overrides), path, overrides)
+    (folder / "adapter").mkdir()  # as a finished run has it
+    return path
+
+
+def test_from_run_brings_data_model_prompt_and_partition(earlier_run: Path) -> None:
+    config = check(compose_config(["job=evaluate", f"from_run={earlier_run}"]))
+    assert config.data.name == "re_arc"
+    assert config.model.lora is not None
+    assert config.model.lora.rank == 4
+    assert config.prompt.max_length == 512
+    assert config.seeds.partition == 3
+    assert config.optim.max_steps == 60, "how it was trained is not brought along"
+
+
+def test_what_is_typed_beside_from_run_wins(earlier_run: Path) -> None:
+    typed = ["data=arc2", "prompt.max_length=256", "seeds.partition=4"]
+    config = check(compose_config(["job=evaluate", f"from_run={earlier_run}", *typed]))
+    assert (config.data.name, config.prompt.max_length, config.seeds.partition) == ("arc2", 256, 4)
+    assert config.data.partition == "official", "a group that was chosen anew is taken whole"
+
+
+def test_from_run_brings_the_adapter_once_there_is_one(earlier_run: Path, tmp_path: Path) -> None:
+    config = compose_config(["job=evaluate", f"from_run={earlier_run}"])
+    assert config.model.adapter == str(earlier_run / "adapter")
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(earlier_run, unfinished)
+    (unfinished / "adapter").rmdir()
+    with pytest.raises(ConfigError, match=r"model.adapter=.*unfinished/adapter does not exist"):
+        compose_config(["job=evaluate", f"from_run={unfinished}"])
+
+
+# The real command
+
+
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which importing a heavy library ends the command."""
+    traps = tmp_path_factory.mktemp("traps")
+    for library in ("torch", "transformers", "trl", "peft", "wandb", "datasets"):
+        (traps / f"{library}.py").write_text(f"raise SystemExit('{library} was imported')\n")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(traps), str(ROOT)])}
+
+
+def command(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "arc_experiments", *arguments]
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("model.lora.rnak=3", "model.lora.rank"),
+        ("data=3", "arc1"),
+        ("optim.learning_rate=0", "above 0"),
+        ("job=evaluate from_run=nowhere", "not a run folder"),
+        ("--multirun seed=1 data=arc1,arc3", "data/arc3"),
+    ],
+)
+def test_the_command_answers_a_mistake_without_traceback_or_torch(
+    typed: str, expected: str, tmp_path: Path, without_torch: dict[str, str]
+) -> None:
+    answer = command(tmp_path, without_torch, *typed.split(" "))
+    assert answer.returncode == 2
+    assert expected in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.stdout == ""
+    assert list(tmp_path.rglob("run.yaml")) == [], "nothing is frozen"
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--cfg job"])
+def test_questions_are_answered_within_two_seconds_without_torch(
+    arguments: str, tmp_path: Path, without_torch: dict[str, str]
+) -> None:
+    seconds = []
+    while min(seconds, default=9) > 2 and len(seconds) < 3:  # others may be using this machine
+        start = time.monotonic()
+        answer = command(tmp_path, without_torch, *arguments.split(" "))
+        seconds.append(time.monotonic() - start)
+        assert answer.returncode == 0, answer.stderr
+        assert "learning_rate" in answer.stdout
+    assert min(seconds) < 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    line = f"{shlex.quote(sys.executable)} -m arc_experiments --help | true; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+# The commands that the documents name
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words of every command in fenced bash blocks, without comments, lines ending in \\ joined."""
+    blocks = re.findall(r"^```(?:bash|sh|shell|console)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    parts = [part for line in lines for part in split_line(line.removeprefix("$ "))]
+    return [
+        [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word) or words[0] == "make"]
+        for words in parts
+    ]
+
+
+def split_line(line: str) -> Iterator[list[str]]:
+    """The commands of a line that are joined by && ; or |."""
+    words = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+    words.whitespace_split, words.commenters = True, "#"
+    for is_operator, group in itertools.groupby(words, lambda word: set(word) <= set(";&|")):
+        if not is_operator:
+            yield list(group)
+
+
+def in_document(path: Path, program: list[str]) -> list[list[str]]:
+    """Arguments of the commands in a document that start with `program` (a python may be spelt with its path)."""
+    found = [[Path(words[0]).name, *words[1:]] for words in commands(path.read_text(encoding="utf-8"))]
+    return [words[len(program) :] for words in found if words[: len(program)] == program]
+
+
+def test_commands_are_found_in_fenced_blocks_only() -> None:
+    text = (
+        "```bash\nmake demo   # all of it\n# a remark\nWANDB_MODE=off .venv/bin/python -m arc_experiments \\\n"
+        "  'a=[b]' && cd x\n```\n"
+        "text `make nothing`\n```yaml\nmake: no\n```\n"
+    )
+    assert commands(text) == [
+        ["make", "demo"], [".venv/bin/python", "-m", "arc_experiments", "a=[b]"], ["cd", "x"]
+    ]  # fmt: skip
+
+
+def test_the_readme_names_commands() -> None:
+    readme = ROOT / "README.md"
+    assert in_document(readme, ["python", "-m", "arc_experiments"])
+    assert in_document(readme, ["make"])
+
+
+@pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
+def test_every_command_in_the_documents_composes(document: Path, earlier_run: Path, tmp_path: Path) -> None:
+    for arguments in in_document(document, ["python", "-m", "arc_experiments"]):
+        typed = [word for word in arguments if not word.startswith("-") and word != "job"]
+        for overrides in swept([with_stand_in(word, earlier_run, tmp_path) for word in typed]):
+            compose_config(overrides)
+
+
+def with_stand_in(word: str, run: Path, folder: Path) -> str:
+    """Folders that only the reader has are replaced by folders that are there."""
+    key, _, value = word.partition("=")
+    stand_ins = {"from_run": run, "data.path": folder, "model.adapter": folder}
+    if value.startswith(("/", "./", "../", "~")):
+        stand_ins["model.path"] = folder
+    return f"{key}={stand_ins[key]}" if key in stand_ins else word
+
+
+def swept(overrides: list[str]) -> Iterator[list[str]]:
+    """Every job of a sweep; the overrides themselves where none is swept."""
+    choices = []
+    for text, override in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True):
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        choices.append([f"{key}={value}" for value in override.sweep_string_iterator()] if swept else [text])
+    return map(list, itertools.product(*choices))
+
+
+@pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
+def test_every_module_and_make_target_in_the_documents_exists(document: Path) -> None:
+    for words in in_document(document, ["python", "-m"]):
+        assert find_spec(words[0]) is not None, words
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for words in in_document(document, ["make"]):
+        named = {word for word in words if "=" not in word and not word.startswith("-")}
+        assert named <= targets, f"no such target: {named - targets}"

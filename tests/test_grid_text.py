@@ -1,0 +1,117 @@
+"""Grids as text: what is written reads back, and nothing else does."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from arc_experiments.grids import Grid
+from arc_experiments.prompts import GridText, UnreadableGrid
+
+
+def grid(*rows: str) -> Grid:
+    return np.array([list(map(int, row)) for row in rows], np.uint8)
+
+
+grids = st.builds(
+    lambda height, width, seed: np.random.default_rng(seed).integers(0, 10, (height, width), dtype=np.uint8),
+    st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32),
+)  # fmt: skip
+WORDS = ["black", "blue", "red", "green", "yellow", "grey", "pink", "orange", "cyan", "brown"]
+options = st.fixed_dictionaries(
+    {
+        "opening": st.sampled_from(
+            ["", "```\n", "```grid shape: {height}x{width}\n", "<{width}>", "grid (w={width})\n\n"]
+        ),
+        "row_numbers": st.booleans(),
+        "cells": st.sampled_from([[*"0123456789"], [*".abcdefghi"], [*"([{*+?|^$\\"], WORDS]),
+        "separator": st.sampled_from(["", " ", ",", ", ", "|"]),
+        "closing": st.sampled_from(["", "```", "end\n", "</grid>", "\n"]),
+    }
+)
+
+
+def test_a_grid_in_arc24s_form() -> None:
+    text = GridText(opening="```grid shape: {height}x{width}\n", row_numbers=True, closing="```")
+    assert text.write(grid("10", "02")) == "```grid shape: 2x2\n1 10\n2 02\n```"
+    assert GridText().write(grid("10", "02")) == "10\n02\n"
+
+
+@given(cells=grids, options=options)
+def test_what_is_written_reads_back(cells: Grid, options: dict[str, Any]) -> None:
+    try:
+        text = GridText(**options)
+    except ValueError:
+        assume(False)
+    written = text.write(cells)
+    for spaced in (written, written.strip(), f"\n {written} \n"):
+        back = text.read(spaced)
+        assert back.dtype == np.uint8
+        assert np.array_equal(back, cells)
+
+
+@given(text=st.text("0123456789 x`gridshape:\n", max_size=60), options=options)
+def test_what_reads_is_what_would_have_been_written(text: str, options: dict[str, Any]) -> None:
+    try:
+        form = GridText(**options)
+        cells = form.read(text)
+    except (ValueError, UnreadableGrid):
+        return
+    assert form.write(cells).strip() == text.strip()
+
+
+PLAIN = GridText()
+FENCED = GridText(opening="```grid shape: {height}x{width}\n", row_numbers=True, closing="```")
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "reason"),
+    [
+        (PLAIN, "", "empty"),
+        (PLAIN, " \n ", "empty"),
+        (FENCED, "1 10\n2 02\n```", "no_grid"),
+        (FENCED, "The answer is:\n```grid shape: 1x1\n1 0\n```", "no_grid"),
+        (FENCED, "```grid shape: 2x2\n1 10\n2 02\n", "unclosed"),
+        (FENCED, "```grid shape: 1x1\n1 0\n``` and so on", "unclosed"),
+        (FENCED, "```grid shape: 2x2\n1 10\n3 02\n```", "bad_row_number"),
+        (FENCED, "```grid shape: 2x2\n1 10\n02\n```", "bad_row_number"),
+        (PLAIN, "1a\n", "bad_cell"),
+        (PLAIN, "1 0\n", "bad_cell"),
+        (PLAIN, "10\n\n02", "bad_cell"),
+        (GridText(separator=","), "1,\n", "bad_cell"),
+        (GridText(cells=[f"<{n}>" for n in range(10)]), "<1><2\n", "bad_cell"),
+        (PLAIN, "10\n0\n", "ragged"),
+        (PLAIN, "0" * 31, "too_large"),
+        (PLAIN, "0\n" * 31, "too_large"),
+        (FENCED, "```grid shape: 2x3\n1 10\n2 02\n```", "wrong_shape"),
+        (FENCED, "```grid shape: 3x2\n1 10\n2 02\n```", "wrong_shape"),
+    ],
+)
+def test_what_is_no_grid_is_refused_with_the_reason(form: GridText, text: str, reason: str) -> None:
+    with pytest.raises(UnreadableGrid) as raised:
+        form.read(text)
+    assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"cells": ["0"] * 10}, "10 different texts"),
+        ({"cells": [*"012"]}, "10 different texts"),
+        ({"cells": WORDS}, "need a separator"),
+        ({"cells": [*"012345678\n"]}, "must not hold a newline"),
+        ({"cells": [*"012345678,"], "separator": ","}, "or the separator"),
+        ({"opening": "{depth}"}, "may hold {height} and {width} only"),
+        ({"opening": "{"}, "may hold {height} and {width} only"),
+        ({"cells": [*" 123456789"]}, "cannot be read back"),
+        ({"opening": "{height}x{width}"}, "cannot be read back"),
+        ({"closing": "\n```"}, "cannot be read back"),
+        ({"separator": "\n"}, "reads back as another grid"),
+    ],
+)
+def test_a_form_that_could_not_be_read_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=r"must|need|may|these options") as raised:
+        GridText(**wrong)
+    assert message in str(raised.value)

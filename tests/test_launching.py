@@ -1,0 +1,154 @@
+"""Launching: a sweep's jobs run each in a process of its own, and one that dies does not take the others along."""
+
+import csv
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from arc_experiments import launching
+from arc_experiments.launching import run_sweep, worker_command, worker_environment
+from arc_experiments.run_folder import RunFolder
+
+# Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.
+WORKER = """
+import os, pathlib, signal, sys
+from arc_experiments.run_folder import FolderError, RunFolder
+from arc_experiments.worker import TAKEN
+folder = RunFolder(pathlib.Path(sys.argv[1]))
+with (folder / "starts").open("a") as starts:
+    starts.write("x")
+print("a line of output", flush=True)
+try:
+    with folder.worked_on():
+        match folder.path.name:
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exits":
+                raise SystemExit(7)
+            case "raises":
+                raise RuntimeError("no such thing")
+            case "fails":
+                folder.end("failed", "the loss is not a number\\nat step 3")
+                raise SystemExit(1)
+        metrics = {"validation": {"loss": {"token_mean": 1.25}}, "score": {"pass_at_2": 0.5}, "seconds": {"total": 3}}
+        folder.write_json("metrics.json", metrics)
+        folder.end("done")
+except FolderError as error:
+    print(error)
+    raise SystemExit(TAKEN)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        launching, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
+    )
+
+
+def make_folders(sweep: Path, *names: str) -> list[RunFolder]:
+    folders = [RunFolder(sweep / name) for name in names]
+    for folder in folders:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    return folders
+
+
+def sweep(path: Path, *names: str, max_parallel: int = 1) -> tuple[int, str, dict[str, dict[str, str]]]:
+    """Exit code, what was shown, and the table's rows by job."""
+    shown = io.StringIO()
+    console = Console(file=shown, width=200, soft_wrap=True, highlight=False)
+    code = run_sweep(make_folders(path, *names), path, max_parallel=max_parallel, console=console)
+    with (path / "sweep.csv").open(newline="") as table:
+        return code, shown.getvalue(), {row["job"]: row for row in csv.DictReader(table)}
+
+
+def num_starts(folder: Path) -> int:
+    return len((folder / "starts").read_text())
+
+
+def test_a_job_that_dies_in_any_way_does_not_stop_the_others(tmp_path: Path) -> None:
+    names = ["first", "killed", "exits", "raises", "fails", "last"]
+    code, shown, rows = sweep(tmp_path, *names, max_parallel=2)
+    assert code == 1
+    assert list(rows) == names, "the order of the sweep, not of the ends"
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "first": "done", "killed": "failed", "exits": "failed", "raises": "failed", "fails": "failed", "last": "done",
+    }  # fmt: skip
+    assert rows["killed"]["error"] == "killed by signal 9"
+    assert rows["exits"]["error"] == "ended with exit code 7"
+    assert rows["raises"]["error"] == "ended with exit code 1"
+    assert rows["fails"]["error"] == "the loss is not a number\nat step 3", "a worker's own words stay"
+    assert "not finished: fails: failed (the loss is not a number); see " in shown
+    output = (tmp_path / "raises" / "output.log").read_text()
+    assert "a line of output" in output
+    assert "no such thing" in output
+
+
+def test_the_table_holds_the_metrics_and_the_folders(tmp_path: Path) -> None:
+    code, shown, rows = sweep(tmp_path, "seed_1", "seed_2")
+    assert code == 0
+    assert rows["seed_1"] == {
+        "job": "seed_1", "state": "done", "loss": "1.25", "pass@1": "", "pass@2": "0.5", "pass@n": "",
+        "seconds": "3", "error": "", "folder": str(tmp_path / "seed_1"),
+    }  # fmt: skip
+    assert shown.startswith("2 jobs, 0 finished already, 1 at a time: ")
+    assert "1.25" in shown
+    assert shown.rstrip().endswith("sweep.csv")
+
+
+def test_the_same_sweep_again_runs_only_what_is_missing(tmp_path: Path) -> None:
+    sweep(tmp_path, "done", "killed")
+    code, shown, rows = sweep(tmp_path, "done", "killed", "new")
+    assert code == 1
+    assert "3 jobs, 1 finished already" in shown
+    assert [num_starts(tmp_path / name) for name in rows] == [1, 2, 1]
+    assert [row["state"] for row in rows.values()] == ["done", "failed", "done"]
+    assert RunFolder(tmp_path / "killed").status["attempt"] == 2
+
+
+def test_a_finished_sweep_starts_nothing_and_shows_its_table(tmp_path: Path) -> None:
+    _, _, rows = sweep(tmp_path, "a", "b")
+    code, _, again = sweep(tmp_path, "a", "b")
+    assert (code, again) == (0, rows)
+    assert num_starts(tmp_path / "a") == 1
+
+
+def test_a_job_that_another_process_runs_is_left_to_it(tmp_path: Path) -> None:
+    (folder,) = make_folders(tmp_path, "elsewhere")
+    with folder.worked_on():
+        before = folder.status
+        code, shown, rows = sweep(tmp_path, "elsewhere", "here")
+        assert folder.status == before, "it is not entered as dead"
+    assert code == 1
+    assert [row["state"] for row in rows.values()] == ["running", "done"]
+    assert "not finished: elsewhere: running" in shown
+    assert "being worked on by process" in (folder / "output.log").read_text()
+
+
+def test_a_worker_that_never_got_going_is_entered_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
+    code, _, rows = sweep(tmp_path, "a")
+    assert code == 1
+    assert (rows["a"]["state"], rows["a"]["error"]) == ("failed", "ended with exit code 1")
+
+
+def test_the_worker_is_this_python_and_finds_this_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worker_command(RunFolder(tmp_path)) == [
+        sys.executable,
+        "-m",
+        "arc_experiments.worker",
+        str(tmp_path),
+    ]
+    root = str(Path(launching.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    assert worker_environment()["PYTHONPATH"].split(os.pathsep) == [root, "mine"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert worker_environment()["PYTHONPATH"] == root

@@ -1,0 +1,155 @@
+"""The stream: sample i is a function of (seed, i), whatever was asked for before."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from arc_experiments.augmentation import Colours, Geometry, Order, Swap, Transform
+from arc_experiments.prompts import GridText, Prompt
+from arc_experiments.stream import MAX_REDRAWS, Sample, SampleStream
+from arc_experiments.tasks import FixedTasks, Pair, Task, TaskSet
+
+TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
+TRANSFORMS: list[Transform] = [Geometry(), Colours(), Order(), Swap()]
+
+# sha256 of ids and labels of samples 0, 1, 19, 20, 12345 and a million: a change here changes every training.
+GOLDEN = "7ecc80e3641f01f983ce87f406996da950b4c55fe64b3b4c673d47495d69a424"
+
+
+def square(side: int, colour: int) -> Pair:
+    cells = (np.arange(side * side).reshape(side, side) % 9 + colour) % 10
+    return Pair(input=cells.astype(np.uint8), output=cells[::-1].astype(np.uint8))
+
+
+def toy_tasks(num_tasks: int = 20) -> TaskSet:
+    """Task n: three demonstrations and two tests, squares of side n % 5 + 1."""
+    pairs = {n: tuple(square(n % 5 + 1, n + shift) for shift in range(5)) for n in range(num_tasks)}
+    return TaskSet(Task(id=f"t{n:02}", train=made[:3], test=made[3:]) for n, made in pairs.items())
+
+
+def make(
+    *,
+    seed: int = 1,
+    tasks: TaskSet | None = None,
+    task_ids: Sequence[str] | None = None,
+    transforms: Sequence[Transform] = TRANSFORMS,
+    max_length: int = 2048,
+) -> SampleStream:
+    prompt = Prompt(
+        tokenizer=AutoTokenizer.from_pretrained(TINY), grid=GridText(), system=None, introduction="",
+        demonstration="I{input}O{output}", question="I{input}O", answer="{output}", loss_on="all_outputs",
+        chat=False, max_length=max_length,
+    )  # fmt: skip
+    tasks = tasks or toy_tasks()
+    prompt.verify(tasks)
+    source = FixedTasks(tasks)
+    return SampleStream(
+        source=source, task_ids=task_ids or source.ids, transforms=transforms, prompt=prompt, seed=seed
+    )
+
+
+def digest(*samples: Sample) -> str:
+    hashed = hashlib.sha256()
+    for sample in samples:
+        hashed.update(sample.encoded.input_ids.astype("<i4").tobytes())
+        hashed.update(sample.encoded.labels.astype("<i4").tobytes())
+    return hashed.hexdigest()
+
+
+def test_a_sample_is_the_same_in_a_fresh_stream_and_after_other_accesses() -> None:
+    order = [0, 1, 2, 3, 25, 47, 1000]
+    stream = make()
+    in_order = {index: digest(stream[index]) for index in order}
+    backwards = {index: digest(stream[index]) for index in reversed(order)}
+    assert backwards == in_order
+    assert {index: digest(make()[index]) for index in order} == in_order
+    assert len(set(in_order.values())) == len(order)
+
+
+def test_other_seeds_give_other_samples() -> None:
+    assert len({digest(make(seed=seed)[0]) for seed in range(10)}) == 10
+
+
+def test_the_samples_are_those_of_earlier_versions() -> None:
+    stream = make()
+    assert digest(*(stream[index] for index in (0, 1, 19, 20, 12345, 1_000_000))) == GOLDEN
+
+
+def test_every_pass_visits_every_task_once_each_in_its_own_order() -> None:
+    stream = make()
+    passes = [[stream[20 * number + place].task.id for place in range(20)] for number in range(4)]
+    for visited in passes:
+        assert Counter(visited) == Counter(toy_tasks().ids)
+    assert len(set(map(tuple, passes))) == 4
+
+
+def test_only_the_tasks_that_train_are_drawn() -> None:
+    stream = make(task_ids=["t03", "t11"])
+    assert {stream[index].task.id for index in range(20)} == {"t03", "t11"}
+
+
+def test_a_task_comes_back_with_another_augmentation() -> None:
+    stream = make(task_ids=["t04"])
+    assert len({digest(stream[index]) for index in range(30)}) == 30
+
+
+def test_without_augmentation_a_sample_is_its_task() -> None:
+    tasks = toy_tasks()
+    stream = make(transforms=[], tasks=tasks)
+    asked = set()
+    for index in range(40):
+        sample = stream[index]
+        task = tasks[sample.task.id]
+        assert (sample.task.train, sample.task.test) == (task.train, task.test)
+        assert (sample.num_dropped, sample.num_redrawn) == (0, 0)
+        asked.add(sample.test_index)
+    assert asked == {0, 1}, "each test pair is asked for"
+
+
+def test_the_encoding_is_the_prompts() -> None:
+    stream = make()
+    for index in range(10):
+        sample = stream[index]
+        expected = stream._prompt.encode(sample.task, sample.test_index)
+        assert np.array_equal(sample.encoded.input_ids, expected.input_ids)
+        assert np.array_equal(sample.encoded.labels, expected.labels)
+
+
+def test_what_is_too_long_is_shrunk_and_says_so() -> None:
+    # Side 5 takes 8 grids of 30 tokens, and marks; 200 holds two demonstrations of it.
+    stream = make(task_ids=["t04"], max_length=200)
+    for index in range(10):
+        sample = stream[index]
+        assert len(sample.encoded) <= 200
+        assert sample.num_dropped == 1
+        assert len(sample.task.train) == 2
+        assert sample.num_redrawn == 0
+
+
+def test_what_cannot_be_shrunk_enough_is_redrawn_and_says_so() -> None:
+    # Side 5 needs 126 tokens with one demonstration, side 1 needs 14.
+    stream = make(task_ids=["t04", "t00"], max_length=100)
+    samples = [stream[index] for index in range(40)]
+    assert {sample.task.id for sample in samples} == {"t00"}
+    assert Counter(sample.num_redrawn > 0 for sample in samples) == {True: 20, False: 20}
+    assert [digest(make(task_ids=["t04", "t00"], max_length=100)[index]) for index in range(5)] == [
+        digest(sample) for sample in samples[:5]
+    ]
+
+
+def test_a_length_that_no_task_fits_into_is_an_error_with_the_key() -> None:
+    stream = make(task_ids=["t04"], max_length=100)
+    with pytest.raises(
+        ValueError, match=rf"prompt\.max_length=100 is too short: of {MAX_REDRAWS} tasks"
+    ) as raised:
+        stream[3]
+    assert "sample 3" in str(raised.value)
+
+
+def test_a_far_sample_costs_what_the_first_costs() -> None:
+    assert make()[10**12].task.id in toy_tasks().ids

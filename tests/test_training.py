@@ -1,0 +1,216 @@
+"""Training on the real trainer, with a model small enough for a test."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from arc_experiments import compose
+from arc_experiments.run import Run
+from arc_experiments.training.checkpoints import cut_log, last_complete, mark_complete
+from arc_experiments.training.dataset import Collator, as_dataset
+from arc_experiments.training.trainer import NonFiniteGradients
+from arc_experiments.training.validation import validation_loss
+
+SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+def small_run(folder: Path, *overrides: str) -> Run:
+    return compose([*SMALL, *overrides], folder)
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def losses_of(run: Run) -> list[float]:
+    model = run.model()
+    lines: list[float] = []
+
+    class Listen(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+            if "loss" in logs:
+                lines.append(logs["loss"])
+
+    run.trainer(model, [Listen()]).resume_or_start()
+    return lines
+
+
+def test_validation_loss_is_the_same_for_any_batch_size(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "data.limit=20")
+    model, (records, too_long) = run.model(), run.validation_records
+    assert len(records) >= 4
+    results = [
+        validation_loss(model, records, num_too_long=too_long, pad_id=run.prompt.pad_id, batch_size=size)
+        for size in (1, 2, 5)
+    ]
+    for other in results[1:]:
+        assert other.token_mean == pytest.approx(results[0].token_mean, abs=1e-6)
+        assert other.task_mean == pytest.approx(results[0].task_mean, abs=1e-6)
+        assert other.num_tokens == results[0].num_tokens
+
+
+def test_validation_loss_equals_a_plain_sum_over_the_answers(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    model, (records, _) = run.model().eval(), run.validation_records
+    total = 0.0
+    for record in records:
+        ids = torch.tensor(record.input_ids)[None].long()
+        with torch.inference_mode():
+            log_probabilities = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        picked = log_probabilities.gather(1, ids[0, 1:, None])[-record.answer_length :]
+        total -= float(picked.double().sum())
+    loss = run.validation_loss(model)
+    assert loss.num_tokens == sum(record.answer_length for record in records)
+    assert loss.token_mean == pytest.approx(total / loss.num_tokens, abs=1e-6)
+
+
+def test_a_fresh_lora_changes_nothing_so_the_untrained_loss_is_the_base_models(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    model = run.model()
+    assert run.untrained_validation_loss(model).token_mean == run.validation_loss(model).token_mean
+
+
+def test_rows_are_the_streams_samples_whatever_the_number_of_workers(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    dataset = as_dataset(run.stream(), 8)
+    stream = run.stream()
+    for workers in (0, 2):
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_size=2, num_workers=workers, collate_fn=Collator(run.prompt.pad_id)
+        )
+        rows = [row[mask.bool()] for batch in loader for row, mask in zip(*pick(batch), strict=True)]
+        assert len(rows) == 8
+        for index, row in enumerate(rows):
+            assert np.array_equal(row.numpy(), stream[index].encoded.input_ids)
+
+
+def pick(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch["input_ids"], batch["attention_mask"]
+
+
+def test_the_collator_ignores_padding_in_the_loss(tmp_path: Path) -> None:
+    rows = [
+        {"input_ids": np.array([1, 2, 3]), "labels": np.array([-100, 2, 3]), "num_dropped": 1, "num_redrawn": 0},
+        {"input_ids": np.array([4]), "labels": np.array([4]), "num_dropped": 0, "num_redrawn": 2},
+    ]
+    batch = Collator(pad_id=9)(rows)
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert batch["labels"].tolist() == [[-100, 2, 3], [4, -100, -100]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["marks"].tolist() == [[1, 0], [0, 2]]
+
+
+def test_the_same_batch_in_one_piece_or_in_four_trains_alike(tmp_path: Path) -> None:
+    ones = losses_of(small_run(tmp_path / "a", "hardware.per_device_batch_size=1"))
+    fours = losses_of(small_run(tmp_path / "b", "hardware.per_device_batch_size=4"))
+    assert len(ones) == 4
+    assert ones == pytest.approx(fours, abs=1e-4)
+
+
+def test_a_run_that_stops_early_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    through = losses_of(small_run(tmp_path / "a", "optim.save_steps=2"))
+    stopped = losses_of(small_run(tmp_path / "b", "optim.save_steps=2", "optim.stop_after=2"))
+    rest = losses_of(small_run(tmp_path / "b", "optim.save_steps=2"))
+    assert len(through) == 4
+    assert stopped + rest == through, "the schedule keeps its horizon and the stream its place, bit for bit"
+
+
+def test_training_counts_its_samples_and_resumes_the_counts(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
+    trainer = run.trainer(run.model(), [])
+    trainer.resume_or_start()
+    assert trainer.counts.samples == 8
+    again = small_run(tmp_path, "optim.save_steps=2")
+    trainer = again.trainer(again.model(), [])
+    trainer.resume_or_start()
+    stream = run.stream()
+    assert trainer.counts.samples == 16
+    assert trainer.session_counts.samples == 8
+    assert trainer.counts.tokens == sum(len(stream[index].encoded) for index in range(16))
+
+
+def test_gradients_that_are_not_numbers_stop_the_run_before_the_weights_change(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    model = run.model()
+    before = weights(model)
+
+    class Poison(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs) -> None:
+            next(p for p in model.parameters() if p.requires_grad).grad.fill_(float("nan"))
+
+    trainer = run.trainer(model, [])
+    trainer.callback_handler.callbacks.insert(0, Poison())
+    with pytest.raises(NonFiniteGradients, match=r"step 1 .*learning_rate"):
+        trainer.resume_or_start()
+    assert all(torch.equal(before[name], value) for name, value in weights(model).items())
+
+
+def test_a_torn_checkpoint_is_never_taken(tmp_path: Path) -> None:
+    for step in (2, 4, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "weights").write_text("x")
+    mark_complete(tmp_path / "checkpoint-2")
+    mark_complete(tmp_path / "checkpoint-4")
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-4"
+    assert not (tmp_path / "checkpoint-10").exists(), "the torn one is removed"
+
+
+def test_without_checkpoints_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert last_complete(tmp_path / "none") is None
+
+
+def test_the_log_is_cut_back_to_the_checkpoint_and_loses_a_torn_line(tmp_path: Path) -> None:
+    log = tmp_path / "train_log.jsonl"
+    lines = [json.dumps({"step": step, "loss": 1.0}) for step in range(6)]
+    log.write_text("\n".join(lines) + '\n{"step": 6, "lo')
+    cut_log(log, 3)
+    assert log.read_text().splitlines() == lines[:4]
+
+
+def test_saved_weights_are_loaded_again_and_know_their_ancestry(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "optim.max_steps=2", "optim.save_steps=1")
+    model = run.model()
+    run.trainer(model, []).resume_or_start()
+    folder = run.save_weights(model)
+    assert run.validation_loss(run.trained_model()).token_mean == run.validation_loss(model).token_mean
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert config["base_model_name_or_path"] == "package:tiny"
+    assert json.loads((folder / "ancestry.json").read_text())["trained_on"] == sorted(run.partition.train)
+
+
+def test_full_fine_tuning_saves_a_whole_model(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "model.lora=null", "optim.max_steps=1")
+    model = run.model()
+    run.trainer(model, []).resume_or_start()
+    assert run.save_weights(model) == tmp_path / "model"
+    assert run.validation_loss(run.trained_model()).token_mean == run.validation_loss(model).token_mean
+
+
+def test_an_adapter_of_another_prompt_is_refused_with_both_names(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "a", "optim.max_steps=1")
+    adapter = run.save_weights(run.model())
+    other = small_run(tmp_path / "b", f"model.adapter={adapter}", "prompt.question='O{input}I'")
+    with pytest.raises(ValueError, match=r"prompt\.question: trained with 'I\{input\}O', used with"):
+        other.model()
+    forced = ["prompt.question='O{input}I'", "inference.force=true"]
+    assert small_run(tmp_path / "c", f"model.adapter={adapter}", *forced).model() is not None
+
+
+def test_validation_on_tasks_that_an_adapter_was_trained_on_is_a_leak(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "a", "optim.max_steps=1", "data.limit=null", "seeds.partition=8")
+    adapter = run.save_weights(run.model())
+    other = small_run(tmp_path / "b", f"model.adapter={adapter}", "data.limit=null")
+    assert other.parent is not None
+    leaks = other.parent.leaks(other.partition.validation)
+    assert set(leaks) == set(run.partition.train) & set(other.partition.validation) != set()
+    assert set(other.ancestry.trained_on) == set(run.partition.train) | set(other.partition.train)
