@@ -47,6 +47,10 @@ def main() -> int:
         if settings.mode == RunMode.MULTIRUN:
             sweep.update(folder=Path(settings.sweep.dir), max_parallel=config.launch.max_parallel)
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        mistakes.append(
+            "started as one of several processes (torchrun, accelerate launch): one process trains"
+        )
     register()
     # Hydra's parser takes --multirun before or after all overrides, not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
@@ -54,7 +58,8 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     command = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(freeze_job)
     try:
-        command()
+        if not mistakes:
+            command()
     except BrokenPipeError:  # `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:

@@ -131,7 +131,7 @@ class Hardware:
     """How many of what."""
 
     device: str = one_of("auto", "cpu", "cuda")
-    num_processes: int = limited(1, low=1)
+    num_processes: int = limited(1, low=1, high=1)  # several are to come
     per_device_batch_size: int = limited(1, low=1)
     num_workers: int = limited(0, low=0)
     threads: int | None = limited(None, low=1)

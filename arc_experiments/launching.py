@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arc_experiments.run_folder import RunFolder
-from arc_experiments.worker import TAKEN
+from arc_experiments.worker import STOPPED, TAKEN
 
 # What a sweep's table shows: heading and place in metrics.json.
 COLUMNS = {
@@ -73,9 +73,17 @@ def run_sweep(
             _note_death(folder, code)
         console.print(f"  {folder.path.name}: {_state(folder)} after {time.monotonic() - start:.0f} s")
 
-    with ThreadPoolExecutor(max_parallel) as pool:
+    pool = ThreadPoolExecutor(max_parallel)
+    try:
         list(pool.map(work, waiting))
-    _write_table(folders, sweep_folder, console)
+    except (
+        KeyboardInterrupt
+    ):  # the running jobs were told by the terminal, too: they stop and keep their place
+        console.print("Stopping. The same command goes on from here.")
+        pool.shutdown(cancel_futures=True)
+        return STOPPED
+    finally:
+        _write_table(folders, sweep_folder, console)
     return 0 if all(folder.is_done for folder in folders) else 1
 
 

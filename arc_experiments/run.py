@@ -10,6 +10,7 @@ run.predict(model)       # candidates for the validation tasks
 import dataclasses
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,18 +209,25 @@ class Run:
             callbacks=callbacks,
         )
 
+    def autocast(self) -> "AbstractContextManager[None]":
+        """How the model computes outside of the trainer, which sets up the same for itself."""
+        import torch
+
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
     def validation_loss(self, model: Any) -> "ValidationLoss":
         """Exact loss over all validation tasks."""
         from arc_experiments.training.validation import validation_loss
 
         records, too_long = self.validation_records
-        return validation_loss(
-            model,
-            records,
-            num_too_long=too_long,
-            pad_id=self.prompt.pad_id,
-            batch_size=self.config.hardware.per_device_batch_size,
-        )
+        with self.autocast():
+            return validation_loss(
+                model,
+                records,
+                num_too_long=too_long,
+                pad_id=self.prompt.pad_id,
+                batch_size=self.config.hardware.per_device_batch_size,
+            )
 
     def untrained_validation_loss(self, model: Any) -> "ValidationLoss":
         """The same before training, a quarter faster where a new LoRA still adds exactly nothing."""
@@ -263,15 +271,16 @@ class Run:
         from arc_experiments.generation import predict
         from arc_experiments.models import merge
 
-        return predict(
-            merge(model.eval()),
-            self.prompt,
-            self.requests,
-            max_new_tokens=self.max_new_tokens,
-            batch_tokens=self.config.inference.batch_tokens,
-            partial=self.folder / ".predictions.partial",
-            on_progress=on_progress,
-        )
+        with self.autocast():
+            return predict(
+                merge(model.eval()),
+                self.prompt,
+                self.requests,
+                max_new_tokens=self.max_new_tokens,
+                batch_tokens=self.config.inference.batch_tokens,
+                partial=self.folder / ".predictions.partial",
+                on_progress=on_progress,
+            )
 
     @property
     def weights_folder(self) -> Path:

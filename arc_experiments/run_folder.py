@@ -75,11 +75,6 @@ class RunFolder:
     def is_done(self) -> bool:
         return self.status.get("state") == "done"
 
-    @property
-    def is_done_before(self) -> bool:
-        """Finished by an earlier attempt: only what a finished run writes last tells while this one runs."""
-        return (self.path / "metrics.json").exists()
-
     def update_status(self, **changes: Any) -> None:
         self.write_json("status.json", {**self.status, **changes, "heartbeat": _now()})
 
@@ -209,12 +204,15 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
         path = _free_path(path)
     folder = RunFolder(path)
     if (path / "run.yaml").exists():
-        changed = differences(folder.read_config(), config)
+        before = folder.read_config()
+        changed = differences(before, config)
         if changed:
             raise FolderError(
                 f"{folder} holds another run. It differs in:\n  " + "\n  ".join(changed) + "\n"
                 "Name another folder (hydra.run.dir=...), or start one beside it with resume=false"
             )
+        if folder.is_done and before.optim.stop_after != config.optim.stop_after:
+            folder.end("paused")  # it stopped where it was told to; now it is told to go on
     path.mkdir(parents=True, exist_ok=True)
     # A finished run keeps what its worker noted: nothing will note it again.
     noted = folder.read_json("environment.json") if (path / "environment.json").exists() else {}

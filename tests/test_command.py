@@ -23,10 +23,18 @@ def command(*overrides: str) -> list[str]:
     return [sys.executable, "-m", "arc_experiments", *overrides]
 
 
-def run_command(*overrides: str, cwd: Path | None = None, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
+def run_command(
+    *overrides: str, cwd: Path | None = None, hash_seed: str = "0"
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     return subprocess.run(
-        command(*overrides), capture_output=True, text=True, timeout=200, check=False, cwd=cwd, env=environment
+        command(*overrides),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=cwd,
+        env=environment,
     )
 
 
@@ -47,7 +55,9 @@ def adapter_bytes(folder: Path) -> dict[str, bytes]:
 
 def losses(folder: Path) -> list[tuple]:
     lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
-    return [(line["step"], line.get("loss"), line.get("grad_norm"), line.get("validation_loss")) for line in lines]
+    return [
+        (line["step"], line.get("loss"), line.get("grad_norm"), line.get("validation_loss")) for line in lines
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +119,17 @@ def test_another_composition_in_the_same_folder_is_refused(finished: tuple[Path,
     assert "resume=false" in refused.stderr
 
 
-def test_a_finished_run_is_evaluated_again_from_its_folder(finished: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_finished_run_is_evaluated_again_from_its_folder(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
     folder, _ = finished
-    done = run_command("job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={tmp_path / 'e'}")
+    done = run_command(
+        "job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={tmp_path / 'e'}"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    trained, evaluated = (json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e"))
+    trained, evaluated = (
+        json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e")
+    )
     assert evaluated["validation"]["loss"] == trained["validation"]["loss"]
     assert evaluated["score"] == trained["score"]
 
@@ -127,7 +143,9 @@ def test_a_hub_model_out_of_reach_is_one_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_folders_and_two_hash_seeds_give_the_same_bytes(finished: tuple[Path, str], tmp_path: Path) -> None:
+def test_two_folders_and_two_hash_seeds_give_the_same_bytes(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
     folder, _ = finished
     done = run_command(*SMALL, f"hydra.run.dir={tmp_path / 'other'}", hash_seed="7")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -154,7 +172,9 @@ def test_killed_in_the_middle_and_repeated_gives_the_same(
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert json.loads((killed / "status.json").read_text())["state"] == "running", "nobody could say that it died"
+    assert json.loads((killed / "status.json").read_text())["state"] == "running", (
+        "nobody could say that it died"
+    )
     again = run_command(*SMALL, f"hydra.run.dir={killed}", hash_seed="3")
     assert again.returncode == 0, again.stdout + again.stderr
     assert ("Going on" if moment == "training" else "going on") in again.stdout
@@ -165,7 +185,13 @@ def test_killed_in_the_middle_and_repeated_gives_the_same(
 
 @pytest.mark.slow
 def test_a_sweep_gives_each_job_a_folder_and_survives_a_failing_one(tmp_path: Path) -> None:
-    sweep = [*SMALL, "--multirun", "seed=1,2", "optim.name=adamw_torch,no_such_optimizer", f"hydra.sweep.dir={tmp_path}"]
+    sweep = [
+        *SMALL,
+        "--multirun",
+        "seed=1,2",
+        "optim.name=adamw_torch,no_such_optimizer",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
     done = run_command(*sweep)
     assert done.returncode == 1, done.stdout + done.stderr
     table = (tmp_path / "sweep.csv").read_text().splitlines()
@@ -218,7 +244,11 @@ def test_a_local_instruct_model_trains_in_bfloat16_with_its_chat_template(tmp_pa
     assert (ancestry["base"], ancestry["dtype"]) == (str(tmp_path / "base"), "bfloat16")
     values = [loss for _, loss, _, _ in losses(folder) if loss is not None]
     assert values[-1] < values[0]
-    again = run_command("job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={tmp_path / 'e'}")
+    again = run_command(
+        "job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={tmp_path / 'e'}"
+    )
     assert again.returncode == 0, again.stdout + again.stderr
-    trained, evaluated = (json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e"))
+    trained, evaluated = (
+        json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e")
+    )
     assert evaluated["validation"]["loss"] == trained["validation"]["loss"]

@@ -99,7 +99,12 @@ def pick(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_collator_ignores_padding_in_the_loss(tmp_path: Path) -> None:
     rows = [
-        {"input_ids": np.array([1, 2, 3]), "labels": np.array([-100, 2, 3]), "num_dropped": 1, "num_redrawn": 0},
+        {
+            "input_ids": np.array([1, 2, 3]),
+            "labels": np.array([-100, 2, 3]),
+            "num_dropped": 1,
+            "num_redrawn": 0,
+        },
         {"input_ids": np.array([4]), "labels": np.array([4]), "num_dropped": 0, "num_redrawn": 2},
     ]
     batch = Collator(pad_id=9)(rows)

@@ -18,7 +18,7 @@ from arc_experiments.selection import Candidate
 def main(folder: RunFolder, console: Console) -> None:
     """Score a model as it is, or a run's (`from_run`)."""
     run = Run(folder)
-    if run.folder.is_done_before:
+    if (run.folder / "metrics.json").exists():
         show_finished(run, console)
         return
     begin(run)

@@ -31,11 +31,12 @@ FINAL_LOSSES = 10  # logged steps that the final loss is the mean of
 def main(folder: RunFolder, console: Console) -> None:
     """Train to the end, or go on from where an earlier attempt stopped; then evaluate."""
     run = Run(folder)
-    if run.folder.is_done_before:
+    trained = _steps_in(run.folder, TRAINED) >= _last_step(run)
+    if trained and _steps_in(run.folder, "metrics.json") >= _last_step(run):
         show_finished(run, console)
         return
     begin(run)
-    if (run.folder / TRAINED).exists():
+    if trained:
         console.print("The training is finished; going on with the evaluation.")
         model = run.trained_model()
     else:
@@ -46,6 +47,11 @@ def main(folder: RunFolder, console: Console) -> None:
             f"Stopped at step {metrics['train']['steps']} of {run.config.optim.max_steps}, as asked."
         )
     finish(run, model, metrics, console)
+
+
+def _steps_in(folder: RunFolder, name: str) -> int:
+    """The step that a metrics file was written at; 0 where there is none."""
+    return int(folder.read_json(name)["train"]["steps"]) if (folder / name).exists() else 0
 
 
 def _train(run: Run, console: Console) -> Any:
@@ -80,8 +86,8 @@ def _train(run: Run, console: Console) -> Any:
         "validation": validated - start + time.perf_counter() - trained,
         "training": trained - validated,
     }
-    model.eval()
-    run.save_weights(model)
+    (run.folder / ".predictions.partial").unlink(missing_ok=True)  # those of an earlier stop
+    run.save_weights(model.eval())
     metrics = {
         "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
         "train": _training_metrics(run, trainer, seconds["training"]),
@@ -119,7 +125,9 @@ def _show_estimate(run: Run, model: Any, validation_seconds: float | None, conso
     records, _ = run.validation_records
     tokens = sum(len(record.input_ids) for record in records)
     # The validation is the better measure, where it has just been run.
-    read = _forward_seconds(model, 1, 512) / 512 if validation_seconds is None else validation_seconds / tokens
+    read = (
+        _forward_seconds(model, 1, 512) / 512 if validation_seconds is None else validation_seconds / tokens
+    )
     trained = _last_step(run) * run.config.optim.batch_size * tokens / len(records)
     asked = [len(request.ids) for request in run.requests if request.ids is not None]
     batches = plan_batches(asked, extra=run.max_new_tokens, batch_tokens=run.config.inference.batch_tokens)
