@@ -5,10 +5,11 @@ python -m arc_experiments --multirun seed=1,2,3
 """
 
 import contextlib
+import functools
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,53 +27,70 @@ from arc_experiments.run_folder import FolderError, RunFolder, freeze
 EXIT_MISTAKE = 2
 
 
+@dataclass(kw_only=True)
+class Frozen:
+    """What composing has come to: folders ready to run, or mistakes; for a sweep its folder and settings."""
+
+    folders: list[RunFolder] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
+    sweep_folder: Path | None = None
+    max_parallel: int = 1
+
+
 def main() -> int:
     """Returns the exit code; a single run does not return, it becomes the worker."""
-    frozen: list[RunFolder] = []
-    mistakes: list[str] = []
-    sweep: dict[str, Any] = {}
-
-    def freeze_job(node: DictConfig) -> None:
-        settings = HydraConfig.get()
-        path = Path(settings.runtime.output_dir)
-        try:
-            overrides = list(settings.overrides.task)
-            config = complete(node, overrides)
-            frozen.append(freeze(config, path, overrides))
-        except (ConfigError, FolderError) as error:
-            mistakes.extend(line for line in explain(error).splitlines() if line not in mistakes)
-            with contextlib.suppress(OSError):
-                path.rmdir()  # Hydra made it; only an empty one goes
-            return
-        if settings.mode == RunMode.MULTIRUN:
-            sweep.update(folder=Path(settings.sweep.dir), max_parallel=config.launch.max_parallel)
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        mistakes.append(
-            "started as one of several processes (torchrun, accelerate launch): one process trains"
+    frozen = compose_and_freeze()
+    if frozen.mistakes:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print("\n".join(frozen.mistakes))
+        return EXIT_MISTAKE
+    if frozen.sweep_folder is not None:
+        console = Console(soft_wrap=True, highlight=False)
+        return run_sweep(
+            frozen.folders, frozen.sweep_folder, max_parallel=frozen.max_parallel, console=console
         )
+    if frozen.folders:
+        become_worker(frozen.folders[0])
+    return 0  # --help, --cfg and their like
+
+
+def compose_and_freeze() -> Frozen:
+    """Let Hydra read the command line and freeze every job that it composes."""
+    frozen = Frozen()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        frozen.mistakes.append(
+            "started as one of several processes (torchrun, accelerate): one process trains"
+        )
+        return frozen
     register()
     # Hydra's parser takes --multirun before or after all overrides, not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     # Hydra prints its own errors and hides their cause, unless this is set: then they reach us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    command = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(freeze_job)
+    task = functools.partial(_freeze_job, frozen=frozen)
     try:
-        if not mistakes:
-            command()
+        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(task)()
     except BrokenPipeError:  # `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
-        mistakes.append(explain(error, sys.argv[1:]))
-    if mistakes:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print("\n".join(mistakes))
-        return EXIT_MISTAKE
-    if sweep:
-        console = Console(soft_wrap=True, highlight=False)
-        return run_sweep(frozen, sweep["folder"], max_parallel=sweep["max_parallel"], console=console)
-    if frozen:
-        become_worker(frozen[0])
-    return 0  # --help, --cfg and their like
+        frozen.mistakes.append(explain(error, sys.argv[1:]))
+    return frozen
+
+
+def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:
+    """What Hydra calls with each composition."""
+    settings = HydraConfig.get()
+    path, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    try:
+        config = complete(node, overrides)
+        frozen.folders.append(freeze(config, path, overrides))
+    except (ConfigError, FolderError) as error:
+        frozen.mistakes += [line for line in explain(error).splitlines() if line not in frozen.mistakes]
+        with contextlib.suppress(OSError):
+            path.rmdir()  # Hydra made it; only an empty one goes
+        return
+    if settings.mode == RunMode.MULTIRUN:
+        frozen.sweep_folder = Path(settings.sweep.dir)
+        frozen.max_parallel = config.launch.max_parallel
 
 
 if __name__ == "__main__":

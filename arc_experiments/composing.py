@@ -112,14 +112,25 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
         for name in ("data", "model", "prompt", "inference"):
             if name not in groups:  # a group that was chosen anew is taken whole
                 config[name] = run[name]  # not merged: what one source needs another refuses
-        if run.model.adapter is None or (folder / "adapter").exists():
-            config.model.adapter = str(folder / "adapter")
+        if "model" not in groups:
+            _take_weights(config, folder)
         config.seeds.partition = run.seeds.partition
         for override in typed:
             key = str(override.key_or_group)
             if key.split(".")[0] in ("data", "model", "prompt", "inference", "seeds") and "." in key:
                 OmegaConf.update(config, key, override.value())
     return config
+
+
+def _take_weights(config: DictConfig, folder: RunFolder) -> None:
+    """The weights that the run has trained: its adapter, or its whole model."""
+    if (folder / "adapter").exists():
+        config.model.adapter = str(folder / "adapter")
+    elif (folder / "model").exists():
+        config.model.path, config.model.weights = str((folder / "model").absolute()), "pretrained"
+    else:
+        state = folder.status.get("state", "not started")
+        raise ConfigError([f"from_run={folder} has no trained weights yet ({state}): finish that run first"])
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -252,3 +253,52 @@ def test_a_local_instruct_model_trains_in_bfloat16_with_its_chat_template(tmp_pa
         json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e")
     )
     assert evaluated["validation"]["loss"] == trained["validation"]["loss"]
+
+
+@pytest.mark.slow
+def test_a_run_told_to_stop_early_and_then_to_go_on_equals_one_that_was_not(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, halved = finished[0], tmp_path / "halved"
+    first = run_command(*SMALL, "optim.stop_after=3", f"hydra.run.dir={halved}")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "Stopped at step 3 of 6, as asked." in first.stdout
+    assert json.loads((halved / "metrics.json").read_text())["train"]["steps"] == 3
+    second = run_command(*SMALL, f"hydra.run.dir={halved}")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert adapter_bytes(halved) == adapter_bytes(folder)
+    assert lasting_metrics(halved) == lasting_metrics(folder)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_notebook_page_runs(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "notebook.md").read_text(), re.DOTALL)
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "0.0"
+
+
+def test_a_start_as_one_of_several_processes_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run_command(*SMALL, f"hydra.run.dir={tmp_path / 'r'}")
+    assert done.returncode == 2
+    assert "one process trains" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_evaluation_from_a_run_without_weights_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run_command("job=evaluate", f"from_run={tmp_path / 'empty'}", f"hydra.run.dir={tmp_path / 'e'}")
+    assert done.returncode == 2
+    assert "is not a run folder" in done.stderr

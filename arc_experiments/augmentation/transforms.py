@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from arc_experiments.grids import NUM_COLOURS, Grid
 from arc_experiments.tasks import Pair, Task
 
-SYMMETRIES = ("identity", "rot90", "rot180", "rot270", "transpose", "transpose_rot90", "transpose_rot180", "transpose_rot270")  # fmt: skip  # noqa: E501
+SYMMETRIES = ("identity", "rot90", "rot180", "rot270", "transpose", "transpose_rot90", "transpose_rot180", "transpose_rot270")  # fmt: skip
 
 
 class Step(Protocol):
