@@ -71,7 +71,7 @@ class Model:
     path: str = MISSING
     revision: str | None = None
     adapter: str | None = None
-    weights: str = one_of("pretrained", "random")
+    weights: str = one_of("auto", "pretrained", "random")
     dtype: str = one_of("auto", "float32", "bfloat16", "float16")
     quantisation: str = one_of("none", "4bit", "8bit")
     attention: str = one_of("sdpa", "eager", "flash_attention_2")
@@ -312,8 +312,6 @@ def _check_combination(config: Config) -> Iterator[str]:
         )
     if model.quantisation != "none" and model.lora is None:
         yield f"model.quantisation={model.quantisation} needs model.lora: quantised weights cannot be trained"
-    if model.quantisation != "none" and model.weights == "random":
-        yield f"model.quantisation={model.quantisation} needs model.weights=pretrained"
     if optim.stop_after is not None and optim.stop_after > optim.max_steps:
         yield f"optim.stop_after={optim.stop_after} is beyond optim.max_steps={optim.max_steps}"
     jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))

@@ -91,7 +91,7 @@ def load_base(model: Model, *, dtype: torch.dtype, device: torch.device) -> PreT
         ModelError: it cannot be had, or not with these options.
     """
     weights_dtype = dtype if model.lora is not None or model.adapter else torch.float32
-    if model.weights == "random":
+    if has_random_weights(model):
         base = _random_base(model)
     else:
         options: dict[str, Any] = {"dtype": weights_dtype, "attn_implementation": model.attention}
@@ -109,7 +109,16 @@ def load_base(model: Model, *, dtype: torch.dtype, device: torch.device) -> PreT
     return base.eval()
 
 
+def has_random_weights(model: Model) -> bool:
+    """Whether nothing is loaded: `auto` loads what is there, and only a package's model may lack weights."""
+    if model.weights == "auto":
+        return model.path.startswith("package:") and not any(Path(local_path(model.path)).glob("*.safetensors"))
+    return model.weights == "random"
+
+
 def _random_base(model: Model) -> PreTrainedModel:
+    if model.quantisation != "none":
+        raise ModelError(f"model.quantisation={model.quantisation}: {model.path} has random weights, in float32")
     config = _reached(model, _loader(AutoConfig, model))
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_WEIGHTS_SEED)

@@ -195,9 +195,8 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         ("model.path=", ["model.path is empty", "owner/name"]),
         # values that do not go together
         ("hardware.per_device_batch_size=3", ["hardware.per_device_batch_size=3", "multiple of 3"]),
-        ("optim.log_steps=3", ["optim.save_steps=20 is not a multiple of optim.log_steps=3"]),
-        ("optim.stop_after=1000", ["optim.stop_after=1000 is beyond optim.max_steps=60"]),
-        ("model.quantisation=4bit", ["model.quantisation=4bit needs model.weights=pretrained"]),
+        ("optim.log_steps=3", ["optim.save_steps=25 is not a multiple of optim.log_steps=3"]),
+        ("optim.stop_after=1000", ["optim.stop_after=1000 is beyond optim.max_steps=100"]),
         # templates
         ("prompt.answer=none", ["prompt.answer must hold {output} once"]),
         ("prompt.question=none", ["prompt.question must hold {input} once"]),

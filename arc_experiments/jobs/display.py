@@ -22,6 +22,7 @@ SCORES = {
 def show_plan(run: Run, model: Any, console: Console) -> None:
     """What this run is made of, a line a part."""
     from arc_experiments.environment import device_name
+    from arc_experiments.models import has_random_weights
 
     config, validation = run.config, run.validation_tasks
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -39,6 +40,8 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     for name, text in lines.items():
         console.print(f"[bold]{name:13}[/]", end="")
         console.print(text, markup=False)
+    if has_random_weights(config.model) and config.model.adapter is None:
+        console.print("[yellow]note[/]         an untrained model (random weights): losses fall, scores stay low")
     if run.prompt.table_refused is not None:
         console.print(f"[yellow]note[/]         slower text path for each sample: {run.prompt.table_refused}")
 
