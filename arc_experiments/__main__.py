@@ -71,7 +71,7 @@ def compose_and_freeze() -> Frozen:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(task)()
     except BrokenPipeError:  # `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError, OSError) as error:
         frozen.mistakes.append(explain(error, sys.argv[1:]))
     return frozen
 

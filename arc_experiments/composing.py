@@ -108,13 +108,20 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
     run = folder.read_config()
     typed = OverridesParser.create().parse_overrides(overrides)
     groups = {str(override.key_or_group) for override in typed}
+    if "model" in groups:
+        raise ConfigError(
+            [
+                "from_run takes that run's model: leave model=... out, or name model.adapter=... without from_run"
+            ]
+        )
     with open_dict(config):
         for name in ("data", "model", "prompt", "inference"):
             if name not in groups:  # a group that was chosen anew is taken whole
                 config[name] = run[name]  # not merged: what one source needs another refuses
-        if "model" not in groups:
-            _take_weights(config, folder)
+        _take_weights(config, folder)
         config.seeds.partition = run.seeds.partition
+        if "seed" not in groups:  # the same views
+            config.seeds.inference = run.seeds.inference
         for override in typed:
             key = str(override.key_or_group)
             if key.split(".")[0] in ("data", "model", "prompt", "inference", "seeds") and "." in key:
@@ -125,7 +132,7 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
 def _take_weights(config: DictConfig, folder: RunFolder) -> None:
     """The weights that the run has trained: its adapter, or its whole model."""
     if (folder / "adapter").exists():
-        config.model.adapter = str(folder / "adapter")
+        config.model.adapter = str((folder / "adapter").absolute())
     elif (folder / "model").exists():
         config.model.path, config.model.weights = str((folder / "model").absolute()), "pretrained"
     else:

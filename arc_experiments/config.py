@@ -86,7 +86,7 @@ class Optim:
     name: str = "adamw_torch"
     learning_rate: float = limited(1e-4, above=0)
     weight_decay: float = limited(0.0, low=0)
-    schedule: str = one_of("linear", "constant", "constant_with_warmup", "cosine", "inverse_sqrt")
+    schedule: str = one_of("linear", "constant", "cosine", "inverse_sqrt")
     warmup: float = limited(0.05, low=0)
     max_grad_norm: float = limited(1.0, above=0)
     batch_size: int = limited(16, low=1)
@@ -317,6 +317,10 @@ def _check_combination(config: Config) -> Iterator[str]:
     jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))
     if config.job.name not in jobs:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
+    if hardware.gpu_ids is not None and len(hardware.gpu_ids) != 1:
+        yield f"hardware.gpu_ids={hardware.gpu_ids}: one process uses one GPU, name one"
+    if config.data.path is not None and config.data.source.get("path") != config.data.path:
+        yield f"data.path={config.data.path} is not read by data={config.data.name}: use data=files"
     if hardware.gpu_ids is not None and hardware.device == "cpu":
         yield "hardware.gpu_ids is set, but hardware.device=cpu"
     yield from _check_template(config.prompt)

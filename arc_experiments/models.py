@@ -3,6 +3,7 @@
 A path is a hub id, a local folder, or `package:<name>` for a model that travels in `assets/`.
 """
 
+import functools
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -105,20 +107,26 @@ def load_base(model: Model, *, dtype: torch.dtype, device: torch.device) -> PreT
         base = base.to(device=device, dtype=weights_dtype)
     elif device.type == "cpu":
         _keep_gradients_right(base)
-    base.generation_config.max_length = None  # the length of an answer is ours to say
+    # Ours to say, not the hub's: some ship a repetition penalty, which would distort even greedy answers.
+    own = base.generation_config
+    base.generation_config = GenerationConfig(eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id)
     return base.eval()
 
 
 def has_random_weights(model: Model) -> bool:
     """Whether nothing is loaded: `auto` loads what is there, and only a package's model may lack weights."""
     if model.weights == "auto":
-        return model.path.startswith("package:") and not any(Path(local_path(model.path)).glob("*.safetensors"))
+        return model.path.startswith("package:") and not any(
+            Path(local_path(model.path)).glob("*.safetensors")
+        )
     return model.weights == "random"
 
 
 def _random_base(model: Model) -> PreTrainedModel:
     if model.quantisation != "none":
-        raise ModelError(f"model.quantisation={model.quantisation}: {model.path} has random weights, in float32")
+        raise ModelError(
+            f"model.quantisation={model.quantisation}: {model.path} has random weights, in float32"
+        )
     config = _reached(model, _loader(AutoConfig, model))
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
@@ -229,7 +237,7 @@ def _loader(kind: Any, model: Model, **options: Any) -> Callable[[bool], Any]:
 def _reached(model: Model, load: Callable[[bool], Any]) -> Any:
     """What `load(local_files_only)` gives, or one message that says what was tried and how to go on."""
     is_folder = Path(local_path(model.path)).is_dir()
-    hub_answers = _hub_answers()  # asked first: the hub's client would retry for most of a minute
+    hub_answers = is_folder or _hub_answers()  # asked first: the hub's client would retry for a minute
     if not hub_answers:
         huggingface_hub.constants.HF_HUB_OFFLINE = True  # PEFT asks the hub at each save, too
     try:
@@ -247,6 +255,7 @@ def _reached(model: Model, load: Callable[[bool], Any]) -> Any:
         ) from error
 
 
+@functools.cache
 def _hub_answers() -> bool:
     """Whether the hub's name can be resolved (behind a proxy that is the proxy's business)."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):

@@ -103,6 +103,16 @@ class Run:
         """Those of the validation tasks that are to be answered (`inference.limit`)."""
         return self.validation_tasks.select(self.partition.validation[: self.config.inference.limit])
 
+    @property
+    def data_hash(self) -> str:
+        """A digest of all tasks that train (where they are fixed) and validate."""
+        train = (
+            self.source.tasks.select(self.partition.train)
+            if isinstance(self.source, FixedTasks)
+            else TaskSet([])
+        )
+        return f"{train.hash()}-{self.validation_tasks.hash()}"
+
     @cached_property
     def device(self) -> "torch.device":
         from arc_experiments.models import pick_device
@@ -266,7 +276,8 @@ class Run:
     ) -> list[Candidate]:
         """Candidates for every request; finished batches are kept if this is killed.
 
-        A float32 adapter is merged into its base, which is exact to rounding and a third faster.
+        A float32 adapter is merged into its base, which is exact to rounding and faster; the model that is
+        handed in has no adapter of its own afterwards.
         """
         from arc_experiments.generation import predict
         from arc_experiments.models import merge

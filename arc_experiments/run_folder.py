@@ -27,6 +27,10 @@ class FolderError(ValueError):
     """A folder that cannot be used as asked; the message names it and the remedy."""
 
 
+class FolderTaken(FolderError):
+    """Another process works on the folder."""
+
+
 class RunFolder:
     """Paths inside a run folder, and its status."""
 
@@ -90,7 +94,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 status = self.status
-                raise FolderError(
+                raise FolderTaken(
                     f"{self} is being worked on by process {status.get('pid')} on {status.get('host')}: "
                     "wait for it, or stop it; resume=false starts a folder beside it"
                 ) from error

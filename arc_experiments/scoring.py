@@ -124,10 +124,10 @@ def _solutions(tasks: TaskSet) -> dict[str, list[Grid]]:
     if lacking:
         raise ValueError(
             f"{len(lacking)} of {len(tasks)} tasks have test outputs without solution ({_some(lacking)}): "
-            "score with the tasks that hold their solutions, or only write the submission"
+            "score with the tasks that hold their solutions"
         )
     if not solutions:
-        raise ValueError("there are no tasks to score: choose at least one (data.limit, data.tasks)")
+        raise ValueError("there are no tasks to score: choose at least one (data.limit, inference.limit)")
     return solutions
 
 

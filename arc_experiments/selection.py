@@ -48,7 +48,7 @@ class Candidate:
         if not math.isfinite(self.log_probability):
             raise ValueError(
                 f"{where}: log_probability is {self.log_probability}, so the model's numbers overflowed; "
-                "try model.dtype=fp32"
+                "try model.dtype=float32"
             )
         if (self.grid is None) == (self.reason is None):
             raise ValueError(f"{where}: it needs either a grid or the reason why there is none")

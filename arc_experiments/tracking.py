@@ -2,47 +2,53 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from arc_experiments.config import Tracking
+from arc_experiments.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+ID_FILE = ".wandb_id"
 
 
 class Tracker:
     """Collects values step by step and sends their means every `log_steps` steps.
 
     Args:
-        folder: where wandb writes; the run's id is the folder's name, so that a resumed run is the same run.
-        config: what is shown as the run's configuration.
+        folder: the run's; wandb writes into it, and the id kept in it makes a resumed run the same run.
     """
 
-    def __init__(self, tracking: Tracking, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, tracking: Tracking, folder: RunFolder) -> None:
         self._every = tracking.log_steps
         self._waiting: dict[str, list[float]] = {}
         self._run: Any = None
         # Begun with the first values: the first optimizer step need not wait for it.
-        self._begin = None if tracking.mode == "off" else lambda: self._start(tracking, folder, config)
+        self._begin = None if tracking.mode == "off" else lambda: self._start(tracking, folder)
 
-    def _start(self, tracking: Tracking, folder: Path, config: dict[str, Any]) -> None:
+    def _start(self, tracking: Tracking, folder: RunFolder) -> None:
         import wandb  # a second, and only where it is used
 
         mode = tracking.mode
         if mode == "auto":
             has_key = bool(os.environ.get("WANDB_API_KEY")) and os.environ.get("WANDB_MODE") != "offline"
             mode = "online" if has_key else "offline"
+        if not (folder / ID_FILE).exists():
+            folder.write(ID_FILE, secrets.token_hex(6))
         self._run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
             group=tracking.group,
-            name=folder.name,
-            id=folder.name,
+            name=folder.path.name,
+            id=(folder / ID_FILE).read_text(),
             resume="allow",
-            dir=str(folder),
+            dir=str(folder.path),
             mode=mode,  # type: ignore[arg-type]
-            config=config,
+            config=OmegaConf.to_container(folder.read_config()),  # type: ignore[arg-type]
             settings=wandb.Settings(silent=True, console="off"),
         )
 
@@ -53,7 +59,8 @@ class Tracker:
         if step % self._every == 0:
             self.flush(step)
 
-    def flush(self, step: int) -> None:
+    def flush(self, step: int | None = None) -> None:
+        """Send the means of what has been collected."""
         means = {name: sum(values) / len(values) for name, values in self._waiting.items()}
         self._waiting.clear()
         if self._begin is not None:
@@ -62,16 +69,13 @@ class Tracker:
         if means and self._run is not None:
             self._guarded(lambda: self._run.log(means, step=step))
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Send what waits and the final scores, and close."""
-        if self._run is None:
-            return
-
-        def close() -> None:
-            self._run.summary.update(summary)
-            self._run.finish()
-
-        self._guarded(close)
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Send what waits and the final metrics, and close."""
+        self.flush()
+        if self._run is not None:
+            self._guarded(lambda: self._run.summary.update(metrics))
+        if self._run is not None:
+            self._guarded(self._run.finish)
 
     def _guarded(self, call: Callable[[], Any]) -> None:
         try:

@@ -17,7 +17,7 @@ from types import FrameType
 from rich.console import Console
 
 from arc_experiments.config import check
-from arc_experiments.run_folder import FolderError, RunFolder
+from arc_experiments.run_folder import FolderError, FolderTaken, RunFolder
 
 DONE, FAILED, MISTAKE, TAKEN, STOPPED = 0, 1, 2, 3, 130
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
             return _work(folder, console)
     except FolderError as error:
         console.print(str(error), markup=False)
-        return TAKEN
+        return TAKEN if isinstance(error, FolderTaken) else MISTAKE
 
 
 def _work(folder: RunFolder, console: Console) -> int:
@@ -67,8 +67,8 @@ def _work(folder: RunFolder, console: Console) -> int:
 
 def _run_job(folder: RunFolder, console: Console) -> None:
     config = check(folder.read_config())
-    if config.hardware.gpu_ids is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, config.hardware.gpu_ids))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]  # one process uses one GPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(*config.hardware.gpu_ids) if config.hardware.gpu_ids else visible
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
     job.main(folder, console)

@@ -9,6 +9,7 @@ import torch
 from transformers import TrainerCallback
 
 from arc_experiments import compose
+from arc_experiments.models import load_base
 from arc_experiments.run import Run
 from arc_experiments.training.checkpoints import cut_log, last_complete, mark_complete
 from arc_experiments.training.dataset import Collator, as_dataset
@@ -129,6 +130,19 @@ def test_a_run_that_stops_early_goes_on_as_if_it_had_not(tmp_path: Path) -> None
     assert stopped + rest == through, "the schedule keeps its horizon and the stream its place, bit for bit"
 
 
+def test_a_run_killed_after_its_last_checkpoint_trains_no_further(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
+    model = run.model()
+    run.trainer(model, []).resume_or_start()
+    again = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
+    reloaded = again.model()
+    trainer = again.trainer(reloaded, [])
+    trainer.resume_or_start()
+    assert trainer.state.global_step == 2
+    assert trainer.counts.samples == 8
+    assert all(torch.equal(value, weights(reloaded)[name]) for name, value in weights(model).items())
+
+
 def test_training_counts_its_samples_and_resumes_the_counts(tmp_path: Path) -> None:
     run = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
     trainer = run.trainer(run.model(), [])
@@ -157,6 +171,28 @@ def test_gradients_that_are_not_numbers_stop_the_run_before_the_weights_change(t
     with pytest.raises(NonFiniteGradients, match=r"step 1 .*learning_rate"):
         trainer.resume_or_start()
     assert all(torch.equal(before[name], value) for name, value in weights(model).items())
+
+
+def test_a_repetition_penalty_that_a_model_ships_does_not_bend_greedy_answers(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    base = load_base(run.config.model, dtype=torch.float32, device=torch.device("cpu"))
+    base.generation_config.repetition_penalty = 1.5
+    base.save_pretrained(tmp_path / "base")
+    run.tokenizer.save_pretrained(tmp_path / "base")
+    other = small_run(tmp_path / "other", f"model.path={tmp_path / 'base'}")
+    plain, shipped = (each.predict(each.model()) for each in (run, other))
+    assert [candidate.text for candidate in plain] == [candidate.text for candidate in shipped]
+
+
+def test_answers_in_a_batch_are_those_of_one_prompt_at_a_time(tmp_path: Path) -> None:
+    together = small_run(tmp_path / "a", "inference.limit=3", "inference.max_new_tokens=24")
+    apart = small_run(
+        tmp_path / "b", "inference.limit=3", "inference.max_new_tokens=24", "inference.batch_tokens=1"
+    )
+    many, single = (each.predict(each.model()) for each in (together, apart))
+    assert [candidate.text for candidate in many] == [candidate.text for candidate in single]
+    scores = [[candidate.log_probability for candidate in each] for each in (many, single)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
 def test_a_torn_checkpoint_is_never_taken(tmp_path: Path) -> None:

@@ -40,8 +40,14 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     for name, text in lines.items():
         console.print(f"[bold]{name:13}[/]", end="")
         console.print(text, markup=False)
+    if dtype == "float16":
+        console.print(
+            "[yellow]note[/]         float16: trainings stable in bfloat16 have diverged in it after hours"
+        )
     if has_random_weights(config.model) and config.model.adapter is None:
-        console.print("[yellow]note[/]         an untrained model (random weights): losses fall, scores stay low")
+        console.print(
+            "[yellow]note[/]         an untrained model (random weights): losses fall, scores stay low"
+        )
     if run.prompt.table_refused is not None:
         console.print(f"[yellow]note[/]         slower text path for each sample: {run.prompt.table_refused}")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from arc_experiments import selection
 from arc_experiments.environment import describe, make_repeatable, peak_memory_bytes
 from arc_experiments.jobs.display import duration, progress, show_finished, show_plan, show_scores
 from arc_experiments.report import write_report
@@ -13,71 +14,91 @@ from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.scoring import check_submission, score, submission
 from arc_experiments.selection import Candidate
+from arc_experiments.tracking import Tracker
 
 
 def main(folder: RunFolder, console: Console) -> None:
     """Score a model as it is, or a run's (`from_run`)."""
     run = Run(folder)
-    if (run.folder / "metrics.json").exists():
+    if is_reported(run):
         show_finished(run, console)
         return
     begin(run)
+    tracker = Tracker(run.config.tracking, run.folder)
     model = run.model(trainable=False)
     show_plan(run, model, console)
-    warn_of_leaks(run, console)
+    leaked = warn_of_leaks(run, console)
     start = time.perf_counter()
     loss = run.validation_loss(model)
     seconds = {"validation": time.perf_counter() - start}
-    finish(run, model, {"validation": {"loss": vars(loss)}, "seconds": seconds}, console)
+    metrics = {"validation": {"loss": vars(loss)}, "leaked_tasks": leaked, "seconds": seconds}
+    finish(run, model, metrics, tracker, console)
+
+
+def is_reported(run: Run) -> bool:
+    """Whether an earlier attempt came to its end: the page is the last thing written, where there is one."""
+    last = "report.html" if run.config.inference.limit != 0 else "metrics.json"
+    return (run.folder / last).exists()
 
 
 def begin(run: Run) -> None:
-    """Fix what makes the run repeatable; note what it runs on and what it runs over."""
+    """Fix what makes the run repeatable; note what it runs on and what it runs over.
+
+    Raises:
+        ValueError: an earlier attempt of this run began with other tasks or another dtype.
+    """
     make_repeatable(run.config.hardware)
-    if run.partition.hash and not (run.folder / "partition.json").exists():
-        run.folder.write_json(
-            "partition.json",
-            {
-                "validation": run.partition.validation,
-                "train": run.partition.train,
-                "hash": run.partition.hash,
-            },
-        )
-    data_hash = run.validation_tasks.hash()
+    own = {
+        "partition": run.partition.hash,
+        "data": run.data_hash,
+        "dtype": str(run.dtype).removeprefix("torch."),
+    }
     environment = run.folder.read_json("environment.json")
+    before = environment.get("began_with", own)
+    changed = [f"{name}: {before[name]} -> {own[name]}" for name in own if before[name] != own[name]]
+    if changed:
+        raise ValueError(
+            f"{run.folder} began with something else ({', '.join(changed)}); going on would mix the two: "
+            "start beside it with resume=false"
+        )
+    run.folder.write_json("environment.json", {**environment, **describe(run.device), "began_with": own})
     run.folder.write_json(
-        "environment.json", {**environment, **describe(run.device), "validation_data": data_hash}
+        "partition.json",
+        {"validation": run.partition.validation, "train": run.partition.train, "hash": run.partition.hash},
     )
 
 
-def warn_of_leaks(run: Run, console: Console) -> None:
-    """Say loudly where the weights have been trained on validation tasks."""
+def warn_of_leaks(run: Run, console: Console) -> list[str]:
+    """Say loudly where the weights have been trained on validation tasks; gives their ids."""
     leaks = run.parent.leaks(run.partition.validation) if run.parent is not None else []
     if leaks:
         console.print(
             f"[bold red]LEAK[/]         {len(leaks)} of {len(run.partition.validation)} validation tasks were "
             f"trained on by these weights: {', '.join(leaks[:5])}{' ...' if len(leaks) > 5 else ''}"
         )
+    return leaks
 
 
-def finish(run: Run, model: Any, metrics: dict[str, Any], console: Console) -> None:
+def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, console: Console) -> None:
     """From the model to the page: answer, select, score, write everything down, show it."""
     start = time.perf_counter()
     tasks = run.predicted_tasks()
     if len(tasks):
         candidates = _answer(run, model, console)
-        metrics["score"] = score(tasks, candidates)
-        attempts = submission(tasks, candidates)
+        rule = getattr(selection, run.config.inference.selection)
+        metrics["score"] = score(tasks, candidates, rule)
+        attempts = submission(tasks, candidates, rule)
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
         run.folder.write("predictions.jsonl", "".join(f"{candidate.to_json()}\n" for candidate in candidates))
-        (run.folder / ".predictions.partial").unlink(missing_ok=True)
     metrics["seconds"]["inference"] = time.perf_counter() - start
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
     metrics["peak_memory_bytes"] = peak_memory_bytes(run.device)
     run.folder.write_json("metrics.json", metrics)
     if len(tasks):
         write_report(run.folder.path, tasks)
+    (run.folder / ".predictions.partial").unlink(missing_ok=True)
+    tracker.finish(metrics)
     show_scores(metrics, run, console)
 
 

@@ -16,7 +16,7 @@ from arc_experiments.jobs.display import (
     show_plan,
     show_sample,
 )
-from arc_experiments.jobs.evaluate import begin, finish, warn_of_leaks
+from arc_experiments.jobs.evaluate import begin, finish, is_reported, warn_of_leaks
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.tracking import Tracker
@@ -32,21 +32,22 @@ def main(folder: RunFolder, console: Console) -> None:
     """Train to the end, or go on from where an earlier attempt stopped; then evaluate."""
     run = Run(folder)
     trained = _steps_in(run.folder, TRAINED) >= _last_step(run)
-    if trained and _steps_in(run.folder, "metrics.json") >= _last_step(run):
+    if trained and is_reported(run) and _steps_in(run.folder, "metrics.json") >= _last_step(run):
         show_finished(run, console)
         return
     begin(run)
+    tracker = Tracker(run.config.tracking, run.folder)
     if trained:
         console.print("The training is finished; going on with the evaluation.")
         model = run.trained_model()
     else:
-        model = _train(run, console)
+        model = _train(run, tracker, console)
     metrics = run.folder.read_json(TRAINED)
     if metrics["train"]["steps"] < run.config.optim.max_steps:
         console.print(
             f"Stopped at step {metrics['train']['steps']} of {run.config.optim.max_steps}, as asked."
         )
-    finish(run, model, metrics, console)
+    finish(run, model, metrics, tracker, console)
 
 
 def _steps_in(folder: RunFolder, name: str) -> int:
@@ -54,14 +55,13 @@ def _steps_in(folder: RunFolder, name: str) -> int:
     return int(folder.read_json(name)["train"]["steps"]) if (folder / name).exists() else 0
 
 
-def _train(run: Run, console: Console) -> Any:
+def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     """The trained model; its weights, log and counts are on disk when this returns."""
     model = run.model()
     show_plan(run, model, console)
-    warn_of_leaks(run, console)
+    leaked = warn_of_leaks(run, console)
     show_sample(run.stream()[0], run, console)
     log, resumed_step = _open_log(run)
-    tracker = Tracker(run.config.tracking, run.folder.path, dict(run.node))
     with progress(console, "training", _last_step(run)) as bar:
         recorder = Recorder(
             log,
@@ -91,10 +91,11 @@ def _train(run: Run, console: Console) -> Any:
     metrics = {
         "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
         "train": _training_metrics(run, trainer, seconds["training"]),
+        "leaked_tasks": leaked,
         "seconds": seconds,
     }
+    (run.folder / "report.html").unlink(missing_ok=True)  # that of an earlier stop
     run.folder.write_json(TRAINED, metrics)
-    tracker.finish({"validation_loss": final.token_mean})
     return model
 
 

@@ -78,6 +78,9 @@ class ReArc:
         own = random.Random(int(rng.integers(2**63)))
         try:
             made = self._generators[task_id](own, *self.difficulty)
+        except Exception:  # noqa: BLE001 (a generator may paint itself into a corner, in its own way)
+            return None
+        try:
             pair = Pair(input=check_grid(made["input"]), output=check_grid(made["output"]))
         except GridError:
             return None

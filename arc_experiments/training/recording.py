@@ -54,11 +54,14 @@ class Recorder(TrainerCallback):
         if step not in self.validations:
             start = time.perf_counter()
             loss = self.validations[step] = self._evaluate() if step else self._evaluate_untrained()
-            self.write(
-                {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
-            )
+            line = {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
+            if not self._is_written(line):  # by an attempt that was killed after it
+                self.write(line)
             self._since += time.perf_counter() - start  # not training time
         return self.validations[step]
+
+    def _is_written(self, line: Line) -> bool:
+        return self._log.exists() and line in read_log(self._log)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

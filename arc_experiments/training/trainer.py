@@ -17,7 +17,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from trl import SFTConfig, SFTTrainer
 
 from arc_experiments.config import Hardware, Optim
-from arc_experiments.training.checkpoints import last_complete, mark_complete
+from arc_experiments.training.checkpoints import last_complete, mark_complete, step_of
 from arc_experiments.training.dataset import Collator
 
 COUNTS_FILE = "counts.json"
@@ -41,10 +41,15 @@ class Counts:
 
 
 class StreamTrainer(SFTTrainer):
-    """SFTTrainer that counts its samples and times its waiting."""
+    """SFTTrainer that counts its samples and times its waiting.
 
-    def __init__(self, **options: Any) -> None:
+    Args:
+        stop_after: the step to stop after, if not `max_steps`.
+    """
+
+    def __init__(self, *, stop_after: int | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self._stop_after = stop_after
         self.counts = Counts()
         self.session_counts = Counts()  # since this process began, for speeds
         self.data_wait_seconds = 0.0
@@ -72,19 +77,39 @@ class StreamTrainer(SFTTrainer):
         return batches, num_items
 
     def resume_or_start(self) -> None:
-        """Train to the end, from the last whole checkpoint where there is one."""
+        """Train to the end (or to where it is to stop), from the last whole checkpoint where there is one."""
         checkpoint = last_complete(Path(self.args.output_dir))
         if checkpoint is not None:
             self.counts = Counts(**json.loads((checkpoint / COUNTS_FILE).read_text()))
+            if step_of(checkpoint) >= (
+                self._stop_after or self.args.max_steps
+            ):  # killed when all was trained
+                self._load_from_checkpoint(str(checkpoint))
+                self.state.global_step = step_of(checkpoint)
+                return
+        if self._stop_after is not None:
+            self.add_callback(_StopAfter(self._stop_after))
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
-class Guard(TrainerCallback):
-    """Stops where it must, and marks checkpoints whole."""
+class _StopAfter(TrainerCallback):
+    """Stops after a step, with a checkpoint; the schedule knows nothing of it."""
 
-    def __init__(self, stop_after: int | None) -> None:
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step >= self._step:
+            control.should_save = control.should_training_stop = True
+
+
+class Guard(TrainerCallback):
+    """Stops before gradients that are not numbers do harm, and marks checkpoints whole."""
+
+    def __init__(self) -> None:
         self.trainer: StreamTrainer | None = None  # set once the trainer is there
-        self._stop_after = stop_after
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -97,14 +122,8 @@ class Guard(TrainerCallback):
         if not bool(torch.isfinite(norms).all()):
             raise NonFiniteGradients(
                 f"the gradients of step {state.global_step + 1} are not finite; the checkpoints before it are "
-                "whole: run the same command with a smaller optim.learning_rate, or model.dtype=float32"
+                "whole. Try a smaller optim.learning_rate, or model.dtype=float32"
             )
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._stop_after is not None and state.global_step >= self._stop_after:
-            control.should_save = control.should_training_stop = True
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -133,7 +152,8 @@ def make_arguments(
         per_device_train_batch_size=hardware.per_device_batch_size,
         gradient_accumulation_steps=accumulation,
         learning_rate=optim.learning_rate,
-        lr_scheduler_type=optim.schedule,
+        # transformers' own "constant" takes no warm-up, and says nothing about it
+        lr_scheduler_type="constant_with_warmup" if optim.schedule == "constant" else optim.schedule,
         warmup_steps=optim.warmup if optim.warmup < 1 else int(optim.warmup),
         optim=optim.name,
         weight_decay=optim.weight_decay,
@@ -170,8 +190,9 @@ def make_trainer(
     callbacks: list[TrainerCallback],
 ) -> StreamTrainer:
     """The trainer, ready to start or to go on."""
-    guard = Guard(stop_after)
+    guard = Guard()
     trainer = StreamTrainer(
+        stop_after=stop_after,
         model=model,
         args=arguments,
         train_dataset=dataset,
@@ -181,4 +202,9 @@ def make_trainer(
     )
     guard.trainer = trainer
     trainer.remove_callback(PrinterCallback)  # the terminal is the job's
+    for parameter in model.parameters():
+        if (
+            parameter.requires_grad
+        ):  # SFTTrainer makes a quantised model's adapter bfloat16; loaded it is float32
+            parameter.data = parameter.data.float()
     return trainer
