@@ -104,12 +104,12 @@ def test_the_training_loss_falls(finished: tuple[Path, str]) -> None:
 
 def test_the_same_command_again_shows_the_scores_at_once(finished: tuple[Path, str]) -> None:
     folder, _ = finished
-    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir() if file.suffix == ".json"}
+    before = (folder / "metrics.json").stat().st_mtime_ns
     again = run_command(*SMALL, f"hydra.run.dir={folder}")
     assert again.returncode == 0
     assert "pass@2" in again.stdout
     assert again.stdout.splitlines()[-1] == str(folder)
-    assert (folder / "metrics.json").stat().st_mtime_ns == before["metrics.json"]
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
 def test_another_composition_in_the_same_folder_is_refused(finished: tuple[Path, str]) -> None:
@@ -133,6 +133,15 @@ def test_a_finished_run_is_evaluated_again_from_its_folder(
     )
     assert evaluated["validation"]["loss"] == trained["validation"]["loss"]
     assert evaluated["score"] == trained["score"]
+
+
+def test_an_evaluation_from_a_run_takes_no_other_model(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = finished
+    done = run_command(
+        "job=evaluate", f"from_run={folder}", "model=qwen05", f"hydra.run.dir={tmp_path / 'e'}"
+    )
+    assert done.returncode == 2
+    assert "from_run takes that run's model" in done.stderr
 
 
 def test_a_hub_model_out_of_reach_is_one_message(tmp_path: Path) -> None:
@@ -284,7 +293,7 @@ def test_the_example_of_the_notebook_page_runs(tmp_path: Path) -> None:
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "0.0"
+    assert 0 <= float(done.stdout.splitlines()[-1]) <= 1, "the pass@2 that the example ends with"
 
 
 def test_a_start_as_one_of_several_processes_is_refused_and_leaves_nothing(

@@ -1,0 +1,71 @@
+"""The run object: one composition as things, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arc_experiments import compose, load_run
+from arc_experiments.config import ConfigError
+from arc_experiments.generation import make_requests
+from arc_experiments.jobs.evaluate import begin
+
+
+def write_task(folder: Path, name: str, colour: int) -> None:
+    pair = {"input": [[colour, 0]], "output": [[0, colour]]}
+    (folder / f"{name}.json").write_text(json.dumps({"train": [pair, pair], "test": [pair]}))
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    for number in range(8):
+        write_task(folder, f"task{number}", 1 + number)
+    return folder
+
+
+def test_a_folder_of_tasks_is_split_and_never_shares_one(tasks: Path, tmp_path: Path) -> None:
+    run = compose(["data=files", f"data.path={tasks}", "data.num_validation=0.25"], tmp_path / "run")
+    assert (len(run.partition.train), len(run.partition.validation)) == (6, 2)
+    assert not set(run.partition.train) & set(run.partition.validation)
+    drawn = {run.stream()[index].task.id for index in range(6)}
+    assert drawn == set(run.partition.train)
+
+
+def test_a_run_goes_on_only_with_the_tasks_that_it_began_with(tasks: Path, tmp_path: Path) -> None:
+    run = compose(["data=files", f"data.path={tasks}"], tmp_path / "run")
+    begin(run)
+    begin(load_run(tmp_path / "run"))
+    write_task(tasks, "task9", 9)
+    with pytest.raises(ValueError, match=r"began with something else .*resume=false"):
+        begin(load_run(tmp_path / "run"))
+
+
+def test_tasks_without_solutions_can_neither_train_nor_score(tasks: Path, tmp_path: Path) -> None:
+    pair = {"input": [[1]], "output": [[2]]}
+    (tasks / "open.json").write_text(json.dumps({"train": [pair], "test": [{"input": [[1]]}]}))
+    run = compose(["data=files", f"data.path={tasks}"], tmp_path / "run")
+    with pytest.raises(ValueError, match=r"1 tasks have test inputs without outputs.*open"):
+        _ = run.partition
+
+
+def test_questions_to_the_model_are_the_same_without_solutions(tmp_path: Path) -> None:
+    run = compose(["experiment=smoke"], tmp_path / "run")
+    blind = make_requests(run.predicted_tasks().without_solutions(), run.prompt, num_views=2, seed=1)
+    assert [request.key for request in blind] == [request.key for request in run.requests]
+    for ours, theirs in zip(run.requests, blind, strict=True):
+        assert (ours.ids is None) == (theirs.ids is None)
+        assert ours.ids is None or np.array_equal(ours.ids, theirs.ids)
+
+
+def test_a_notebook_gets_the_same_mistakes_as_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"optim\.max_steps=0 is too small"):
+        compose(["optim.max_steps=0"], tmp_path / "run")
+
+
+def test_a_compact_model_refuses_a_prompt_that_it_cannot_write(tmp_path: Path) -> None:
+    run = compose(["prompt=arc24"], tmp_path / "run")
+    with pytest.raises(ValueError, match=r"cannot write this prompt.*prompt=compact"):
+        _ = run.prompt
