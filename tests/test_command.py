@@ -67,6 +67,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("finished") / "run"
     done = run_command(*SMALL, f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == "", "library noise belongs into run.log"
     return folder, done.stdout
 
 

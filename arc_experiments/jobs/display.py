@@ -74,10 +74,12 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
             "score", "", "95 % interval", title=f"{score['num_tasks']} tasks, {outputs} test outputs"
         )
         for name, key in SCORES.items():
-            interval = score["interval"].get(key)
+            interval = score["interval"].get(key)  # None where all tasks are alike
             shown = "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
             table.add_row(name, f"{score[key]:.1%}", shown)
         console.print(table)
+        rules = ", ".join(f"{name} {value:.1%}" for name, value in score["by_rule"].items())
+        console.print(f"two attempts, by rule: {rules}")
         invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
         if invalid:
             console.print(f"invalid answers: {invalid}")

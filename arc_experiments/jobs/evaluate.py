@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from arc_experiments import selection
-from arc_experiments.environment import describe, make_repeatable, peak_memory_bytes
+from arc_experiments.environment import describe, make_repeatable, peak_memory_bytes, quieten_libraries
 from arc_experiments.jobs.display import duration, progress, show_finished, show_plan, show_scores
 from arc_experiments.report import write_report
 from arc_experiments.run import Run
@@ -47,6 +47,7 @@ def begin(run: Run) -> None:
     Raises:
         ValueError: an earlier attempt of this run began with other tasks or another dtype.
     """
+    quieten_libraries()
     make_repeatable(run.config.hardware)
     own = {
         "partition": run.partition.hash,
