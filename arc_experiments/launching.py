@@ -80,9 +80,8 @@ def run_sweep(
     pool = ThreadPoolExecutor(max_parallel)
     try:
         list(pool.map(work, waiting))
-    except (
-        KeyboardInterrupt
-    ):  # the running jobs were told by the terminal, too: they stop and keep their place
+    except KeyboardInterrupt:
+        # The terminal has told the running jobs, too: they stop and keep their place.
         console.print("Stopping. The same command goes on from here.")
         pool.shutdown(cancel_futures=True)
         return STOPPED

@@ -13,6 +13,7 @@ from typing import Any
 
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.generation.engine import Answer, generate, plan_batches
+from arc_experiments.grids import Grid
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.selection import Candidate
@@ -69,7 +70,7 @@ def predict(
     done = {(c.task_id, c.test_index, c.view): c for c in _read_partial(partial)}
     for request in requests:
         if request.ids is None:
-            done[request.key] = _unanswered(request, "too_long")
+            done[request.key] = _candidate(request, "", 0, 0.0, None, "too_long")
     lengths = [len(request.ids) for request in asked if request.ids is not None]
     with partial.open("a", encoding="utf-8") as file:
         for batch in plan_batches(lengths, extra=max_new_tokens, batch_tokens=batch_tokens):
@@ -115,28 +116,25 @@ def _read(prompt: Prompt, request: Request, answer: Answer) -> Candidate:
         reason = None if answer.finished else "unfinished"
     except UnreadableGrid as error:
         reason = error.reason
+    return _candidate(request, text, answer.num_tokens, answer.log_probability, grid, reason)
+
+
+def _candidate(
+    request: Request,
+    text: str,
+    num_tokens: int,
+    log_probability: float,
+    grid: Grid | None,
+    reason: str | None,
+) -> Candidate:
     return Candidate(
         task_id=request.task_id,
         test_index=request.test_index,
         view=request.view.index,
         transforms=request.view.name,
         text=text,
-        num_tokens=answer.num_tokens,
-        log_probability=answer.log_probability,
+        num_tokens=num_tokens,
+        log_probability=log_probability,
         grid=grid,
-        reason=reason,
-    )
-
-
-def _unanswered(request: Request, reason: str) -> Candidate:
-    return Candidate(
-        task_id=request.task_id,
-        test_index=request.test_index,
-        view=request.view.index,
-        transforms=request.view.name,
-        text="",
-        num_tokens=0,
-        log_probability=0.0,
-        grid=None,
         reason=reason,
     )
