@@ -19,8 +19,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from arc_experiments.checking import ConfigError
 from arc_experiments.composing import complete, explain, register
-from arc_experiments.config import ConfigError, conf_dir
+from arc_experiments.config import conf_dir
 from arc_experiments.launching import become_worker, run_sweep
 from arc_experiments.run_folder import FolderError, RunFolder, freeze
 

@@ -16,7 +16,8 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from arc_experiments.config import Config, ConfigError, check, conf_dir, store_schema, typed
+from arc_experiments.checking import ConfigError, check
+from arc_experiments.config import Config, conf_dir, store_schema, typed
 from arc_experiments.run_folder import FolderError, RunFolder, folder_name, job_name
 
 

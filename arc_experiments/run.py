@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from arc_experiments.ancestry import Ancestry, read_ancestry
+from arc_experiments.checking import build, check
 from arc_experiments.composing import compose_config
-from arc_experiments.config import Config, build, check
+from arc_experiments.config import Config
 from arc_experiments.partitions import Partition, official, seeded
 from arc_experiments.prompts import Prompt
 from arc_experiments.run_folder import RunFolder, folder_name, freeze

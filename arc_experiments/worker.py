@@ -16,7 +16,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from arc_experiments.config import check
+from arc_experiments.checking import check
 from arc_experiments.run_folder import FolderError, FolderTaken, RunFolder
 
 DONE, FAILED, MISTAKE, TAKEN, STOPPED = 0, 1, 2, 3, 130

@@ -18,8 +18,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from arc_experiments.checking import ConfigError, check
 from arc_experiments.composing import compose_config
-from arc_experiments.config import ConfigError, check, conf_dir
+from arc_experiments.config import conf_dir
 from arc_experiments.run_folder import FolderError, freeze
 
 ROOT = Path(__file__).resolve().parents[1]

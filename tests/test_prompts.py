@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
+from arc_experiments.checking import build, check
 from arc_experiments.composing import compose_config
-from arc_experiments.config import build, check
 from arc_experiments.grids import Grid
 from arc_experiments.prompts import Encoded, GridText, Prompt, UnreadableGrid
 from arc_experiments.tasks import Pair, Task

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from arc_experiments import compose, load_run
-from arc_experiments.config import ConfigError
+from arc_experiments.checking import ConfigError
 from arc_experiments.generation import make_requests
 from arc_experiments.jobs.evaluate import begin
 
