@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from arc_experiments.launching import become_worker, run_sweep
 from arc_experiments.run_folder import FolderError, RunFolder, freeze
 
 EXIT_MISTAKE = 2
+PATIENCE_SECONDS = 120  # with another process that composes the same
 
 
 @dataclass(kw_only=True)
@@ -57,11 +59,6 @@ def main() -> int:
 def compose_and_freeze() -> Frozen:
     """Let Hydra read the command line and freeze every job that it composes."""
     frozen = Frozen()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        frozen.mistakes.append(
-            "started as one of several processes (torchrun, accelerate): one process trains"
-        )
-        return frozen
     register()
     # Hydra's parser takes --multirun before or after all overrides, not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
@@ -83,6 +80,11 @@ def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:
     path, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
     try:
         config = complete(node, overrides)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _check_start(config, settings.mode)
+        if os.environ.get("RANK", "0") != "0":
+            frozen.folders.append(_frozen_by_the_first(path))
+            return
         frozen.folders.append(freeze(config, path, overrides))
     except (ConfigError, FolderError) as error:
         frozen.mistakes += [line for line in explain(error).splitlines() if line not in frozen.mistakes]
@@ -92,6 +94,29 @@ def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:
     if settings.mode == RunMode.MULTIRUN:
         frozen.sweep_folder = Path(settings.sweep.dir)
         frozen.max_parallel = config.launch.max_parallel
+
+
+def _check_start(config: DictConfig, mode: RunMode | None) -> None:
+    """Raises ConfigError for what several processes cannot agree on when others have started them."""
+    if mode == RunMode.MULTIRUN or not config.resume:
+        raise ConfigError(
+            [
+                "started as one of several processes (torchrun, accelerate launch): --multirun and resume=false need "
+                "the plain command, with hardware.num_processes=..."
+            ]
+        )
+
+
+def _frozen_by_the_first(path: Path) -> RunFolder:
+    """The folder that the first of several processes freezes; it may take a moment."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (path / "run.yaml").exists():
+        if time.monotonic() > deadline:
+            raise FolderError(
+                f"{path}/run.yaml: the first process has not written it in {PATIENCE_SECONDS} s"
+            )
+        time.sleep(0.1)
+    return RunFolder(path)
 
 
 if __name__ == "__main__":

@@ -154,6 +154,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         if isinstance(cause, OmegaConfBaseException) and key:
             return f"{key}: {str(cause).splitlines()[0]}{_suggestion(str(key), cause.parent_node)}"
     message = str(error).partition("Config search path")[0].strip()
+    message = message or f"{type(error).__name__} while composing: {' '.join(overrides)}"
     if isinstance(error, OverrideParseException) and error.override not in message:
         return f"{error.override}: {message}"
     if message.startswith("Config group override must be"):

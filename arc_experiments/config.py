@@ -21,16 +21,26 @@ def one_of(*choices: str) -> Any:
 
 
 @dataclass
-class Data:
+class Source:
     """Where tasks come from and how they are split."""
 
     name: str = MISSING
-    source: Any = MISSING  # open set: a dataclass named by _target_, with read() or stream methods
+    source: Any = None  # open set: a dataclass named by _target_, with read() or stream methods
     validation_source: Any = None  # null: validation tasks come from `source` too
     path: str | None = None
-    partition: str = one_of("seeded", "official")
+    partition: str = one_of("seeded", "official", "none")
     num_validation: float = limited(100, above=0)  # a share of the pool if below 1
     limit: int | None = limited(None, low=1)
+    augmentation: list[str] | None = None
+
+
+@dataclass
+class Data(Source):
+    """One source, or a mixture: several in `sources`, each with its weight."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    stream: str = one_of("indexed", "iterable")
 
 
 @dataclass
@@ -74,6 +84,7 @@ class Optim:
     warmup: float = limited(0.05, low=0)
     max_grad_norm: float = limited(1.0, above=0)
     batch_size: int = limited(16, low=1)
+    pack_length: int | None = limited(None, low=16)
     max_steps: int = limited(1000, low=1)
     stop_after: int | None = limited(None, low=1)
     log_steps: int = limited(1, low=1)
@@ -115,8 +126,9 @@ class Hardware:
     """How many of what."""
 
     device: str = one_of("auto", "cpu", "cuda")
-    num_processes: int = limited(1, low=1, high=1)  # several are to come
-    per_device_batch_size: int = limited(1, low=1)
+    num_processes: int | None = limited(1, low=1)
+    parallelism: str = one_of("data", "fsdp", "split")
+    per_device_batch_size: Any = 1  # or "auto"; no union of types: OmegaConf cannot merge one
     num_workers: int = limited(0, low=0)
     threads: int | None = limited(None, low=1)
     gpu_ids: list[int] | None = None

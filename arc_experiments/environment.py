@@ -27,7 +27,8 @@ def quieten_libraries() -> None:
 
 def make_repeatable(hardware: Hardware) -> None:
     """Fix the number of threads and choose deterministic kernels where there is a choice."""
-    torch.set_num_threads(hardware.threads or len(os.sched_getaffinity(0)))
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's cores
+    torch.set_num_threads(hardware.threads or max(1, len(os.sched_getaffinity(0)) // beside))
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, and not needed
 

@@ -32,8 +32,12 @@ COLUMNS = {
 
 
 def worker_command(folder: RunFolder) -> list[str]:
-    """The command that runs, or goes on with, this folder."""
-    return [sys.executable, "-m", "arc_experiments.worker", str(folder.path)]
+    """The command that runs, or goes on with, this folder: one worker, or what starts several."""
+    started_by_others = (
+        "RANK" in os.environ
+    )  # torchrun, accelerate launch: this process becomes one of theirs
+    alone = started_by_others or folder.read_config().hardware.num_processes == 1
+    return [sys.executable, "-m", f"arc_experiments.{'worker' if alone else 'ranks'}", str(folder.path)]
 
 
 def worker_environment() -> dict[str, str]:

@@ -56,6 +56,11 @@ def official(pool: TaskSet, train_ids: Sequence[str]) -> Partition:
     return _rest_trains(train_ids, validation)
 
 
+def not_split(train_ids: Sequence[str]) -> Partition:
+    """All tasks train: for a source of a mixture in which others validate."""
+    return Partition(train=tuple(train_ids), validation=())
+
+
 def _rest_trains(train_ids: Sequence[str], validation: tuple[str, ...]) -> Partition:
     held_out = set(validation)
     train = tuple(task_id for task_id in train_ids if task_id not in held_out)

@@ -18,18 +18,21 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from arc_experiments.ancestry import Ancestry, read_ancestry
-from arc_experiments.checking import build, check
+from arc_experiments.checking import build, check, split_batch
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Config
-from arc_experiments.partitions import Partition, official, seeded
+from arc_experiments.corpus import Corpus
+from arc_experiments.partitions import Partition
 from arc_experiments.prompts import Prompt
 from arc_experiments.run_folder import RunFolder, folder_name, freeze
 from arc_experiments.selection import Candidate
-from arc_experiments.stream import SampleStream
-from arc_experiments.tasks import FixedTasks, TaskSet, TrainingSource
+from arc_experiments.stream import Part, SampleStream
+from arc_experiments.tasks import TaskSet
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import PartialState
+    from datasets import Dataset, IterableDataset
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from arc_experiments.generation import Request
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from arc_experiments.training.validation import ValidationLoss
 
 NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
+PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that is under way
 # What a prompt looks like; its length and its loss are not part of that.
 PROMPT_LOOK = ("grid", "system", "introduction", "demonstration", "question", "answer", "chat")
 
@@ -67,52 +71,30 @@ class Run:
         self.config: Config = check(self.node)
 
     @cached_property
-    def source(self) -> TrainingSource:
-        """Where training tasks come from."""
-        source = build(self.config.data.source)
-        return FixedTasks(source.read()) if hasattr(source, "read") else source
+    def corpus(self) -> Corpus:
+        """The tasks that train and those that are held out."""
+        return Corpus(self.config.data, partition_seed=self.config.seeds.partition)
 
-    @cached_property
-    def _validation_pool(self) -> TaskSet:
-        if self.config.data.validation_source is not None:
-            tasks: TaskSet = build(self.config.data.validation_source).read()
-            return tasks
-        if not isinstance(self.source, FixedTasks):
-            raise ValueError("data.validation_source is needed: this data.source makes no fixed tasks")
-        return self.source.tasks
-
-    @cached_property
+    @property
     def partition(self) -> Partition:
         """Which tasks train and which are held out."""
-        data, pool, ids = self.config.data, self._validation_pool, self.source.ids
-        if data.partition == "official":
-            partition = official(pool, ids)
-        else:
-            partition = seeded(pool, ids, self.config.seeds.partition, data.num_validation)
-        partition = partition.limited(data.limit)
-        if isinstance(self.source, FixedTasks):
-            _check_solved(self.source.tasks.select(partition.train))
-        _check_solved(pool.select(partition.validation))
-        return partition
+        return self.corpus.partition
 
-    @cached_property
+    @property
     def validation_tasks(self) -> TaskSet:
         """The held-out tasks with their solutions, in the partition's order."""
-        return self._validation_pool.select(self.partition.validation)
+        return self.corpus.validation_tasks
 
     def predicted_tasks(self) -> TaskSet:
         """Those of the validation tasks that are to be answered (`inference.limit`)."""
         return self.validation_tasks.select(self.partition.validation[: self.config.inference.limit])
 
-    @property
-    def data_hash(self) -> str:
-        """A digest of all tasks that train (where they are fixed) and validate."""
-        train = (
-            self.source.tasks.select(self.partition.train)
-            if isinstance(self.source, FixedTasks)
-            else TaskSet([])
-        )
-        return f"{train.hash()}-{self.validation_tasks.hash()}"
+    @cached_property
+    def processes(self) -> "PartialState":
+        """The processes that work on this run together, and which of them this is."""
+        from arc_experiments.processes import join_processes
+
+        return join_processes(self.device)
 
     @cached_property
     def device(self) -> "torch.device":
@@ -143,13 +125,24 @@ class Run:
         return prompt
 
     def stream(self) -> SampleStream:
-        """Endless training samples by number."""
+        """Endless training samples, and rows of them, by number."""
+        transforms = {name: build(options) for name, options in self.config.augmentation.items()}
+        parts = [
+            Part(
+                name=share.name,
+                source=share.source,
+                task_ids=share.task_ids,
+                weight=share.weight,
+                transforms=[
+                    transform
+                    for name, transform in transforms.items()
+                    if share.augmentation is None or name in share.augmentation
+                ],
+            )
+            for share in self.corpus.shares
+        ]
         return SampleStream(
-            source=self.source,
-            task_ids=self.partition.train,
-            transforms=[build(options) for options in self.config.augmentation.values()],
-            prompt=self.prompt,
-            seed=self.config.seeds.stream,
+            parts, self.prompt, seed=self.config.seeds.stream, pack_length=self.config.optim.pack_length
         )
 
     def model(self, *, trainable: bool = True) -> Any:
@@ -195,12 +188,36 @@ class Run:
                 + "\nTake that run's settings (from_run=<folder>), or go on with inference.force=true"
             )
 
+    @cached_property
+    def per_device_batch_size(self) -> int:
+        """Rows that one process trains on at once: as configured, or (`auto`) the most that fits."""
+        configured = self.config.hardware.per_device_batch_size
+        if configured != "auto":
+            return int(configured)
+        if self.device.type == "cpu":
+            return 1  # nothing is padded then, and running out of memory could not be caught
+        from accelerate.utils import gather_object
+
+        from arc_experiments.training.batch_size import largest_batch
+
+        size = largest_batch(
+            self.model(),
+            rows=self.config.optim.batch_size // self.processes.num_processes,
+            length=self.config.optim.pack_length or self.config.prompt.max_length,
+            autocast=self.autocast,
+        )
+        return int(min(gather_object([size])))
+
     def trainer(self, model: Any, callbacks: "list[TrainerCallback]") -> "StreamTrainer":
-        """SFTTrainer on the stream."""
-        from arc_experiments.training.dataset import as_dataset
+        """SFTTrainer on the stream.
+
+        Raises:
+            ValueError: the batch does not divide among the processes.
+        """
         from arc_experiments.training.trainer import make_arguments, make_trainer
 
         config = self.config
+        num_processes = self.processes.num_processes
         arguments = make_arguments(
             config.optim,
             config.hardware,
@@ -209,16 +226,39 @@ class Run:
             device=self.device,
             seed=config.seeds.train,
             gradient_checkpointing=config.model.gradient_checkpointing,
+            per_device_batch_size=self.per_device_batch_size,
+            iterable=config.data.stream == "iterable",
+            accumulation=split_batch(config.optim.batch_size, num_processes, self.per_device_batch_size),
         )
+        stream = self.stream()
         return make_trainer(
             model,
             self.tokenizer,
-            as_dataset(self.stream(), config.optim.max_steps * config.optim.batch_size),
+            self._rows(stream),
             arguments,
             pad_id=self.prompt.pad_id,
+            part_names=[part.name for part in stream.parts],
             stop_after=config.optim.stop_after,
             callbacks=callbacks,
         )
+
+    def _rows(self, stream: SampleStream) -> "Dataset | IterableDataset":
+        """The training rows, in the exposure that `data.stream` names."""
+        from arc_experiments.training.checkpoints import last_complete, step_of
+        from arc_experiments.training.dataset import Turn, as_dataset, as_iterable
+
+        config = self.config
+        if config.data.stream == "indexed":
+            return as_dataset(stream, config.optim.max_steps * config.optim.batch_size)
+        checkpoint = last_complete(self.folder / "checkpoints")
+        turn = Turn(
+            first_row=0 if checkpoint is None else step_of(checkpoint) * config.optim.batch_size,
+            batch_size=self.per_device_batch_size,
+            rank=self.processes.process_index,
+            num_ranks=self.processes.num_processes,
+            num_workers=config.hardware.num_workers,
+        )
+        return as_iterable(stream, turn)
 
     def autocast(self) -> "AbstractContextManager[None]":
         """How the model computes outside of the trainer, which sets up the same for itself."""
@@ -237,7 +277,8 @@ class Run:
                 records,
                 num_too_long=too_long,
                 pad_id=self.prompt.pad_id,
-                batch_size=self.config.hardware.per_device_batch_size,
+                batch_size=self.per_device_batch_size,
+                processes=self.processes,
             )
 
     def untrained_validation_loss(self, model: Any) -> "ValidationLoss":
@@ -252,7 +293,7 @@ class Run:
     def validation_records(self) -> tuple[list[Any], int]:
         from arc_experiments.training.validation import make_records
 
-        return make_records(self.validation_tasks, self.prompt)
+        return make_records(self.validation_tasks, self.prompt, self.corpus.source_of)
 
     @cached_property
     def requests(self) -> "list[Request]":
@@ -290,7 +331,8 @@ class Run:
                 self.requests,
                 max_new_tokens=self.max_new_tokens,
                 batch_tokens=self.config.inference.batch_tokens,
-                partial=self.folder / ".predictions.partial",
+                partial=self.folder / PARTIAL_PREDICTIONS,
+                processes=self.processes,
                 on_progress=on_progress,
             )
 
@@ -323,12 +365,3 @@ class Run:
             model.path, model.weights = str(self.weights_folder), "pretrained"
         base = load_base(model, dtype=self.dtype, device=self.device)
         return add_adapter(base, model, seed=0, trainable=False)
-
-
-def _check_solved(tasks: TaskSet) -> None:
-    unsolved = [task.id for task in tasks if any(pair.output is None for pair in task.test)]
-    if unsolved:
-        raise ValueError(
-            f"data: {len(unsolved)} tasks have test inputs without outputs, which can be neither trained on "
-            f"nor scored: {', '.join(unsolved[:10])}"
-        )

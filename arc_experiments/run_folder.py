@@ -32,10 +32,14 @@ class FolderTaken(FolderError):
 
 
 class RunFolder:
-    """Paths inside a run folder, and its status."""
+    """Paths inside a run folder, and its status.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        read_only: nothing is written: for all but the first of several processes.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path, self.read_only = path, read_only
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -47,6 +51,8 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
+        if self.read_only:
+            return
         temporary = self.path / f".{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path / name)
@@ -89,6 +95,9 @@ class RunFolder:
         Raises:
             FolderError: another process works on it.
         """
+        if self.read_only:
+            yield
+            return
         with (self.path / ".lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,14 +21,16 @@ class Tracker:
 
     Args:
         folder: the run's; wandb writes into it, and the id kept in it makes a resumed run the same run.
+        is_main: of several processes one tracks.
     """
 
-    def __init__(self, tracking: Tracking, folder: RunFolder) -> None:
+    def __init__(self, tracking: Tracking, folder: RunFolder, *, is_main: bool = True) -> None:
         self._every = tracking.log_steps
         self._waiting: dict[str, list[float]] = {}
         self._run: Any = None
         # Begun with the first values: the first optimizer step need not wait for it.
-        self._begin = None if tracking.mode == "off" else lambda: self._start(tracking, folder)
+        is_off = tracking.mode == "off" or not is_main
+        self._begin = None if is_off else lambda: self._start(tracking, folder)
 
     def _start(self, tracking: Tracking, folder: RunFolder) -> None:
         import wandb  # a second, and only where it is used

@@ -17,6 +17,7 @@ from types import FrameType
 from rich.console import Console
 
 from arc_experiments.checking import check
+from arc_experiments.config import Hardware
 from arc_experiments.run_folder import FolderError, FolderTaken, RunFolder
 
 DONE, FAILED, MISTAKE, TAKEN, STOPPED = 0, 1, 2, 3, 130
@@ -35,9 +36,10 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the folder named; returns the exit code."""
-    console = Console(soft_wrap=True, highlight=False)
-    folder = RunFolder(Path(arguments[0]))
+    """Run the folder named, alone or as one of several processes; returns the exit code."""
+    is_main = os.environ.get("RANK", "0") == "0"
+    console = Console(soft_wrap=True, highlight=False, quiet=not is_main)
+    folder = RunFolder(Path(arguments[0]), read_only=not is_main)
     try:
         folder.read_config()
         with folder.worked_on():
@@ -54,7 +56,8 @@ def _work(folder: RunFolder, console: Console) -> int:
     try:
         _run_job(folder, console)
     except KeyboardInterrupt:
-        folder.end("paused")
+        if folder.status.get("state") != "failed":  # another process's failure stopped this one
+            folder.end("paused")
         console.print(f"Stopped. The same command goes on from the last checkpoint: {folder}")
         return STOPPED
     except ValueError as error:
@@ -67,15 +70,30 @@ def _work(folder: RunFolder, console: Console) -> int:
 
 def _run_job(folder: RunFolder, console: Console) -> None:
     config = check(folder.read_config())
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]  # one process uses one GPU
-    os.environ["CUDA_VISIBLE_DEVICES"] = str(*config.hardware.gpu_ids) if config.hardware.gpu_ids else visible
+    show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
     job.main(folder, console)
 
 
+def show_gpus(hardware: Hardware) -> None:
+    """Let CUDA see the GPUs named, else all of several processes or of a split model, else the first."""
+    if hardware.gpu_ids is not None:
+        visible = ",".join(map(str, hardware.gpu_ids))
+    elif hardware.num_processes != 1 or hardware.parallelism == "split" or "RANK" in os.environ:
+        return
+    else:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
 def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:
     log.error("%s", traceback.format_exc())
+    if folder.status.get("state") == "failed":  # another process's failure, which brings this one down, too
+        return code
+    if folder.read_only:  # not the first of several processes, which writes and talks otherwise
+        folder, console = RunFolder(folder.path), Console(soft_wrap=True, highlight=False)
+        message = f"process {os.environ['RANK']}: {message}"
     folder.end("failed", message)
     console.print("[bold red]Failed:[/] ", end="")
     console.print(message, markup=False)

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from arc_experiments.augmentation import Colours, Geometry, Order, Swap, Transform
 from arc_experiments.prompts import GridText, Prompt
-from arc_experiments.stream import MAX_REDRAWS, Sample, SampleStream
+from arc_experiments.stream import MAX_REDRAWS, Part, Sample, SampleStream
 from arc_experiments.tasks import FixedTasks, Pair, Task, TaskSet
 
 TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
@@ -48,9 +48,8 @@ def make(
     tasks = tasks or toy_tasks()
     prompt.verify(tasks)
     source = FixedTasks(tasks)
-    return SampleStream(
-        source=source, task_ids=task_ids or source.ids, transforms=transforms, prompt=prompt, seed=seed
-    )
+    part = Part(name="toy", source=source, task_ids=task_ids or source.ids, transforms=transforms)
+    return SampleStream([part], prompt, seed=seed)
 
 
 def digest(*samples: Sample) -> str:

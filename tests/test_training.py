@@ -50,7 +50,14 @@ def test_validation_loss_is_the_same_for_any_batch_size(tmp_path: Path) -> None:
     model, (records, too_long) = run.model(), run.validation_records
     assert len(records) >= 4
     results = [
-        validation_loss(model, records, num_too_long=too_long, pad_id=run.prompt.pad_id, batch_size=size)
+        validation_loss(
+            model,
+            records,
+            num_too_long=too_long,
+            pad_id=run.prompt.pad_id,
+            batch_size=size,
+            processes=run.processes,
+        )
         for size in (1, 2, 5)
     ]
     for other in results[1:]:
@@ -100,19 +107,14 @@ def pick(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_collator_ignores_padding_in_the_loss(tmp_path: Path) -> None:
     rows = [
-        {
-            "input_ids": np.array([1, 2, 3]),
-            "labels": np.array([-100, 2, 3]),
-            "num_dropped": 1,
-            "num_redrawn": 0,
-        },
-        {"input_ids": np.array([4]), "labels": np.array([4]), "num_dropped": 0, "num_redrawn": 2},
+        {"input_ids": np.array([1, 2, 3]), "labels": np.array([-100, 2, 3]), "marks": np.array([1, 3])},
+        {"input_ids": np.array([4]), "labels": np.array([4]), "marks": np.array([1, 1])},
     ]
     batch = Collator(pad_id=9)(rows)
     assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
     assert batch["labels"].tolist() == [[-100, 2, 3], [4, -100, -100]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["marks"].tolist() == [[1, 0], [0, 2]]
+    assert batch["marks"].tolist() == [[1, 3], [1, 1]]
 
 
 def test_the_same_batch_in_one_piece_or_in_four_trains_alike(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ r"""Views of tasks -> prompts -> answers -> candidates, saved batch by batch.
 A killed evaluation goes on after its last whole batch: batches depend on the requests alone.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from accelerate import PartialState
 
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.generation.engine import Answer, generate, plan_batches
@@ -58,22 +61,27 @@ def predict(
     max_new_tokens: int,
     batch_tokens: int,
     partial: Path,
+    processes: PartialState,
     on_progress: Callable[[int, int], None],
 ) -> list[Candidate]:
-    """Answer every request; the candidates come in the order of the requests.
+    """Answer every request, batches shared out among the processes; candidates in the order of the requests.
 
     Args:
-        partial: candidates of finished batches are kept in this file while the work goes on.
+        partial: candidates of finished batches are kept in this folder, a file a process, while the work goes on.
         on_progress: called with (requests done, requests in all) after each batch.
     """
+    partial.mkdir(exist_ok=True)
     asked = [request for request in requests if request.ids is not None]
-    done = {(c.task_id, c.test_index, c.view): c for c in _read_partial(partial)}
+    done = _read_partial(partial)
+    processes.wait_for_everyone()  # all have read before one writes
     for request in requests:
         if request.ids is None:
             done[request.key] = _candidate(request, "", 0, 0.0, None, "too_long")
     lengths = [len(request.ids) for request in asked if request.ids is not None]
-    with partial.open("a", encoding="utf-8") as file:
-        for batch in plan_batches(lengths, extra=max_new_tokens, batch_tokens=batch_tokens):
+    batches = plan_batches(lengths, extra=max_new_tokens, batch_tokens=batch_tokens)
+    with (partial / f"{processes.process_index}.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n")  # ends a line that a kill has torn
+        for batch in batches[processes.process_index :: processes.num_processes]:
             chosen = [asked[position] for position in batch]
             if not all(request.key in done for request in chosen):
                 answers = generate(
@@ -88,25 +96,20 @@ def predict(
                 file.flush()
                 done |= {request.key: candidate for request, candidate in zip(chosen, fresh, strict=True)}
             on_progress(len(done), len(requests))
+    processes.wait_for_everyone()
+    done |= _read_partial(partial)
     return [done[request.key] for request in requests]
 
 
-def _read_partial(partial: Path) -> Iterable[Candidate]:
-    """Candidates of an earlier attempt; a line torn by a kill ends them, and is cut off."""
-    if not partial.exists():
-        return
-    whole = 0
-    for line in partial.read_bytes().splitlines(keepends=True):
-        try:
-            candidate = Candidate.from_json(line.decode())
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError):
-            break
-        if not line.endswith(b"\n"):
-            break
-        whole += len(line)
-        yield candidate
-    with partial.open("r+b") as file:
-        file.truncate(whole)
+def _read_partial(partial: Path) -> dict[tuple[str, int, int], Candidate]:
+    """Candidates of earlier attempts and of the other processes, but for lines torn by a kill."""
+    found: dict[tuple[str, int, int], Candidate] = {}
+    for file in sorted(partial.glob("*.jsonl")):
+        for line in file.read_bytes().splitlines():
+            with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, KeyError):
+                candidate = Candidate.from_json(line.decode())
+                found[candidate.task_id, candidate.test_index, candidate.view] = candidate
+    return found
 
 
 def _read(prompt: Prompt, request: Request, answer: Answer) -> Candidate:

@@ -1,7 +1,9 @@
 """Evaluate: views of validation tasks -> answers -> candidates -> attempts -> scores, page, submission."""
 
+import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +12,7 @@ from arc_experiments import selection
 from arc_experiments.environment import describe, make_repeatable, peak_memory_bytes, quieten_libraries
 from arc_experiments.jobs.display import duration, progress, show_finished, show_plan, show_scores
 from arc_experiments.report import write_report
-from arc_experiments.run import Run
+from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.scoring import check_submission, score, submission
 from arc_experiments.selection import Candidate
@@ -24,14 +26,14 @@ def main(folder: RunFolder, console: Console) -> None:
         show_finished(run, console)
         return
     begin(run)
-    tracker = Tracker(run.config.tracking, run.folder)
+    tracker = Tracker(run.config.tracking, run.folder, is_main=run.processes.is_main_process)
     model = run.model(trainable=False)
     show_plan(run, model, console)
     leaked = warn_of_leaks(run, console)
     start = time.perf_counter()
     loss = run.validation_loss(model)
     seconds = {"validation": time.perf_counter() - start}
-    metrics = {"validation": {"loss": vars(loss)}, "leaked_tasks": leaked, "seconds": seconds}
+    metrics = {"validation": {"loss": asdict(loss)}, "leaked_tasks": leaked, "seconds": seconds}
     finish(run, model, metrics, tracker, console)
 
 
@@ -51,10 +53,13 @@ def begin(run: Run) -> None:
     make_repeatable(run.config.hardware)
     own = {
         "partition": run.partition.hash,
-        "data": run.data_hash,
+        "data": run.corpus.hash,
         "dtype": str(run.dtype).removeprefix("torch."),
     }
     environment = run.folder.read_json("environment.json")
+    run.processes.wait_for_everyone()  # all have read what is there before one writes
+    if "per_device_batch_size" in environment:  # found by an earlier attempt
+        run.per_device_batch_size = environment["per_device_batch_size"]
     before = environment.get("began_with", own)
     changed = [f"{name}: {before[name]} -> {own[name]}" for name in own if before[name] != own[name]]
     if changed:
@@ -62,7 +67,10 @@ def begin(run: Run) -> None:
             f"{run.folder} began with something else ({', '.join(changed)}); going on would mix the two: "
             "start beside it with resume=false"
         )
-    run.folder.write_json("environment.json", {**environment, **describe(run.device), "began_with": own})
+    found = {"num_processes": run.processes.num_processes, "per_device_batch_size": run.per_device_batch_size}
+    run.folder.write_json(
+        "environment.json", {**environment, **describe(run.device), **found, "began_with": own}
+    )
     run.folder.write_json(
         "partition.json",
         {"validation": run.partition.validation, "train": run.partition.train, "hash": run.partition.hash},
@@ -86,6 +94,9 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     tasks = run.predicted_tasks()
     if len(tasks):
         candidates = _answer(run, model, console)
+    if not run.processes.is_main_process:
+        return
+    if len(tasks):
         rule = getattr(selection, run.config.inference.selection)
         metrics["score"] = score(tasks, candidates, rule)
         attempts = submission(tasks, candidates, rule)
@@ -98,7 +109,7 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     run.folder.write_json("metrics.json", metrics)
     if len(tasks):
         write_report(run.folder.path, tasks)
-    (run.folder / ".predictions.partial").unlink(missing_ok=True)
+    shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)
     tracker.finish(metrics)
     show_scores(metrics, run, console)
 

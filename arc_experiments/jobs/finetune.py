@@ -1,5 +1,6 @@
 """Fine-tune: tasks -> partition -> stream -> model -> trainer -> adapter, then evaluate it."""
 
+import shutil
 import time
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +18,7 @@ from arc_experiments.jobs.display import (
     show_sample,
 )
 from arc_experiments.jobs.evaluate import begin, finish, is_reported, warn_of_leaks
-from arc_experiments.run import Run
+from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.tracking import Tracker
 from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
@@ -36,7 +37,7 @@ def main(folder: RunFolder, console: Console) -> None:
         show_finished(run, console)
         return
     begin(run)
-    tracker = Tracker(run.config.tracking, run.folder)
+    tracker = Tracker(run.config.tracking, run.folder, is_main=run.processes.is_main_process)
     if trained:
         console.print("The training is finished; going on with the evaluation.")
         model = run.trained_model()
@@ -69,6 +70,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
             evaluate_untrained=lambda: run.untrained_validation_loss(model),
             eval_steps=run.config.optim.eval_steps,
             on_line=lambda line: _on_line(line, run, bar, tracker),
+            is_main=run.processes.is_main_process,
         )
         trainer = run.trainer(model, [recorder])
         recorder.trainer = trainer
@@ -86,8 +88,10 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         "validation": validated - start + time.perf_counter() - trained,
         "training": trained - validated,
     }
-    (run.folder / ".predictions.partial").unlink(missing_ok=True)  # those of an earlier stop
-    run.save_weights(model.eval())
+    model.eval()
+    if run.processes.is_main_process:
+        shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)  # those of an earlier stop
+        run.save_weights(model)
     metrics = {
         "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
         "train": _training_metrics(run, trainer, seconds["training"]),
@@ -96,6 +100,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     }
     (run.folder / "report.html").unlink(missing_ok=True)  # that of an earlier stop
     run.folder.write_json(TRAINED, metrics)
+    run.processes.wait_for_everyone()
     return model
 
 
@@ -108,7 +113,9 @@ def _open_log(run: Run) -> tuple[Any, int | None]:
     checkpoint = last_complete(run.folder / "checkpoints")
     step = None if checkpoint is None else step_of(checkpoint)
     log = run.folder / "train_log.jsonl"
-    cut_log(log, -1 if step is None else step)
+    if run.processes.is_main_process:
+        cut_log(log, -1 if step is None else step)
+    run.processes.wait_for_everyone()
     return log, step
 
 

@@ -26,14 +26,16 @@ def step_of(checkpoint: Path) -> int:
 
 
 def last_complete(folder: Path) -> Path | None:
-    """The latest whole checkpoint below `folder`; torn ones are removed."""
-    whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / MARK).exists():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
+    """The latest whole checkpoint below `folder`."""
+    whole = (checkpoint for checkpoint in folder.glob("checkpoint-*") if (checkpoint / MARK).exists())
     return max(whole, key=step_of, default=None)
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove what a kill left of a checkpoint: the Trainer would count it as one."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / MARK).exists():
+            shutil.rmtree(checkpoint)
 
 
 def cut_log(log: Path, last_step: int) -> None:

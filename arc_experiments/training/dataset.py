@@ -1,24 +1,57 @@
-"""The stream as what SFTTrainer takes: a virtual map-style Dataset, whose rows are made when they are read.
+"""The stream as what SFTTrainer takes, in two exposures that give the same rows.
 
-The table holds the numbers 0 to n-1 and nothing else; row i becomes `stream[i]`. So training starts at once,
-resuming skips by arithmetic, and the order is that of the numbers, whatever the number of workers or ranks.
+`as_dataset`: a virtual map-style Dataset. Its table holds the numbers 0 to n-1 and nothing else; row i is made
+when it is read. Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change
+the order or make a row twice.
+
+`as_iterable`: an IterableDataset, which has to be told what the first one gets for nothing: the row to begin
+with, the rank, and how many workers share the work.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from numpy.typing import NDArray
 
 from arc_experiments.prompts.prompt import IGNORED
-from arc_experiments.stream import SampleStream
+from arc_experiments.stream import Sample, SampleStream
+
+Row = dict[str, NDArray[Any]]
+COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn")  # then the samples of each part
 
 
-def as_dataset(stream: SampleStream, num_samples: int) -> Dataset:
-    """A Dataset of `num_samples` rows: input_ids, labels, num_dropped, num_redrawn."""
-    table = Dataset(pa.table({"index": np.arange(num_samples)}))
+def make_row(stream: SampleStream, index: int) -> Row:
+    """Row `index` of the stream.
+
+    Gives input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + parts,); where rows are
+    packed also position_ids, int32, shape (tokens,), which start anew with each sample.
+    """
+    samples = stream.row(index)
+    row = {
+        "input_ids": np.concatenate([sample.encoded.input_ids for sample in samples]),
+        "labels": np.concatenate([sample.encoded.labels for sample in samples]),
+        "marks": np.sum([_marks(sample, len(stream.parts)) for sample in samples], axis=0),
+    }
+    if stream.pack_length is not None:
+        row["position_ids"] = np.concatenate([np.arange(len(s.encoded), dtype=np.int32) for s in samples])
+    return row
+
+
+def _marks(sample: Sample, num_parts: int) -> NDArray[np.int64]:
+    marks = np.zeros(len(COUNTED) + num_parts, np.int64)
+    marks[: len(COUNTED)] = 1, len(sample.encoded), sample.num_dropped > 0, sample.num_redrawn > 0
+    marks[len(COUNTED) + sample.part] = 1
+    return marks
+
+
+def as_dataset(stream: SampleStream, num_rows: int) -> Dataset:
+    """A Dataset of `num_rows` rows, see `make_row`."""
+    table = Dataset(pa.table({"index": np.arange(num_rows)}))
     return table.with_transform(_Rows(stream))
 
 
@@ -29,20 +62,61 @@ class _Rows:
         self._stream = stream
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        samples = [self._stream[index] for index in batch["index"]]
-        return {
-            "input_ids": [sample.encoded.input_ids for sample in samples],
-            "labels": [sample.encoded.labels for sample in samples],
-            "num_dropped": [sample.num_dropped for sample in samples],
-            "num_redrawn": [sample.num_redrawn for sample in samples],
-        }
+        rows = [make_row(self._stream, index) for index in batch["index"]]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Who makes which batches: rank and worker take turns, batch by batch.
+
+    Attributes:
+        first_row: where to begin.
+        batch_size: rows in a batch of one rank.
+        rank, num_ranks: this process among those that train.
+        num_workers: processes that make this rank's batches (0 counts as 1).
+    """
+
+    first_row: int = 0
+    batch_size: int = 1
+    rank: int = 0
+    num_ranks: int = 1
+    num_workers: int = 0
+
+    def rows(self, worker: int) -> Iterator[int]:
+        """The rows that a worker of this rank makes, without end."""
+        workers = max(1, self.num_workers)
+        batch = worker
+        while True:
+            start = self.first_row + (batch * self.num_ranks + self.rank) * self.batch_size
+            yield from range(start, start + self.batch_size)
+            batch += workers
+
+
+def as_iterable(stream: SampleStream, turn: Turn) -> IterableDataset:
+    """An IterableDataset of this rank's rows, without end, see `make_row`.
+
+    Its loader must not share it out among ranks again: half of the samples would be lost.
+    """
+    workers = list(range(max(1, turn.num_workers)))  # one shard for each: a list is what datasets splits
+    return IterableDataset.from_generator(
+        _generate,
+        gen_kwargs={"stream": [stream] * len(workers), "turn": [turn] * len(workers), "worker": workers},
+    )
+
+
+def _generate(stream: list[SampleStream], turn: list[Turn], worker: list[int]) -> Iterator[Row]:
+    assert len(worker) == 1, "one shard for each worker"
+    for index in turn[0].rows(worker[0]):
+        yield make_row(stream[0], index)
 
 
 class Collator:
     """Pads rows on the right to the longest.
 
-    Gives input_ids, labels (-100 on padding) and attention_mask, int64, shape (rows, longest), and `marks`,
-    int64, shape (rows, 2): how many demonstrations were dropped and how many tasks redrawn for each row.
+    Gives input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape (rows,
+    COUNTED + parts). Beside them attention_mask, or for packed rows position_ids, both of the first's shape: models
+    tell packed samples apart by positions that start anew, but only where no mask is given.
     """
 
     def __init__(self, pad_id: int) -> None:
@@ -52,11 +126,21 @@ class Collator:
         shape = (len(rows), max(len(row["input_ids"]) for row in rows))
         ids = torch.full(shape, self._pad_id, dtype=torch.int64)
         labels = torch.full(shape, IGNORED, dtype=torch.int64)
-        mask = torch.zeros(shape, dtype=torch.int64)
+        packed = "position_ids" in rows[0]
+        beside = torch.zeros(shape, dtype=torch.int64)
         for place, row in enumerate(rows):
             length = len(row["input_ids"])
-            ids[place, :length] = torch.from_numpy(row["input_ids"])
-            labels[place, :length] = torch.from_numpy(row["labels"])
-            mask[place, :length] = 1
-        marks = torch.tensor([[row["num_dropped"], row["num_redrawn"]] for row in rows])
-        return {"input_ids": ids, "labels": labels, "attention_mask": mask, "marks": marks}
+            ids[place, :length] = torch.as_tensor(row["input_ids"])
+            labels[place, :length] = torch.as_tensor(row["labels"])
+            if packed:
+                beside[place, :length] = torch.as_tensor(row["position_ids"])
+                beside[place, length:] = torch.arange(shape[1] - length)  # the padding is a sample of its own
+            else:
+                beside[place, :length] = 1
+        marks = torch.stack([torch.as_tensor(row["marks"]) for row in rows])
+        return {
+            "input_ids": ids,
+            "labels": labels,
+            "position_ids" if packed else "attention_mask": beside,
+            "marks": marks,
+        }

@@ -26,6 +26,7 @@ class Recorder(TrainerCallback):
         evaluate_untrained: the same, before the first step.
         eval_steps: every so many steps; None for never during training.
         on_line: called with each line after it is written.
+        is_main: of several processes, which all validate, one writes.
     """
 
     def __init__(
@@ -36,15 +37,18 @@ class Recorder(TrainerCallback):
         evaluate_untrained: Callable[[], ValidationLoss],
         eval_steps: int | None,
         on_line: Callable[[Line], None],
+        is_main: bool = True,
     ) -> None:
         self.trainer: StreamTrainer | None = None  # set once the trainer is there
         self.validations: dict[int, ValidationLoss] = {}
         self._evaluate, self._evaluate_untrained = evaluate, evaluate_untrained
         self._log, self._eval_steps, self._on_line = log, eval_steps, on_line
-        self._since = time.perf_counter()
-        self._counts = Counts()
+        self._since, self._waited = time.perf_counter(), 0.0
+        self._counts, self._is_main = Counts(), is_main
 
     def write(self, line: Line) -> None:
+        if not self._is_main:
+            return
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._on_line(line)
@@ -55,6 +59,8 @@ class Recorder(TrainerCallback):
             start = time.perf_counter()
             loss = self.validations[step] = self._evaluate() if step else self._evaluate_untrained()
             line = {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
+            if len(loss.by_source) > 1:
+                line |= {f"validation_loss.{name}": part.token_mean for name, part in loss.by_source.items()}
             if not self._is_written(line):  # by an attempt that was killed after it
                 self.write(line)
             self._since += time.perf_counter() - start  # not training time
@@ -92,7 +98,8 @@ class Recorder(TrainerCallback):
         }
         line["samples_per_second"] = (counts.samples - self._counts.samples) / seconds
         line["tokens_per_second"] = (counts.tokens - self._counts.tokens) / seconds
-        self._since, self._counts = now, counts
+        line["data_wait_fraction"] = (self.trainer.data_wait_seconds - self._waited) / seconds
+        self._since, self._counts, self._waited = now, counts, self.trainer.data_wait_seconds
         self.write(line)
 
 

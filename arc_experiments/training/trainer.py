@@ -7,18 +7,21 @@ of completeness, and a schedule whose horizon is `max_steps` wherever the run st
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from arc_experiments.config import Hardware, Optim
-from arc_experiments.training.checkpoints import last_complete, mark_complete, step_of
-from arc_experiments.training.dataset import Collator
+from arc_experiments.processes import PATIENCE
+from arc_experiments.training.checkpoints import last_complete, mark_complete, remove_torn, step_of
+from arc_experiments.training.dataset import COUNTED, Collator
 
 COUNTS_FILE = "counts.json"
 
@@ -35,21 +38,29 @@ class Counts:
     tokens: int = 0
     samples_shrunk: int = 0
     samples_redrawn: int = 0
+    by_source: dict[str, int] = field(default_factory=dict)  # samples
 
-    def plus(self, more: list[int]) -> "Counts":
-        return Counts(*map(sum, zip(asdict(self).values(), more, strict=True)))
+    def plus(self, marks: list[int], part_names: Sequence[str]) -> "Counts":
+        """With the summed marks of more rows, see `make_row`."""
+        values = {name: getattr(self, name) + more for name, more in zip(COUNTED, marks, strict=False)}
+        by_source = {
+            name: self.by_source.get(name, 0) + more
+            for name, more in zip(part_names, marks[len(COUNTED) :], strict=True)
+        }
+        return Counts(**values, by_source=by_source)
 
 
 class StreamTrainer(SFTTrainer):
     """SFTTrainer that counts its samples and times its waiting.
 
     Args:
+        part_names: of the stream's parts, in its order.
         stop_after: the step to stop after, if not `max_steps`.
     """
 
-    def __init__(self, *, stop_after: int | None = None, **options: Any) -> None:
+    def __init__(self, *, part_names: Sequence[str], stop_after: int | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self._stop_after = stop_after
+        self._part_names, self._stop_after = part_names, stop_after
         self.counts = Counts()
         self.session_counts = Counts()  # since this process began, for speeds
         self.data_wait_seconds = 0.0
@@ -59,25 +70,31 @@ class StreamTrainer(SFTTrainer):
         start = time.perf_counter()
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.data_wait_seconds += time.perf_counter() - start
-        mine = torch.zeros(4, dtype=torch.int64, device=device)
-        for batch in batches:
-            dropped, redrawn = batch.pop("marks").cpu().T
-            mine += torch.tensor(
-                [
-                    len(dropped),
-                    int(batch["attention_mask"].sum()),
-                    int((dropped > 0).sum()),
-                    int((redrawn > 0).sum()),
-                ],
-                device=device,
-            )
+        mine = torch.stack([batch.pop("marks").sum(0) for batch in batches]).sum(0).to(device)
         all_ranks = self.accelerator.reduce(mine, reduction="sum").tolist()
-        self.counts = self.counts.plus(all_ranks)
-        self.session_counts = self.session_counts.plus(all_ranks)
+        self.counts = self.counts.plus(all_ranks, self._part_names)
+        self.session_counts = self.session_counts.plus(all_ranks, self._part_names)
         return batches, num_items
+
+    def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+        """An IterableDataset gives this rank's rows from the right one on: accelerate must not share them out again."""
+        if not isinstance(self.train_dataset, IterableDataset):
+            loader: DataLoader = super().get_train_dataloader()  # type: ignore[type-arg]
+            return loader
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.args.per_device_train_batch_size,
+            num_workers=self.args.dataloader_num_workers,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+            generator=torch.Generator(),  # the global one is the dropout's
+        )
 
     def resume_or_start(self) -> None:
         """Train to the end (or to where it is to stop), from the last whole checkpoint where there is one."""
+        if self.is_world_process_zero():
+            remove_torn(Path(self.args.output_dir))
+        self.accelerator.wait_for_everyone()
         checkpoint = last_complete(Path(self.args.output_dir))
         if checkpoint is not None:
             self.counts = Counts(**json.loads((checkpoint / COUNTS_FILE).read_text()))
@@ -143,13 +160,15 @@ def make_arguments(
     device: torch.device,
     seed: int,
     gradient_checkpointing: bool,
+    per_device_batch_size: int,
+    accumulation: int,
+    iterable: bool,
 ) -> SFTConfig:
     """Our fields as SFTConfig's. Evaluation and logging are ours, so the Trainer's are off."""
-    accumulation = optim.batch_size // (hardware.per_device_batch_size * hardware.num_processes)
     return SFTConfig(
         output_dir=str(output_dir),
         max_steps=optim.max_steps,
-        per_device_train_batch_size=hardware.per_device_batch_size,
+        per_device_train_batch_size=per_device_batch_size,
         gradient_accumulation_steps=accumulation,
         learning_rate=optim.learning_rate,
         # transformers' own "constant" takes no warm-up, and says nothing about it
@@ -170,6 +189,9 @@ def make_arguments(
         dataloader_pin_memory=device.type == "cuda",
         activation_checkpointing=gradient_checkpointing,
         train_sampling_strategy="sequential",  # the stream is shuffled already
+        ignore_data_skip=iterable,  # it begins where it is to go on
+        ddp_timeout=int(PATIENCE.total_seconds()),
+        ddp_find_unused_parameters=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         max_length=None,  # samples fit when they come: nothing is cut unseen
@@ -182,16 +204,18 @@ def make_arguments(
 def make_trainer(
     model: Any,
     tokenizer: Any,
-    dataset: Dataset,
+    dataset: Dataset | IterableDataset,
     arguments: SFTConfig,
     *,
     pad_id: int,
+    part_names: Sequence[str],
     stop_after: int | None,
     callbacks: list[TrainerCallback],
 ) -> StreamTrainer:
     """The trainer, ready to start or to go on."""
     guard = Guard()
     trainer = StreamTrainer(
+        part_names=part_names,
         stop_after=stop_after,
         model=model,
         args=arguments,

@@ -1,15 +1,17 @@
-"""Exact validation loss: the same number for any batch size or order.
+"""Exact validation loss: the same number for any batch size, order or number of processes.
 
 The Trainer's own evaluation averages per-batch means, so its value moves with the batch size. Here every
 answer's negative log-likelihood and token count are kept apart and summed exactly, in a fixed order.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch.nn.functional import cross_entropy
 
 from arc_experiments.generation.engine import pad_left
@@ -25,29 +27,49 @@ class Record:
     """One test output to be predicted: prompt and answer, and how long the answer is."""
 
     task_id: str
+    source: str
     input_ids: Ids
     answer_length: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationLoss:
-    """Negative log-likelihood of the test outputs, natural logarithm.
+class Loss:
+    """Negative log-likelihood of test outputs, natural logarithm.
 
     Attributes:
         token_mean: over all tokens of all answers.
         task_mean: mean over tasks of the task's mean over its tokens.
-        num_too_long: test outputs left out because not even one demonstration fits.
     """
 
     token_mean: float
     task_mean: float
     num_tokens: int
     num_tasks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationLoss(Loss):
+    """The loss over all validation tasks, and its parts.
+
+    Attributes:
+        num_too_long: test outputs left out because not even one demonstration fits.
+        by_source: the same over the tasks that each source holds out.
+        by_task: each task's mean over its tokens.
+    """
+
     num_too_long: int
+    by_source: dict[str, Loss] = field(default_factory=dict)
+    by_task: dict[str, float] = field(default_factory=dict)
 
 
-def make_records(tasks: Iterable[Task], prompt: Prompt) -> tuple[list[Record], int]:
-    """The test outputs of these tasks, and the number of those that do not fit `max_length`."""
+def make_records(
+    tasks: Iterable[Task], prompt: Prompt, source_of: Mapping[str, str]
+) -> tuple[list[Record], int]:
+    """The test outputs of these tasks, and the number of those that do not fit `max_length`.
+
+    Args:
+        source_of: the source that each task is held out by.
+    """
     records, too_long = [], 0
     for task in tasks:
         for test_index in range(len(task.test)):
@@ -57,14 +79,27 @@ def make_records(tasks: Iterable[Task], prompt: Prompt) -> tuple[list[Record], i
                 continue
             encoded, seen, _ = fitted
             length = len(encoded) - len(prompt.encode_prompt(seen, test_index))
-            records.append(Record(task_id=task.id, input_ids=encoded.input_ids, answer_length=length))
+            records.append(
+                Record(
+                    task_id=task.id,
+                    source=source_of[task.id],
+                    input_ids=encoded.input_ids,
+                    answer_length=length,
+                )
+            )
     return records, too_long
 
 
 def validation_loss(
-    model: Any, records: list[Record], *, num_too_long: int, pad_id: int, batch_size: int
+    model: Any,
+    records: list[Record],
+    *,
+    num_too_long: int,
+    pad_id: int,
+    batch_size: int,
+    processes: PartialState,
 ) -> ValidationLoss:
-    """The loss over all records, `batch_size` at once.
+    """The loss over all records, `batch_size` at once, shared out among the processes; all get the same value.
 
     Raises:
         ValueError: there is no record.
@@ -77,11 +112,13 @@ def validation_loss(
     by_length = sorted(range(len(records)), key=lambda place: (-len(records[place].input_ids), place))
     was_training = model.training
     model.eval()
-    for start in range(0, len(records), batch_size):
-        for part in _parts(by_length[start : start + batch_size], records, model.config.vocab_size):
+    batches = [by_length[start : start + batch_size] for start in range(0, len(records), batch_size)]
+    for batch in batches[processes.process_index :: processes.num_processes]:
+        for part in _parts(batch, records, model.config.vocab_size):
             values = _answer_losses(model, [records[place] for place in part], pad_id)
             sums |= dict(zip(part, values, strict=True))
     model.train(was_training)
+    sums = dict(gather_object(list(sums.items())))
     return _collect(records, [sums[place] for place in range(len(records))], num_too_long)
 
 
@@ -108,18 +145,34 @@ def _answer_losses(model: Any, records: list[Record], pad_id: int) -> list[float
 
 
 def _collect(records: list[Record], sums: list[float], num_too_long: int) -> ValidationLoss:
-    by_task: dict[str, list[tuple[float, int]]] = {}
-    for record, total in zip(records, sums, strict=True):
-        by_task.setdefault(record.task_id, []).append((total, record.answer_length))
-    task_means = [
-        math.fsum(total for total, _ in entries) / sum(length for _, length in entries)
-        for entries in by_task.values()
-    ]
-    num_tokens = sum(record.answer_length for record in records)
+    measured = list(zip(records, sums, strict=True))
+    by_source: dict[str, list[tuple[Record, float]]] = {}
+    for record, total in measured:
+        by_source.setdefault(record.source, []).append((record, total))
     return ValidationLoss(
-        token_mean=math.fsum(sums) / num_tokens,
-        task_mean=math.fsum(task_means) / len(task_means),
-        num_tokens=num_tokens,
-        num_tasks=len(by_task),
+        **vars(_mean(measured)),
         num_too_long=num_too_long,
+        by_source={name: _mean(part) for name, part in by_source.items()},
+        by_task=_task_means(measured),
     )
+
+
+def _mean(measured: list[tuple[Record, float]]) -> Loss:
+    num_tokens = sum(record.answer_length for record, _ in measured)
+    task_means = _task_means(measured)
+    return Loss(
+        token_mean=math.fsum(total for _, total in measured) / num_tokens,
+        task_mean=math.fsum(task_means.values()) / len(task_means),
+        num_tokens=num_tokens,
+        num_tasks=len(task_means),
+    )
+
+
+def _task_means(measured: list[tuple[Record, float]]) -> dict[str, float]:
+    by_task: dict[str, list[tuple[float, int]]] = {}
+    for record, total in measured:
+        by_task.setdefault(record.task_id, []).append((total, record.answer_length))
+    return {
+        task_id: math.fsum(total for total, _ in entries) / sum(length for _, length in entries)
+        for task_id, entries in by_task.items()
+    }

@@ -1,0 +1,152 @@
+"""The tasks of a run: what its data section describes, split into those that train and those that are held out.
+
+data (one source, or several with weights) ──> parts that train, validation tasks, one partition over all
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from arc_experiments.checking import build
+from arc_experiments.config import Data, Source
+from arc_experiments.partitions import Partition, not_split, official, seeded
+from arc_experiments.tasks import FixedTasks, TaskSet, TrainingSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One source's part in the training.
+
+    Attributes:
+        augmentation: names of the composition's transforms that it takes; None for all of them.
+    """
+
+    name: str
+    source: TrainingSource
+    task_ids: tuple[str, ...]
+    weight: float
+    augmentation: tuple[str, ...] | None
+
+
+class Corpus:
+    """The tasks of a composition, read when they are needed.
+
+    Args:
+        partition_seed: which tasks a seeded partition holds out.
+    """
+
+    def __init__(self, data: Data, *, partition_seed: int) -> None:
+        self._sources = {
+            name: _Source(entry, partition_seed, entry.limit or data.limit)
+            for name, entry in (data.sources or {data.name: data}).items()
+        }
+        self._weights = data.weights or dict.fromkeys(self._sources, 1.0)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """Which tasks train and which are held out; what one source holds out trains in none."""
+        validation = tuple(
+            dict.fromkeys(task_id for s in self._sources.values() for task_id in s.split.validation)
+        )
+        held_out = set(validation)
+        train = dict.fromkeys(
+            task_id for s in self._sources.values() for task_id in s.split.train if task_id not in held_out
+        )
+        if not validation:
+            raise ValueError(
+                "data: no source holds tasks out, so nothing can be validated: data.partition=seeded"
+            )
+        return Partition(train=tuple(train), validation=validation)
+
+    @cached_property
+    def shares(self) -> list[Share]:
+        """The sources with those of their tasks that train.
+
+        Raises:
+            ValueError: a source has none left.
+        """
+        held_out, shares = set(self.partition.validation), []
+        for name, source in self._sources.items():
+            ids = tuple(task_id for task_id in source.split.train if task_id not in held_out)
+            if not ids:
+                raise ValueError(
+                    f"data.sources.{name}: all of its tasks are held out and none is left to train on"
+                )
+            shares.append(
+                Share(
+                    name=name,
+                    source=source.tasks,
+                    task_ids=ids,
+                    weight=self._weights[name],
+                    augmentation=source.augmentation,
+                )
+            )
+        return shares
+
+    @cached_property
+    def validation_tasks(self) -> TaskSet:
+        """The held-out tasks with their solutions, in the partition's order."""
+        return TaskSet(self._sources[name].pool[task_id] for task_id, name in self.source_of.items())
+
+    @cached_property
+    def source_of(self) -> dict[str, str]:
+        """The source that each validation task is held out by (the first, if several do)."""
+        found: dict[str, str] = {}
+        for name, source in self._sources.items():
+            for task_id in source.split.validation:
+                found.setdefault(task_id, name)
+        return found
+
+    @property
+    def hash(self) -> str:
+        """A digest of all tasks that train (where they are fixed) and validate."""
+        fixed = [
+            s.source.tasks.select(s.task_ids).hash() for s in self.shares if isinstance(s.source, FixedTasks)
+        ]
+        return "-".join([*fixed, self.validation_tasks.hash()])
+
+
+class _Source:
+    """One source: its tasks, the pool that its validation tasks come from, and its own split."""
+
+    def __init__(self, data: Source, partition_seed: int, limit: int | None) -> None:
+        self._data, self._seed, self._limit = data, partition_seed, limit
+        self.augmentation = None if data.augmentation is None else tuple(data.augmentation)
+
+    @cached_property
+    def tasks(self) -> TrainingSource:
+        source = build(self._data.source)
+        return FixedTasks(source.read()) if hasattr(source, "read") else source
+
+    @cached_property
+    def pool(self) -> TaskSet:
+        if self._data.validation_source is not None:
+            tasks: TaskSet = build(self._data.validation_source).read()
+            return tasks
+        if not isinstance(self.tasks, FixedTasks):
+            raise ValueError("data.validation_source is needed: this data.source makes no fixed tasks")
+        return self.tasks.tasks
+
+    @cached_property
+    def split(self) -> Partition:
+        data, ids = self._data, self.tasks.ids
+        if data.partition == "none":
+            split = not_split(ids)
+        elif data.partition == "official":
+            split = official(self.pool, ids)
+        else:
+            split = seeded(self.pool, ids, self._seed, data.num_validation)
+        split = split.limited(self._limit)
+        if isinstance(self.tasks, FixedTasks):
+            _check_solved(self.tasks.tasks.select(split.train))
+        if split.validation:
+            _check_solved(self.pool.select(split.validation))
+        return split
+
+
+def _check_solved(tasks: TaskSet) -> None:
+    unsolved = [task.id for task in tasks if any(pair.output is None for pair in task.test)]
+    if unsolved:
+        raise ValueError(
+            f"data: {len(unsolved)} tasks have test inputs without outputs, which can be neither trained on "
+            f"nor scored: {', '.join(unsolved[:10])}"
+        )
