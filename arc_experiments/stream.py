@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arc_experiments.augmentation import Transform, augment
+from arc_experiments.augmentation import Step, Transform, augment
 from arc_experiments.prompts import Encoded, Prompt
 from arc_experiments.rngs import rng_for
 from arc_experiments.tasks import Task, TrainingSource
@@ -28,6 +28,12 @@ class Sample:
     encoded: Encoded
     num_dropped: int  # demonstrations dropped to fit
     num_redrawn: int  # tasks drawn before this one that did not fit
+    steps: tuple[Step, ...]  # what augmentation did, in order
+
+    @property
+    def augmentation(self) -> tuple[str, ...]:
+        """The names of the steps, such as ("rot90", "colours_0213456789", "swap")."""
+        return tuple(step.name for step in self.steps)
 
 
 class SampleStream:
@@ -58,9 +64,9 @@ class SampleStream:
         rng = rng_for("stream", self._seed, index)
         number = self._number_at(index)
         for num_redrawn in range(MAX_REDRAWS):
-            task = augment(self._source.draw(number, rng), self._transforms, rng)
-            test_index = int(rng.integers(len(task.test)))
-            fitted = self._prompt.fit(task, test_index, self._prompt.encode)
+            made = augment(self._source.draw(number, rng), self._transforms, rng)
+            test_index = int(rng.integers(len(made.task.test)))
+            fitted = self._prompt.fit(made.task, test_index, self._prompt.encode)
             if fitted is not None:
                 encoded, task, num_dropped = fitted
                 return Sample(
@@ -69,6 +75,7 @@ class SampleStream:
                     encoded=encoded,
                     num_dropped=num_dropped,
                     num_redrawn=num_redrawn,
+                    steps=made.steps,
                 )
             number = int(rng.choice(self._numbers))
         raise ValueError(

@@ -1,6 +1,7 @@
 """The stream: sample i is a function of (seed, i), whatever was asked for before."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from arc_experiments.augmentation import Colours, Geometry, Order, Swap, Transform
+from arc_experiments.augmentation.steps import SYMMETRIES
 from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.stream import MAX_REDRAWS, Sample, SampleStream
 from arc_experiments.tasks import FixedTasks, Pair, Task, TaskSet
@@ -18,7 +20,7 @@ TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
 TRANSFORMS: list[Transform] = [Geometry(), Colours(), Order(), Swap()]
 
 # sha256 of ids and labels of samples 0, 1, 19, 20, 12345 and a million: a change here changes every training.
-GOLDEN = "7ecc80e3641f01f983ce87f406996da950b4c55fe64b3b4c673d47495d69a424"
+GOLDEN = "cc24b94eeef6662bddd9b23e6ffb559cc4a6f98811a708e0bddacccb6549cd43"
 
 
 def square(side: int, colour: int) -> Pair:
@@ -96,6 +98,14 @@ def test_only_the_tasks_that_train_are_drawn() -> None:
 def test_a_task_comes_back_with_another_augmentation() -> None:
     stream = make(task_ids=["t04"])
     assert len({digest(stream[index]) for index in range(30)}) == 30
+
+
+def test_a_sample_tells_its_augmentation() -> None:
+    names = make()[0].augmentation
+    assert names[0] in SYMMETRIES
+    assert re.fullmatch("colours_[0-9]{10}", names[1])
+    assert names[2:] == ("order", "swap")
+    assert make(transforms=[])[0].augmentation == ()
 
 
 def test_without_augmentation_a_sample_is_its_task() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.augmentation import View, draw_views
+from arc_experiments.augmentation import NotInImage, View, draw_views
 from arc_experiments.generation.engine import Answer, generate, plan_batches
 from arc_experiments.grids import Grid
 from arc_experiments.prompts import Prompt, UnreadableGrid
@@ -114,7 +114,7 @@ def _read(prompt: Prompt, request: Request, answer: Answer) -> Candidate:
     try:
         grid = request.view.undo(prompt.read(text)) if answer.finished else None
         reason = None if answer.finished else "unfinished"
-    except UnreadableGrid as error:
+    except (UnreadableGrid, NotInImage) as error:
         reason = error.reason
     return _candidate(request, text, answer.num_tokens, answer.log_probability, grid, reason)
 
