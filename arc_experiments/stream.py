@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.augmentation import Transform, augment
+from arc_experiments.augmentation import Step, Transform, augment
 from arc_experiments.prompts import Encoded, Prompt
 from arc_experiments.rngs import rng_for
 from arc_experiments.tasks import Task, TrainingSource
@@ -59,6 +59,12 @@ class Sample:
     encoded: Encoded
     num_dropped: int  # demonstrations dropped to fit
     num_redrawn: int  # tasks drawn before this one that did not fit
+    steps: tuple[Step, ...]  # what augmentation did, in order
+
+    @property
+    def augmentation(self) -> tuple[str, ...]:
+        """The names of the steps, such as ("rot90", "colours_0213456789", "swap")."""
+        return tuple(step.name for step in self.steps)
 
 
 class SampleStream:
@@ -93,9 +99,9 @@ class SampleStream:
         part = self.parts[number]
         task_number = self._task_at(number, visit)
         for num_redrawn in range(MAX_REDRAWS):
-            task = augment(part.source.draw(task_number, rng), part.transforms, rng)
-            test_index = int(rng.integers(len(task.test)))
-            fitted = self._prompt.fit(task, test_index, self._prompt.encode)
+            made = augment(part.source.draw(task_number, rng), part.transforms, rng)
+            test_index = int(rng.integers(len(made.task.test)))
+            fitted = self._prompt.fit(made.task, test_index, self._prompt.encode)
             if fitted is not None:
                 encoded, task, num_dropped = fitted
                 return Sample(
@@ -105,6 +111,7 @@ class SampleStream:
                     encoded=encoded,
                     num_dropped=num_dropped,
                     num_redrawn=num_redrawn,
+                    steps=made.steps,
                 )
             task_number = int(rng.choice(part.numbers))
         raise ValueError(

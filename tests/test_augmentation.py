@@ -1,5 +1,7 @@
 """Augmentation: every transform does what its name says, and undoes itself exactly."""
 
+import re
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -7,10 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_experiments.augmentation import Colours, Geometry, Order, Step, Swap, Transform, augment, draw_views
-from arc_experiments.augmentation.transforms import SYMMETRIES, ColourMap, Symmetry
+from arc_experiments.augmentation import (
+    Colours,
+    Compose,
+    Geometry,
+    Order,
+    Reversible,
+    Swap,
+    Tile,
+    Transform,
+    Translate,
+    Upscale,
+    augment,
+)
+from arc_experiments.augmentation.steps import SYMMETRIES, ColourMap, Symmetry
 from arc_experiments.grids import Grid
-from arc_experiments.rngs import rng_for
 from arc_experiments.tasks import Pair, Task, TaskSet
 
 
@@ -47,9 +60,9 @@ def first_cells(pairs: tuple[Pair, ...]) -> list[int]:
     return [int(pair.input[0, 0]) for pair in pairs]
 
 
-def drawn(transform: Transform, task: Task = TASK, seed: int = 1) -> Step:
+def drawn(transform: Transform, task: Task = TASK, seed: int = 1) -> Reversible:
     step = transform.draw(task, np.random.default_rng(seed))
-    assert step is not None
+    assert isinstance(step, Reversible)
     return step
 
 
@@ -169,14 +182,15 @@ def test_pairs_move_whole_and_answers_need_no_undoing(transform: Transform) -> N
 
 # All of them
 
-KINDS: list[Callable[..., Transform]] = [Geometry, Colours, Order, Swap]
+KINDS: list[Callable[..., Transform]] = [Geometry, Colours, Order, Swap, Translate, Upscale, Tile, Compose]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_probability_0_leaves_the_task_alone_and_takes_the_same_draws(kind: Callable[..., Transform]) -> None:
     for seed in range(20):
         off, on = np.random.default_rng(seed), np.random.default_rng(seed)
-        assert augment(TASK, [kind(probability=0)], off) is TASK
+        made = augment(TASK, [kind(probability=0)], off)
+        assert (made.task, made.steps) == (TASK, ())
         assert kind(probability=1).draw(TASK, on) is not None
         assert off.random() == on.random(), "switching one off does not change what the next ones draw"
 
@@ -197,89 +211,57 @@ def test_a_probability_outside_0_to_1_is_refused(kind: Callable[..., Transform],
         Colours(background_probability=probability)
 
 
-def test_transforms_are_applied_in_their_order_and_leave_their_task_as_it_was() -> None:
+EVERY: list[Transform] = [kind(probability=1) for kind in KINDS]
+
+
+@pytest.mark.parametrize("transforms", [EVERY, EVERY[::-1]], ids=["in order", "reversed"])
+def test_transforms_are_applied_in_their_order_and_leave_their_task_as_it_was(
+    transforms: list[Transform],
+) -> None:
     before = digest(TASK)
-    transforms = [Geometry(), Colours(), Order(), Swap()]
     made = augment(TASK, transforms, np.random.default_rng(3))
-    rng = np.random.default_rng(3)
-    expected = TASK
+    rng, expected, steps = np.random.default_rng(3), TASK, []
     for transform in transforms:
         step = transform.draw(expected, rng)
         assert step is not None
+        steps.append(step)
         expected = step.apply(expected)
-    assert digest(made) == digest(expected) != before
+    assert digest(made.task) == digest(expected) != before
+    assert [step.name for step in made.steps] == [step.name for step in steps]
     assert digest(TASK) == before
-    assert (made.id, made.split) == ("toy", "toy")
-    assert digest(augment(TASK, transforms, np.random.default_rng(3))) == digest(made)
+    assert (made.task.id, made.task.split) == ("toy", "toy")
 
 
-# Views
+def test_the_same_rng_gives_the_same_task_and_steps_and_no_global_state_is_touched() -> None:
+    def made(seed: int) -> tuple[str, list[str]]:
+        result = augment(TASK, EVERY, np.random.default_rng(seed))
+        return digest(result.task), [step.name for step in result.steps]
+
+    before = str(np.random.get_state())
+    assert len({str(made(seed)) for seed in range(20)}) == 20
+    assert [made(seed) for seed in range(20)] == [made(seed) for seed in range(20)]
+    assert str(np.random.get_state()) == before
 
 
-def test_view_0_is_the_task_as_it_is() -> None:
-    view = draw_views(TASK, 8, 1)[0]
-    assert view.name == "identity"
-    assert view.apply(TASK) is TASK
-    assert view.undo(ASYMMETRIC) is ASYMMETRIC
+def test_names_tell_what_was_drawn() -> None:
+    names = [step.name for step in augment(TASK, EVERY, np.random.default_rng(5)).steps]
+    patterns = ["[a-z_0-9]+", "colours_[0-9]{10}", "order", "swap", r"translate_[+-]\d[+-]\d", r"upscale_\dx\d",
+                r"(tile|mirror)_\dx\d", "(input|output)_.*"]  # fmt: skip
+    assert len(names) == len(patterns)
+    assert all(re.fullmatch(pattern, name) for pattern, name in zip(patterns, names, strict=True))
 
 
-def test_more_views_keep_the_first_ones() -> None:
-    few, many = draw_views(TASK, 5, 1), draw_views(TASK, 20, 1)
-    assert [view.name for view in many[:5]] == [view.name for view in few]
-    assert [view.index for view in many] == list(range(20))
-    assert [digest(view.apply(TASK)) for view in many[:5]] == [digest(view.apply(TASK)) for view in few]
+def test_permutations_and_symmetries_are_drawn_alike_often() -> None:
+    rng = np.random.default_rng(1)
+    task = numbered_task(3, 1)
+    turns = Counter(drawn_name(Geometry(), task, rng) for _ in range(4000))
+    assert all(410 < count < 590 for count in turns.values())
+    orders = Counter(tuple(first_cells(augment(task, [Swap()], rng).task.train)) for _ in range(4800))
+    assert len(orders) == 24
+    assert all(140 < count < 260 for count in orders.values())
 
 
-def test_eight_views_hold_all_eight_symmetries() -> None:
-    assert [view.name.split()[0] for view in draw_views(TASK, 8, 1)] == list(SYMMETRIES)
-
-
-def test_views_differ_by_seed_and_task_and_by_nothing_else() -> None:
-    other = Task(id="other", train=TASK.train, test=TASK.test)
-
-    def names(task: Task, seed: int) -> list[str]:
-        return [view.name for view in draw_views(task, 8, seed)]
-
-    assert names(TASK, 1) == names(TASK, 1)
-    assert len({tuple(names(task, seed)) for task in (TASK, other) for seed in (1, 2)}) == 4
-
-
-@given(cells=grids(), seed=st.integers(0, 1000), index=st.integers(0, 15))
-def test_a_view_undoes_itself_on_every_test_output(cells: Grid, seed: int, index: int) -> None:
-    task = Task(
-        id="a", train=TASK.train, test=(Pair(input=cells, output=cells), Pair(input=cells, output=cells))
-    )
-    view = draw_views(task, index + 1, seed)[index]
-    made = view.apply(task)
-    assert len(made.train) == len(task.train)
-    for pair in made.test:
-        assert pair.output is not None
-        assert np.array_equal(view.undo(pair.output), cells)
-
-
-def test_a_view_needs_no_solutions() -> None:
-    task = TASK.without_solutions()
-    made = draw_views(task, 4, 1)[3].apply(task)
-    assert [pair.output for pair in made.test] == [None, None]
-
-
-# The random streams beneath
-
-
-def test_a_random_stream_depends_on_purpose_seed_and_place_alone() -> None:
-    def first(*key: int | str) -> float:
-        return float(rng_for(str(key[0]), int(key[1]), *key[2:]).random())
-
-    keys = [
-        ("a", 1, 2),
-        ("b", 1, 2),
-        ("a", 2, 2),
-        ("a", 1, 3),
-        ("a", 1),
-        ("a", 1, 2, 0),
-        ("a", 12),
-        ("a", 1, "x"),
-    ]
-    assert len({first(*key) for key in keys}) == len(keys)
-    assert [first(*key) for key in keys] == [first(*key) for key in keys]
-    assert first("stream", 1, 42) == 0.5873704309138407, "the same for everybody"
+def drawn_name(transform: Transform, task: Task, rng: np.random.Generator) -> str:
+    step = transform.draw(task, rng)
+    assert step is not None
+    return step.name

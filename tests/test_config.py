@@ -140,7 +140,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("data=3", ["data=3", "arc1, arc2"]),
     ("optim=null", ["optim=null", "adamw"]),
     ("augmentation=null", ["augmentation=null", "geometry", "none"]),
-    ("augmentation=[geometry,colour]", ["augmentation/colour", "colours, geometry"]),
+    ("augmentation=[geometry,colour]", ["augmentation/colour", "colours, compose, geometry"]),
     ("experiment=nothing", ["experiment/nothing", "smoke"]),
     ("sweep=nothing", ["sweep/nothing", "seeds"]),
     ("job=train", ["job/train", "finetune"]),

@@ -1,6 +1,7 @@
 """The stream: sample i is a function of (seed, i), whatever was asked for before."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from arc_experiments.augmentation import Colours, Geometry, Order, Swap, Transform
+from arc_experiments.augmentation.steps import SYMMETRIES
 from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.stream import MAX_REDRAWS, Part, Sample, SampleStream
 from arc_experiments.tasks import FixedTasks, Pair, Task, TaskSet
@@ -18,7 +20,7 @@ TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
 TRANSFORMS: list[Transform] = [Geometry(), Colours(), Order(), Swap()]
 
 # sha256 of ids and labels of samples 0, 1, 19, 20, 12345 and a million: a change here changes every training.
-GOLDEN = "7ecc80e3641f01f983ce87f406996da950b4c55fe64b3b4c673d47495d69a424"
+GOLDEN = "cc24b94eeef6662bddd9b23e6ffb559cc4a6f98811a708e0bddacccb6549cd43"
 
 
 def square(side: int, colour: int) -> Pair:
@@ -97,6 +99,14 @@ def test_a_task_comes_back_with_another_augmentation() -> None:
     assert len({digest(stream[index]) for index in range(30)}) == 30
 
 
+def test_a_sample_tells_its_augmentation() -> None:
+    names = make()[0].augmentation
+    assert names[0] in SYMMETRIES
+    assert re.fullmatch("colours_[0-9]{10}", names[1])
+    assert names[2:] == ("order", "swap")
+    assert make(transforms=[])[0].augmentation == ()
+
+
 def test_without_augmentation_a_sample_is_its_task() -> None:
     tasks = toy_tasks()
     stream = make(transforms=[], tasks=tasks)
@@ -152,3 +162,68 @@ def test_a_length_that_no_task_fits_into_is_an_error_with_the_key() -> None:
 
 def test_a_far_sample_costs_what_the_first_costs() -> None:
     assert make()[10**12].task.id in toy_tasks().ids
+
+
+def mixture(*weights: float, pack_length: int | None = None, seed: int = 1) -> SampleStream:
+    """Parts a, b, ... of the toy tasks, five tasks each."""
+    prompt, source = make()._prompt, FixedTasks(toy_tasks())
+    parts = [
+        Part(
+            name="abcd"[number],
+            source=source,
+            task_ids=source.ids[5 * number : 5 * number + 5],
+            transforms=TRANSFORMS,
+            weight=weight,
+        )
+        for number, weight in enumerate(weights)
+    ]
+    return SampleStream(parts, prompt, seed=seed, pack_length=pack_length)
+
+
+def test_every_thousand_samples_of_a_mixture_hold_its_shares_exactly() -> None:
+    stream = mixture(3, 1, 2)
+    for block in (0, 7):
+        parts = [stream[index].part for index in range(1000 * block, 1000 * block + 1000)]
+        assert Counter(parts) == {0: 500, 1: 167, 2: 333}
+        assert len(set(parts[:20])) > 1, "shuffled, not in turn"
+
+
+def test_each_source_of_a_mixture_visits_its_tasks_evenly() -> None:
+    stream = mixture(1, 1)
+    visits = Counter(stream[index].task.id for index in range(2000))
+    assert set(visits) == {f"t{n:02}" for n in range(10)}
+    assert set(visits.values()) == {200}
+
+
+def test_a_sample_of_a_mixture_does_not_depend_on_what_was_asked_for_before() -> None:
+    order = [5, 1999, 3, 1000, 4]
+    assert [digest(mixture(1, 2)[index]) for index in order] == [
+        digest(sample) for sample in map(mixture(1, 2).__getitem__, order)
+    ]
+
+
+def test_a_share_below_one_in_a_thousand_is_refused_with_its_key() -> None:
+    with pytest.raises(ValueError, match=r"data\.weights\.b=0\.0001 is less than one sample in 1000"):
+        mixture(1, 0.0001)
+
+
+def test_without_packing_a_row_is_its_sample() -> None:
+    stream = make()
+    assert [digest(*stream.row(index)) for index in range(5)] == [digest(make()[index]) for index in range(5)]
+
+
+def test_packed_rows_are_filled_to_the_length_and_not_beyond() -> None:
+    stream = mixture(1, 1, pack_length=1000)
+    lengths = [[len(sample.encoded) for sample in stream.row(index)] for index in range(20)]
+    assert all(len(row) > 1 for row in lengths)
+    assert max(map(sum, lengths)) <= 1000
+    assert np.mean([sum(row) for row in lengths]) > 850
+
+
+def test_a_packed_row_is_a_function_of_its_number_and_shares_no_sample() -> None:
+    order = [0, 3, 1, 10**9]
+    rows = {index: digest(*mixture(1, 2, pack_length=600).row(index)) for index in order}
+    stream = mixture(1, 2, pack_length=600)
+    assert {index: digest(*stream.row(index)) for index in reversed(order)} == rows
+    samples = [digest(sample) for index in range(30) for sample in stream.row(index)]
+    assert len(set(samples)) == len(samples)

@@ -1,14 +1,22 @@
 """Augmentations: each draws its parameters from an rng, applies them to a task, and undoes them on a grid."""
 
+from arc_experiments.augmentation.compose import Compose
+from arc_experiments.augmentation.steps import NotInImage, Reversible, Step
 from arc_experiments.augmentation.transforms import (
+    Augmented,
     Colours,
     Geometry,
     Order,
-    Step,
     Swap,
+    Tile,
     Transform,
+    Translate,
+    Upscale,
     augment,
 )
 from arc_experiments.augmentation.views import View, draw_views
 
-__all__ = ["Colours", "Geometry", "Order", "Step", "Swap", "Transform", "View", "augment", "draw_views"]
+__all__ = [
+    "Augmented", "Colours", "Compose", "Geometry", "NotInImage", "Order", "Reversible", "Step", "Swap", "Tile",
+    "Transform", "Translate", "Upscale", "View", "augment", "draw_views",
+]  # fmt: skip

@@ -1,126 +1,88 @@
-"""The transforms of a task.
+"""The transforms: what an augmentation YAML describes. Each draws a step for a task, or leaves it alone.
 
-A transform (what the config describes) draws a step (what happens to one task); a step applies itself to the
-task and undoes itself on an output grid:
+    made = augment(task, [Geometry(), Colours()], rng)
+    made.task     # the task, turned and recoloured
+    made.steps    # Symmetry(1), ColourMap(...): their names are rot90 and colours_0317...
 
-    step = Geometry().draw(task, rng)     # e.g. rot90
-    seen = step.apply(task)               # every grid of the task turned
-    grid = step.undo(seen.test[0].output) # turned back
+A transform draws all its numbers in one call and the same number of them whatever chance decides, so that
+switching it off (probability 0) changes nothing of what the others draw.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from arc_experiments.grids import NUM_COLOURS, Grid
-from arc_experiments.tasks import Pair, Task
-
-SYMMETRIES = ("identity", "rot90", "rot180", "rot270", "transpose", "transpose_rot90", "transpose_rot180", "transpose_rot270")  # fmt: skip
-
-
-class Step(Protocol):
-    """One transform with its parameters drawn."""
-
-    @property
-    def name(self) -> str: ...
-
-    def apply(self, task: Task) -> Task: ...
-
-    def undo(self, grid: Grid) -> Grid: ...
+from arc_experiments.augmentation.steps import (
+    SYMMETRIES,
+    ColourMap,
+    GridStep,
+    Magnified,
+    PairOrder,
+    Shift,
+    Step,
+    Symmetry,
+    Tiled,
+    grids_of,
+)
+from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
+from arc_experiments.tasks import Task
 
 
 class Transform(Protocol):
-    """What an augmentation YAML describes. `draw` gives None where chance leaves the task alone."""
+    """What an augmentation YAML describes. `draw` gives None where the task is left alone."""
 
     def draw(self, task: Task, rng: np.random.Generator) -> Step | None: ...
 
 
-def augment(task: Task, transforms: Sequence[Transform], rng: np.random.Generator) -> Task:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Augmented:
+    """A task and the steps that made it, in their order."""
+
+    task: Task
+    steps: tuple[Step, ...]
+
+
+def augment(task: Task, transforms: Sequence[Transform], rng: np.random.Generator) -> Augmented:
     """Draw and apply the transforms in their order."""
+    steps = []
     for transform in transforms:
         step = transform.draw(task, rng)
         if step is not None:
             task = step.apply(task)
-    return task
+            steps.append(step)
+    return Augmented(task=task, steps=tuple(steps))
 
 
-def map_grids(task: Task, function: Callable[[Grid], Grid]) -> Task:
-    """The task with every grid replaced by `function(grid)`."""
-
-    def map_pair(pair: Pair) -> Pair:
-        return Pair(input=function(pair.input), output=None if pair.output is None else function(pair.output))
-
-    return Task(
-        id=task.id,
-        train=tuple(map(map_pair, task.train)),
-        test=tuple(map(map_pair, task.test)),
-        split=task.split,
-    )
-
-
-def _check_probability(**values: float) -> None:
+def check_probability(**values: float) -> None:
+    """Raise ValueError for a value outside 0..1, by its name."""
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name}={value} is not within 0..1")
 
 
-@dataclass(frozen=True)
-class Symmetry:
-    """One of the eight symmetries of the square: a transposition first (4 to 7), then quarter turns."""
-
-    index: int
-
-    @property
-    def name(self) -> str:
-        return SYMMETRIES[self.index]
-
-    def apply_grid(self, grid: Grid) -> Grid:
-        return np.rot90(grid.T if self.index >= 4 else grid, self.index % 4)
-
-    def apply(self, task: Task) -> Task:
-        return map_grids(task, self.apply_grid)
-
-    def undo(self, grid: Grid) -> Grid:
-        turned = np.rot90(grid, -(self.index % 4))
-        return turned.T if self.index >= 4 else turned
+def check_at_least(least: int, **values: int) -> None:
+    """Raise ValueError for a value below the least, by its name."""
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name}={value} is too small: at least {least}")
 
 
-@dataclass(frozen=True)
-class ColourMap:
-    """Colour c becomes `table[c]`."""
-
-    table: NDArray[np.uint8]
-
-    @property
-    def name(self) -> str:
-        return "colours_" + "".join(map(str, self.table))
-
-    def apply(self, task: Task) -> Task:
-        return map_grids(task, self.table.__getitem__)
-
-    def undo(self, grid: Grid) -> Grid:
-        inverse = np.argsort(self.table).astype(np.uint8)
-        return inverse[grid]
+def fits(step: GridStep, grids: Iterable[Grid]) -> bool:
+    """Whether no grid would pass 30 a side."""
+    return all(step.longest_side(grid) <= MAX_SIDE for grid in grids)
 
 
-@dataclass(frozen=True)
-class PairOrder:
-    """The pairs, demonstrations then tests, taken in this order and cut again at the same place."""
+def permutation(uniforms: list[float]) -> tuple[int, ...]:
+    """The order that sorts these numbers: of independent uniform ones, each order is equally likely."""
+    return tuple(sorted(range(len(uniforms)), key=uniforms.__getitem__))
 
-    name: str
-    permutation: tuple[int, ...]
 
-    def apply(self, task: Task) -> Task:
-        pairs = task.train + task.test
-        ordered = [pairs[index] for index in self.permutation]
-        cut = len(task.train)
-        return Task(id=task.id, train=tuple(ordered[:cut]), test=tuple(ordered[cut:]), split=task.split)
-
-    def undo(self, grid: Grid) -> Grid:
-        return grid
+def factors(uniform: float, largest: int) -> tuple[int, int]:
+    """Rows and columns, each 1..largest but not both 1, from one number in [0, 1)."""
+    rows, columns = divmod(1 + int(uniform * (largest**2 - 1)), largest)
+    return rows + 1, columns + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +92,11 @@ class Geometry:
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_probability(probability=self.probability)
+        check_probability(probability=self.probability)
 
-    def draw(self, task: Task, rng: np.random.Generator) -> Step | None:
-        chance, index = rng.random(), int(rng.integers(len(SYMMETRIES)))
-        return Symmetry(index) if chance < self.probability else None
+    def draw(self, task: Task, rng: np.random.Generator) -> Symmetry | None:
+        chance, which = rng.random(2).tolist()
+        return Symmetry(int(which * len(SYMMETRIES))) if chance < self.probability else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +107,15 @@ class Colours:
     background_probability: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_probability(probability=self.probability, background_probability=self.background_probability)
+        check_probability(probability=self.probability, background_probability=self.background_probability)
 
-    def draw(self, task: Task, rng: np.random.Generator) -> Step | None:
-        chance, background = rng.random(), rng.random() < self.background_probability
-        first = 0 if background else 1
-        table = np.arange(NUM_COLOURS, dtype=np.uint8)
-        table[first:] = first + rng.permutation(NUM_COLOURS - first)
-        return ColourMap(table) if chance < self.probability else None
+    def draw(self, task: Task, rng: np.random.Generator) -> ColourMap | None:
+        chance, background, *keys = rng.random(2 + NUM_COLOURS).tolist()
+        if chance >= self.probability:
+            return None
+        if background >= self.background_probability:
+            keys[0] = -1.0  # the smallest stays first
+        return ColourMap(np.array(permutation(keys), dtype=np.uint8))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,15 +125,14 @@ class Order:
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_probability(probability=self.probability)
+        check_probability(probability=self.probability)
 
-    def draw(self, task: Task, rng: np.random.Generator) -> Step | None:
-        chance = rng.random()
-        permutation = [
-            *rng.permutation(len(task.train)),
-            *range(len(task.train), len(task.train) + len(task.test)),
-        ]
-        return PairOrder("order", tuple(map(int, permutation))) if chance < self.probability else None
+    def draw(self, task: Task, rng: np.random.Generator) -> PairOrder | None:
+        num_train, num_test = len(task.train), len(task.test)
+        chance, *keys = rng.random(1 + num_train).tolist()
+        if chance >= self.probability:
+            return None
+        return PairOrder("order", permutation(keys) + tuple(range(num_train, num_train + num_test)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +142,64 @@ class Swap:
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_probability(probability=self.probability)
+        check_probability(probability=self.probability)
 
-    def draw(self, task: Task, rng: np.random.Generator) -> Step | None:
-        chance = rng.random()
-        permutation = rng.permutation(len(task.train) + len(task.test))
-        return PairOrder("swap", tuple(map(int, permutation))) if chance < self.probability else None
+    def draw(self, task: Task, rng: np.random.Generator) -> PairOrder | None:
+        chance, *keys = rng.random(1 + len(task.train) + len(task.test)).tolist()
+        return PairOrder("swap", permutation(keys)) if chance < self.probability else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translate:
+    """All grids shifted alike, up to `max_shift` cells each way; what leaves comes in on the other side."""
+
+    probability: float = 0.25
+    max_shift: int = 3
+
+    def __post_init__(self) -> None:
+        check_probability(probability=self.probability)
+        check_at_least(1, max_shift=self.max_shift)
+
+    def draw(self, task: Task, rng: np.random.Generator) -> Shift | None:
+        chance, *both = rng.random(3).tolist()
+        rows, columns = (int(each * (2 * self.max_shift + 1)) - self.max_shift for each in both)
+        return Shift(rows, columns) if chance < self.probability else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscale:
+    """Every cell of every grid becomes a block of up to `max_factor` cells each way, where all grids still fit."""
+
+    probability: float = 0.25
+    max_factor: int = 2
+
+    def __post_init__(self) -> None:
+        check_probability(probability=self.probability)
+        check_at_least(2, max_factor=self.max_factor)
+
+    def draw(self, task: Task, rng: np.random.Generator) -> Magnified | None:
+        chance, which = rng.random(2).tolist()
+        if chance >= self.probability:
+            return None
+        step = Magnified(*factors(which, self.max_factor))
+        return step if fits(step, grids_of(task, "input", "output")) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """Every grid repeated up to `max_repeats` times each way, where all still fit; maybe mirrored at each seam."""
+
+    probability: float = 0.25
+    max_repeats: int = 2
+    mirrored_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability(probability=self.probability, mirrored_probability=self.mirrored_probability)
+        check_at_least(2, max_repeats=self.max_repeats)
+
+    def draw(self, task: Task, rng: np.random.Generator) -> Tiled | None:
+        chance, which, mirrored = rng.random(3).tolist()
+        if chance >= self.probability:
+            return None
+        step = Tiled(*factors(which, self.max_repeats), mirrored < self.mirrored_probability)
+        return step if fits(step, grids_of(task, "input", "output")) else None

@@ -6,7 +6,8 @@ symmetries in turn, so that eight views hold all eight, with colours and order d
 
 from dataclasses import dataclass
 
-from arc_experiments.augmentation.transforms import SYMMETRIES, Colours, Order, Step, Symmetry
+from arc_experiments.augmentation.steps import SYMMETRIES, Reversible, Symmetry
+from arc_experiments.augmentation.transforms import Colours, Order
 from arc_experiments.grids import Grid
 from arc_experiments.rngs import rng_for
 from arc_experiments.tasks import Task
@@ -14,10 +15,21 @@ from arc_experiments.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Steps to apply in order, and to undo in reverse."""
+    """Steps to apply in order, and to undo in reverse.
+
+    Raises:
+        ValueError: a step that cannot be undone.
+    """
 
     index: int
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Reversible, ...] = ()
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if not isinstance(step, Reversible):
+                raise ValueError(
+                    f"{step.name} makes another task, so no answer to it can be turned back: train only"
+                )
 
     @property
     def name(self) -> str:
@@ -29,6 +41,7 @@ class View:
         return task
 
     def undo(self, grid: Grid) -> Grid:
+        """The answer in the original task's terms; raises NotInImage where no grid becomes this one."""
         for step in reversed(self.steps):
             grid = step.undo(grid)
         return grid

@@ -14,7 +14,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from arc_experiments.augmentation import View, draw_views
+from arc_experiments.augmentation import NotInImage, View, draw_views
 from arc_experiments.generation.engine import Answer, generate, plan_batches
 from arc_experiments.grids import Grid
 from arc_experiments.prompts import Prompt, UnreadableGrid
@@ -117,7 +117,7 @@ def _read(prompt: Prompt, request: Request, answer: Answer) -> Candidate:
     try:
         grid = request.view.undo(prompt.read(text)) if answer.finished else None
         reason = None if answer.finished else "unfinished"
-    except UnreadableGrid as error:
+    except (UnreadableGrid, NotInImage) as error:
         reason = error.reason
     return _candidate(request, text, answer.num_tokens, answer.log_probability, grid, reason)
 

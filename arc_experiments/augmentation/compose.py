@@ -1,0 +1,81 @@
+"""Compose: a new task out of an old one, by one more step on one side of all its pairs (arc24).
+
+The task "mirror the grid" with every output padded is the task "mirror the grid, then frame it".
+"""
+
+from bisect import bisect
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from arc_experiments.augmentation.steps import (
+    SYMMETRIES,
+    GridStep,
+    Magnified,
+    OneSided,
+    Padded,
+    Side,
+    Symmetry,
+    Tiled,
+    grids_of,
+)
+from arc_experiments.augmentation.transforms import check_at_least, check_probability, factors, fits
+from arc_experiments.grids import NUM_COLOURS
+from arc_experiments.tasks import Task
+
+KINDS = ("geometric", "padding", "upscale", "mirror")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compose:
+    """One more step on all inputs or on all outputs, where the grids still fit. For training only.
+
+    Attributes:
+        geometric_weight: of a symmetry that is not the identity.
+        padding_weight: of a frame of one colour, 1 to `max_padding` cells wide.
+        upscale_weight: of cells becoming blocks of 2 to `max_factor` cells, drawn for each axis.
+        mirror_weight: of joining the grid with its reflection below, to the right, or both.
+    """
+
+    probability: float = 0.5
+    geometric_weight: float = 1.0
+    padding_weight: float = 1.0
+    upscale_weight: float = 1.0
+    mirror_weight: float = 1.0
+    max_padding: int = 5
+    max_factor: int = 4
+
+    def __post_init__(self) -> None:
+        check_probability(probability=self.probability)
+        check_at_least(1, max_padding=self.max_padding)
+        check_at_least(2, max_factor=self.max_factor)
+        for kind, weight in zip(KINDS, self._weights, strict=True):
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"{kind}_weight={weight} is no weight: 0 or more")
+        if not sum(self._weights):
+            raise ValueError("all weights are 0: one of them must be positive, or take compose off the list")
+
+    @property
+    def _weights(self) -> tuple[float, ...]:
+        return self.geometric_weight, self.padding_weight, self.upscale_weight, self.mirror_weight
+
+    def draw(self, task: Task, rng: np.random.Generator) -> OneSided | None:
+        chance, first_half, which, one, two = rng.random(5).tolist()
+        if chance >= self.probability:
+            return None
+        side: Side = "input" if first_half < 0.5 else "output"
+        step = self._step(which, one, two)
+        return OneSided(side, step) if fits(step, grids_of(task, side)) else None
+
+    def _step(self, which: float, one: float, two: float) -> GridStep:
+        """The step of three uniform numbers."""
+        ends = list(accumulate(self._weights))
+        kind = KINDS[bisect(ends, which * ends[-1])]
+        if kind == "geometric":
+            return Symmetry(1 + int(one * (len(SYMMETRIES) - 1)))
+        if kind == "padding":
+            return Padded(1 + int(one * self.max_padding), int(two * NUM_COLOURS))
+        if kind == "upscale":
+            return Magnified(*(2 + int(each * (self.max_factor - 1)) for each in (one, two)))
+        return Tiled(*factors(one, 2), mirrored=True)

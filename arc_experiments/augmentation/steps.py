@@ -1,0 +1,262 @@
+"""The steps: transforms with their parameters drawn, which act on a task and are undone on an output grid.
+
+    step = Symmetry(1)                    # rot90
+    seen = step.apply(task)               # every grid of the task turned
+    grid = step.undo(seen.test[0].output) # turned back
+
+A grid that no grid becomes under a step (an answer of 3 rows to a task of doubled rows) is refused by `undo`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arc_experiments.grids import Grid
+from arc_experiments.tasks import Pair, Task
+
+Side = Literal["input", "output"]
+
+# Views of the grid's memory, where np.rot90 takes 20 times as long to say the same.
+TURNS: dict[str, Callable[[Grid], Grid]] = {
+    "identity": lambda grid: grid,
+    "rot90": lambda grid: grid.T[::-1],
+    "rot180": lambda grid: grid[::-1, ::-1],
+    "rot270": lambda grid: grid[::-1].T,
+    "transpose": lambda grid: grid.T,
+    "transpose_rot90": lambda grid: grid[::-1],
+    "transpose_rot180": lambda grid: grid.T[::-1, ::-1],
+    "transpose_rot270": lambda grid: grid[:, ::-1],
+}
+SYMMETRIES = tuple(TURNS)
+INVERSES = {"rot90": "rot270", "rot270": "rot90"}  # every other symmetry is its own inverse
+
+
+class NotInImage(ValueError):
+    """An answer that the step makes of no grid; `reason` is one short word for counting."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Step(Protocol):
+    """One transform with its parameters drawn."""
+
+    @property
+    def name(self) -> str: ...
+
+    def apply(self, task: Task) -> Task: ...
+
+
+@runtime_checkable
+class Reversible(Step, Protocol):
+    """A step that is undone on an answer: what a view consists of."""
+
+    def undo(self, grid: Grid) -> Grid:
+        """The grid that became this one; raises NotInImage where there is none."""
+
+
+def grids_of(task: Task, *sides: Side) -> Iterator[Grid]:
+    """All grids on the sides."""
+    for pair in task.train + task.test:
+        for side in sides:
+            grid = getattr(pair, side)
+            if grid is not None:
+                yield grid
+
+
+def map_grids(task: Task, on_input: Callable[[Grid], Grid], on_output: Callable[[Grid], Grid]) -> Task:
+    """The task with every grid replaced by what the function of its side makes of it."""
+
+    def mapped(pair: Pair) -> Pair:
+        output = pair.output
+        return Pair(input=on_input(pair.input), output=None if output is None else on_output(output))
+
+    return Task(
+        id=task.id, train=tuple(map(mapped, task.train)), test=tuple(map(mapped, task.test)), split=task.split
+    )
+
+
+class GridStep(ABC):
+    """A step that treats every grid of the task alike."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @abstractmethod
+    def apply_grid(self, grid: Grid) -> Grid: ...
+
+    def longest_side(self, grid: Grid) -> int:
+        """Of the grid that `apply_grid` would make."""
+        return int(max(grid.shape))
+
+    def apply(self, task: Task) -> Task:
+        return map_grids(task, self.apply_grid, self.apply_grid)
+
+
+@dataclass(frozen=True)
+class Symmetry(GridStep):
+    """One of the eight symmetries of the square: a transposition first (4 to 7), then quarter turns."""
+
+    index: int
+
+    @property
+    def name(self) -> str:
+        return SYMMETRIES[self.index]
+
+    def apply_grid(self, grid: Grid) -> Grid:
+        return TURNS[self.name](grid)
+
+    def apply(self, task: Task) -> Task:
+        turn = TURNS[self.name]
+        return map_grids(task, turn, turn)
+
+    def undo(self, grid: Grid) -> Grid:
+        return TURNS[INVERSES.get(self.name, self.name)](grid)
+
+
+@dataclass(frozen=True)
+class ColourMap(GridStep):
+    """Colour c becomes `table[c]`."""
+
+    table: NDArray[np.uint8]
+
+    @property
+    def name(self) -> str:
+        return "colours_" + "".join(map(str, self.table.tolist()))
+
+    def apply_grid(self, grid: Grid) -> Grid:
+        return self.table.take(grid)
+
+    def undo(self, grid: Grid) -> Grid:
+        return self.table.argsort().astype(np.uint8)[grid]
+
+
+@dataclass(frozen=True)
+class Shift(GridStep):
+    """Cells go down and to the right (up and to the left if negative), and come in again on the other side."""
+
+    rows: int
+    columns: int
+
+    @property
+    def name(self) -> str:
+        return f"translate_{self.rows:+d}{self.columns:+d}"
+
+    def apply_grid(self, grid: Grid) -> Grid:
+        return np.roll(grid, (self.rows, self.columns), (0, 1))
+
+    def undo(self, grid: Grid) -> Grid:
+        return np.roll(grid, (-self.rows, -self.columns), (0, 1))
+
+
+@dataclass(frozen=True)
+class Magnified(GridStep):
+    """Each cell becomes a block of rows x columns cells."""
+
+    rows: int
+    columns: int
+
+    @property
+    def name(self) -> str:
+        return f"upscale_{self.rows}x{self.columns}"
+
+    def apply_grid(self, grid: Grid) -> Grid:
+        return grid.repeat(self.rows, 0).repeat(self.columns, 1)
+
+    def longest_side(self, grid: Grid) -> int:
+        return int(max(grid.shape[0] * self.rows, grid.shape[1] * self.columns))
+
+    def undo(self, grid: Grid) -> Grid:
+        cells = grid[:: self.rows, :: self.columns]
+        if not np.array_equal(self.apply_grid(cells), grid):
+            raise NotInImage("not_upscaled")
+        return cells
+
+
+@dataclass(frozen=True)
+class Tiled(GridStep):
+    """The grid repeated `rows` times downwards and `columns` times to the right.
+
+    If mirrored, each copy is the reflection of its neighbour, as between two mirrors.
+    """
+
+    rows: int
+    columns: int
+    mirrored: bool
+
+    @property
+    def name(self) -> str:
+        return f"{'mirror' if self.mirrored else 'tile'}_{self.rows}x{self.columns}"
+
+    def apply_grid(self, grid: Grid) -> Grid:
+        for axis, times in enumerate((self.rows, self.columns)):
+            other = np.flip(grid, axis) if self.mirrored else grid
+            grid = np.concatenate([other if copy % 2 else grid for copy in range(times)], axis)
+        return grid
+
+    def longest_side(self, grid: Grid) -> int:
+        return int(max(grid.shape[0] * self.rows, grid.shape[1] * self.columns))
+
+    def undo(self, grid: Grid) -> Grid:
+        height, width = grid.shape
+        tile = grid[: height // self.rows, : width // self.columns]
+        if not np.array_equal(self.apply_grid(tile), grid):
+            raise NotInImage("not_tiled")
+        return tile
+
+
+@dataclass(frozen=True)
+class Padded(GridStep):
+    """A frame of one colour, `size` cells wide, around the grid."""
+
+    size: int
+    colour: int
+
+    @property
+    def name(self) -> str:
+        return f"padding_{self.size}_colour_{self.colour}"
+
+    def apply_grid(self, grid: Grid) -> Grid:
+        return np.pad(grid, self.size, constant_values=self.colour)
+
+    def longest_side(self, grid: Grid) -> int:
+        return int(max(grid.shape)) + 2 * self.size
+
+
+@dataclass(frozen=True)
+class OneSided:
+    """A step on the inputs only, or on the outputs only. That is another task, so there is no undo."""
+
+    side: Side
+    step: GridStep
+
+    @property
+    def name(self) -> str:
+        return f"{self.side}_{self.step.name}"
+
+    def apply(self, task: Task) -> Task:
+        change, keep = self.step.apply_grid, TURNS["identity"]
+        return map_grids(task, change, keep) if self.side == "input" else map_grids(task, keep, change)
+
+
+@dataclass(frozen=True)
+class PairOrder:
+    """The pairs, demonstrations then tests, taken in this order and cut again at the same place."""
+
+    name: str
+    permutation: tuple[int, ...]
+
+    def apply(self, task: Task) -> Task:
+        pairs = task.train + task.test
+        ordered = tuple([pairs[index] for index in self.permutation])
+        cut = len(task.train)
+        return Task(id=task.id, train=ordered[:cut], test=ordered[cut:], split=task.split)
+
+    def undo(self, grid: Grid) -> Grid:
+        return grid

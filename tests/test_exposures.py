@@ -1,0 +1,136 @@
+"""The stream as a Dataset, as an IterableDataset, packed, and over several processes: the same rows."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from arc_experiments import compose
+from arc_experiments.run import Run
+from arc_experiments.training.dataset import Collator, Turn, as_dataset, as_iterable, make_row
+
+SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def small_run(folder: Path, *overrides: str) -> Run:
+    return compose([*SMALL, *overrides], folder)
+
+
+def trained_losses(run: Run, dataset: Dataset | None = None) -> list[float]:
+    trainer = run.trainer(run.model(), [])
+    if dataset is not None:
+        trainer.train_dataset = dataset
+    trainer.resume_or_start()
+    return [line["loss"] for line in trainer.state.log_history if "loss" in line]
+
+
+def eager(run: Run) -> Dataset:
+    """Every row made beforehand and held in memory: what most trainings do."""
+    stream = run.stream()
+    rows = [
+        make_row(stream, index) for index in range(run.config.optim.max_steps * run.config.optim.batch_size)
+    ]
+    dataset = Dataset.from_dict({name: [row[name] for row in rows] for name in rows[0]})
+    return dataset.with_format("numpy")
+
+
+@pytest.mark.parametrize("augmentation", ["none", "[geometry,colours,order,swap]"])
+def test_eager_virtual_and_iterable_data_give_the_same_loss_curve(tmp_path: Path, augmentation: str) -> None:
+    option = f"augmentation={augmentation}"
+    virtual = trained_losses(small_run(tmp_path / "virtual", option))
+    run = small_run(tmp_path / "eager", option)
+    assert trained_losses(run, eager(run)) == virtual
+    assert trained_losses(small_run(tmp_path / "iterable", option, "data.stream=iterable")) == virtual
+    assert len(virtual) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_the_iterable_gives_each_ranks_rows_in_order_whatever_the_workers(
+    tmp_path: Path, workers: int
+) -> None:
+    run = small_run(tmp_path)
+    stream, seen = run.stream(), []
+    for rank in range(2):
+        turn = Turn(first_row=6, batch_size=3, rank=rank, num_ranks=2, num_workers=workers)
+        loader = torch.utils.data.DataLoader(
+            as_iterable(stream, turn),
+            batch_size=3,
+            num_workers=workers,
+            collate_fn=Collator(run.prompt.pad_id),
+        )
+        batches = iter(loader)
+        seen.append([next(batches)["input_ids"] for _ in range(3)])
+    for number in range(3):
+        for rank in range(2):
+            first = 6 + (2 * number + rank) * 3
+            for place, row in enumerate(seen[rank][number]):
+                expected = stream[first + place].encoded.input_ids
+                assert np.array_equal(row[: len(expected)].numpy(), expected)
+
+
+def test_ranks_and_workers_share_out_every_row_once() -> None:
+    made: list[int] = []
+    for rank in range(3):
+        for worker in range(2):
+            rows = Turn(first_row=10, batch_size=4, rank=rank, num_ranks=3, num_workers=2).rows(worker)
+            made += [next(rows) for _ in range(8)]
+    assert Counter(made) == Counter(range(10, 10 + 48))
+
+
+@pytest.mark.parametrize("exposure", ["indexed", "iterable"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_training_equals_training_in_one_go_bit_for_bit(
+    tmp_path: Path, exposure: str, workers: int
+) -> None:
+    options = [f"data.stream={exposure}", "optim.save_steps=2", "model.lora.dropout=0.1"]
+    through = trained_losses(small_run(tmp_path / "through", *options))
+    trained_losses(
+        small_run(tmp_path / "halved", *options, "optim.stop_after=2", f"hardware.num_workers={workers}")
+    )
+    rest = small_run(tmp_path / "halved", *options, f"hardware.num_workers={2 - workers}")
+    assert trained_losses(rest) == through
+
+
+def test_a_packed_row_trains_as_its_samples_would_one_by_one(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "optim.pack_length=1500", "hardware.per_device_batch_size=2")
+    stream, collate = run.stream(), Collator(run.prompt.pad_id)
+    model = run.model().eval()
+    packed = collate([make_row(stream, 0), make_row(stream, 1)])
+    assert "attention_mask" not in packed
+    packed.pop("marks")
+    with torch.inference_mode():
+        rows = model(**packed, use_cache=False).logits
+        for number in range(2):
+            start = 0
+            for sample in stream.row(number):
+                alone = model(input_ids=torch.from_numpy(sample.encoded.input_ids)[None].long()).logits[0]
+                assert torch.allclose(rows[number, start : start + len(alone)], alone, atol=1e-5)
+                start += len(alone)
+    assert len(stream.row(0)) > 1
+
+
+def test_packed_training_counts_samples_and_all_their_tokens(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "optim.pack_length=1500", "data=mix", "data.weights.re_arc=1.0")
+    trainer = run.trainer(run.model(), [])
+    trainer.resume_or_start()
+    stream = run.stream()
+    samples = [sample for index in range(16) for sample in stream.row(index)]
+    assert trainer.counts.samples == len(samples)
+    assert trainer.counts.tokens == sum(len(sample.encoded) for sample in samples)
+    by_part = Counter(stream.parts[sample.part].name for sample in samples)
+    assert trainer.counts.by_source == dict(by_part)
+    assert set(by_part) == {"arc1", "re_arc"}
+
+
+def test_a_far_row_of_a_dataset_is_there_at_once(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    dataset = as_dataset(run.stream(), 10_000_000)
+    assert np.array_equal(dataset[9_999_999]["input_ids"], run.stream()[9_999_999].encoded.input_ids)

@@ -1,0 +1,133 @@
+"""Several processes: the samples, losses and answers of one, and an end that tells what happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from arc_experiments.config import Hardware
+from arc_experiments.ranks import count_processes
+
+SMALL = [
+    "experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
+    "inference.max_new_tokens=16",
+]  # fmt: skip
+
+
+def start(
+    folder: Path, *overrides: str, module: tuple[str, ...] = ("-m", "arc_experiments")
+) -> subprocess.Popen[str]:
+    command = [sys.executable, *module, *SMALL, f"hydra.run.dir={folder}", *overrides]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run_command(
+    folder: Path, *overrides: str, module: tuple[str, ...] = ("-m", "arc_experiments")
+) -> tuple[int, str]:
+    process = start(folder, *overrides, module=module)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def log_lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in log_lines(folder) if "loss" in line]
+
+
+def lasting(folder: Path) -> dict:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["train"] = {name: metrics["train"][name] for name in ("steps", "samples", "tokens", "by_source")}
+    return {name: metrics[name] for name in ("train", "validation", "score")}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    code, output = run_command(folder)
+    assert code == 0, output
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_answer_like_one(alone: Path, tmp_path: Path) -> None:
+    code, output = run_command(tmp_path / "two", "hardware.num_processes=2")
+    assert code == 0, output
+    assert losses(tmp_path / "two") == pytest.approx(losses(alone), abs=1e-6)
+    one, two = lasting(alone), lasting(tmp_path / "two")
+    assert two["train"] == one["train"], "every sample once, in all"
+    assert two["score"] == one["score"]
+    assert two["validation"]["loss"]["token_mean"] == pytest.approx(
+        one["validation"]["loss"]["token_mean"], abs=1e-6
+    )
+    assert output.count("first sample") == 1, "one process talks"
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_with_two_that_torchrun_started(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    assert run_command(folder, "optim.stop_after=3")[0] == 0
+    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "arc_experiments")
+    code, output = run_command(folder, module=torchrun)
+    assert code == 0, output
+    assert losses(folder) == pytest.approx(losses(alone), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    process = start(folder, "hardware.num_processes=2")
+    log, deadline = folder / "train_log.jsonl", time.monotonic() + 120
+    while (not log.exists() or '"step": 4' not in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = subprocess.run(
+        ["pgrep", "-f", f"arc_experiments.worker {folder}"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(workers) == 2
+    os.kill(int(workers[1]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "failed"
+    code, output = run_command(folder, "hardware.num_processes=2")
+    assert code == 0, output
+    assert "Going on from step 3" in output
+    assert losses(folder) == pytest.approx(losses(alone), abs=1e-6)
+    assert lasting(folder)["score"] == lasting(alone)["score"]
+
+
+def test_a_mistake_that_only_the_processes_can_see_is_one_message(tmp_path: Path) -> None:
+    code, output = run_command(tmp_path / "run", "prompt.max_length=20", "hardware.num_processes=2")
+    assert code == 2
+    assert output.count("prompt.max_length=20 is too short") == 1
+    assert "Traceback" not in output
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+
+
+def test_others_processes_are_not_for_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    code, output = run_command(tmp_path / "run", "resume=false")
+    assert code == 2
+    assert "hardware.num_processes" in output
+
+
+def test_as_many_processes_as_gpus_where_no_number_is_named() -> None:
+    assert count_processes(Hardware(num_processes=3)) == 3
+    assert count_processes(Hardware(num_processes=None, device="cpu")) == 1
+    assert count_processes(Hardware(num_processes=None, gpu_ids=[0, 2])) == 2
