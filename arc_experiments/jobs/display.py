@@ -36,6 +36,7 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
         f"{dtype} on {device_name(run.device)}",
         "augmentation": ", ".join(config.augmentation) or "none",
         "prompt": f"{config.prompt.name}, at most {config.prompt.max_length} tokens",
+        "batch": _batch(run),
     }
     for name, text in lines.items():
         console.print(f"[bold]{name:13}[/]", end="")
@@ -50,6 +51,18 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
         )
     if run.prompt.table_refused is not None:
         console.print(f"[yellow]note[/]         slower text path for each sample: {run.prompt.table_refused}")
+
+
+def _batch(run: Run) -> str:
+    """How the samples of one optimizer step are shared out."""
+    size, rows = run.config.optim.batch_size, run.per_device_batch_size
+    processes = run.processes.num_processes
+    row = (
+        "samples"
+        if run.config.optim.pack_length is None
+        else f"rows of {run.config.optim.pack_length} tokens"
+    )
+    return f"{size} {row} a step: {processes} process{'es' if processes > 1 else ''} x {rows} x {size // (processes * rows)}"
 
 
 def show_sample(sample: Sample, run: Run, console: Console) -> None:
@@ -83,9 +96,18 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
         invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
         if invalid:
             console.print(f"invalid answers: {invalid}")
+    shares = metrics.get("train", {}).get("by_source", {})
+    if len(shares) > 1:
+        total = sum(shares.values())
+        console.print("samples by source: " + ", ".join(f"{n} {c / total:.1%}" for n, c in shares.items()))
     losses = metrics["validation"]
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
     console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token")
+    by_source = losses["loss"]["by_source"]
+    if len(by_source) > 1:
+        console.print(
+            "by source: " + ", ".join(f"{n} {part['token_mean']:.4f}" for n, part in by_source.items())
+        )
     if score is not None:
         console.print(f"report: {run.folder}/report.html")
     console.print(str(run.folder))

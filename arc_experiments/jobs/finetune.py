@@ -27,6 +27,7 @@ from arc_experiments.training.trainer import StreamTrainer
 
 TRAINED = ".trained.json"  # what the training gave; written when the weights are saved
 FINAL_LOSSES = 10  # logged steps that the final loss is the mean of
+STARVING = 0.05  # share of the training time spent waiting for data that is worth a warning
 
 
 def main(folder: RunFolder, console: Console) -> None:
@@ -83,6 +84,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         _show_estimate(run, model, validated - start if resumed_step is None else None, console)
         trainer.resume_or_start()
         trained = time.perf_counter()
+        _warn_of_starvation(trainer.data_wait_seconds / (trained - validated), run, console)
         final = recorder.validate(trainer.state.global_step)
     seconds = {
         "validation": validated - start + time.perf_counter() - trained,
@@ -125,7 +127,18 @@ def _on_line(line: Line, run: Run, bar: Bar, tracker: Tracker) -> None:
     run.folder.update_status(step=step, max_steps=run.config.optim.max_steps)
     if "loss" in line:
         speed = f"{line['samples_per_second']:.1f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
+        if line["data_wait_fraction"] > STARVING:
+            speed += f", {line['data_wait_fraction']:.0%} waiting for data"
         bar.update(step, f"loss {line['loss']:.4f}, {speed}")
+
+
+def _warn_of_starvation(share: float, run: Run, console: Console) -> None:
+    if share > STARVING:
+        workers = run.config.hardware.num_workers
+        console.print(
+            f"[yellow]note[/]         {share:.0%} of the training time went by waiting for data: "
+            f"hardware.num_workers={workers + 2} prepares samples in {workers + 2} processes beside it"
+        )
 
 
 def _show_estimate(run: Run, model: Any, validation_seconds: float | None, console: Console) -> None:
