@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arc_experiments.augmentation import Transform, augment
-from arc_experiments.prompts import Encoded, Prompt
+from arc_experiments.prompts import Encoded, Kind, Prompt
 from arc_experiments.rngs import rng_for
 from arc_experiments.tasks import Task, TrainingSource
 
@@ -25,6 +25,7 @@ class Sample:
 
     task: Task
     test_index: int
+    kind: Kind
     encoded: Encoded
     num_dropped: int  # demonstrations dropped to fit
     num_redrawn: int  # tasks drawn before this one that did not fit
@@ -59,15 +60,14 @@ class SampleStream:
         number = self._number_at(index)
         for num_redrawn in range(MAX_REDRAWS):
             task = augment(self._source.draw(number, rng), self._transforms, rng)
-            test_index = int(rng.integers(len(task.test)))
-            fitted = self._prompt.fit(task, test_index, self._prompt.encode)
+            fitted = self._prompt.sample(task, rng)
             if fitted is not None:
-                encoded, task, num_dropped = fitted
                 return Sample(
-                    task=task,
-                    test_index=test_index,
-                    encoded=encoded,
-                    num_dropped=num_dropped,
+                    task=fitted.task,
+                    test_index=fitted.test_index,
+                    kind=fitted.kind,
+                    encoded=fitted.encoded,
+                    num_dropped=fitted.num_dropped,
                     num_redrawn=num_redrawn,
                 )
             number = int(rng.choice(self._numbers))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from datasets import Dataset
 
-from arc_experiments.prompts.prompt import IGNORED
+from arc_experiments.prompts import IGNORED
 from arc_experiments.stream import SampleStream
 
 

@@ -51,12 +51,12 @@ def make_records(tasks: Iterable[Task], prompt: Prompt) -> tuple[list[Record], i
     records, too_long = [], 0
     for task in tasks:
         for test_index in range(len(task.test)):
-            fitted = prompt.fit(task, test_index, prompt.encode)
+            fitted = prompt.fit(task, test_index)
             if fitted is None:
                 too_long += 1
                 continue
-            encoded, seen, _ = fitted
-            length = len(encoded) - len(prompt.encode_prompt(seen, test_index))
+            encoded = fitted.encoded
+            length = len(encoded) - encoded.num_prompt
             records.append(Record(task_id=task.id, input_ids=encoded.input_ids, answer_length=length))
     return records, too_long
 
