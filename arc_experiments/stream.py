@@ -73,7 +73,7 @@ class SampleStream:
             number = int(rng.choice(self._numbers))
         raise ValueError(
             f"prompt.max_length={self._prompt.max_length} is too short: of {MAX_REDRAWS} tasks drawn for "
-            f"sample {index} none fits, even with one demonstration"
+            f"sample {index} none fits, even with one demonstration (with all of them if prompt.fit=redraw)"
         )
 
     def _number_at(self, index: int) -> int:

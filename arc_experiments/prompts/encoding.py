@@ -72,25 +72,26 @@ class Encoder:
         end_id: int,
     ) -> None:
         self._grid_text, self._table, self._tokenizer, self._end_id = grid_text, table, tokenizer, end_id
-        self.prompt, self.answer = split(prompt, grid_text), split(answer, grid_text)
-        self._slots = (*self.prompt.slots, *self.answer.slots)
+        self._prompt, self._answer = split(prompt, grid_text), split(answer, grid_text)
+        self._slots = (*self._prompt.slots, *self._answer.slots)
         self._learnt = frozenset(
-            number for number, slot in enumerate(self.prompt.slots) if slot.side == learnt and slot.pair > 0
+            number for number, slot in enumerate(self._prompt.slots) if slot.side == learnt and slot.pair > 0
         )
-        fixed = [tokenize(tokenizer, text) for text in self.prompt.texts]
-        before, after = (tokenize(tokenizer, text) for text in self.answer.texts)
+        fixed = [tokenize(tokenizer, text) for text in self._prompt.texts]
+        before, after = (tokenize(tokenizer, text) for text in self._answer.texts)
         after = np.append(after, np.int32(end_id))
         self._fixed = fixed
         self._fixed_with_answer = [*fixed[:-1], np.concatenate([fixed[-1], before]), after]
         self._num_answer_fixed = len(before) + len(after)
         self._num_newline = {
-            number: int(np.sum(self._learn(self.prompt.texts[number + 1], [(0, 1)])[1] != IGNORED))
+            number: int(np.sum(self._learn(self._prompt.texts[number + 1], [(0, 1)])[1] != IGNORED))
             for number in self._learnt
         }
 
-    def text(self, pairs: list[Pair]) -> str:
+    def texts(self, pairs: list[Pair]) -> tuple[str, str]:
         """Prompt and answer as text, without the end token."""
-        return "".join(self.prompt.write(pairs, self._grid_text) + self.answer.write(pairs, self._grid_text))
+        prompt, answer = (layout.write(pairs, self._grid_text) for layout in (self._prompt, self._answer))
+        return "".join(prompt), "".join(answer)
 
     def num_tokens(self, pairs: list[Pair], *, with_answer: bool) -> int:
         """How many tokens `by_table` gives, without making them."""
@@ -118,19 +119,19 @@ class Encoder:
 
     def by_tokenizer(self, pairs: list[Pair], *, with_answer: bool) -> Encoded:
         """Encode by asking the tokenizer; a token has a label if it lies inside what is learnt."""
-        pieces = self.prompt.write(pairs, self._grid_text)
+        pieces = self._prompt.write(pairs, self._grid_text)
         ends = np.cumsum([len(piece) for piece in pieces])
         spans = [(ends[2 * number], ends[2 * number + 1] + 1) for number in sorted(self._learnt)]
         ids, labels = self._learn("".join(pieces), spans)
         num_prompt = len(ids)
         if with_answer:
-            answer = tokenize(self._tokenizer, "".join(self.answer.write(pairs, self._grid_text)))
+            answer = tokenize(self._tokenizer, "".join(self._answer.write(pairs, self._grid_text)))
             answer = np.append(answer, np.int32(self._end_id))
             ids, labels = np.concatenate([ids, answer]), np.concatenate([labels, answer])
         return Encoded(input_ids=ids, labels=labels, num_prompt=num_prompt)
 
     def _parts(self, with_answer: bool) -> tuple[tuple[Slot, ...], list[Ids]]:
-        return (self._slots, self._fixed_with_answer) if with_answer else (self.prompt.slots, self._fixed)
+        return (self._slots, self._fixed_with_answer) if with_answer else (self._prompt.slots, self._fixed)
 
     def _learnt_spans(self, grids: list[Grid]) -> list[tuple[int, int]]:
         """First token and last plus one of the demonstrations' learnt grids, each with its last newline."""

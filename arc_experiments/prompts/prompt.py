@@ -68,18 +68,16 @@ class Prompt:
         output_from_outputs: Mapping[str, str] | None = None,
     ) -> None:
         self._tokenizer, self._grid = tokenizer, grid
-        self._templates: dict[Kind, Template] = {
-            MAIN: Template(
-                introduction=introduction, demonstration=demonstration, question=question, answer=answer
-            )
+        texts = {"introduction": introduction, "demonstration": demonstration, "question": question}
+        templates = (texts | {"answer": answer}, input_from_inputs, output_from_outputs)
+        self._templates = {
+            kind: Template(**texts) for kind, texts in zip(KINDS, templates, strict=True) if texts is not None
         }
-        if input_from_inputs is not None:
-            self._templates["input_from_inputs"] = Template(**input_from_inputs)
-        if output_from_outputs is not None:
-            self._templates["output_from_outputs"] = Template(**output_from_outputs)
-        weights = {MAIN: 1.0} if kinds is None else {kind: kinds[kind] for kind in KINDS if kinds[kind] > 0}
-        assert weights.keys() <= self._templates.keys(), "a kind that is drawn needs its template"
-        self._kinds, self._bounds = list(weights), np.cumsum(list(weights.values())) / sum(weights.values())
+        weights = {kind: (kinds or {MAIN: 1.0}).get(kind, 0.0) for kind in KINDS}
+        self._kinds = [kind for kind in KINDS if weights[kind] > 0]
+        assert MAIN in self._kinds, "the main kind is always trained on"
+        assert set(self._kinds) <= self._templates.keys(), "a kind that is drawn needs its template"
+        self._bounds = np.cumsum([weights[kind] for kind in self._kinds]) / sum(weights.values())
         self._all_outputs, self._redraws = loss_on == "all_outputs", fit == "redraw"
         self._chat = Chat(tokenizer, system=system, use_template=chat)
         self.max_length = max_length
@@ -112,8 +110,11 @@ class Prompt:
     ) -> Encoded:
         """Prompt and answer of one test pair; with the answer, its grid must be there."""
         encoder = self._encoder(kind, len(task.train))
-        encode = encoder.by_table if self.exact_table else encoder.by_tokenizer
+        encode = encoder.by_table if self._has_table(kind) else encoder.by_tokenizer
         return encode(_pairs(task, test_index), with_answer=with_answer)
+
+    def _has_table(self, kind: Kind) -> bool:
+        return self.exact_table and kind in self._kinds  # the others were not verified
 
     def encode_prompt(self, task: Task, test_index: int = 0) -> Ids:
         """The prompt alone, up to where the model is to go on."""
@@ -140,7 +141,7 @@ class Prompt:
 
         def fits(num_dropped: int) -> bool:
             smaller = _shorter(task, num_dropped)
-            if self.exact_table:
+            if self._has_table(kind):
                 encoder, pairs = self._encoder(kind, len(smaller.train)), _pairs(smaller, test_index)
                 return encoder.num_tokens(pairs, with_answer=with_answer) <= self.max_length
             return (
@@ -180,46 +181,34 @@ class Prompt:
         """Compare the look-up table with the tokenizer; use it only if they always agree.
 
         Args:
-            tasks: real ones, tried beside made ones that hold every size and every three colours in a row.
+            tasks: real ones, tried before made ones that hold every size and every three colours in a row.
 
         Raises:
             ValueError: the tokenizer does not know a character of the prompt.
         """
         self.exact_table, self.table_refused = False, None
-        tasks, agrees = [*probe_tasks(), *tasks], True
-        for kind in {MAIN: None, **dict.fromkeys(self._kinds)}:
+        tasks, agrees = [*tasks, *probe_tasks()], True
+        for kind in self._kinds:
             for task in tasks:
                 encoder, pairs = self._encoder(kind, len(task.train)), _pairs(task, 0)
                 truth = encoder.by_tokenizer(pairs, with_answer=True)
-                self._check_known(encoder.text(pairs), self.decode(truth.input_ids[:-1]))
-                if kind == MAIN:
-                    self._check_answer(pairs[-1], self.decode(truth.input_ids[truth.num_prompt : -1]))
+                self._check_known(encoder.texts(pairs), truth)
                 agrees = agrees and truth.equals(encoder.by_table(pairs, with_answer=True))
         self.exact_table = agrees
         self.table_refused = None if agrees else "the tokenizer merges text over the edges of cells"
 
-    def _check_known(self, text: str, back: str) -> None:
-        """Refuse a tokenizer that loses part of the text (some drop what they do not know)."""
-        if "".join(back.split()) != "".join(text.split()):
-            lost = "".join(sorted(set(text) - set(back) - {" ", "\n"}))
-            raise self._cannot_write(text[:60], back[:60], f" (it does not know: {lost})" if lost else "")
-
-    def _check_answer(self, pair: Pair, back: str) -> None:
-        """Refuse a tokenizer that loses spaces or newlines without which no grid can be read."""
-        assert pair.output is not None
-        text = self._grid.write(pair.output)
-        try:
-            lost = not np.array_equal(self.read(back), pair.output)
-        except UnreadableGrid:
-            lost = True
-        if lost:
-            raise self._cannot_write(text[:60], back[:60], "")
-
-    def _cannot_write(self, text: str, back: str, lost: str) -> ValueError:
-        return ValueError(
+    def _check_known(self, texts: tuple[str, str], encoded: Encoded) -> None:
+        """Refuse a tokenizer that loses part of the text; of an answer also spaces, or it could not be read."""
+        prompt, answer = (self.decode(ids) for ids in np.split(encoded.input_ids[:-1], [encoded.num_prompt]))
+        is_whole = "".join(texts[0].split()) == "".join(prompt.split())
+        if is_whole and texts[1].strip() == answer.strip():
+            return
+        text, back = (texts[1], answer) if is_whole else (texts[0], prompt)
+        unknown = "".join(sorted(set(text) - set(back) - {"\n"}))
+        raise ValueError(
             f"prompt: this model's tokenizer ({len(self._tokenizer)} tokens) cannot write this prompt: "
-            f"{text!r} comes back as {back!r}{lost}; choose another prompt (prompt=compact) or grid text "
-            "(prompt/grid=minimal)"
+            f"{text[:60]!r} comes back as {back[:60]!r}{f', without {unknown!r}' if unknown else ''}; choose "
+            "another prompt (prompt=compact) or grid text (prompt/grid=minimal)"
         )
 
     def _encoder(self, kind: Kind, num_demonstrations: int) -> Encoder:

@@ -73,7 +73,7 @@ class TokenTable:
         ids = np.concatenate(parts)
         rows = np.concatenate([block.rows for block in blocks])
         rows += np.concatenate([grid.ravel() for grid in grids])
-        ids[ids == HOLE] = self._cells.take(rows, axis=0).ravel()
+        np.place(ids, ids == HOLE, self._cells.take(rows, axis=0))
         return ids[ids != NOTHING] if self._is_ragged else ids
 
     def num_tokens(self, grid: Grid) -> int:
