@@ -12,7 +12,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from arc_experiments.config import Config, Data, Hardware, Prompt, Source, conf_dir
+from arc_experiments.config import Config, Data, Hardware, Prompt, Source, Template, conf_dir
 
 
 class ConfigError(ValueError):
@@ -136,7 +136,7 @@ def _check_combination(config: Config) -> Iterator[str]:
     jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))
     if config.job.name not in jobs:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
-    yield from _check_template(config.prompt)
+    yield from _check_templates(config.prompt)
     yield from _check_paths(config)
 
 
@@ -212,12 +212,31 @@ def _check_mixture(data: Data) -> Iterator[str]:
             yield f"data.weights.{name}={weight} is too small: above 0"
 
 
-def _check_template(prompt: Prompt) -> Iterator[str]:
-    places = {"demonstration": ("{input}", "{output}"), "question": ("{input}",), "answer": ("{output}",)}
-    for name, needed in places.items():
-        text = getattr(prompt, name)
-        if any(text.count(place) != 1 for place in needed):
-            yield f"prompt.{name} must hold {' and '.join(needed)} once: {text!r}"
+def _check_templates(prompt: Prompt) -> Iterator[str]:
+    places = {"demonstration": ["input", "output"], "question": ["input"], "answer": ["output"]}
+    yield from _check_places(prompt, "prompt", {"introduction": [], **places})
+    for kind, side in (("input_from_inputs", "input"), ("output_from_outputs", "output")):
+        template, weight = getattr(prompt, kind), getattr(prompt.kinds, kind)
+        if template is not None:
+            places = {"introduction": [], "demonstration": [side], "question": [], "answer": [side]}
+            yield from _check_places(template, f"prompt.{kind}", places)
+        elif weight > 0:
+            yield (
+                f"prompt.kinds.{kind}={weight} needs a template: prompt={prompt.name} has no prompt.{kind}; "
+                "write one, or take a prompt that has it (prompt=arc24)"
+            )
+
+
+def _check_places(template: Prompt | Template, prefix: str, places: dict[str, list[str]]) -> Iterator[str]:
+    """Each text holds the grids that it needs once, and no others."""
+    for name, sides in places.items():
+        text = getattr(template, name)
+        for side in ("input", "output"):
+            if text.count(f"{{{side}}}") != (side in sides):
+                needed = " and ".join(f"{{{side}}}" for side in sides)
+                rule = f"must hold {needed} once" if side in sides else f"must not hold {{{side}}}"
+                yield f"{prefix}.{name} {rule}: {text!r}"
+                break
 
 
 def _check_paths(config: Config) -> Iterator[str]:

@@ -115,6 +115,7 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
                 "from_run takes that run's model: leave model=... out, or name model.adapter=... without from_run"
             ]
         )
+    nested = {key: OmegaConf.select(config, key.replace("/", ".")) for key in groups if "/" in key}
     with open_dict(config):
         for name in ("data", "model", "prompt", "inference"):
             if name not in groups:  # a group that was chosen anew is taken whole
@@ -123,6 +124,8 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
         config.seeds.partition = run.seeds.partition
         if "seed" not in groups:  # the same views
             config.seeds.inference = run.seeds.inference
+        for key, chosen in nested.items():  # prompt/grid=... lies inside of a group that was taken
+            OmegaConf.update(config, key.replace("/", "."), chosen, merge=False)
         for override in typed:
             key = str(override.key_or_group)
             if key.split(".")[0] in ("data", "model", "prompt", "inference", "seeds") and "." in key:

@@ -93,6 +93,25 @@ class Optim:
 
 
 @dataclass
+class Kinds:
+    """How often each kind of question is trained on, by weight; any sum."""
+
+    output_from_examples: float = limited(1.0, above=0)
+    input_from_inputs: float = limited(0.0, low=0)
+    output_from_outputs: float = limited(0.0, low=0)
+
+
+@dataclass
+class Template:
+    """The texts of a kind of question beside the main one."""
+
+    introduction: str = ""
+    demonstration: str = MISSING
+    question: str = ""
+    answer: str = MISSING
+
+
+@dataclass
 class Prompt:
     """How a task becomes text."""
 
@@ -103,9 +122,13 @@ class Prompt:
     demonstration: str = MISSING
     question: str = MISSING
     answer: str = MISSING
+    input_from_inputs: Template | None = None
+    output_from_outputs: Template | None = None
+    kinds: Kinds = field(default_factory=Kinds)
     chat: str = one_of("auto", "never")
     loss_on: str = one_of("test_output", "all_outputs")
     max_length: int = limited(8192, low=16)
+    fit: str = one_of("drop", "redraw")
 
 
 @dataclass

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arc_experiments.augmentation import Step, Transform, augment
-from arc_experiments.prompts import Encoded, Prompt
+from arc_experiments.prompts import Encoded, Kind, Prompt
 from arc_experiments.rngs import rng_for
 from arc_experiments.tasks import Task, TrainingSource
 
@@ -56,6 +56,7 @@ class Sample:
     task: Task
     part: int  # which of the stream's parts it comes from
     test_index: int
+    kind: Kind
     encoded: Encoded
     num_dropped: int  # demonstrations dropped to fit
     num_redrawn: int  # tasks drawn before this one that did not fit
@@ -100,23 +101,22 @@ class SampleStream:
         task_number = self._task_at(number, visit)
         for num_redrawn in range(MAX_REDRAWS):
             made = augment(part.source.draw(task_number, rng), part.transforms, rng)
-            test_index = int(rng.integers(len(made.task.test)))
-            fitted = self._prompt.fit(made.task, test_index, self._prompt.encode)
+            fitted = self._prompt.sample(made.task, rng)
             if fitted is not None:
-                encoded, task, num_dropped = fitted
                 return Sample(
-                    task=task,
+                    task=fitted.task,
                     part=number,
-                    test_index=test_index,
-                    encoded=encoded,
-                    num_dropped=num_dropped,
+                    test_index=fitted.test_index,
+                    kind=fitted.kind,
+                    encoded=fitted.encoded,
+                    num_dropped=fitted.num_dropped,
                     num_redrawn=num_redrawn,
                     steps=made.steps,
                 )
             task_number = int(rng.choice(part.numbers))
         raise ValueError(
             f"prompt.max_length={self._prompt.max_length} is too short: of {MAX_REDRAWS} tasks drawn for "
-            f"sample {index} none fits, even with one demonstration"
+            f"sample {index} none fits, even with one demonstration (with all of them if prompt.fit=redraw)"
         )
 
     def row(self, index: int) -> tuple[Sample, ...]:

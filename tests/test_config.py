@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from arc_experiments.checking import ConfigError, check
+from arc_experiments.checking import ConfigError, build, check
 from arc_experiments.composing import compose_config
 from arc_experiments.config import conf_dir
 from arc_experiments.run_folder import FolderError, freeze
@@ -34,6 +35,8 @@ OPTIONS = [
     if folder.is_dir()
     for file in sorted(folder.glob("*.yaml"))
 ]
+GRID_TEXTS = sorted(file.stem for file in (conf_dir() / "prompt" / "grid").glob("*.yaml"))
+PROMPTS = sorted(file.stem for file in (conf_dir() / "prompt").glob("*.yaml"))
 SWEEPS = sorted((conf_dir() / "sweep").glob("*.yaml"))
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -57,7 +60,7 @@ def compose_filled(overrides: list[str], folder: Path) -> DictConfig:
 def test_every_group_and_every_file_of_it_is_tried() -> None:
     assert {option.partition("=")[0] for option in OPTIONS} >= GROUPS
     assert len(OPTIONS) >= 35
-    assert len(OPTIONS) + 1 == len(list(conf_dir().rglob("*.y*ml"))), (
+    assert len(OPTIONS) + len(GRID_TEXTS) + 1 == len(list(conf_dir().rglob("*.y*ml"))), (
         "a file outside of the groups is not tried"
     )
 
@@ -112,6 +115,37 @@ def test_a_model_brings_its_prompt_and_what_is_typed_wins() -> None:
     assert compose_config(["model=tiny", "optim=arc24"]).optim.max_steps == 200000
 
 
+# The grid text lies in the prompt and is chosen beside it
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("grid_text", GRID_TEXTS)
+def test_every_grid_text_composes_with_every_prompt(grid_text: str, prompt: str) -> None:
+    config = check(compose_config([f"prompt={prompt}", f"prompt/grid={grid_text}"]))
+    assert config.prompt.name == prompt
+    written = build(config.prompt.grid).write(np.array([[1, 0], [0, 2]], np.uint8))
+    comments = (conf_dir() / "prompt" / "grid" / f"{grid_text}.yaml").read_text(encoding="utf-8")
+    example = "".join(f"{line[4:]}\n" for line in comments.splitlines() if line.startswith("#   "))
+    assert example.rstrip() == written.rstrip(), "its file shows what it gives"
+
+
+@pytest.mark.parametrize(
+    "beside", [["model=qwen05"], ["prompt=arc24_long"], ["model=qwen15", "prompt=compact"]]
+)
+def test_the_grid_text_is_chosen_whoever_names_the_prompt(beside: list[str]) -> None:
+    grid = compose_config([*beside, "prompt/grid=symbols"]).prompt.grid
+    assert ("".join(grid.cells), grid.opening, grid.row_numbers) == ("ñòûæðõøþëÿ", "", False)
+
+
+def test_grid_texts_combine_and_single_options_are_set_beside() -> None:
+    typed = ["model=qwen05", "prompt/grid=[shape,colour_names,separated]", "prompt.grid.row_numbers=true"]
+    grid = compose_config(typed).prompt.grid
+    assert grid.opening == "```grid shape: {height}x{width}\n"
+    assert (grid.cells[0], grid.separator, grid.row_numbers) == ("Black", "|", True)
+    assert compose_config(["prompt.grid.separator=' '"]).prompt.grid.separator == " "
+    assert compose_config(["model=qwen05", "prompt/grid=[]"]).prompt.grid.opening == ""
+
+
 def test_augmentations_are_applied_in_the_order_typed() -> None:
     config = compose_config(["augmentation=[swap,geometry]"])
     assert list(config.augmentation) == ["swap", "geometry"]
@@ -134,6 +168,10 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("+foo=3", ["foo", "A composition has: data, model"]),
     ("augmentation.geometry.prob=1", ["augmentation.geometry.prob", "probability"]),
     ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
+    ("prompt/grid=wrong", ["prompt/grid/wrong", "colour_names", "shape_and_row_numbers"]),
+    ("prompt.kinds.output_from_inputs=1", ["prompt.kinds.output_from_inputs", "prompt.kinds.output_from_outputs"]),
+    ("prompt.kinds.input_from_inputs=often", ["prompt.kinds.input_from_inputs", "often", "Float"]),
+    ("prompt.input_from_inputs.system=x", ["prompt.input_from_inputs.system", "Did you mean: prompt.system?"]),
     ("prompt.grid.separater=-", ["prompt.grid.separater", "prompt.grid.separator"]),
     # unknown options
     ("data=arc3", ["data/arc3", "arc1", "arc2"]),
@@ -201,6 +239,17 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         # templates
         ("prompt.answer=none", ["prompt.answer must hold {output} once"]),
         ("prompt.question=none", ["prompt.question must hold {input} once"]),
+        ("prompt.introduction='{output}'", ["prompt.introduction must not hold {output}"]),
+        (
+            "prompt.input_from_inputs.answer='{output}'",
+            ["prompt.input_from_inputs.answer must hold {input} once"],
+        ),
+        ("prompt.input_from_inputs.question='{input}'", ["prompt.input_from_inputs.question must not hold"]),
+        ("prompt.output_from_outputs=null", []),
+        ("prompt.kinds.output_from_outputs=1", ["needs a template", "prompt.output_from_outputs"]),
+        ("prompt.kinds.output_from_examples=0", ["prompt.kinds.output_from_examples=0.0", "above 0"]),
+        ("prompt.kinds.input_from_inputs=-1", ["prompt.kinds.input_from_inputs=-1.0", "at least 0"]),
+        ("prompt.fit=cut", ["prompt.fit=cut is not one of: drop, redraw"]),
     ],
     "values that need others": [
         ("model.quantisation=4bit", ["model.quantisation=4bit needs model.lora"]),
@@ -265,6 +314,13 @@ def test_what_is_typed_beside_from_run_wins(earlier_run: Path) -> None:
     config = check(compose_config(["job=evaluate", f"from_run={earlier_run}", *typed]))
     assert (config.data.name, config.prompt.max_length, config.seeds.partition) == ("arc2", 256, 4)
     assert config.data.partition == "official", "a group that was chosen anew is taken whole"
+
+
+def test_a_grid_text_that_is_typed_beside_from_run_is_not_lost(earlier_run: Path) -> None:
+    typed = ["job=evaluate", f"from_run={earlier_run}", "prompt/grid=separated"]
+    assert compose_config(typed).prompt.grid.separator == "|"
+    assert compose_config(typed).prompt.max_length == 512, "the rest of the prompt is the run's"
+    assert compose_config([*typed, "prompt.grid.separator=/"]).prompt.grid.separator == "/"
 
 
 def test_from_run_brings_the_adapter_once_there_is_one(earlier_run: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from arc_experiments.augmentation import Colours, Geometry, Order, Swap, Transform
 from arc_experiments.augmentation.steps import SYMMETRIES
-from arc_experiments.prompts import GridText, Prompt
+from arc_experiments.prompts import GridText, Kind, Prompt
 from arc_experiments.stream import MAX_REDRAWS, Part, Sample, SampleStream
 from arc_experiments.tasks import FixedTasks, Pair, Task, TaskSet
 
@@ -20,7 +20,7 @@ TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
 TRANSFORMS: list[Transform] = [Geometry(), Colours(), Order(), Swap()]
 
 # sha256 of ids and labels of samples 0, 1, 19, 20, 12345 and a million: a change here changes every training.
-GOLDEN = "cc24b94eeef6662bddd9b23e6ffb559cc4a6f98811a708e0bddacccb6549cd43"
+GOLDEN = "f5d261c464e4cfb8d6ac5a3e860e55d64e85c16511285bd5349ceaac70711af6"
 
 
 def square(side: int, colour: int) -> Pair:
@@ -41,11 +41,13 @@ def make(
     task_ids: Sequence[str] | None = None,
     transforms: Sequence[Transform] = TRANSFORMS,
     max_length: int = 2048,
+    kinds: dict[Kind, float] | None = None,
 ) -> SampleStream:
     prompt = Prompt(
         tokenizer=AutoTokenizer.from_pretrained(TINY), grid=GridText(), system=None, introduction="",
         demonstration="I{input}O{output}", question="I{input}O", answer="{output}", loss_on="all_outputs",
-        chat=False, max_length=max_length,
+        chat=False, max_length=max_length, kinds=kinds,
+        input_from_inputs={"introduction": "", "demonstration": "I{input}", "question": "I", "answer": "{input}"},
     )  # fmt: skip
     tasks = tasks or toy_tasks()
     prompt.verify(tasks)
@@ -127,6 +129,15 @@ def test_the_encoding_is_the_prompts() -> None:
         expected = stream._prompt.encode(sample.task, sample.test_index)
         assert np.array_equal(sample.encoded.input_ids, expected.input_ids)
         assert np.array_equal(sample.encoded.labels, expected.labels)
+
+
+def test_a_sample_says_which_kind_of_question_it_is() -> None:
+    stream = make(kinds={"output_from_examples": 1, "input_from_inputs": 1})
+    samples = [stream[index] for index in range(40)]
+    assert {sample.kind for sample in samples} == {"output_from_examples", "input_from_inputs"}
+    for sample in samples:
+        assert sample.encoded.equals(stream._prompt.encode(sample.task, sample.test_index, kind=sample.kind))
+    assert {make()[index].kind for index in range(20)} == {"output_from_examples"}
 
 
 def test_what_is_too_long_is_shrunk_and_says_so() -> None:

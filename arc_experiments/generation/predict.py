@@ -45,8 +45,8 @@ def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) 
         views = [(view, view.apply(task)) for view in draw_views(task, num_views, seed)]
         for test_index in range(len(task.test)):
             for view, seen in views:
-                fitted = prompt.fit(seen, test_index, prompt.encode_prompt)
-                ids, dropped = (fitted[0], fitted[2]) if fitted else (None, 0)
+                fitted = prompt.fit(seen, test_index, with_answer=False)
+                ids, dropped = (fitted.encoded.input_ids, fitted.num_dropped) if fitted else (None, 0)
                 requests.append(
                     Request(task_id=task.id, test_index=test_index, view=view, ids=ids, num_dropped=dropped)
                 )

@@ -72,15 +72,29 @@ class GridText:
             if not np.array_equal(back, grid):
                 raise ValueError(f"these options give a text that reads back as another grid: {self}")
 
-    def write(self, grid: Grid) -> str:
-        height, width = grid.shape
-        return self.opening.format(height=height, width=width) + self.write_rows(grid) + self.closing
+    @property
+    def head(self) -> str:
+        """The start of every grid's text, up to the first size or cell."""
+        return self.opening.partition("{")[0]
 
-    def write_rows(self, grid: Grid) -> str:
+    @property
+    def tail(self) -> str:
+        """The end of every grid's text, from the last row's newline on."""
+        return f"\n{self.closing}"
+
+    def write_sizes(self, height: int, width: int) -> str:
+        """What the opening says of the shape, from the first size on: "2x2" and a newline in the instance above."""
+        return self.opening.format(height=height, width=width)[len(self.head) :]
+
+    def write_core(self, grid: Grid) -> str:
+        """The text between `head` and `tail`, all that depends on the grid."""
         rows = (self.separator.join(self.cells[cell] for cell in row) for row in grid.tolist())
         if self.row_numbers:
             rows = (f"{number} {row}" for number, row in enumerate(rows, 1))
-        return "".join(f"{row}\n" for row in rows)
+        return self.write_sizes(*grid.shape) + "\n".join(rows)
+
+    def write(self, grid: Grid) -> str:
+        return self.head + self.write_core(grid) + self.tail
 
     def read(self, text: str) -> Grid:
         """The grid that `write` would have turned into this text (spaces around it aside).

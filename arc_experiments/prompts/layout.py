@@ -1,14 +1,17 @@
-"""The layout of a prompt: static text with fields where grids go, the same for all tasks of one length.
+r"""The layout of a prompt: fixed texts with slots between them where grids go.
 
-"<bos>I" rows(0, input) "O" rows(0, output) "I" rows(test, input) "O"      the prompt
-rows(test, output) "<eos>"                                                 the answer
+Tasks with as many demonstrations have one layout; for one demonstration, in the compact prompt:
+
+    prompt   "<bos>I"  (0, input)  "\nO"  (0, output)  "\nI"  (test, input)  "\nO"
+    answer   ""  (test, output)  "\n"
+
+What every grid's text begins and ends with (`GridText.head`, `GridText.tail`) belongs to the fixed texts:
+tokenizers join newlines and backticks with those that follow.
 """
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from string import Formatter
-from typing import Any, Literal
+from typing import Literal
 
 from arc_experiments.grids import Grid
 from arc_experiments.prompts.grid_text import GridText
@@ -20,10 +23,9 @@ Side = Literal["input", "output"]
 
 
 @dataclass(frozen=True)
-class Field:
-    """A place that a grid fills: its height, its width, or its rows."""
+class Slot:
+    """The place of a grid."""
 
-    kind: Literal["height", "width", "rows"]
     pair: int
     side: Side
 
@@ -32,58 +34,34 @@ class Field:
         assert grid is not None, "a task without this output cannot be written"
         return grid  # type: ignore[no-any-return]
 
-    def text(self, pairs: list[Pair], grid_text: GridText) -> str:
-        grid = self.grid(pairs)
-        if self.kind == "rows":
-            return grid_text.write_rows(grid)
-        return str(grid.shape[0 if self.kind == "height" else 1])
-
-
-Piece = str | Field
-
 
 @dataclass(frozen=True)
 class Layout:
-    """Prompt and answer as pieces; neighbouring static texts are one piece."""
+    """A text with slots: `texts[0]`, the grid of `slots[0]`, `texts[1]`, and so on to the last text."""
 
-    prompt: tuple[Piece, ...]
-    answer: tuple[Piece, ...]
+    texts: tuple[str, ...]
+    slots: tuple[Slot, ...]
+
+    def write(self, pairs: list[Pair], grid_text: GridText) -> list[str]:
+        """Fixed texts and the grids' cores in turns: an odd number of texts."""
+        pieces = [""] * (2 * len(self.slots) + 1)
+        pieces[::2] = self.texts
+        pieces[1::2] = [grid_text.write_core(slot.grid(pairs)) for slot in self.slots]
+        return pieces
 
 
-def slot(pair: int, side: Side) -> str:
-    """A mark for a grid inside a text, of characters that no template holds (private use area)."""
+def mark(pair: int, side: Side) -> str:
+    """A slot inside a text, of characters that no template holds (private use area)."""
     return f"\ue000{pair}:{side}\ue001"
 
 
-def split_slots(text: str, grid_text: GridText) -> tuple[Piece, ...]:
-    """Cut a text at its slots and put the grid text's own pieces in their places."""
-    return tuple(_merge(_expand(text, grid_text)))
-
-
-def _expand(text: str, grid_text: GridText) -> Iterator[Piece]:
+def split(text: str, grid_text: GridText) -> Layout:
+    """The layout of a text with marks."""
     parts = re.split("\ue000(-?[0-9]+):(input|output)\ue001", text)
-    yield parts[0]
-    for index in range(1, len(parts), 3):
-        pair, side, after = parts[index : index + 3]
-        where: dict[str, Any] = {"pair": int(pair), "side": side}
-        for literal, name, _, _ in Formatter().parse(grid_text.opening):
-            yield literal
-            if name is not None:
-                yield Field(kind=name, **where)  # type: ignore[arg-type]
-        yield Field(kind="rows", **where)
-        yield grid_text.closing
-        yield after
-
-
-def _merge(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    static = ""
-    for piece in pieces:
-        if isinstance(piece, str):
-            static += piece
-            continue
-        if static:
-            yield static
-        static = ""
-        yield piece
-    if static:
-        yield static
+    texts, pairs, sides = parts[::3], parts[1::3], parts[2::3]
+    before = ["", *[grid_text.tail] * len(pairs)]
+    after = [*[grid_text.head] * len(pairs), ""]
+    return Layout(
+        texts=tuple(map("".join, zip(before, texts, after, strict=True))),
+        slots=tuple(Slot(int(pair), side) for pair, side in zip(pairs, sides, strict=True)),  # type: ignore[arg-type]
+    )

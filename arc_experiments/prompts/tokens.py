@@ -1,72 +1,116 @@
-"""From pieces to token ids: static text is tokenised once, cells go through a look-up table.
+r"""Grids to token ids by look-up: each shape has a block of ids with holes, which the cells' own ids fill.
 
-The tokenizer itself is the truth; whoever uses this compares the two on real samples first
-(`Prompt.verify`). It is exact for tokenizers that never merge over a digit's edge, such as Qwen2's; not for
-those that join digits (Llama 3's).
+With row numbers, for a tokenizer with one token a digit, `_` being a hole:
+
+    [[1, 0], [0, 2]]   ->   "2" "x" "2" "\n" "1" " " _ _ "\n" "2" " " _ _   and   "1" "0" "0" "2"
+
+A text is cut before the spaces and separators, as byte-level tokenizers do (" Blue" is one token). The
+tokenizer itself is the truth: whoever uses this compares the two first (`Encoder.verify`). It is exact for
+tokenizers that never join characters over these cuts, such as Qwen2's; not for those that join digits (Llama 3's).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.grids import MAX_SIDE, Grid
+from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
 from arc_experiments.prompts.grid_text import GridText
-from arc_experiments.prompts.layout import Field, Piece
-from arc_experiments.tasks import Pair
 
 Ids = NDArray[np.int32]
 
+HOLE = -1  # in a block: filled by a cell
+NOTHING = -2  # in a cell's ids: it is shorter than others
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block:
+    """All that grids of one shape have in common.
+
+    Attributes:
+        ids: int32, shape (tokens,), with holes.
+        rows: of `TokenTable._cells`, less the colour; uint8, shape (height * width,).
+        num_fixed: ids that are no holes.
+    """
+
+    ids: Ids
+    rows: NDArray[np.uint8]
+    num_fixed: int
+
 
 class TokenTable:
-    """Token ids of static texts, numbers and cells, for one grid text and one tokenizer.
+    """Token ids of grids (`GridText.write_core`), for one grid text and one tokenizer.
 
     Args:
         tokenize: text -> ids, without added special tokens.
     """
 
     def __init__(self, grid_text: GridText, tokenize: Callable[[str], Ids]) -> None:
-        self._tokenize = tokenize
-        self._static: dict[str, Ids] = {}
-        self._sizes = [tokenize(str(size)) for size in range(MAX_SIDE + 1)]
+        self._grid_text, self._tokenize = grid_text, tokenize
+        self._blocks: dict[tuple[int, ...], _Block] = {}
         self._newline = tokenize("\n")
-        cells = [tokenize(cell + grid_text.separator) for cell in grid_text.cells]
-        self.usable = len({len(ids) for ids in cells}) == 1
-        if self.usable:
-            self._cells = np.stack(cells)
-            self._separator_length = len(tokenize(grid_text.separator)) if grid_text.separator else 0
-            self._row_blocks = self._make_row_blocks() if grid_text.row_numbers else None
+        self._numbers = [tokenize(str(number)) for number in range(1, MAX_SIDE + 1)]
+        before = " " if grid_text.row_numbers else ""
+        later, later_cells = _split([tokenize(grid_text.separator + cell) for cell in grid_text.cells])
+        first, first_cells = _split([tokenize(before + cell) for cell in grid_text.cells])
+        num_holes = max(later_cells.shape[1], first_cells.shape[1])
+        self._later, self._first = (
+            np.append(ids, np.full(num_holes - np.sum(ids == HOLE), HOLE, np.int32)) for ids in (later, first)
+        )
+        # Ids of the cells: rows 0 to 9 are the colours, 10 to 19 the colours at the beginning of a row.
+        self._cells = np.full((2 * NUM_COLOURS, num_holes), NOTHING, np.int32)
+        self._cells[:NUM_COLOURS, : later_cells.shape[1]] = later_cells
+        self._cells[NUM_COLOURS:, : first_cells.shape[1]] = first_cells
+        self._lengths = np.sum(self._cells != NOTHING, axis=1)
+        self._is_ragged = bool((self._lengths != num_holes).any())
 
-    def _make_row_blocks(self) -> list[tuple[int, Ids]]:
-        """Row numbers as rectangular blocks (first row, ids), one for each length in tokens."""
-        prefixes = [self._tokenize(f"{number} ") for number in range(1, MAX_SIDE + 1)]
-        starts = [row for row in range(MAX_SIDE) if row == 0 or len(prefixes[row]) != len(prefixes[row - 1])]
-        ends = [*starts[1:], MAX_SIDE]
-        return [(start, np.stack(prefixes[start:end])) for start, end in zip(starts, ends, strict=True)]
+    def write(self, fixed: Sequence[Ids], grids: Sequence[Grid]) -> Ids:
+        """Ids of `fixed[0]`, the first grid, `fixed[1]`, and so on; `fixed` is one longer than `grids`."""
+        blocks = [self._block(grid.shape) for grid in grids]
+        parts: list[Ids] = [fixed[0]] * (len(fixed) + len(grids))
+        parts[::2], parts[1::2] = fixed, [block.ids for block in blocks]
+        ids = np.concatenate(parts)
+        rows = np.concatenate([block.rows for block in blocks])
+        rows += np.concatenate([grid.ravel() for grid in grids])
+        np.place(ids, ids == HOLE, self._cells.take(rows, axis=0))
+        return ids[ids != NOTHING] if self._is_ragged else ids
 
-    def piece(self, piece: Piece, pairs: list[Pair]) -> Ids:
-        """Ids of one piece, int32, shape (tokens,)."""
-        if isinstance(piece, Field):
-            grid = piece.grid(pairs)
-            if piece.kind == "rows":
-                return self._rows(grid)
-            return self._sizes[grid.shape[0 if piece.kind == "height" else 1]]
-        if piece not in self._static:
-            self._static[piece] = self._tokenize(piece)
-        return self._static[piece]
+    def num_tokens(self, grid: Grid) -> int:
+        """How many ids `write` gives for the grid."""
+        block = self._block(grid.shape)
+        if not self._is_ragged:
+            return len(block.ids)
+        return block.num_fixed + int(self._lengths[block.rows + grid.ravel()].sum())
 
-    def _rows(self, grid: Grid) -> Ids:
-        height = len(grid)
-        body = self._cells[grid].reshape(height, -1)
-        if self._separator_length:
-            body = body[:, : -self._separator_length]
-        newline = np.broadcast_to(self._newline, (height, len(self._newline)))
-        if self._row_blocks is None:
-            return np.concatenate([body, newline], axis=1).ravel()
-        blocks = []
-        for start, prefixes in self._row_blocks:
-            rows = slice(start, min(start + len(prefixes), height))
-            if start < height:
-                parts = [prefixes[: rows.stop - start], body[rows], newline[rows]]
-                blocks.append(np.concatenate(parts, axis=1).ravel())
-        return np.concatenate(blocks)
+    def max_tokens(self, height: int, width: int) -> int:
+        """The most ids that a grid of this shape takes."""
+        block = self._block((height, width))
+        longest = np.repeat(self._lengths.reshape(2, NUM_COLOURS).max(axis=1), NUM_COLOURS)
+        return block.num_fixed + int(longest[block.rows].sum())
+
+    def _block(self, shape: tuple[int, ...]) -> _Block:
+        block = self._blocks.get(shape)
+        if block is None:
+            block = self._blocks[shape] = self._make_block(*shape)
+        return block
+
+    def _make_block(self, height: int, width: int) -> _Block:
+        row = np.concatenate([self._first, np.tile(self._later, width - 1)])
+        parts = [self._tokenize(self._grid_text.write_sizes(height, width))]
+        for number in self._numbers[:height]:
+            parts += [number, row, self._newline] if self._grid_text.row_numbers else [row, self._newline]
+        ids = np.concatenate(parts[:-1])  # the last newline is the text's after the grid
+        rows = np.zeros((height, width), np.uint8)
+        rows[:, 0] = NUM_COLOURS
+        return _Block(ids=ids, rows=rows.ravel(), num_fixed=int(np.sum(ids != HOLE)))
+
+
+def _split(cells: list[Ids]) -> tuple[Ids, Ids]:
+    """What all colours have in common, with holes, and what goes there, shape (colours, holes)."""
+    longest = max(map(len, cells))
+    table = np.full((len(cells), longest), NOTHING, np.int32)
+    for colour, ids in enumerate(cells):
+        table[colour, : len(ids)] = ids
+    is_fixed = (table == table[0]).all(axis=0)
+    return np.where(is_fixed, table[0], HOLE).astype(np.int32), table[:, ~is_fixed]

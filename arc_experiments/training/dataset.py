@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
 
-from arc_experiments.prompts.prompt import IGNORED
+from arc_experiments.prompts import IGNORED
 from arc_experiments.stream import Sample, SampleStream
 
 Row = dict[str, NDArray[Any]]

@@ -73,18 +73,17 @@ def make_records(
     records, too_long = [], 0
     for task in tasks:
         for test_index in range(len(task.test)):
-            fitted = prompt.fit(task, test_index, prompt.encode)
+            fitted = prompt.fit(task, test_index)
             if fitted is None:
                 too_long += 1
                 continue
-            encoded, seen, _ = fitted
-            length = len(encoded) - len(prompt.encode_prompt(seen, test_index))
+            encoded = fitted.encoded
             records.append(
                 Record(
                     task_id=task.id,
                     source=source_of[task.id],
                     input_ids=encoded.input_ids,
-                    answer_length=length,
+                    answer_length=len(encoded) - encoded.num_prompt,
                 )
             )
     return records, too_long

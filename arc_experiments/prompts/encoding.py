@@ -1,0 +1,158 @@
+"""Tasks to token ids and labels: by look-up table where that equals the tokenizer, else by the tokenizer.
+
+Labels are made here, -100 wherever the loss does not look, and never inferred from a chat template.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arc_experiments.grids import Grid
+from arc_experiments.prompts.grid_text import GridText
+from arc_experiments.prompts.layout import Side, Slot, split
+from arc_experiments.prompts.tokens import Ids, TokenTable
+from arc_experiments.tasks import Pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoded:
+    """A prompt, with or without its answer: ids and labels, int32, shape (tokens,).
+
+    Attributes:
+        num_prompt: tokens before the answer.
+    """
+
+    input_ids: Ids
+    labels: Ids
+    num_prompt: int
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def equals(self, other: "Encoded") -> bool:
+        """Whether ids, labels and the place of the answer are the same."""
+        return (
+            self.num_prompt == other.num_prompt
+            and np.array_equal(self.input_ids, other.input_ids)
+            and np.array_equal(self.labels, other.labels)
+        )
+
+
+def tokenize(tokenizer: "PreTrainedTokenizerBase", text: str) -> Ids:
+    """The tokenizer's own answer, without added special tokens."""
+    return np.array(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
+
+
+class Encoder:
+    """Encodes tasks of one kind of question and one number of demonstrations.
+
+    `pairs` are the demonstrations, then the test pair.
+
+    Args:
+        prompt, answer: texts with marks; the answer has one.
+        learnt: the side of the demonstrations, from the second on, that has a loss beside the answer.
+        end_id: the answer's last token.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompt: str,
+        answer: str,
+        learnt: Side | None,
+        grid_text: GridText,
+        table: TokenTable,
+        tokenizer: "PreTrainedTokenizerBase",
+        end_id: int,
+    ) -> None:
+        self._grid_text, self._table, self._tokenizer, self._end_id = grid_text, table, tokenizer, end_id
+        self._prompt, self._answer = split(prompt, grid_text), split(answer, grid_text)
+        self._slots = (*self._prompt.slots, *self._answer.slots)
+        self._learnt = frozenset(
+            number for number, slot in enumerate(self._prompt.slots) if slot.side == learnt and slot.pair > 0
+        )
+        fixed = [tokenize(tokenizer, text) for text in self._prompt.texts]
+        before, after = (tokenize(tokenizer, text) for text in self._answer.texts)
+        after = np.append(after, np.int32(end_id))
+        self._fixed = fixed
+        self._fixed_with_answer = [*fixed[:-1], np.concatenate([fixed[-1], before]), after]
+        self._num_answer_fixed = len(before) + len(after)
+        self._num_newline = {
+            number: int(np.sum(self._learn(self._prompt.texts[number + 1], [(0, 1)])[1] != IGNORED))
+            for number in self._learnt
+        }
+
+    def texts(self, pairs: list[Pair]) -> tuple[str, str]:
+        """Prompt and answer as text, without the end token."""
+        prompt, answer = (layout.write(pairs, self._grid_text) for layout in (self._prompt, self._answer))
+        return "".join(prompt), "".join(answer)
+
+    def num_tokens(self, pairs: list[Pair], *, with_answer: bool) -> int:
+        """How many tokens `by_table` gives, without making them."""
+        slots, fixed = self._parts(with_answer)
+        return sum(map(len, fixed)) + sum(self._table.num_tokens(slot.grid(pairs)) for slot in slots)
+
+    def max_answer_tokens(self, height: int, width: int) -> int:
+        """The most tokens that an answer of this shape takes, with its end."""
+        return self._num_answer_fixed + self._table.max_tokens(height, width)
+
+    def by_table(self, pairs: list[Pair], *, with_answer: bool) -> Encoded:
+        """Encode by look-up."""
+        slots, fixed = self._parts(with_answer)
+        grids = [slot.grid(pairs) for slot in slots]
+        ids = self._table.write(fixed, grids)
+        num_prompt = len(ids)
+        if with_answer:
+            num_prompt -= self._num_answer_fixed + self._table.num_tokens(grids[-1])
+        labels = np.full(len(ids), IGNORED, np.int32)
+        labels[num_prompt:] = ids[num_prompt:]
+        if self._learnt:
+            for start, end in self._learnt_spans(grids):
+                labels[start:end] = ids[start:end]
+        return Encoded(input_ids=ids, labels=labels, num_prompt=num_prompt)
+
+    def by_tokenizer(self, pairs: list[Pair], *, with_answer: bool) -> Encoded:
+        """Encode by asking the tokenizer; a token has a label if it lies inside what is learnt."""
+        pieces = self._prompt.write(pairs, self._grid_text)
+        ends = np.cumsum([len(piece) for piece in pieces])
+        spans = [(ends[2 * number], ends[2 * number + 1] + 1) for number in sorted(self._learnt)]
+        ids, labels = self._learn("".join(pieces), spans)
+        num_prompt = len(ids)
+        if with_answer:
+            answer = tokenize(self._tokenizer, "".join(self._answer.write(pairs, self._grid_text)))
+            answer = np.append(answer, np.int32(self._end_id))
+            ids, labels = np.concatenate([ids, answer]), np.concatenate([labels, answer])
+        return Encoded(input_ids=ids, labels=labels, num_prompt=num_prompt)
+
+    def _parts(self, with_answer: bool) -> tuple[tuple[Slot, ...], list[Ids]]:
+        return (self._slots, self._fixed_with_answer) if with_answer else (self._prompt.slots, self._fixed)
+
+    def _learnt_spans(self, grids: list[Grid]) -> list[tuple[int, int]]:
+        """First token and last plus one of the demonstrations' learnt grids, each with its last newline."""
+        spans, place = [], 0
+        for number, fixed in enumerate(self._fixed[:-1]):
+            start = place + len(fixed)
+            place = start + self._table.num_tokens(grids[number])
+            if number in self._learnt:
+                spans.append((start, place + self._num_newline[number]))
+        return spans
+
+    def _learn(self, text: str, spans: list[tuple[int, int]]) -> tuple[Ids, Ids]:
+        """Ids, and labels for those that lie wholly inside one of these spans of characters."""
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(spans))
+        ids = np.array(encoded["input_ids"], dtype=np.int32)
+        labels = np.full_like(ids, IGNORED)
+        if spans:
+            offsets = np.array(encoded["offset_mapping"]).reshape(-1, 2)
+            # Some tokenizers leave spaces out of a token's offsets: it begins where the one before it ends.
+            starts = np.minimum(offsets[:, 0], np.concatenate([[0], offsets[:, 1]])[:-1])
+            for start, end in spans:
+                inside = (starts >= start) & (offsets[:, 1] <= end)
+                labels[inside] = ids[inside]
+        return ids, labels

@@ -1,0 +1,96 @@
+"""Templates: what a prompt says around its grids, for each kind of question, and in which turns of a chat."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from arc_experiments.prompts.layout import TEST, Side, mark
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Kind = Literal["output_from_examples", "input_from_inputs", "output_from_outputs"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MAIN: Kind = "output_from_examples"  # the question of the benchmark; the others are for training beside it
+# Some chat templates (Llama 3.2) write today's date into the prompt; a date in the prompt is no constant.
+TEMPLATE_DATE = "26 Jul 2024"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """The texts of one kind; {input}, {output} and {number} stand for grids and a demonstration's number."""
+
+    introduction: str
+    demonstration: str
+    question: str
+    answer: str
+
+    @property
+    def asked(self) -> Side:
+        """The side of a pair that is the answer."""
+        return "output" if "{output}" in self.answer else "input"
+
+    def write_prompt(self, num_demonstrations: int) -> str:
+        """All but the answer, with marks where grids go."""
+        shown = [
+            _mark(self.demonstration.replace("{number}", str(number + 1)), number)
+            for number in range(num_demonstrations)
+        ]
+        return self.introduction + "".join(shown) + _mark(self.question, TEST)
+
+    def write_answer(self) -> str:
+        return _mark(self.answer, TEST)
+
+
+def _mark(text: str, pair: int) -> str:
+    return text.replace("{input}", mark(pair, "input")).replace("{output}", mark(pair, "output"))
+
+
+class Chat:
+    """What stands around the user's text: the tokenizer's chat template, or a begin token and the system text.
+
+    Args:
+        use_template: where the tokenizer has a chat template.
+
+    Attributes:
+        end_id: the token that ends an answer: the chat template's end of turn, else the end of text.
+
+    Raises:
+        ValueError: the tokenizer has no such token.
+    """
+
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", *, system: str | None, use_template: bool
+    ) -> None:
+        self._tokenizer, self._system = tokenizer, system
+        self._use_template = use_template and tokenizer.chat_template is not None
+        self.end_id = self._find_end()
+
+    def around(self, user: str) -> str:
+        """The whole text up to where the model is to go on."""
+        if self._use_template:
+            return self._render([{"role": "user", "content": user}], add_generation_prompt=True)
+        begin = self._tokenizer.bos_token or ""
+        return f"{begin}{self._system}\n\n{user}" if self._system else f"{begin}{user}"
+
+    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        if self._system:
+            messages = [{"role": "system", "content": self._system}, *messages]
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                date_string=TEMPLATE_DATE,
+            )
+        )
+
+    def _find_end(self) -> int:
+        if self._use_template:
+            answer = "\ue002"
+            turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": answer}]
+            after = self._render(turns, add_generation_prompt=False).split(answer)[1].strip()
+            if after:
+                return int(self._tokenizer(after, add_special_tokens=False)["input_ids"][0])
+        if self._tokenizer.eos_token_id is None:
+            raise ValueError("model: its tokenizer has no end-of-text token, so no answer could ever end")
+        return int(self._tokenizer.eos_token_id)
