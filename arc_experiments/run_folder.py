@@ -145,7 +145,10 @@ def composition(config: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     values["augmentation_order"] = list(values["augmentation"])  # a dict does not compare by order
-    for key in NOT_PART_OF_THE_RUN:
+    is_benchmark = values["job"]["name"] == "benchmark"  # where the hardware is what is measured
+    for key in ("benchmark", *NOT_PART_OF_THE_RUN):
+        if is_benchmark and key in ("benchmark", "hardware"):
+            continue
         *parents, last = key.split(".")
         place: Any = values
         for parent in parents:

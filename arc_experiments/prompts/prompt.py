@@ -111,6 +111,11 @@ class Prompt:
         parts = self._parts if self.exact_table else self._parts_by_tokenizer
         return parts(layout.prompt, pairs)[0]
 
+    def text(self, task: Task, test_index: int = 0) -> str:
+        """What `encode` gives the ids of, without the end token."""
+        pairs, layout = _pairs(task, test_index), self._layout(len(task.train))
+        return "".join(self._text(piece, pairs) for piece in (*layout.prompt, *layout.answer))
+
     def fit(
         self, task: Task, test_index: int, encode: Callable[[Task, int], Length]
     ) -> tuple[Length, Task, int] | None:
