@@ -13,7 +13,16 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from arc_experiments.config import BENCHMARK_PARTS, Benchmark, Config, Data, Hardware, Prompt, Source, conf_dir
+from arc_experiments.config import (
+    BENCHMARK_PARTS,
+    Benchmark,
+    Config,
+    Data,
+    Hardware,
+    Prompt,
+    Source,
+    conf_dir,
+)
 
 
 class ConfigError(ValueError):

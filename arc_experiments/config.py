@@ -167,6 +167,7 @@ class Benchmark:
     batch_sizes: list[int] = field(default_factory=lambda: [1, 2])
     lengths: list[int] = field(default_factory=lambda: [512, 1024])
     input_sizes: list[str] = field(default_factory=list)  # "2x30": two demonstrations, grids of 30 x 30
+    packing: list[bool] = field(default_factory=lambda: [False])
     accumulation: int = limited(2, low=1)
     vary: list[str] = field(default_factory=list)  # "model.attention=sdpa,eager"
     prompts: int = limited(64, low=1)

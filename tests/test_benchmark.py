@@ -1,8 +1,8 @@
 """Benchmarks: every cell is planned, measured in its own process, marked when it dies, and shown."""
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,12 +20,14 @@ from arc_experiments.benchmarking import cells, generation, sampling, startup, t
 from arc_experiments.benchmarking.cells import Cell, collect, freeze_cells, plan, run_cell
 from arc_experiments.benchmarking.measuring import flops_utilisation, one_core, peak_flops, summary
 from arc_experiments.benchmarking.picture import draw
+from arc_experiments.benchmarking.rows import rows_of_length, rows_of_size
 from arc_experiments.benchmarking.tables import make_tables, markdown, rich_table
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
 from arc_experiments.jobs import benchmark as job
 from arc_experiments.run import Run
 from arc_experiments.run_folder import folder_name
+from arc_experiments.training.dataset import make_row
 
 SMALL = [
     "job=benchmark", "experiment=smoke", "tracking=off", "hardware.threads=1", "benchmark.rounds=2",
@@ -45,13 +47,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def in_this_process(cell: Cell, max_seconds: float) -> None:
-    cell_process.main(cell.folder)
+    with contextlib.suppress(SystemExit):
+        cell_process.main(cell.folder)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
     """A benchmark with its cells measured in this process, and what it printed."""
-    parts = ["benchmark.parts=[stream,training,generation]", "benchmark.batch_sizes=[1]"]
+    parts = [
+        "benchmark.parts=[stream,training,generation]", "benchmark.batch_sizes=[1]",
+        "benchmark.packing=[false,true]",
+    ]  # fmt: skip
     run = compose([*SMALL, *parts], tmp_path_factory.mktemp("finished"))
     return run, run_job(run, in_this_process)
 
@@ -83,8 +89,8 @@ def test_the_stream_is_measured_against_the_text_path(results: dict) -> None:
     assert_summarised(
         result, "samples_per_second", "tokens_per_second", "text_path_samples_per_second", "speedup"
     )
-    assert set(result["stage_seconds"]) == {"draw", "augment", "encode", "collate"}
-    assert all(seconds > 0 for seconds in result["stage_seconds"].values())
+    assert list(result["stage_seconds"]) == ["draw", "augment", "encode", "choose and fit", "collate"]
+    assert all(seconds >= 0 for seconds in result["stage_seconds"].values())
     assert 10 < result["tokens_per_sample"] <= 1024
 
 
@@ -116,17 +122,19 @@ def test_the_waiting_of_a_real_training_is_measured(results: dict) -> None:
 
 
 def test_training_is_measured_against_a_bare_loop(results: dict) -> None:
-    (result,) = results["training"]
-    assert result["length"] == 64
-    assert_summarised(result, "tokens_per_second", "bare_tokens_per_second", "relative_speed")
-    assert result["peak_memory_bytes"] > 10**8
-    assert result["num_parameters"] > 10**6
-    assert result["flops_utilisation"] is None, "nobody knows the peak of a CPU"
+    assert [result["packing"] for result in results["training"]] == [False, True]
+    for result in results["training"]:
+        assert result["length"] == 64
+        assert_summarised(result, "tokens_per_second", "bare_tokens_per_second", "relative_speed")
+        assert result["peak_memory_bytes"] > 10**8
+        assert result["num_parameters"] > 10**6
+        assert result["flops_utilisation"] is None, "nobody knows the peak of a CPU"
 
 
-def test_the_bare_loop_computes_the_trainers_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_bare_loop_computes_the_trainers_loss(packing: bool, tmp_path: Path) -> None:
     run = compose([*SMALL, "optim.batch_size=1", "optim.max_steps=1"], tmp_path)
-    rows = training.rows_of_length(run, 128, 1)
+    rows = rows_of_length(run, 1000, 1, packing=packing)
     fixed, losses = training._FixedRun(run, rows), []
 
     class Listen(TrainerCallback):
@@ -135,22 +143,34 @@ def test_the_bare_loop_computes_the_trainers_loss(tmp_path: Path) -> None:
 
     fixed.trainer(fixed.model(), [Listen()]).resume_or_start()
     (batch,) = training._collated(rows, 1, run.prompt.pad_id)
-    assert losses[0] == pytest.approx(fixed.model()(**batch).loss.item(), abs=1e-3)
+    assert losses[0] == pytest.approx(fixed.model()(**batch, use_cache=False).loss.item(), abs=1e-3)
 
 
 def test_rows_have_the_length_asked_for_and_end_with_an_answer(run: Run) -> None:
     for length in (16, 2000):
-        for row in training.rows_of_length(run, length, 3):
-            assert len(row.encoded.input_ids) == len(row.encoded.labels) == length
-            assert row.encoded.labels[-1] == row.encoded.input_ids[-1] >= 0
+        rows = rows_of_length(run, length, 3, packing=False)
+        for (sample,) in map(rows.row, range(3)):
+            assert len(sample.encoded.input_ids) == len(sample.encoded.labels) == length
+            assert sample.encoded.labels[-1] == sample.encoded.input_ids[-1] >= 0
+
+
+def test_packed_rows_are_the_same_tokens_with_the_samples_kept_apart(run: Run) -> None:
+    packed = make_row(rows_of_length(run, 2000, 1, packing=True), 0)
+    joined = make_row(rows_of_length(run, 2000, 1, packing=False), 0)
+    assert packed["input_ids"].tolist() == joined["input_ids"].tolist()
+    assert packed["labels"].tolist() == joined["labels"].tolist()
+    starts = int((packed["position_ids"] == 0).sum())
+    assert packed["marks"][0] == starts > 1 == joined["marks"][0]
 
 
 def test_rows_of_an_input_size_hold_that_many_grids_of_that_side(run: Run) -> None:
-    rows = training.rows_of_size(run, "2x30", 2)
-    assert {len(row.task.train) for row in rows} == {2}
-    assert {pair.input.shape for row in rows for pair in (*row.task.train, *row.task.test)} == {(30, 30)}
-    assert len({len(row.encoded) for row in rows}) == 1, "rows of one size are of one length"
-    assert len(rows[0].encoded) > 6 * 900
+    rows = rows_of_size(run, "2x30", 2)
+    samples = [sample for number in range(2) for sample in rows.row(number)]
+    assert {len(sample.task.train) for sample in samples} == {2}
+    pairs = [pair for sample in samples for pair in (*sample.task.train, *sample.task.test)]
+    assert {pair.input.shape for pair in pairs} == {(30, 30)}
+    assert {len(sample.encoded) for sample in samples} == {rows.num_tokens}, "of one size, of one length"
+    assert rows.num_tokens > 6 * 900
 
 
 def test_answers_in_batches_are_measured_against_one_at_a_time(results: dict) -> None:
@@ -229,12 +249,42 @@ def test_every_combination_is_a_cell_of_its_own(tmp_path: Path) -> None:
     run = compose([*SMALL, *more, 'benchmark.vary=["model.attention=sdpa,eager"]'], tmp_path)
     planned = [cell for cell in plan(run.folder, run.config, []) if cell.place == "training[]"]
     assert len(planned) == len({cell.name for cell in planned}) == 2 * 3 * 2
+    assert all(cell.row["packing"] is False for cell in planned)
     freeze_cells(planned, run.node)
     opened = [Run(cell.folder).config for cell in planned]
     assert {(each.hardware.per_device_batch_size, each.model.attention) for each in opened} == {
         (size, attention) for size in (1, 2) for attention in ("sdpa", "eager")
     }
     assert all(each.optim.batch_size == 2 * each.hardware.per_device_batch_size for each in opened)
+
+
+def test_only_training_is_measured_with_several_processes(tmp_path: Path) -> None:
+    run = compose(
+        [*SMALL, "hardware.num_processes=2", "hardware.gpu_ids=[3,1]", "optim.batch_size=4"], tmp_path
+    )
+    planned = plan(run.folder, run.config, [])
+    freeze_cells(planned, run.node)
+    for cell in planned:
+        config = Run(cell.folder).config
+        several = cell.place == "training[]"
+        assert config.hardware.num_processes == (2 if several else 1)
+        assert config.hardware.gpu_ids == ([3, 1] if several else [3])
+        if several:
+            assert config.optim.batch_size == 2 * 2 * config.hardware.per_device_batch_size
+    assert {cell.row["num_processes"] for cell in planned if cell.row} == {2}
+
+
+@pytest.mark.slow
+def test_a_training_of_two_processes_is_measured(tmp_path: Path) -> None:
+    run = compose([*SMALL, "hardware.num_processes=2"], tmp_path)
+    cell = next(cell for cell in plan(run.folder, run.config, []) if cell.place == "training[]")
+    freeze_cells([cell], run.node)
+    run_cell(cell, 300)
+    result = cell.result
+    assert result is not None
+    assert "error" not in result, (cell.path / "output.log").read_text()
+    assert result["num_processes"] == 2
+    assert_summarised(result, "tokens_per_second", "bare_tokens_per_second", "relative_speed")
 
 
 def test_only_the_parts_asked_for_are_planned(tmp_path: Path) -> None:
@@ -304,7 +354,7 @@ def test_a_cell_that_dies_is_marked(
 def test_an_error_is_a_result_in_one_line(run: Run, tmp_path: Path) -> None:
     cell = Cell(tmp_path / "cell", "generation", "generation", {"rounds": "many"})
     freeze_cells([cell], run.node)
-    cell_process.main(cell.folder)
+    in_this_process(cell, 1)
     assert cell.result is not None
     assert "argument" in cell.result["error"]
 
@@ -325,23 +375,16 @@ def test_every_way_of_running_out_of_memory_is_called_the_same(error: Exception)
 def test_a_cells_process_ends_with_the_job_that_started_it(run: Run, tmp_path: Path) -> None:
     cell = Cell(tmp_path / "cell", "loading", "loading", {})
     cell.path.mkdir()
-    os.mkfifo(cell.path / "cell.json")  # the cell waits for its request for ever
-    code = (
-        "import subprocess, sys\n"
-        f"cell = subprocess.Popen([sys.executable, '-m', 'arc_experiments.benchmarking.cell', {str(cell.path)!r}])\n"
-        "print(cell.pid, flush=True)\n"
-        "cell.wait()\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    time.sleep(15)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    job = subprocess.Popen(["sleep", "600"])
+    cell.folder.write_json("cell.json", {"measure": "loading", "options": {}, "job_pid": job.pid})
+    os.mkfifo(cell.path / "run.yaml")  # the cell waits for its composition for ever
+    process = subprocess.Popen([sys.executable, "-m", "arc_experiments.benchmarking.cell", str(cell.path)])
+    time.sleep(5)
+    assert process.poll() is None
+    job.kill()
+    job.wait()
+    assert process.wait(60) == 1
+    assert cell.result is None
 
 
 # The whole job
@@ -349,8 +392,8 @@ def test_a_cells_process_ends_with_the_job_that_started_it(run: Run, tmp_path: P
 
 def test_the_job_writes_figures_a_table_and_a_picture(finished: tuple[Run, str], results: dict) -> None:
     run, printed = finished
-    assert results["num_measured"] == results["num_cells"] == 5
-    (row,) = results["training"]
+    assert results["num_measured"] == results["num_cells"] == 6
+    row = results["training"][0]
     expected = {
         "per_device_batch_size": 1, "length": 64, "packing": False, "vocabulary": "full", "num_processes": 1,
     }  # fmt: skip
@@ -369,7 +412,7 @@ def test_a_finished_benchmark_shows_its_table_again_and_measures_nothing(finishe
         raise AssertionError("nothing is left to measure")
 
     printed = run_job(run, refuse)
-    assert "5 measurements, 5 made already" in printed
+    assert "6 measurements, 6 made already" in printed
     assert "stream / text and tokenizer" in printed
 
 

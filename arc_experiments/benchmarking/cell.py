@@ -1,7 +1,7 @@
 """One measurement in its own process: `python -m arc_experiments.benchmarking.cell <folder of the cell>`.
 
-The folder holds run.yaml (what is measured) and cell.json (how: `{"measure": "training", ...}`); result.json
-joins them. So peak memory is the cell's own, and running out of it ends the cell alone.
+The folder holds run.yaml (what is measured) and cell.json (how: `{"measure": "training", "options": {...}}`);
+result.json joins them. So peak memory is the cell's own, and running out of it ends the cell alone.
 """
 
 import importlib
@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,26 +23,19 @@ OUT_OF_MEMORY = "out of memory"
 
 def main(folder: RunFolder) -> None:
     """Measure and write the result; an error is a result, too."""
-    request = folder.read_json("cell.json")
     logging.basicConfig(level=logging.INFO)
     try:
         quieten_libraries()
         run = Run(folder)
         make_repeatable(run.config.hardware)
-        result = measure(run, request)
-        result["machine"] = describe(run.device)
+        request = folder.read_json("cell.json")
+        module = importlib.import_module(f"arc_experiments.benchmarking.{request['measure']}")
+        result = {**module.measure(run, **request["options"]), "machine": describe(run.device)}
     except Exception as error:
         logging.exception("the cell failed")
-        result = {"error": explain(error)}
+        RunFolder(folder.path).write_json("result.json", {"error": explain(error)})
+        raise SystemExit(1) from error  # so that other processes of this cell are stopped
     folder.write_json("result.json", result)
-
-
-def measure(run: Run, request: dict[str, Any]) -> dict[str, Any]:
-    """What the module named by the request measures."""
-    options = {name: value for name, value in request.items() if name != "measure"}
-    module = importlib.import_module(f"arc_experiments.benchmarking.{request['measure']}")
-    result: dict[str, Any] = module.measure(run, **options)
-    return result
 
 
 def explain(error: Exception) -> str:
@@ -55,15 +47,21 @@ def explain(error: Exception) -> str:
     return text.splitlines()[0][:300]
 
 
-def _die_with(parent: int) -> None:
+def _die_with(job_pid: int) -> None:
     """End when the job has been killed: its next attempt is not to share the machine with this one."""
-    while os.getppid() == parent:
+    while Path(f"/proc/{job_pid}").exists():
         time.sleep(0.5)
     os._exit(1)
 
 
-if __name__ == "__main__":
+def _start(folder: RunFolder) -> None:
+    """Run as the cell's process, or as one of several."""
     # If memory runs out, the system is to take this process, not the job.
     Path("/proc/self/oom_score_adj").write_text("1000")
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    main(RunFolder(Path(sys.argv[1])))
+    job_pid = folder.read_json("cell.json")["job_pid"]
+    threading.Thread(target=_die_with, args=(job_pid,), daemon=True).start()
+    main(folder)
+
+
+if __name__ == "__main__":
+    _start(RunFolder(Path(sys.argv[1]), read_only=os.environ.get("RANK", "0") != "0"))

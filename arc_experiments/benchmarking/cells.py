@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from arc_experiments.checking import ConfigError, check
 from arc_experiments.config import Benchmark, Config
 from arc_experiments.launching import worker_environment
+from arc_experiments.ranks import count_processes
 from arc_experiments.run_folder import RunFolder, slug
 
 HORIZON = 100_000  # steps of a schedule that no measurement comes to the end of
@@ -68,19 +69,19 @@ def plan(folder: RunFolder, config: Config, overrides: Sequence[str]) -> list[Ce
     workers = {"workers": benchmark.workers, "max_seconds": benchmark.max_seconds}
     consumer = {"consumer_tokens_per_second": benchmark.consumer_tokens_per_second}
     sizes = {"prompts": benchmark.prompts, "new_tokens": benchmark.new_tokens}
-    endless = _endless(config, config.hardware.per_device_batch_size, 1, config.hardware.num_processes)
     starts = {"rounds": benchmark.rounds, "overrides": list(overrides)}
+    alone = _processes(config, 1)
     parts = {
         "stream": [
-            Cell(cells / "stream", "stream", "sampling", timed | {"samples": benchmark.samples}),
-            Cell(cells / "loading", "loading", "loading", workers | consumer),
+            Cell(cells / "stream", "stream", "sampling", timed | {"samples": benchmark.samples}, alone),
+            Cell(cells / "loading", "loading", "loading", workers | consumer, alone),
         ],
         "training": [
-            Cell(cells / "waiting", "waiting", "waiting", workers, endless),
+            Cell(cells / "waiting", "waiting", "waiting", workers, alone | _endless(config)),
             *_training(config, cells, timed),
         ],
-        "generation": [Cell(cells / "generation", "generation", "generation", timed | sizes)],
-        "startup": [Cell(cells / "startup", "startup", "startup", starts)],
+        "generation": [Cell(cells / "generation", "generation", "generation", timed | sizes, alone)],
+        "startup": [Cell(cells / "startup", "startup", "startup", starts, alone)],
     }
     return [cell for name, chosen in parts.items() if name in benchmark.parts for cell in chosen]
 
@@ -88,16 +89,39 @@ def plan(folder: RunFolder, config: Config, overrides: Sequence[str]) -> list[Ce
 def _training(config: Config, cells: Path, timed: dict[str, Any]) -> Iterator[Cell]:
     """Every batch size with every length and input size, for every combination of what is varied."""
     benchmark = config.benchmark
-    shapes: list[dict[str, Any]] = [{"length": length} for length in benchmark.lengths]
-    shapes += [{"input_size": size} for size in benchmark.input_sizes]
+    shapes: list[dict[str, Any]] = [
+        {"length": length, "packing": packing}
+        for length in benchmark.lengths
+        for packing in benchmark.packing
+    ]
+    shapes += [{"input_size": size, "packing": False} for size in benchmark.input_sizes]
     for varied, shape, size in itertools.product(_varied(benchmark), shapes, benchmark.batch_sizes):
-        processes = varied.get("hardware.num_processes", config.hardware.num_processes)
-        changes = _endless(config, size, benchmark.accumulation, processes) | varied
-        kind = {"packing": False, "vocabulary": "full", "num_processes": processes}
-        row = {"per_device_batch_size": size, **shape, **kind, **varied}
+        processes = varied.get("hardware.num_processes", count_processes(config.hardware))
+        batch = {
+            "hardware.per_device_batch_size": size,
+            "optim.batch_size": size * benchmark.accumulation * processes,
+        }
+        changes = _processes(config, processes) | _endless(config) | batch | varied
+        row = {
+            "per_device_batch_size": size,
+            **shape,
+            "vocabulary": "full",
+            "num_processes": processes,
+            **varied,
+        }
         words = [f"{key}_{value}" for key, value in ({"batch": size} | shape | varied).items()]
         path = cells / "-".join(["training", *map(slug, words)])
         yield Cell(path, "training[]", "training", timed | shape, changes, row)
+
+
+def _processes(config: Config, number: int) -> dict[str, Any]:
+    """The changes that make it so many processes, on the first of the GPUs named."""
+    gpus = config.hardware.gpu_ids
+    split = config.hardware.parallelism == "split"  # one process over all of them
+    return {
+        "hardware.num_processes": number,
+        "hardware.gpu_ids": gpus if gpus is None or split else gpus[:number],
+    }
 
 
 def _varied(benchmark: Benchmark) -> list[dict[str, Any]]:
@@ -107,11 +131,9 @@ def _varied(benchmark: Benchmark) -> list[dict[str, Any]]:
     return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values)]
 
 
-def _endless(config: Config, batch_size: int, accumulation: int, processes: int) -> dict[str, Any]:
+def _endless(config: Config) -> dict[str, Any]:
     """The changes for a training that the clock stops: no end, no checkpoint."""
     return {
-        "hardware.per_device_batch_size": batch_size,
-        "optim.batch_size": batch_size * accumulation * processes,
         "optim.max_steps": HORIZON,
         "optim.save_steps": HORIZON * config.optim.log_steps,
         "optim.stop_after": None,
@@ -134,7 +156,8 @@ def freeze_cells(cells: Sequence[Cell], node: DictConfig) -> None:
         check(own)
         cell.path.mkdir(parents=True, exist_ok=True)
         cell.folder.write("run.yaml", OmegaConf.to_yaml(own, resolve=True))
-        cell.folder.write_json("cell.json", {"measure": cell.measure, **cell.options})
+        request = {"measure": cell.measure, "options": cell.options, "job_pid": os.getpid()}
+        cell.folder.write_json("cell.json", request)
 
 
 def run_cell(cell: Cell, max_seconds: float) -> None:
@@ -143,7 +166,13 @@ def run_cell(cell: Cell, max_seconds: float) -> None:
     Args:
         max_seconds: it is ended and marked after this.
     """
-    command = [sys.executable, "-m", "arc_experiments.benchmarking.cell", str(cell.path)]
+    module, folder = "arc_experiments.benchmarking.cell", str(cell.path)
+    several = cell.changes.get("hardware.num_processes", 1) > 1
+    command = [
+        sys.executable,
+        "-m",
+        *(["arc_experiments.ranks", folder, module] if several else [module, folder]),
+    ]
     with (cell.folder / "output.log").open("wb") as output:
         process = subprocess.Popen(
             command, env=worker_environment(), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
@@ -158,7 +187,9 @@ def run_cell(cell: Cell, max_seconds: float) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if cell.result is None:
-        cell.folder.write_json("result.json", {"error": _death(process.returncode)})
+        # Of several processes the one that starts them says which ended how.
+        error = cell.folder.status.get("error") or _death(process.returncode)
+        cell.folder.write_json("result.json", {"error": error})
     shutil.rmtree(cell.folder / "checkpoints", ignore_errors=True)
 
 

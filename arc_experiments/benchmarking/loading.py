@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from arc_experiments.benchmarking.cells import HORIZON
 from arc_experiments.run import Run
-from arc_experiments.training.dataset import Collator, as_dataset
+from arc_experiments.training.dataset import COUNTED, Collator, as_dataset
 
 
 def measure(
@@ -33,7 +33,7 @@ def measure(
         )
     return {
         "consumer_tokens_per_second": consumer_tokens_per_second,
-        "per_device_batch_size": run.config.hardware.per_device_batch_size,
+        "per_device_batch_size": run.per_device_batch_size,
         "workers": rows,
     }
 
@@ -46,7 +46,7 @@ def _deliver(
     Args:
         consumer: tokens/s of whom the batches are for; None for no consumer at all.
     """
-    size = run.config.hardware.per_device_batch_size
+    size = run.per_device_batch_size
     dataset = as_dataset(run.stream(), HORIZON * size)
     loader = DataLoader(
         dataset, batch_size=size, num_workers=num_workers, collate_fn=Collator(run.prompt.pad_id)
@@ -59,10 +59,10 @@ def _deliver(
     while asked - start < seconds:
         batch = next(batches)
         waited += time.perf_counter() - asked
-        batch_tokens = int(batch["attention_mask"].sum())
-        samples, tokens = samples + len(batch["input_ids"]), tokens + batch_tokens
+        made = dict(zip(COUNTED, batch["marks"].sum(0).tolist(), strict=False))
+        samples, tokens = samples + made["samples"], tokens + made["tokens"]
         if consumer is not None:
-            time.sleep(batch_tokens / consumer)
+            time.sleep(made["tokens"] / consumer)
         asked = time.perf_counter()
     total = asked - start
     return samples / total, tokens / total, waited / total

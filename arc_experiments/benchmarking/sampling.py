@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 
 from arc_experiments.augmentation import augment
 from arc_experiments.benchmarking.measuring import one_core, summary
-from arc_experiments.checking import build
 from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
 from arc_experiments.stream import Sample, SampleStream
-from arc_experiments.training.dataset import Collator
+from arc_experiments.training.dataset import Collator, make_row
 
 NUM_WARM = 100  # samples made before the clock runs: each number of demonstrations has its own layout
 Value = TypeVar("Value")
@@ -70,29 +69,28 @@ def write_as_text(run: Run, samples: Sequence[Sample]) -> list[list[int]]:
 
 
 def stage_seconds(run: Run, numbers: Sequence[int]) -> dict[str, float]:
-    """Seconds a sample of each stage by itself, over tasks of the composition that fit."""
-    source, prompt, collator = run.source, run.prompt, Collator(run.prompt.pad_id)
-    transforms = [build(options) for options in run.config.augmentation.values()]
-    train = [source.ids.index(task_id) for task_id in run.partition.train]
-    rngs = [rng_for("benchmark", run.config.seeds.stream, number) for number in numbers]
-    places = [train[number % len(train)] for number in numbers]
-    seconds = {}
-    seconds["draw"], tasks = timed(
-        lambda: [source.draw(place, rng) for place, rng in zip(places, rngs, strict=True)]
-    )
-    seconds["augment"], tasks = timed(
-        lambda: [augment(task, transforms, rng) for task, rng in zip(tasks, rngs, strict=True)]
-    )
-    seconds["encode"], fitted = timed(lambda: [prompt.fit(task, 0, prompt.encode) for task in tasks])
-    rows = [
-        {"input_ids": each[0].input_ids, "labels": each[0].labels, "num_dropped": each[2], "num_redrawn": 0}
-        for each in fitted
-        if each is not None
+    """Seconds a sample of each stage by itself, and of what is left of a sample's time: choosing, fitting."""
+    stream, collator, size = run.stream(), Collator(run.prompt.pad_id), run.per_device_batch_size
+    whole, samples = timed(partial(_make, stream, numbers))
+    drawn = [
+        (stream.parts[sample.part], rng_for("benchmark", run.config.seeds.stream, number))
+        for sample, number in zip(samples, numbers, strict=True)
     ]
-    size = run.config.hardware.per_device_batch_size
-    seconds["collate"], _ = timed(
-        lambda: [collator(rows[start : start + size]) for start in range(0, len(rows), size)]
+    draw, tasks = timed(
+        lambda: [
+            part.source.draw(int(part.numbers[number % len(part.numbers)]), rng)
+            for (part, rng), number in zip(drawn, numbers, strict=True)
+        ]
     )
+    augmenting, _ = timed(
+        lambda: [augment(task, part.transforms, rng) for task, (part, rng) in zip(tasks, drawn, strict=True)]
+    )
+    encode, _ = timed(lambda: [run.prompt.encode(sample.task, sample.test_index) for sample in samples])
+    rows = [make_row(stream, number) for number in numbers]
+    collate, _ = timed(lambda: [collator(rows[start : start + size]) for start in range(0, len(rows), size)])
+    seconds = {"draw": draw, "augment": augmenting, "encode": encode}
+    seconds["choose and fit"] = max(0.0, whole - sum(seconds.values()))
+    seconds["collate"] = collate
     return {name: value / len(numbers) for name, value in seconds.items()}
 
 

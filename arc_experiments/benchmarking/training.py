@@ -2,58 +2,65 @@
 
 Both train the composition's model on the same rows of one length, in the same dtype, with the same number of
 batches a step; a block of steps of the one, then as many of the other. The bare loop has its batches collated
-in memory, and neither clips gradients nor logs. Rows of a given length are samples of the stream joined and
-cut to their last tokens, so they end with an answer.
+in memory, clips no gradients and logs nothing; of several processes each has a bare loop of its own, which
+waits for nobody. Rows of a given length are samples of the stream joined and cut to their last tokens, so they
+end with an answer.
 """
 
-import dataclasses
 import itertools
 from typing import Any
 
-import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from arc_experiments.benchmarking.measuring import flops_utilisation, now, peak_flops, summary
+from arc_experiments.benchmarking.rows import FixedRows, rows_of_length, rows_of_size
 from arc_experiments.environment import device_name, peak_memory_bytes
-from arc_experiments.prompts import Encoded
-from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
-from arc_experiments.stream import Sample, SampleStream
-from arc_experiments.tasks import Pair, Task
-from arc_experiments.training.dataset import Collator
+from arc_experiments.training.dataset import Collator, make_row
 
 NUM_BATCHES = 8  # different ones, which come in turn
 
 
 def measure(
-    run: Run, *, rounds: int, max_seconds: float, length: int | None = None, input_size: str | None = None
+    run: Run,
+    *,
+    rounds: int,
+    max_seconds: float,
+    packing: bool = False,
+    length: int | None = None,
+    input_size: str | None = None,
 ) -> dict[str, Any]:
-    """Tokens/s of both, peak memory of ours, and how much of the GPU is used.
+    """Tokens/s of both, over all processes; peak memory of ours; how much of the GPU is used.
 
     Args:
+        packing: samples of a row are kept apart.
         length: of the rows, in tokens; or
         input_size: "2x30": rows of two demonstrations and a test pair with grids of 30 x 30.
     """
-    num_rows = NUM_BATCHES * run.config.hardware.per_device_batch_size
-    rows = rows_of_length(run, length, num_rows) if length else rows_of_size(run, str(input_size), num_rows)
+    num_rows = NUM_BATCHES * run.per_device_batch_size
+    if length is not None:
+        rows = rows_of_length(run, length, num_rows, packing=packing)
+    else:
+        rows = rows_of_size(run, str(input_size), num_rows)
     fixed = _FixedRun(run, rows)
-    model = fixed.model()
-    bare = _BareLoop(fixed, rows)
+    model, bare = fixed.model(), _BareLoop(fixed, rows)
     alternate = _Alternate(fixed, bare, rounds=rounds, seconds=max_seconds / 2 / rounds)
     fixed.trainer(model, [alternate]).resume_or_start()
-    tokens_per_second = summary("tokens_per_second", alternate.ours)
+    speed = summary("tokens_per_second", alternate.ours)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     peak = peak_flops(device_name(run.device), run.dtype)
+    per_device = speed["tokens_per_second"] / run.processes.num_processes
     return {
-        "length": len(rows[0].encoded),
+        "length": rows.num_tokens,
         "accumulation": bare.accumulation,
-        **tokens_per_second,
-        "samples_per_second": tokens_per_second["tokens_per_second"] / len(rows[0].encoded),
+        **speed,
+        "rows_per_second": speed["tokens_per_second"] / rows.num_tokens,
         **_compared(alternate),
         "peak_memory_bytes": alternate.peak_memory_bytes,
         "num_parameters": num_parameters,
-        "flops_utilisation": flops_utilisation(num_parameters, tokens_per_second["tokens_per_second"], peak),
+        "flops_utilisation": flops_utilisation(num_parameters, per_device, peak),
     }
 
 
@@ -65,64 +72,24 @@ def _compared(alternate: "_Alternate") -> dict[str, Any]:
     return {**summary("bare_tokens_per_second", alternate.bare), **summary("relative_speed", ratios)}
 
 
-def rows_of_length(run: Run, length: int, num_rows: int) -> list[Sample]:
-    """Samples of exactly `length` tokens."""
-    stream, rows, number = run.stream(), [], 0
-    for _ in range(num_rows):
-        ids, labels = np.zeros(0, np.int32), np.zeros(0, np.int32)
-        while len(ids) < length:
-            sample = stream[number]
-            ids = np.concatenate([ids, sample.encoded.input_ids])
-            labels = np.concatenate([labels, sample.encoded.labels])
-            number += 1
-        encoded = Encoded(input_ids=ids[-length:], labels=labels[-length:])
-        rows.append(dataclasses.replace(sample, encoded=encoded))
-    return rows
-
-
-def rows_of_size(run: Run, input_size: str, num_rows: int) -> list[Sample]:
-    """Samples with that many demonstrations and grids of that side, whatever the prompt's max_length."""
-    num_demonstrations, side = map(int, input_size.split("x"))
-    rows = []
-    for number in range(num_rows):
-        rng = rng_for("benchmark", run.config.seeds.stream, number)
-        grids = rng.integers(0, 10, (num_demonstrations + 1, 2, side, side), dtype=np.uint8)
-        pairs = tuple(Pair(input=before, output=after) for before, after in grids)
-        task = Task(id=f"{input_size}-{number}", train=pairs[:-1], test=pairs[-1:])
-        encoded = run.prompt.encode(task)
-        rows.append(Sample(task=task, test_index=0, encoded=encoded, num_dropped=0, num_redrawn=0))
-    return rows
-
-
-class _FixedRows(SampleStream):
-    """A stream that gives the same rows in turn."""
-
-    def __init__(self, rows: list[Sample]) -> None:
-        self._rows = rows
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._rows[index % len(self._rows)]
-
-
 class _FixedRun(Run):
     """The run with its stream replaced."""
 
-    def __init__(self, run: Run, rows: list[Sample]) -> None:
+    def __init__(self, run: Run, rows: FixedRows) -> None:
         super().__init__(run.folder)
-        self._rows = rows
+        self._fixed = rows
 
-    def stream(self) -> SampleStream:
-        return _FixedRows(self._rows)
+    def stream(self) -> FixedRows:
+        return self._fixed
 
 
 class _BareLoop:
     """Forward, backward, AdamW, and nothing else."""
 
-    def __init__(self, run: Run, rows: list[Sample]) -> None:
-        optim, hardware = run.config.optim, run.config.hardware
-        size = hardware.per_device_batch_size
-        self.accumulation = optim.batch_size // (size * hardware.num_processes)
-        self.step_tokens = size * self.accumulation * len(rows[0].encoded)
+    def __init__(self, run: Run, rows: FixedRows) -> None:
+        size = run.per_device_batch_size
+        self.accumulation = run.config.optim.batch_size // (size * run.processes.num_processes)
+        self.step_tokens = run.config.optim.batch_size * rows.num_tokens
         self._run = run
         self._batches = itertools.cycle(_collated(rows, size, run.prompt.pad_id))
 
@@ -156,41 +123,45 @@ class _BareLoop:
         torch.cuda.empty_cache()
 
 
-def _collated(rows: list[Sample], size: int, pad_id: int) -> list[dict[str, torch.Tensor]]:
+def _collated(rows: FixedRows, size: int, pad_id: int) -> list[dict[str, torch.Tensor]]:
     collator, batches = Collator(pad_id), []
     for start in range(0, len(rows), size):
-        chosen = [
-            vars(row.encoded) | {"num_dropped": 0, "num_redrawn": 0} for row in rows[start : start + size]
-        ]
-        batch = collator(chosen)
-        batches.append({name: batch[name] for name in ("input_ids", "attention_mask", "labels")})
+        batch = collator([make_row(rows, number) for number in range(start, start + size)])
+        batches.append({name: values for name, values in batch.items() if name != "marks"})
     return batches
 
 
 class _Alternate(TrainerCallback):
-    """After each block of the trainer's steps, as many of the bare loop's; notes the tokens/s of each block."""
+    """After each block of the trainer's steps, as many of the bare loop's; notes the tokens/s of each block.
+
+    The first step warms up, the second says how many make a block: all processes must agree on that.
+    """
 
     def __init__(self, run: Run, bare: _BareLoop, *, rounds: int, seconds: float) -> None:
         self.ours: list[float] = []
         self.bare: list[float] = []
         self.peak_memory_bytes = 0
         self._run, self._loop, self._rounds, self._seconds = run, bare, rounds, seconds
-        self._start, self._steps = 0.0, -1  # the first step is not counted
+        self._start, self._block = 0.0, 0
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._steps += 1
         time = now(self._run.device)
-        if self._steps == 0:
+        if state.global_step == 1:
             self._start = time
-        elif time - self._start >= self._seconds:
-            self.ours.append(self._steps * self._loop.step_tokens / (time - self._start))
+        elif state.global_step == 2:
+            steps = [max(1, round(self._seconds / (time - self._start)))]
+            broadcast_object_list(steps)
+            self._block, self._start = steps[0], now(self._run.device)
+        elif (state.global_step - 2) % self._block == 0:
+            self.ours.append(self._block * self._loop.step_tokens / (time - self._start))
             if len(self.ours) == 1:  # the bare loop has no model yet
                 self.peak_memory_bytes = peak_memory_bytes(self._run.device)
             self._measure_bare()
             control.should_training_stop = len(self.ours) == self._rounds
-            self._start, self._steps = now(self._run.device), 0
+            self._run.processes.wait_for_everyone()
+            self._start = now(self._run.device)
 
     def _measure_bare(self) -> None:
         if len(self.bare) < len(self.ours) - 1:  # it did not fit
@@ -199,8 +170,8 @@ class _Alternate(TrainerCallback):
             if not self.bare:
                 self._loop.start()
             start = now(self._run.device)
-            for _ in range(self._steps):
+            for _ in range(self._block):
                 self._loop.step()
-            self.bare.append(self._steps * self._loop.step_tokens / (now(self._run.device) - start))
+            self.bare.append(self._block * self._loop.step_tokens / (now(self._run.device) - start))
         except torch.OutOfMemoryError:
             self._loop.release()

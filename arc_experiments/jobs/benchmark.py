@@ -1,5 +1,7 @@
 """Benchmark: samples, training, generation and start-up of a composition on this machine."""
 
+import os
+
 from rich.console import Console
 
 from arc_experiments.benchmarking.cells import collect, freeze_cells, plan, run_cell
@@ -14,6 +16,8 @@ PATIENCE_FACTOR, PATIENCE_SECONDS = 10, 600
 
 def main(folder: RunFolder, console: Console) -> None:
     """Measure what is not measured yet, cell by cell, and write everything after each."""
+    if "RANK" in os.environ:
+        raise ValueError("job=benchmark starts processes itself: start it by the plain command")
     run = Run(folder)
     command = folder.read_json("environment.json")["command"]
     cells = plan(folder, run.config, command[3:])
