@@ -4,6 +4,7 @@ Nothing here imports torch, so a mistake is answered at once.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,17 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from arc_experiments.config import Config, Data, Hardware, Prompt, Source, Template, conf_dir
+from arc_experiments.config import (
+    BENCHMARK_PARTS,
+    Benchmark,
+    Config,
+    Data,
+    Hardware,
+    Prompt,
+    Source,
+    Template,
+    conf_dir,
+)
 
 
 class ConfigError(ValueError):
@@ -138,6 +149,7 @@ def _check_combination(config: Config) -> Iterator[str]:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
     yield from _check_templates(config.prompt)
     yield from _check_paths(config)
+    yield from _check_benchmark(config.benchmark)
 
 
 def split_batch(batch_size: int, num_processes: int, per_device_batch_size: int) -> int:
@@ -252,3 +264,22 @@ def _check_paths(config: Config) -> Iterator[str]:
         yield f"model.path={path} is not a folder (looked in {Path.cwd()}); a hub id has the form owner/name"
     if config.data.num_validation >= 1 and config.data.num_validation % 1:
         yield f"data.num_validation={config.data.num_validation} must be a whole number, or a share below 1"
+
+
+def _check_benchmark(benchmark: Benchmark) -> Iterator[str]:
+    unknown = [part for part in benchmark.parts if part not in BENCHMARK_PARTS]
+    if unknown or not benchmark.parts:
+        yield f"benchmark.parts={benchmark.parts} must be some of: {', '.join(BENCHMARK_PARTS)}"
+    for name, low in (("workers", 0), ("batch_sizes", 1), ("lengths", 2)):
+        values = getattr(benchmark, name)
+        if any(value < low for value in values):
+            yield f"benchmark.{name}={values} holds a value that is too small: at least {low}"
+    for size in benchmark.input_sizes:
+        if not re.fullmatch(r"[1-9][0-9]?x([1-9]|[12][0-9]|30)", size):
+            yield (
+                f"benchmark.input_sizes: {size} is not <demonstrations>x<side of the grids>, such as 2x30 "
+                "(sides are 1 to 30)"
+            )
+    for text in benchmark.vary:
+        if not re.fullmatch(r"[a-z_0-9.]+=[^,=]+(,[^,=]+)*", text):
+            yield f"benchmark.vary: {text!r} is not <key>=<value>,<value>, such as model.attention=sdpa,eager"

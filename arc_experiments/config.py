@@ -7,6 +7,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+BENCHMARK_PARTS = ("stream", "training", "generation", "startup")
+
 
 def limited(
     default: Any = MISSING, *, low: float | None = None, high: float | None = None, above: float | None = None
@@ -176,6 +178,26 @@ class Job:
 
 
 @dataclass
+class Benchmark:
+    """What job=benchmark measures, how often and how long. Each measurement is a process of its own."""
+
+    parts: list[str] = field(default_factory=lambda: list(BENCHMARK_PARTS))
+    rounds: int = limited(3, low=1)
+    max_seconds: float = limited(20.0, above=0)
+    samples: int = limited(500, low=1)
+    workers: list[int] = field(default_factory=lambda: [0, 1, 2])
+    consumer_tokens_per_second: float = limited(60000.0, above=0)
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 2])
+    lengths: list[int] = field(default_factory=lambda: [512, 1024])
+    input_sizes: list[str] = field(default_factory=list)  # "2x30": two demonstrations, grids of 30 x 30
+    packing: list[bool] = field(default_factory=lambda: [False])
+    accumulation: int = limited(2, low=1)
+    vary: list[str] = field(default_factory=list)  # "model.attention=sdpa,eager"
+    prompts: int = limited(64, low=1)
+    new_tokens: int = limited(64, low=1)
+
+
+@dataclass
 class Launch:
     """Where and how many at once."""
 
@@ -208,6 +230,7 @@ class Config:
     tracking: Tracking = MISSING
     job: Job = MISSING
     launch: Launch = MISSING
+    benchmark: Benchmark = field(default_factory=Benchmark)
     seed: int = limited(1, low=0)
     seeds: Seeds = field(default_factory=Seeds)
     from_run: str | None = None

@@ -36,7 +36,9 @@ def worker_command(folder: RunFolder) -> list[str]:
     started_by_others = (
         "RANK" in os.environ
     )  # torchrun, accelerate launch: this process becomes one of theirs
-    alone = started_by_others or folder.read_config().hardware.num_processes == 1
+    config = folder.read_config()
+    # A benchmark starts several processes itself, for what it measures with them.
+    alone = started_by_others or config.hardware.num_processes == 1 or config.job.name == "benchmark"
     return [sys.executable, "-m", f"arc_experiments.{'worker' if alone else 'ranks'}", str(folder.path)]
 
 

@@ -1,6 +1,6 @@
-"""Starts the processes that train together: `python -m arc_experiments.ranks <run folder>`.
+"""Starts the processes that train together: `python -m arc_experiments.ranks <run folder> [<module>]`.
 
-Each is a worker on the same folder; torch's own elastic agent, which torchrun is made of, starts them, tells
+Each is a worker on the same folder (or runs the module named); torch's own elastic agent, which torchrun is made of, starts them, tells
 them of each other and stops all when one ends badly. This ends with the exit code of the one that failed first.
 """
 
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    folder = RunFolder(Path(arguments[0]))
+    folder, module = RunFolder(Path(arguments[0])), [*arguments[1:], "arc_experiments.worker"][0]
     hardware = check(folder.read_config()).hardware
     show_gpus(hardware)
     logging.disable(logging.CRITICAL)  # the workers say how they ended
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "arc_experiments.worker", str(folder.path))
+        elastic_launch(config, sys.executable)("-m", module, str(folder.path))
     except SignalException:
         return STOPPED
     except ChildFailedError as error:

@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from arc_experiments.config import typed
 
 # Where and how a run is computed does not make it another run.
-NOT_PART_OF_THE_RUN = ("hardware", "launch", "tracking", "resume", "optim.stop_after")
+NOT_PART_OF_THE_RUN = ("hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark")
+PART_OF_A_BENCHMARK = ("hardware", "benchmark")  # there they are what is measured
 HEARTBEAT_SECONDS = 10.0
 
 
@@ -146,6 +147,8 @@ def composition(config: DictConfig) -> dict[str, Any]:
     assert isinstance(values, dict)
     values["augmentation_order"] = list(values["augmentation"])  # a dict does not compare by order
     for key in NOT_PART_OF_THE_RUN:
+        if values["job"]["name"] == "benchmark" and key in PART_OF_A_BENCHMARK:
+            continue
         *parents, last = key.split(".")
         place: Any = values
         for parent in parents:

@@ -73,6 +73,7 @@ def _run_job(folder: RunFolder, console: Console) -> None:
     show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
+    log.info("the job is imported")
     job.main(folder, console)
 
 

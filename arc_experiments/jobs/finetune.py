@@ -1,5 +1,6 @@
 """Fine-tune: tasks -> partition -> stream -> model -> trainer -> adapter, then evaluate it."""
 
+import logging
 import shutil
 import time
 from dataclasses import asdict
@@ -29,6 +30,8 @@ TRAINED = ".trained.json"  # what the training gave; written when the weights ar
 FINAL_LOSSES = 10  # logged steps that the final loss is the mean of
 STARVING = 0.05  # share of the training time spent waiting for data that is worth a warning
 
+log = logging.getLogger(__name__)  # its lines say when what was done; job=benchmark reads them
+
 
 def main(folder: RunFolder, console: Console) -> None:
     """Train to the end, or go on from where an earlier attempt stopped; then evaluate."""
@@ -38,6 +41,7 @@ def main(folder: RunFolder, console: Console) -> None:
         show_finished(run, console)
         return
     begin(run)
+    log.info("the data is there")
     tracker = Tracker(run.config.tracking, run.folder, is_main=run.processes.is_main_process)
     if trained:
         console.print("The training is finished; going on with the evaluation.")
@@ -60,13 +64,14 @@ def _steps_in(folder: RunFolder, name: str) -> int:
 def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     """The trained model; its weights, log and counts are on disk when this returns."""
     model = run.model()
+    log.info("the model is there")
     show_plan(run, model, console)
     leaked = warn_of_leaks(run, console)
     show_sample(run.stream()[0], run, console)
-    log, resumed_step = _open_log(run)
+    train_log, resumed_step = _open_log(run)
     with progress(console, "training", _last_step(run)) as bar:
         recorder = Recorder(
-            log,
+            train_log,
             evaluate=lambda: run.validation_loss(model),
             evaluate_untrained=lambda: run.untrained_validation_loss(model),
             eval_steps=run.config.optim.eval_steps,
@@ -75,9 +80,11 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         )
         trainer = run.trainer(model, [recorder])
         recorder.trainer = trainer
+        log.info("the trainer is there")
         start = time.perf_counter()
         if resumed_step is None:
             recorder.validate(0)
+            log.info("the first validation is done")
         else:
             console.print(f"Going on from step {resumed_step}.")
         validated = time.perf_counter()
@@ -114,11 +121,11 @@ def _open_log(run: Run) -> tuple[Any, int | None]:
     """The log, cut back to the checkpoint that the training goes on from, and that checkpoint's step."""
     checkpoint = last_complete(run.folder / "checkpoints")
     step = None if checkpoint is None else step_of(checkpoint)
-    log = run.folder / "train_log.jsonl"
+    train_log = run.folder / "train_log.jsonl"
     if run.processes.is_main_process:
-        cut_log(log, -1 if step is None else step)
+        cut_log(train_log, -1 if step is None else step)
     run.processes.wait_for_everyone()
-    return log, step
+    return train_log, step
 
 
 def _on_line(line: Line, run: Run, bar: Bar, tracker: Tracker) -> None:
@@ -126,6 +133,7 @@ def _on_line(line: Line, run: Run, bar: Bar, tracker: Tracker) -> None:
     tracker.log(step, {name: value for name, value in line.items() if name != "step"})
     run.folder.update_status(step=step, max_steps=run.config.optim.max_steps)
     if "loss" in line:
+        log.info("step %d is done", step)
         speed = f"{line['samples_per_second']:.1f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
         if line["data_wait_fraction"] > STARVING:
             speed += f", {line['data_wait_fraction']:.0%} waiting for data"
