@@ -63,7 +63,9 @@ def num_tokens(sample: Sample) -> int:
 def write_as_text(run: Run, samples: Sequence[Sample]) -> list[list[int]]:
     """The plain path: text, then one call of the tokenizer a sample."""
     return [
-        run.tokenizer(run.prompt.text(sample.task, sample.test_index), add_special_tokens=False)["input_ids"]
+        run.tokenizer(
+            run.prompt.text(sample.task, sample.test_index, kind=sample.kind), add_special_tokens=False
+        )["input_ids"]
         for sample in samples
     ]
 
@@ -85,7 +87,7 @@ def stage_seconds(run: Run, numbers: Sequence[int]) -> dict[str, float]:
     augmenting, _ = timed(
         lambda: [augment(task, part.transforms, rng) for task, (part, rng) in zip(tasks, drawn, strict=True)]
     )
-    encode, _ = timed(lambda: [run.prompt.encode(sample.task, sample.test_index) for sample in samples])
+    encode, _ = timed(lambda: [run.prompt.encode(s.task, s.test_index, kind=s.kind) for s in samples])
     rows = [make_row(stream, number) for number in numbers]
     collate, _ = timed(lambda: [collator(rows[start : start + size]) for start in range(0, len(rows), size)])
     seconds = {"draw": draw, "augment": augmenting, "encode": encode}

@@ -120,10 +120,9 @@ class Prompt:
         """The prompt alone, up to where the model is to go on."""
         return self.encode(task, test_index, with_answer=False).input_ids
 
-    def text(self, task: Task, test_index: int = 0) -> str:
+    def text(self, task: Task, test_index: int = 0, *, kind: Kind = MAIN) -> str:
         """What `encode` gives the ids of, without the end token."""
-        pairs, layout = _pairs(task, test_index), self._layout(len(task.train))
-        return "".join(self._text(piece, pairs) for piece in (*layout.prompt, *layout.answer))
+        return "".join(self._encoder(kind, len(task.train)).texts(_pairs(task, test_index)))
 
     def fit(
         self, task: Task, test_index: int = 0, *, kind: Kind = MAIN, with_answer: bool = True
