@@ -17,6 +17,9 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
+from arc_experiments.config import Lora, Model
+from arc_experiments.models import add_adapter, load_base, load_tokenizer, save_weights
+
 
 def byte_tokenizer() -> Qwen2Tokenizer:
     """A Qwen2 tokenizer without merges: every byte is a token; with a chat template like Qwen's."""
@@ -70,4 +73,29 @@ def make_base(
         )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+# From what a test describes to logits.
+
+IDS = torch.tensor([[5, 40, 41, 7, 40, 60, 3, 90]])
+
+
+def settings(path: Path, **more: object) -> Model:
+    return Model(name="m", path=str(path), **{"lora": Lora(rank=4), **more})
+
+
+def load(model: Model, *, trainable: bool = True, **more: object) -> torch.nn.Module:
+    loaded = load_base(model, dtype=torch.float32, device=torch.device("cpu"), **more)
+    return add_adapter(loaded, model, seed=1, trainable=trainable)
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        return model.eval()(input_ids=IDS, use_cache=False).logits
+
+
+def saved_adapter(base: Path, folder: Path) -> Path:
+    model = load(settings(base, lora=Lora(rank=4, alpha=8, target_modules=["q_proj", "v_proj"])))
+    save_weights(model, load_tokenizer(settings(base)), folder, base=str(base))
     return folder
