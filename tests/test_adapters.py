@@ -13,8 +13,10 @@ from transformers import AutoModelForCausalLM
 from arc_experiments import compose
 from arc_experiments.checking import ConfigError
 from arc_experiments.config import Lora
-from arc_experiments.models import add_adapter, load_base, (
+from arc_experiments.models import (
     ModelError,
+    add_adapter,
+    load_base,
     load_tokenizer,
     notes,
     save_weights,
