@@ -13,9 +13,9 @@ from arc_experiments.models.precision import has_bfloat16
 
 def notes(model: Model, *, dtype: torch.dtype, device: torch.device, trainable: bool) -> list[str]:
     """The sentences that hold for this model here; `trainable` adds those about training."""
-    found = [_precision_note(model.dtype, dtype, device, has_bfloat16(device)), _adapter_note(model)]
+    found = [_precision_note(model.dtype, dtype, device, has_bfloat16(device))]
     if trainable:
-        found.append(_initialisation_note(model))
+        found += [_adapter_note(model), _initialisation_note(model)]
     if has_random_weights(model) and model.adapter is None:
         found.append("an untrained model (random weights): losses fall, scores stay low")
     return [note for note in found if note is not None]
@@ -50,9 +50,9 @@ def _adapter_note(model: Model) -> str | None:
     if file is None or not file.exists():
         return None
     config: dict[str, Any] = json.loads(file.read_text())
-    targets = config.get("target_modules")
-    named = targets if isinstance(targets, str) else ", ".join(targets or ())
+    targets = config.get("target_modules") or []
+    names = {targets} if isinstance(targets, str) else {name.rpartition(".")[2] for name in targets}
     return (
         f"model.adapter's own LoRA settings are used, not those of model.lora: rank {config.get('r')}, "
-        f"alpha {config.get('lora_alpha')}, on {named}"
+        f"alpha {config.get('lora_alpha')}, on {', '.join(sorted(names))}"
     )
