@@ -1,12 +1,13 @@
-"""What weights carry with them: the tasks they were trained on, their ancestors' too, the prompt, the dtype.
+"""What weights carry with them: the tasks they were trained on, their ancestors' too, the prompt, the dtype,
+the vocabulary.
 
 Saved as `ancestry.json` beside the weights, read when they are loaded: a validation task in the ancestry is a
-leak, another prompt or dtype a mistake.
+leak, another prompt, dtype or vocabulary a mistake.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ FILE = "ancestry.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestry:
-    """`prompt` holds the options that decide what a prompt looks like; `trained_on` sorted task ids."""
+    """`prompt` holds the options that decide what a prompt looks like; `trained_on` sorted task ids.
+
+    `vocabulary` is "full" or "arc" (weights saved before there was a choice say nothing, and are "full").
+    """
 
     base: str
     dtype: str
     prompt: dict[str, Any]
     trained_on: tuple[str, ...]
+    vocabulary: str = "full"
 
     def save(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
@@ -30,16 +35,18 @@ class Ancestry:
         if parent is None:
             return self
         trained_on = tuple(sorted({*self.trained_on, *parent.trained_on}))
-        return Ancestry(base=self.base, dtype=self.dtype, prompt=self.prompt, trained_on=trained_on)
+        return replace(self, trained_on=trained_on)
 
     def leaks(self, validation: Iterable[str]) -> list[str]:
         """Validation tasks that were trained on."""
         seen = set(self.trained_on)
         return [task_id for task_id in validation if task_id in seen]
 
-    def conflicts(self, *, dtype: str, prompt: dict[str, Any]) -> list[str]:
+    def conflicts(self, *, dtype: str, vocabulary: str, prompt: dict[str, Any]) -> list[str]:
         """What differs between training and use, a line each."""
         lines = [] if dtype == self.dtype else [f"model.dtype: trained in {self.dtype}, used in {dtype}"]
+        if vocabulary != self.vocabulary:
+            lines.append(f"model.vocabulary: trained with {self.vocabulary}, used with {vocabulary}")
         for key in sorted(self.prompt.keys() | prompt.keys()):
             ours, theirs = self.prompt.get(key), prompt.get(key)
             if ours != theirs:

@@ -24,6 +24,7 @@ from arc_experiments.config import (
     Template,
     conf_dir,
 )
+from arc_experiments.model_checks import check_model
 
 
 class ConfigError(ValueError):
@@ -140,8 +141,7 @@ def _check_combination(config: Config) -> Iterator[str]:
             f"optim.save_steps={optim.save_steps} is not a multiple of optim.log_steps={optim.log_steps}: "
             "a resumed run could not repeat the losses it logs"
         )
-    if model.quantisation != "none" and model.lora is None:
-        yield f"model.quantisation={model.quantisation} needs model.lora: quantised weights cannot be trained"
+    yield from check_model(model)
     if optim.stop_after is not None and optim.stop_after > optim.max_steps:
         yield f"optim.stop_after={optim.stop_after} is beyond optim.max_steps={optim.max_steps}"
     jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))

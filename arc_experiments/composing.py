@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.checking import ConfigError, check
 from arc_experiments.config import Config, conf_dir, store_schema, typed
+from arc_experiments.model_checks import ignored_lora
 from arc_experiments.run_folder import FolderError, RunFolder, folder_name, job_name
 
 
@@ -98,9 +99,15 @@ def complete(node: DictConfig, overrides: list[str]) -> DictConfig:
     OmegaConf.set_struct(config, True)
     if config.from_run is not None:
         config = _take_from_run(config, overrides)
-    check(config)
+    ignored = list(ignored_lora(check(config).model, _typed_keys(overrides)))
+    if ignored:
+        raise ConfigError(ignored)
     OmegaConf.resolve(config)
     return config
+
+
+def _typed_keys(overrides: list[str]) -> set[str]:
+    return {str(each.key_or_group) for each in OverridesParser.create().parse_overrides(overrides)}
 
 
 def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:

@@ -55,7 +55,7 @@ class Lora:
     target_modules: Any = "all-linear"
     rslora: bool = False
     dora: bool = False
-    initialisation: str = one_of("default", "gaussian", "pissa", "olora", "orthogonal")
+    initialisation: str = one_of("default", "gaussian", "pissa", "olora", "orthogonal", "eva")
     modules_to_save: list[str] = field(default_factory=list)
 
 
@@ -70,7 +70,9 @@ class Model:
     weights: str = one_of("auto", "pretrained", "random")
     dtype: str = one_of("auto", "float32", "bfloat16", "float16")
     quantisation: str = one_of("none", "4bit", "8bit")
-    attention: str = one_of("sdpa", "eager", "flash_attention_2")
+    vocabulary: str = one_of("full", "arc")  # arc: the tokens of ARC prompts alone
+    attention: str = one_of("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
+    compile: bool = False
     gradient_checkpointing: bool = False
     lora: Lora | None = field(default_factory=Lora)
 

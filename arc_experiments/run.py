@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from arc_experiments.generation import Request
+    from arc_experiments.models import ArcTokenizer, Vocabulary
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
 NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
 PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that is under way
+NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
 # What a prompt looks like; its length and its loss are not part of that.
 PROMPT_LOOK = ("grid", "system", "introduction", "demonstration", "question", "answer", "chat")
 
@@ -109,20 +111,40 @@ class Run:
         return pick_dtype(self.config.model.dtype, self.device)
 
     @cached_property
-    def tokenizer(self) -> "PreTrainedTokenizerBase":
-        from arc_experiments.models import load_tokenizer
+    def vocabulary(self) -> "Vocabulary | None":
+        """The tokens kept: those that its weights came with, else those of this prompt. None: all of them."""
+        from arc_experiments.models import collect, load_tokenizer, read_vocabulary
 
-        return load_tokenizer(self.config.model)
+        if self.config.model.vocabulary == "full":
+            return None
+        for folder in (self.weights_folder, self._weights_source):
+            saved = read_vocabulary(folder)
+            if saved is not None:
+                return saved
+        extra = list(self.validation_tasks)[:NUM_VERIFIED]
+        grid = build(self.config.prompt.grid)
+        return collect(load_tokenizer(self.config.model), self._make_prompt, grid, extra)
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase | ArcTokenizer":
+        """The model's tokenizer; with `model.vocabulary=arc` in small ids."""
+        from arc_experiments.models import ArcTokenizer, load_tokenizer
+
+        full = load_tokenizer(self.config.model)
+        return full if self.vocabulary is None else ArcTokenizer(full, self.vocabulary)
 
     @cached_property
     def prompt(self) -> Prompt:
         """The prompt writer, its token table verified on validation tasks."""
+        prompt = self._make_prompt(self.tokenizer)
+        prompt.verify(list(self.validation_tasks)[:NUM_VERIFIED])
+        return prompt
+
+    def _make_prompt(self, tokenizer: Any) -> Prompt:
         options = dataclasses.asdict(self.config.prompt)
         del options["name"]
         options |= {"grid": build(options["grid"]), "chat": options["chat"] == "auto"}
-        prompt = Prompt(tokenizer=self.tokenizer, **options)
-        prompt.verify(list(self.validation_tasks)[:NUM_VERIFIED])
-        return prompt
+        return Prompt(tokenizer=tokenizer, **options)
 
     def stream(self) -> SampleStream:
         """Endless training samples, and rows of them, by number."""
@@ -149,18 +171,28 @@ class Run:
         """Base model and adapter on the device.
 
         Raises:
-            ValueError: the adapter was trained with another prompt or dtype (`inference.force=true` goes on).
+            ValueError: the adapter was trained with another prompt, dtype or vocabulary (`inference.force=true`
+                goes on).
         """
-        from arc_experiments.models import add_adapter, load_base
+        from arc_experiments.models import add_adapter, load_base, needs_samples
 
         self._check_ancestry()
-        base = load_base(self.config.model, dtype=self.dtype, device=self.device)
-        return add_adapter(base, self.config.model, seed=self.config.seeds.init, trainable=trainable)
+        model = self.config.model
+        base = load_base(model, dtype=self.dtype, device=self.device, vocabulary=self.vocabulary)
+        samples = []
+        if trainable and needs_samples(model):
+            stream = self.stream()
+            samples = [stream[index].encoded.input_ids for index in range(NUM_LOOKED_AT)]
+        return add_adapter(base, model, seed=self.config.seeds.init, trainable=trainable, samples=samples)
+
+    @property
+    def _weights_source(self) -> Path:
+        return Path(self.config.model.adapter or self.config.model.path).expanduser()
 
     @property
     def parent(self) -> Ancestry | None:
         """The ancestry of the weights that this run starts from, if they have one."""
-        return read_ancestry(Path(self.config.model.adapter or self.config.model.path).expanduser())
+        return read_ancestry(self._weights_source)
 
     @property
     def ancestry(self) -> Ancestry:
@@ -170,6 +202,7 @@ class Run:
             dtype=str(self.dtype).removeprefix("torch."),
             prompt=self._prompt_look(),
             trained_on=tuple(sorted(self.partition.train)),
+            vocabulary=self.config.model.vocabulary,
         )
         return own.with_parent(self.parent)
 
@@ -180,7 +213,9 @@ class Run:
         if self.parent is None or self.config.inference.force:
             return
         dtype = str(self.dtype).removeprefix("torch.")
-        conflicts = self.parent.conflicts(dtype=dtype, prompt=self._prompt_look())
+        conflicts = self.parent.conflicts(
+            dtype=dtype, vocabulary=self.config.model.vocabulary, prompt=self._prompt_look()
+        )
         if conflicts:
             raise ValueError(
                 f"the weights in {self.config.model.adapter or self.config.model.path} do not fit this run:\n  "
@@ -214,6 +249,7 @@ class Run:
         Raises:
             ValueError: the batch does not divide among the processes.
         """
+        from arc_experiments.models import for_trainer
         from arc_experiments.training.trainer import make_arguments, make_trainer
 
         config = self.config
@@ -229,11 +265,12 @@ class Run:
             per_device_batch_size=self.per_device_batch_size,
             iterable=config.data.stream == "iterable",
             accumulation=split_batch(config.optim.batch_size, num_processes, self.per_device_batch_size),
+            compile=config.model.compile,
         )
         stream = self.stream()
         return make_trainer(
             model,
-            self.tokenizer,
+            for_trainer(self.tokenizer),
             self._rows(stream),
             arguments,
             pad_id=self.prompt.pad_id,
@@ -363,5 +400,5 @@ class Run:
             model.adapter = str(self.weights_folder)
         else:
             model.path, model.weights = str(self.weights_folder), "pretrained"
-        base = load_base(model, dtype=self.dtype, device=self.device)
+        base = load_base(model, dtype=self.dtype, device=self.device, vocabulary=self.vocabulary)
         return add_adapter(base, model, seed=0, trainable=False)

@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "WANDB_SILENT": "true",
     "WANDB_LOG_MODEL": "false",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on GPUs
+    "FLASH_ATTENTION_DETERMINISTIC": "1",  # and gradients of flash attention
 }
 
 log = logging.getLogger(__name__)

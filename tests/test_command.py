@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+from toy_models import make_base
 
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=600"]
 # What may differ between two runs of one composition: times and memory.
@@ -213,35 +211,9 @@ def test_a_sweep_gives_each_job_a_folder_and_survives_a_failing_one(tmp_path: Pa
     assert "4 jobs, 2 finished already" in again.stdout
 
 
-def byte_tokenizer() -> Qwen2Tokenizer:
-    """A Qwen2 tokenizer without merges: every byte is a token; with a chat template like Qwen's."""
-    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet())]
-    tokenizer = Qwen2Tokenizer(
-        vocab={token: index for index, token in enumerate(tokens)},
-        merges=[],
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        unk_token="<|endoftext|>",
-    )
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    tokenizer.chat_template = (
-        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    return tokenizer
-
-
 @pytest.mark.slow
 def test_a_local_instruct_model_trains_in_bfloat16_with_its_chat_template(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=4096,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
+    make_base(tmp_path / "base")
     folder = tmp_path / "run"
     done = run_command(
         "experiment=smoke", "model=custom", f"model.path={tmp_path / 'base'}", "model.dtype=bfloat16",

@@ -257,24 +257,3 @@ def test_validation_on_tasks_that_an_adapter_was_trained_on_is_a_leak(tmp_path: 
     leaks = other.parent.leaks(other.partition.validation)
     assert set(leaks) == set(run.partition.train) & set(other.partition.validation) != set()
     assert set(other.ancestry.trained_on) == set(run.partition.train) | set(other.partition.train)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        "model.lora.initialisation=gaussian",
-        "model.lora.initialisation=pissa",
-        "model.lora.initialisation=olora",
-        "model.lora.initialisation=orthogonal",
-        "model.lora.dora=true",
-        "model.lora.rslora=true",
-        "model.lora.target_modules=[q_proj,v_proj]",
-    ],
-)
-def test_every_kind_of_lora_is_saved_and_loaded_again(tmp_path: Path, options: str) -> None:
-    run = small_run(tmp_path, "optim.max_steps=2", "data.limit=3", "model.lora.rank=4", options)
-    model = run.model()
-    run.trainer(model, []).resume_or_start()
-    run.save_weights(model)
-    reloaded = run.validation_loss(run.trained_model()).token_mean
-    assert reloaded == pytest.approx(run.validation_loss(model).token_mean, abs=1e-5)

@@ -22,7 +22,7 @@ SCORES = {
 def show_plan(run: Run, model: Any, console: Console) -> None:
     """What this run is made of, a line a part."""
     from arc_experiments.environment import device_name
-    from arc_experiments.models import has_random_weights
+    from arc_experiments.models import notes
 
     config, validation = run.config, run.validation_tasks
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -41,14 +41,9 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     for name, text in lines.items():
         console.print(f"[bold]{name:13}[/]", end="")
         console.print(text, markup=False)
-    if dtype == "float16":
-        console.print(
-            "[yellow]note[/]         float16: trainings stable in bfloat16 have diverged in it after hours"
-        )
-    if has_random_weights(config.model) and config.model.adapter is None:
-        console.print(
-            "[yellow]note[/]         an untrained model (random weights): losses fall, scores stay low"
-        )
+    trains = trained > 0
+    for note in notes(config.model, dtype=run.dtype, device=run.device, trainable=trains):
+        console.print(f"[yellow]note[/]         {note}")
     if run.prompt.table_refused is not None:
         console.print(f"[yellow]note[/]         slower text path for each sample: {run.prompt.table_refused}")
 

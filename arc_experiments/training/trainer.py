@@ -163,6 +163,7 @@ def make_arguments(
     per_device_batch_size: int,
     accumulation: int,
     iterable: bool,
+    compile: bool,
 ) -> SFTConfig:
     """Our fields as SFTConfig's. Evaluation and logging are ours, so the Trainer's are off."""
     return SFTConfig(
@@ -188,6 +189,7 @@ def make_arguments(
         dataloader_num_workers=hardware.num_workers,
         dataloader_pin_memory=device.type == "cuda",
         activation_checkpointing=gradient_checkpointing,
+        torch_compile=compile,
         train_sampling_strategy="sequential",  # the stream is shuffled already
         ignore_data_skip=iterable,  # it begins where it is to go on
         ddp_timeout=int(PATIENCE.total_seconds()),

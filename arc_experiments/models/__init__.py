@@ -1,0 +1,31 @@
+"""Models: tokenizer and vocabulary, base model, adapter, and in which precision they compute."""
+
+from arc_experiments.models.adapters import add_adapter, merge, needs_samples, save_weights
+from arc_experiments.models.advice import notes
+from arc_experiments.models.errors import ModelError
+from arc_experiments.models.loading import has_random_weights, load_base, load_tokenizer, local_path
+from arc_experiments.models.precision import has_bfloat16, pick_attention, pick_device, pick_dtype
+from arc_experiments.models.tokenizer import ArcTokenizer, for_trainer
+from arc_experiments.models.vocabulary import Vocabulary, collect, read_vocabulary
+
+__all__ = [
+    "ArcTokenizer",
+    "ModelError",
+    "Vocabulary",
+    "add_adapter",
+    "collect",
+    "for_trainer",
+    "has_bfloat16",
+    "has_random_weights",
+    "load_base",
+    "load_tokenizer",
+    "local_path",
+    "merge",
+    "needs_samples",
+    "notes",
+    "pick_attention",
+    "pick_device",
+    "pick_dtype",
+    "read_vocabulary",
+    "save_weights",
+]

@@ -1,0 +1,193 @@
+"""Adapters: a new LoRA on a base model, a saved one again, and how one is saved."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from numpy.typing import NDArray
+from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import initialize_lora_eva_weights as eva_weights
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from arc_experiments.config import Lora, Model
+from arc_experiments.models.errors import ModelError
+from arc_experiments.models.tokenizer import ArcTokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftMixedModel
+
+CHANGES_BASE = (
+    "pissa",
+    "olora",
+)  # initialisations that take what the adapter holds out of the base's weights
+WEIGHTS = "adapter_model.safetensors"
+
+
+def needs_samples(model: Model) -> bool:
+    """Whether `add_adapter` must be given samples for the first weights."""
+    return model.adapter is None and model.lora is not None and model.lora.initialisation == "eva"
+
+
+def add_adapter(
+    base: PreTrainedModel,
+    model: Model,
+    *,
+    seed: int,
+    trainable: bool,
+    samples: Sequence[NDArray[Any]] = (),
+) -> "PreTrainedModel | PeftModel | PeftMixedModel":
+    """The model that is trained or asked: base plus `model.adapter`, or plus a new LoRA if trainable.
+
+    A saved adapter keeps its own LoRA settings; `model.lora` is then not looked at.
+
+    Args:
+        seed: of a new LoRA's first weights.
+        samples: token ids of the samples that `initialisation=eva` looks at, each of shape (tokens,).
+
+    Raises:
+        ModelError: an adapter that does not fit the base.
+    """
+    if model.adapter is not None:
+        try:
+            return PeftModel.from_pretrained(
+                base, str(Path(model.adapter).expanduser()), is_trainable=trainable
+            )
+        except (ValueError, RuntimeError, OSError, SafetensorError) as error:
+            raise ModelError(
+                f"model.adapter={model.adapter} does not fit model.path={model.path}: {str(error)[:500]}"
+            ) from error
+    if model.lora is None or not trainable:
+        return base.requires_grad_(trainable)
+    _check_names(base, model)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            adapted = get_peft_model(base, _lora_config(model.lora))
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"model.lora does not fit model.path={model.path}: {str(error)[:500]}"
+            ) from error
+        if needs_samples(model):
+            _eva(adapted, model.lora.rank, samples)
+    if model.lora.initialisation in CHANGES_BASE:
+        adapted.first_weights = {
+            name: value.detach().cpu().clone() for name, value in get_peft_model_state_dict(adapted).items()
+        }
+    return adapted
+
+
+def _check_names(base: PreTrainedModel, model: Model) -> None:
+    """Refuse names that no layer has: PEFT does so only where none of them is right."""
+    assert model.lora is not None
+    modules = {name.rpartition(".")[2]: module for name, module in base.named_modules()}
+    parts = sorted(name for name in modules if name and not name.isdigit())
+    layers = [name for name in parts if getattr(getattr(modules[name], "weight", None), "ndim", 0) == 2]
+    targets = model.lora.target_modules
+    if isinstance(targets, str):
+        is_pattern = targets != "all-linear"
+        unknown = [targets] if is_pattern and not _matches(base, targets) else []
+    else:
+        unknown = [name for name in targets if name.rpartition(".")[2] not in parts]
+    if unknown:
+        raise ModelError(
+            f"model.lora.target_modules: {model.path} has no layer {', '.join(unknown)}; it has: "
+            f"{', '.join(layers)} (or all-linear)"
+        )
+    unknown = [name for name in model.lora.modules_to_save if name.rpartition(".")[2] not in parts]
+    if unknown:
+        raise ModelError(
+            f"model.lora.modules_to_save: {model.path} has no module {', '.join(unknown)}; it has: "
+            f"{', '.join(parts)}"
+        )
+
+
+def _matches(base: PreTrainedModel, pattern: str) -> bool:
+    return any(re.fullmatch(pattern, name) for name, _ in base.named_modules())
+
+
+def _lora_config(lora: Lora) -> LoraConfig:
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        init_lora_weights=True if lora.initialisation == "default" else lora.initialisation,
+        # rho=1 gives every layer the rank asked for; more would move rank between layers
+        eva_config=EvaConfig(rho=1.0) if lora.initialisation == "eva" else None,
+        modules_to_save=lora.modules_to_save or None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _eva(adapted: Any, rank: int, samples: Sequence[NDArray[Any]]) -> None:
+    """First weights from the activations that samples cause (EVA, arXiv 2410.07170)."""
+    batches = [
+        {"input_ids": torch.from_numpy(ids).long()[None].to(adapted.device)}
+        for ids in samples
+        if len(ids) >= rank  # PEFT passes shorter ones over, and goes on for ever where there are no others
+    ]
+    if not batches:
+        raise ModelError(
+            f"model.lora.initialisation=eva: no sample has as many tokens as model.lora.rank={rank}: use a smaller "
+            "rank, a larger prompt.max_length or another initialisation"
+        )
+    eva_weights(adapted, batches, gather_distributed_inputs=False, show_progress_bar=False)
+
+
+def merge(model: Any) -> Any:
+    """The model with its adapter merged in place, where that is exact to rounding (plain float32 weights)."""
+    if isinstance(model, PeftModel) and model.dtype == torch.float32 and not hasattr(model, "hf_quantizer"):
+        return model.merge_and_unload()
+    return model
+
+
+def save_weights(model: Any, tokenizer: Any, folder: Path, *, base: str) -> None:
+    """Save an adapter, or a whole model with its tokenizer; the same weights give the same bytes.
+
+    A cut vocabulary is saved beside either. An adapter fits the base as it was published, also where its first
+    weights were taken out of that: it then has twice the rank.
+
+    Args:
+        base: what an adapter names as its base model: the path as the user gave it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(tokenizer, ArcTokenizer):
+        tokenizer.vocabulary.save(folder)
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text())
+    config["base_model_name_or_path"] = base
+    if isinstance(config["target_modules"], list):  # PEFT keeps a set: its order is that of the hash seed
+        config["target_modules"].sort()
+    if hasattr(model, "first_weights"):
+        _fit_published_base(folder / WEIGHTS, config, model.first_weights)
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+
+
+def _fit_published_base(file: Path, config: dict[str, Any], first: dict[str, torch.Tensor]) -> None:
+    """From an adapter on `base - B0 A0` to one on `base`: B A - B0 A0 = [B, -B0] [A; A0].
+
+    PEFT's own conversion does the same over folders on disk, and loses `modules_to_save`.
+    """
+    weights = load_file(file)
+    for name, value in weights.items():
+        if name.endswith("lora_A.weight"):
+            weights[name] = torch.cat([value, first[name].to(value)])
+        elif name.endswith("lora_B.weight"):
+            weights[name] = torch.cat([value, -first[name].to(value)], dim=1)
+    save_file(weights, file, metadata={"format": "pt"})
+    config["r"] *= 2
+    config["lora_alpha"] *= 2**0.5 if config["use_rslora"] else 2  # the same scale as before
+    config["init_lora_weights"] = True

@@ -1,0 +1,59 @@
+"""What a model computes on and in: device, dtype, attention."""
+
+import torch
+from transformers.utils import is_flash_attn_2_available
+
+from arc_experiments.config import Hardware
+from arc_experiments.models.errors import ModelError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(hardware: Hardware) -> torch.device:
+    """Raises ModelError where a GPU is named and there is none."""
+    if hardware.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("hardware.device=cuda, but torch finds no GPU here: hardware=auto or hardware=cpu")
+    use_gpu = hardware.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the device computes in it, else float32. float16 must be named, on a GPU.
+
+    Raises:
+        ModelError: float16 without a GPU.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    if name == "float16" and device.type != "cuda":
+        raise ModelError("model.dtype=float16 needs a GPU (on a CPU it would be float32 unnoticed): use auto")
+    return DTYPES[name]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device itself computes in bfloat16, without emulation."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> str:
+    """`auto` is flash attention where it is installed and can compute (a GPU, half precision), else sdpa.
+
+    Raises:
+        ModelError: flash attention is named where it cannot compute.
+    """
+    obstacle = _flash_obstacle(device, dtype)
+    if name == "auto":
+        return "sdpa" if obstacle else "flash_attention_2"
+    if name == "flash_attention_2" and obstacle:
+        raise ModelError(f"model.attention=flash_attention_2 {obstacle}: use model.attention=auto")
+    return name
+
+
+def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cuda":
+        return "needs a GPU"
+    if dtype == torch.float32:
+        return "computes in bfloat16 or float16 only, not in float32"
+    return None if is_flash_attn_2_available() else "needs the package flash-attn, which is not installed"

@@ -1,0 +1,180 @@
+r"""A vocabulary cut down to the tokens that ARC prompts are made of.
+
+    full ids   15 (the cell "0"), 16 ("1"), 198 ("\n"), 151645 (end of turn)
+    small ids   0                  1         2            3
+
+The embedding and the LM head keep the rows of these tokens alone, so logits are those of the full model for
+them, and a softmax runs over dozens of tokens instead of 150 thousand. Which tokens: all that the tokenizer
+gives for a set of made-up tasks with every colour, size, row number and number of demonstrations, and every
+token that lies within the rows of a grid (tokenizers that join digits have many).
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
+from arc_experiments.models.errors import ModelError
+from arc_experiments.tasks import Pair, Task
+
+if TYPE_CHECKING:
+    from arc_experiments.prompts import GridText, Prompt
+
+FILE = "vocabulary.json"
+MAX_DEMONSTRATIONS = 30  # more than any ARC task has
+JOINED_CELLS = 4  # tokens of more different cells than these are not looked for; of equal cells, up to a row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """`kept` holds the full ids of the kept tokens, ascending; a token's place in it is its small id."""
+
+    kept: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def save(self, folder: Path) -> None:
+        (folder / FILE).write_text(json.dumps({"kept_ids": self.kept}) + "\n")
+
+    def small_ids(self, full: Any) -> Any:
+        """Special tokens as a model's config names them: an id, a list of ids, or None."""
+        if isinstance(full, list):
+            return [self.kept.index(each) for each in full if each in self.kept] or None
+        return self.kept.index(full) if full in self.kept else None
+
+
+def read_vocabulary(folder: Path) -> Vocabulary | None:
+    """None for weights that have the full vocabulary."""
+    if not (folder / FILE).exists():
+        return None
+    return Vocabulary(kept=tuple(json.loads((folder / FILE).read_text())["kept_ids"]))
+
+
+def collect(
+    tokenizer: Any, make_prompt: Callable[[Any], "Prompt"], grid_text: "GridText", extra: Iterable[Task] = ()
+) -> Vocabulary:
+    """The tokens that this prompt needs.
+
+    Args:
+        make_prompt: the prompt for a tokenizer; it is given one that notes the ids it hands out.
+        extra: more tasks to cover, such as real ones.
+    """
+    recorder = _Recorder(tokenizer)
+    prompt = make_prompt(recorder)
+    tasks = [*covering_tasks(), *extra]
+    prompt.verify(tasks)
+    prompt.longest_answer()
+    for task in tasks:
+        prompt.encode(task)
+    special = {getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad", "unk")}
+    ids = recorder.seen | special | {*prompt.stop_ids, prompt.pad_id} | set(_row_tokens(tokenizer, grid_text))
+    return Vocabulary(kept=tuple(sorted(int(each) for each in ids if each is not None)))
+
+
+def covering_tasks() -> list[Task]:
+    """Small tasks with 0 to 30 demonstrations, and one with every height, width, row number and colour."""
+    small = Pair(input=_stripes((1, 2), 0), output=_stripes((2, 1), 1))
+    tall = Pair(input=_stripes((MAX_SIDE, MAX_SIDE), 2), output=_stripes((MAX_SIDE, MAX_SIDE), 3))
+    shapes = [(size, MAX_SIDE + 1 - size) for size in range(1, MAX_SIDE + 1)]
+    pairs = [Pair(input=_stripes(shape, 0), output=_stripes(shape[::-1], 1)) for shape in shapes]
+    counts = range(MAX_DEMONSTRATIONS + 1)
+    tasks = [Task(id=f"covering{count}", train=(small,) * count, test=(small,)) for count in counts]
+    return [*tasks, Task(id="covering_all_sizes", train=tuple(pairs), test=(tall,))]
+
+
+def _stripes(shape: tuple[int, int], first: int) -> Grid:
+    """Cells that count through the colours, with another start in each row."""
+    rows, columns = np.indices(shape)
+    return ((first + columns + 3 * rows) % NUM_COLOURS).astype(np.uint8)
+
+
+class _Recorder:
+    """A tokenizer that notes every id it gives."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.seen: set[int] = set()
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        encoded = self._tokenizer(text, **options)
+        self.seen.update(encoded["input_ids"])
+        return encoded
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+def _row_tokens(tokenizer: Any, grid_text: "GridText") -> Iterable[int]:
+    """Every token whose text stands somewhere in the rows of some grid."""
+    mixed = np.array(list(product(range(NUM_COLOURS), repeat=JOINED_CELLS)), dtype=np.uint8)
+    plain = np.repeat(np.arange(NUM_COLOURS, dtype=np.uint8)[:, None], MAX_SIDE, axis=1)
+    grids = [*np.array_split(mixed, len(mixed) // MAX_SIDE + 1), plain]
+    text = "\n".join(grid_text.write(grid) for grid in grids)
+    letters = set(text)
+    for full, token in enumerate(tokenizer.batch_decode([[full] for full in range(len(tokenizer))])):
+        if token and letters.issuperset(token) and token in text:
+            yield full
+
+
+def shrink(base: PreTrainedModel, vocabulary: Vocabulary) -> None:
+    """Keep the rows of these tokens in embedding and LM head, in place; tied weights stay tied.
+
+    Raises:
+        ModelError: the model's vocabulary is smaller than these ids, or sits in more than these two layers.
+    """
+    embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
+    size = len(embedding.weight)
+    if vocabulary.kept[-1] >= size:
+        raise ModelError(
+            f"model.vocabulary=arc: the model has {size} tokens and its tokenizer knows more (id "
+            f"{vocabulary.kept[-1]}): use model.vocabulary=full, or the tokenizer that belongs to the model"
+        )
+    _check_nothing_else_depends(base, (embedding, head), size)
+    rows = torch.tensor(vocabulary.kept, device=embedding.weight.device)
+    tied = head.weight is embedding.weight
+    config = base.config.get_text_config()
+    embedding.weight = _rows_of(embedding.weight, rows)
+    embedding.num_embeddings = config.vocab_size = len(vocabulary)
+    if embedding.padding_idx is not None:
+        embedding.padding_idx = vocabulary.small_ids(embedding.padding_idx)
+    head.weight = embedding.weight if tied else _rows_of(head.weight, rows)
+    if head.bias is not None:
+        head.bias = _rows_of(head.bias, rows)
+    head.out_features = len(vocabulary)
+    for module in base.modules():  # some keep a copy of the number
+        if getattr(module, "vocab_size", None) == size:
+            module.vocab_size = len(vocabulary)
+    for holder in (config, base.generation_config):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(holder, name, vocabulary.small_ids(getattr(holder, name, None)))
+
+
+def _rows_of(weight: nn.Parameter, rows: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(weight.data[rows].clone(), requires_grad=weight.requires_grad)
+
+
+def _check_nothing_else_depends(base: PreTrainedModel, cut: tuple[nn.Module, nn.Module], size: int) -> None:
+    weights = [parameter for module in cut for parameter in module.parameters()]
+    own = {id(parameter) for parameter in weights}
+    others = [
+        name
+        for name, parameter in base.named_parameters()
+        if id(parameter) not in own and parameter.shape[:1] == (size,)
+    ]
+    if others or not all(parameter.is_floating_point() for parameter in weights):
+        raise ModelError(
+            "model.vocabulary=arc cuts the embedding and the LM head only, and this model's vocabulary is also in "
+            f"{', '.join(others) or 'quantised layers'}: use model.vocabulary=full"
+        )
