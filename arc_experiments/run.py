@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from arc_experiments.ancestry import Ancestry, read_ancestry
 from arc_experiments.checking import build, check, split_batch
 from arc_experiments.composing import compose_config
-from arc_experiments.config import Config
+from arc_experiments.config import Config, Model
 from arc_experiments.corpus import Corpus
 from arc_experiments.partitions import Partition
 from arc_experiments.prompts import Prompt
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
     from datasets import Dataset, IterableDataset
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from arc_experiments.generation import Request
     from arc_experiments.models import ArcTokenizer, Vocabulary
@@ -174,11 +174,11 @@ class Run:
             ValueError: the adapter was trained with another prompt, dtype or vocabulary (`inference.force=true`
                 goes on).
         """
-        from arc_experiments.models import add_adapter, load_base, needs_samples
+        from arc_experiments.models import add_adapter, needs_samples
 
         self._check_ancestry()
         model = self.config.model
-        base = load_base(model, dtype=self.dtype, device=self.device, vocabulary=self.vocabulary)
+        base = self._base(model)
         samples = []
         if trainable and needs_samples(model):
             stream = self.stream()
@@ -393,12 +393,22 @@ class Run:
 
     def trained_model(self) -> Any:
         """The model with the weights that this run has trained."""
-        from arc_experiments.models import add_adapter, load_base
+        from arc_experiments.models import add_adapter
 
         model = dataclasses.replace(self.config.model)
         if self.weights_folder.name == "adapter":
             model.adapter = str(self.weights_folder)
         else:
             model.path, model.weights = str(self.weights_folder), "pretrained"
-        base = load_base(model, dtype=self.dtype, device=self.device, vocabulary=self.vocabulary)
-        return add_adapter(base, model, seed=0, trainable=False)
+        return add_adapter(self._base(model), model, seed=0, trainable=False)
+
+    def _base(self, model: Model) -> "PreTrainedModel":
+        from arc_experiments.models import load_base
+
+        return load_base(
+            model,
+            dtype=self.dtype,
+            device=self.device,
+            vocabulary=self.vocabulary,
+            device_map="auto" if self.config.hardware.parallelism == "split" else None,
+        )

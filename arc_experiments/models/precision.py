@@ -1,5 +1,7 @@
 """What a model computes on and in: device, dtype, attention."""
 
+import os
+
 import torch
 from transformers.utils import is_flash_attn_2_available
 
@@ -10,11 +12,22 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def pick_device(hardware: Hardware) -> torch.device:
-    """Raises ModelError where a GPU is named and there is none."""
+    """The CPU, or a GPU: of several processes each has its own.
+
+    Raises:
+        ModelError: a GPU is named and there is none, or fewer than processes.
+    """
     if hardware.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("hardware.device=cuda, but torch finds no GPU here: hardware=auto or hardware=cpu")
-    use_gpu = hardware.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
+    if hardware.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if number >= torch.cuda.device_count():
+        raise ModelError(
+            f"process {number} has no GPU: torch finds {torch.cuda.device_count()} here, so "
+            f"hardware.num_processes={torch.cuda.device_count()} at most"
+        )
+    return torch.device("cuda", number)
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
