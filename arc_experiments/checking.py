@@ -12,6 +12,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from arc_experiments.checking_optim import check_optim
 from arc_experiments.config import Config, Data, Hardware, Prompt, Source, conf_dir
 
 
@@ -124,18 +125,12 @@ def _check_combination(config: Config) -> Iterator[str]:
             f"optim.pack_length={optim.pack_length} is less than prompt.max_length={config.prompt.max_length}: "
             "a row must hold the longest sample, raise the one or lower the other"
         )
-    if optim.save_steps % optim.log_steps:
-        yield (
-            f"optim.save_steps={optim.save_steps} is not a multiple of optim.log_steps={optim.log_steps}: "
-            "a resumed run could not repeat the losses it logs"
-        )
     if model.quantisation != "none" and model.lora is None:
         yield f"model.quantisation={model.quantisation} needs model.lora: quantised weights cannot be trained"
-    if optim.stop_after is not None and optim.stop_after > optim.max_steps:
-        yield f"optim.stop_after={optim.stop_after} is beyond optim.max_steps={optim.max_steps}"
     jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))
     if config.job.name not in jobs:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
+    yield from check_optim(optim, can_score=config.inference.limit != 0)
     yield from _check_template(config.prompt)
     yield from _check_paths(config)
 
