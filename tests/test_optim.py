@@ -423,16 +423,16 @@ def test_a_spike_is_a_loss_far_above_its_moving_median(losses: list[float], medi
 
 
 class Shake(TrainerCallback):
-    """Spoils the adapter before step 13."""
+    """Spoils the model before step 13: all logits become far too large."""
 
     def on_step_begin(self, args, state, control, model=None, **kwargs) -> None:
         if state.global_step == 12:
-            for name, parameter in model.named_parameters():
-                if "lora_B" in name:
-                    parameter.data.normal_(std=20.0, generator=torch.Generator().manual_seed(0))
+            next(p for name, p in model.named_parameters() if name.endswith("model.norm.weight")).data.mul_(
+                100
+            )
 
 
-SPIKY = ["optim.max_steps=14", "optim.save_steps=6", "optim.spike_factor=1.3"]
+SPIKY = ["optim.max_steps=14", "optim.save_steps=6", "optim.learning_rate=1e-5"]
 
 
 def test_a_spike_warns_and_the_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -444,7 +444,7 @@ def test_a_spike_warns_and_the_training_goes_on(tmp_path: Path, caplog: pytest.L
 
 def test_a_spike_stops_the_training_if_asked_before_the_next_checkpoint(tmp_path: Path) -> None:
     run = small_run(tmp_path, *SPIKY, "optim.stop_on_spike=true")
-    with pytest.raises(LossSpike, match=r"step 13: .*optim\.spike_factor=1\.3 .*checkpoint-12$"):
+    with pytest.raises(LossSpike, match=r"step 13: .*optim\.spike_factor=3 .*checkpoint-12$"):
         trained(run, (Shake(),))
     assert not (tmp_path / "checkpoints/checkpoint-14").exists()
 
