@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.checking import ConfigError, check
+from arc_experiments.checking.model import ignored_lora
 from arc_experiments.config import Config, conf_dir, store_schema, typed
-from arc_experiments.model_checks import ignored_lora
 from arc_experiments.run_folder import FolderError, RunFolder, folder_name, job_name
 
 

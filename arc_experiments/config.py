@@ -8,6 +8,15 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 BENCHMARK_PARTS = ("stream", "training", "generation", "startup")
+# transformers' optimizers, without those that change weights during the backward pass (no guard could stop them),
+# that need target modules or a mode of their own for evaluation, or that run on neither a CPU nor an NVIDIA GPU.
+OPTIMIZERS = (
+    "adamw_torch", "adamw_torch_fused", "adamw_torch_8bit", "adamw_torch_4bit", "adamw_8bit", "adamw_bnb_8bit",
+    "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "ademamix", "ademamix_8bit", "paged_ademamix_8bit",
+    "paged_ademamix_32bit", "lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit", "stable_adamw",
+    "grokadamw", "adamw_anyprecision", "adagrad", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit", "sgd",
+)  # fmt: skip
 
 
 def limited(
@@ -81,11 +90,20 @@ class Model:
 class Optim:
     """The optimizer, its schedule, and the steps at which things happen."""
 
-    name: str = "adamw_torch"
+    name: str = one_of(*OPTIMIZERS)
     learning_rate: float = limited(1e-4, above=0)
+    embedding_learning_rate: float | None = limited(None, above=0)
     weight_decay: float = limited(0.0, low=0)
-    schedule: str = one_of("linear", "constant", "cosine", "inverse_sqrt")
+    schedule: str = one_of(
+        "linear", "constant", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay",
+        "inverse_sqrt", "cyclic",
+    )  # fmt: skip
     warmup: float = limited(0.05, low=0)
+    cycles: int | None = limited(None, low=1)
+    min_learning_rate: float | None = limited(None, low=0)
+    decay: float | None = limited(None, above=0)
+    label_smoothing: float = limited(0.0, low=0, high=0.999)
+    neftune_alpha: float | None = limited(None, above=0)
     max_grad_norm: float = limited(1.0, above=0)
     batch_size: int = limited(16, low=1)
     pack_length: int | None = limited(None, low=16)
@@ -94,6 +112,13 @@ class Optim:
     log_steps: int = limited(1, low=1)
     eval_steps: int | None = limited(None, low=1)
     save_steps: int = limited(100, low=1)
+    load_state: str | None = None
+    best_by: str = one_of("none", "validation_loss", "pass_at_2")
+    patience: int | None = limited(None, low=1)
+    min_delta: float = limited(0.0, low=0)
+    max_skipped_steps: int = limited(20, low=1)
+    spike_factor: float | None = limited(3.0, above=1)
+    stop_on_spike: bool = False
 
 
 @dataclass

@@ -250,7 +250,8 @@ class Run:
             ValueError: the batch does not divide among the processes.
         """
         from arc_experiments.models import for_trainer
-        from arc_experiments.training.trainer import make_arguments, make_trainer
+        from arc_experiments.training.arguments import make_arguments
+        from arc_experiments.training.trainer import make_trainer
 
         config = self.config
         num_processes = self.processes.num_processes
@@ -273,9 +274,9 @@ class Run:
             for_trainer(self.tokenizer),
             self._rows(stream),
             arguments,
+            optim=config.optim,
             pad_id=self.prompt.pad_id,
             part_names=[part.name for part in stream.parts],
-            stop_after=config.optim.stop_after,
             callbacks=callbacks,
         )
 
@@ -358,17 +359,37 @@ class Run:
         A float32 adapter is merged into its base, which is exact to rounding and faster; the model that is
         handed in has no adapter of its own afterwards.
         """
-        from arc_experiments.generation import predict
         from arc_experiments.models import merge
+
+        return self._predict(merge(model.eval()), self.folder / PARTIAL_PREDICTIONS, on_progress)
+
+    def predict_in_training(self, model: Any) -> list[Candidate]:
+        """The same with the model left exactly as it is, for a look during training; nothing is kept."""
+        was_training, partial = model.training, self.folder / f"{PARTIAL_PREDICTIONS}.training"
+        self._remove(partial)  # that of a killed attempt, with other weights
+        candidates = self._predict(model.eval(), partial, lambda done, total: None)
+        self._remove(partial)
+        model.train(was_training)
+        return candidates
+
+    def _remove(self, folder: Path) -> None:
+        """Remove a folder that all processes use, when all are here."""
+        self.processes.wait_for_everyone()
+        if self.processes.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.processes.wait_for_everyone()
+
+    def _predict(self, model: Any, partial: Path, on_progress: Callable[[int, int], None]) -> list[Candidate]:
+        from arc_experiments.generation import predict
 
         with self.autocast():
             return predict(
-                merge(model.eval()),
+                model,
                 self.prompt,
                 self.requests,
                 max_new_tokens=self.max_new_tokens,
                 batch_tokens=self.config.inference.batch_tokens,
-                partial=self.folder / PARTIAL_PREDICTIONS,
+                partial=partial,
                 processes=self.processes,
                 on_progress=on_progress,
             )

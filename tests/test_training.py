@@ -11,9 +11,9 @@ from transformers import TrainerCallback
 from arc_experiments import compose
 from arc_experiments.models import load_base
 from arc_experiments.run import Run
-from arc_experiments.training.checkpoints import cut_log, last_complete, mark_complete
+from arc_experiments.training.checkpoints import cut_log, last_complete, mark_complete, remove_torn
 from arc_experiments.training.dataset import Collator, as_dataset
-from arc_experiments.training.trainer import NonFiniteGradients
+from arc_experiments.training.guards import NonFiniteGradients
 from arc_experiments.training.validation import validation_loss
 
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
@@ -204,6 +204,7 @@ def test_a_torn_checkpoint_is_never_taken(tmp_path: Path) -> None:
     mark_complete(tmp_path / "checkpoint-2")
     mark_complete(tmp_path / "checkpoint-4")
     assert last_complete(tmp_path) == tmp_path / "checkpoint-4"
+    remove_torn(tmp_path)
     assert not (tmp_path / "checkpoint-10").exists(), "the torn one is removed"
 
 

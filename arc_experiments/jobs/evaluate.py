@@ -97,7 +97,7 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     if not run.processes.is_main_process:
         return
     if len(tasks):
-        rule = getattr(selection, run.config.inference.selection)
+        rule = _rule(run)
         metrics["score"] = score(tasks, candidates, rule)
         attempts = submission(tasks, candidates, rule)
         check_submission(attempts, tasks)
@@ -112,6 +112,17 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)
     tracker.finish(metrics)
     show_scores(metrics, run, console)
+
+
+def score_in_training(run: Run, model: Any) -> dict[str, float]:
+    """What the finished run would be scored with, for a look during training: `{"pass_at_2": ...}`."""
+    scores = score(run.predicted_tasks(), run.predict_in_training(model), _rule(run))
+    return {"pass_at_2": scores["pass_at_2"]}
+
+
+def _rule(run: Run) -> selection.Rule:
+    rule: selection.Rule = getattr(selection, run.config.inference.selection)
+    return rule
 
 
 def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:

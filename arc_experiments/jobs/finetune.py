@@ -18,7 +18,7 @@ from arc_experiments.jobs.display import (
     show_plan,
     show_sample,
 )
-from arc_experiments.jobs.evaluate import begin, finish, is_reported, warn_of_leaks
+from arc_experiments.jobs.evaluate import begin, finish, is_reported, score_in_training, warn_of_leaks
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.tracking import Tracker
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)  # its lines say when what was done; job=bench
 def main(folder: RunFolder, console: Console) -> None:
     """Train to the end, or go on from where an earlier attempt stopped; then evaluate."""
     run = Run(folder)
-    trained = _steps_in(run.folder, TRAINED) >= _last_step(run)
-    if trained and is_reported(run) and _steps_in(run.folder, "metrics.json") >= _last_step(run):
+    trained = _is_trained(run, TRAINED)
+    if trained and is_reported(run) and _is_trained(run, "metrics.json"):
         show_finished(run, console)
         return
     begin(run)
@@ -49,21 +49,35 @@ def main(folder: RunFolder, console: Console) -> None:
     else:
         model = _train(run, tracker, console)
     metrics = run.folder.read_json(TRAINED)
-    if metrics["train"]["steps"] < run.config.optim.max_steps:
-        console.print(
-            f"Stopped at step {metrics['train']['steps']} of {run.config.optim.max_steps}, as asked."
-        )
+    _show_stop(run, metrics, console)
     finish(run, model, metrics, tracker, console)
 
 
-def _steps_in(folder: RunFolder, name: str) -> int:
-    """The step that a metrics file was written at; 0 where there is none."""
-    return int(folder.read_json(name)["train"]["steps"]) if (folder / name).exists() else 0
+def _is_trained(run: Run, name: str) -> bool:
+    """Whether a metrics file is there and tells of all the training that is asked for."""
+    if not (run.folder / name).exists():
+        return False
+    train = run.folder.read_json(name)["train"]
+    return bool(train["steps"] >= _last_step(run) or train.get("stopped_early", False))
+
+
+def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
+    """Why the training ended before `max_steps`, and which weights are kept."""
+    steps, optim = metrics["train"]["steps"], run.config.optim
+    if metrics["train"].get("stopped_early", False):
+        console.print(
+            f"Stopped at step {steps} of {optim.max_steps}: {optim.patience} validations without a better one."
+        )
+    elif steps < optim.max_steps:
+        console.print(f"Stopped at step {steps} of {optim.max_steps}, as asked.")
+    if "best" in metrics:
+        best = metrics["best"]
+        console.print(f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}.")
 
 
 def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     """The trained model; its weights, log and counts are on disk when this returns."""
-    model = run.model()
+    model, optim = run.model(), run.config.optim
     log.info("the model is there")
     show_plan(run, model, console)
     leaked = warn_of_leaks(run, console)
@@ -74,7 +88,8 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
             train_log,
             evaluate=lambda: run.validation_loss(model),
             evaluate_untrained=lambda: run.untrained_validation_loss(model),
-            eval_steps=run.config.optim.eval_steps,
+            score=(lambda: score_in_training(run, model)) if optim.best_by == "pass_at_2" else None,
+            eval_steps=optim.eval_steps,
             on_line=lambda line: _on_line(line, run, bar, tracker),
             is_main=run.processes.is_main_process,
         )
@@ -90,9 +105,11 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         validated = time.perf_counter()
         _show_estimate(run, model, validated - start if resumed_step is None else None, console)
         trainer.resume_or_start()
-        trained = time.perf_counter()
+        trained, stopped_early = time.perf_counter(), trainer.is_given_up
         _warn_of_starvation(trainer.data_wait_seconds / (trained - validated), run, console)
         final = recorder.validate(trainer.state.global_step)
+        if trainer.best is not None and trainer.best.take_back(trainer):
+            final = run.validation_loss(model)
     seconds = {
         "validation": validated - start + time.perf_counter() - trained,
         "training": trained - validated,
@@ -103,10 +120,14 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         run.save_weights(model)
     metrics = {
         "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
-        "train": _training_metrics(run, trainer, seconds["training"]),
+        "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, seconds["training"])},
         "leaked_tasks": leaked,
         "seconds": seconds,
     }
+    if trainer.best is not None and trainer.best.state.step is not None:
+        metrics["best"] = {
+            "by": optim.best_by, "step": trainer.best.state.step, "value": trainer.best.state.value
+        }  # fmt: skip
     (run.folder / "report.html").unlink(missing_ok=True)  # that of an earlier stop
     run.folder.write_json(TRAINED, metrics)
     run.processes.wait_for_everyone()

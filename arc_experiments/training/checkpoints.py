@@ -26,7 +26,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def last_complete(folder: Path) -> Path | None:
-    """The latest whole checkpoint below `folder`."""
+    """The latest whole checkpoint below `folder`; torn ones stay: another process may be writing them."""
     whole = (checkpoint for checkpoint in folder.glob("checkpoint-*") if (checkpoint / MARK).exists())
     return max(whole, key=step_of, default=None)
 

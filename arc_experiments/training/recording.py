@@ -1,7 +1,7 @@
 """train_log.jsonl: a line for each logged step and for each validation, as they happen.
 
 {"step": 10, "loss": 1.23, "learning_rate": 0.0001, "grad_norm": 0.5, "samples_per_second": 12.0, ...}
-{"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}
+{"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}   (and pass_at_2, where optim.best_by asks for it)
 """
 
 import json
@@ -24,6 +24,7 @@ class Recorder(TrainerCallback):
     Args:
         evaluate: gives the validation loss of the model as it is.
         evaluate_untrained: the same, before the first step.
+        score: gives what is to be logged beside the validation loss during training; None for nothing.
         eval_steps: every so many steps; None for never during training.
         on_line: called with each line after it is written.
         is_main: of several processes, which all validate, one writes.
@@ -35,13 +36,14 @@ class Recorder(TrainerCallback):
         *,
         evaluate: Callable[[], ValidationLoss],
         evaluate_untrained: Callable[[], ValidationLoss],
+        score: Callable[[], dict[str, float]] | None = None,
         eval_steps: int | None,
         on_line: Callable[[Line], None],
         is_main: bool = True,
     ) -> None:
         self.trainer: StreamTrainer | None = None  # set once the trainer is there
         self.validations: dict[int, ValidationLoss] = {}
-        self._evaluate, self._evaluate_untrained = evaluate, evaluate_untrained
+        self._evaluate, self._evaluate_untrained, self._score = evaluate, evaluate_untrained, score
         self._log, self._eval_steps, self._on_line = log, eval_steps, on_line
         self._since, self._waited = time.perf_counter(), 0.0
         self._counts, self._is_main = Counts(), is_main
@@ -61,8 +63,12 @@ class Recorder(TrainerCallback):
             line = {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
             if len(loss.by_source) > 1:
                 line |= {f"validation_loss.{name}": part.token_mean for name, part in loss.by_source.items()}
+            if step and self._score is not None:
+                line |= self._score()
             if not self._is_written(line):  # by an attempt that was killed after it
                 self.write(line)
+            if step and self.trainer is not None and self.trainer.best is not None:
+                self.trainer.best.consider(step, line, self.trainer)
             self._since += time.perf_counter() - start  # not training time
         return self.validations[step]
 
@@ -80,6 +86,8 @@ class Recorder(TrainerCallback):
     ) -> None:
         if self._eval_steps is not None and state.global_step % self._eval_steps == 0:
             self.validate(state.global_step)
+            if self.trainer is not None and self.trainer.is_given_up:
+                control.should_save = control.should_training_stop = True
 
     def on_log(
         self,

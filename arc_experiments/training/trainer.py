@@ -1,33 +1,32 @@
 """TRL's SFTTrainer around the stream.
 
 What it adds: counts of what was trained on (kept with each checkpoint, so that a resumed run has them too),
-the time spent waiting for data, a stop before non-finite gradients touch the weights, checkpoints with a mark
-of completeness, and a schedule whose horizon is `max_steps` wherever the run stops.
+the time spent waiting for data, guards, checkpoints with a mark of completeness, the best validation's weights,
+a start from another run's moments, and a schedule whose horizon is `max_steps` wherever the run stops.
 """
 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from arc_experiments.config import Hardware, Optim
-from arc_experiments.processes import PATIENCE
-from arc_experiments.training.checkpoints import last_complete, mark_complete, remove_torn, step_of
+from arc_experiments.config import Optim
+from arc_experiments.training import optimizers
+from arc_experiments.training.best import Best
+from arc_experiments.training.callbacks import BEST_FILE, COUNTS_FILE, Checkpoints, StopAfter
+from arc_experiments.training.checkpoints import last_complete, remove_torn, step_of
 from arc_experiments.training.dataset import COUNTED, Collator
-
-COUNTS_FILE = "counts.json"
-
-
-class NonFiniteGradients(RuntimeError):
-    """Gradients that are not numbers; the weights are those of the step before."""
+from arc_experiments.training.guards import Guard
+from arc_experiments.training.losses import smoothed_loss
+from arc_experiments.training.schedules import CYCLES, cyclic_schedule
 
 
 @dataclass
@@ -56,11 +55,30 @@ class StreamTrainer(SFTTrainer):
     Args:
         part_names: of the stream's parts, in its order.
         stop_after: the step to stop after, if not `max_steps`.
+        embedding_learning_rate: of trained embeddings, if not that of the rest.
+        load_state: a run folder whose optimizer's moments a new training begins with.
+        label_smoothing: share of each target that goes to the whole vocabulary.
+        cycles: of the cyclic schedule; None for the schedule that the arguments name.
+        best: keeps the weights of the best validation.
     """
 
-    def __init__(self, *, part_names: Sequence[str], stop_after: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        part_names: Sequence[str],
+        stop_after: int | None = None,
+        embedding_learning_rate: float | None = None,
+        load_state: Path | None = None,
+        label_smoothing: float = 0.0,
+        cycles: int | None = None,
+        best: Best | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self._part_names, self._stop_after = part_names, stop_after
+        self._part_names, self._stop_after, self._load_state = part_names, stop_after, load_state
+        self._embedding_learning_rate, self._cycles = embedding_learning_rate, cycles
+        self._label_smoothing = label_smoothing
+        self.best = best
         self.counts = Counts()
         self.session_counts = Counts()  # since this process began, for speeds
         self.data_wait_seconds = 0.0
@@ -90,117 +108,68 @@ class StreamTrainer(SFTTrainer):
             generator=torch.Generator(),  # the global one is the dropout's
         )
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The optimizer that the name means, with our groups and, at the start of a second stage, another run's moments."""
+        is_new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if is_new and self._embedding_learning_rate is not None:
+            optimizers.split_embeddings(optimizer, self.model, self._embedding_learning_rate)
+        if is_new and self._load_state is not None:
+            now = optimizers.describe(optimizer, self.model, self.args.optim.value)
+            optimizers.load_moments(optimizer, now, self._load_state)
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule that the name means, or the cyclic one that it lacks."""
+        if self._cycles is not None and self.lr_scheduler is None:
+            self.lr_scheduler: Any = cyclic_schedule(
+                optimizer or self.optimizer,
+                warmup_steps=self.args.get_warmup_steps(num_training_steps),
+                max_steps=num_training_steps,
+                cycles=self._cycles,
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """SFTTrainer's loss, or the smoothed one."""
+        if not self._label_smoothing:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(
+            **{name: value for name, value in inputs.items() if name != "labels"}, use_cache=False
+        )
+        loss = smoothed_loss(outputs.logits, inputs["labels"], self._label_smoothing)
+        # DDP averages the gradients, and the count is that of all ranks.
+        loss = loss * self.accelerator.num_processes / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
     def resume_or_start(self) -> None:
         """Train to the end (or to where it is to stop), from the last whole checkpoint where there is one."""
+        folder = Path(self.args.output_dir)
         if self.is_world_process_zero():
-            remove_torn(Path(self.args.output_dir))
+            remove_torn(folder)
         self.accelerator.wait_for_everyone()
-        checkpoint = last_complete(Path(self.args.output_dir))
+        checkpoint = last_complete(folder)
         if checkpoint is not None:
+            self._load_state = None
             self.counts = Counts(**json.loads((checkpoint / COUNTS_FILE).read_text()))
-            if step_of(checkpoint) >= (
-                self._stop_after or self.args.max_steps
-            ):  # killed when all was trained
+            if self.best is not None:
+                self.best.restore(json.loads((checkpoint / BEST_FILE).read_text()))
+            all_trained = step_of(checkpoint) >= (self._stop_after or self.args.max_steps)
+            if all_trained or self.is_given_up:  # killed after that
                 self._load_from_checkpoint(str(checkpoint))
                 self.state.global_step = step_of(checkpoint)
                 return
         if self._stop_after is not None:
-            self.add_callback(_StopAfter(self._stop_after))
+            self.add_callback(StopAfter(self._stop_after))
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
-
-class _StopAfter(TrainerCallback):
-    """Stops after a step, with a checkpoint; the schedule knows nothing of it."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.global_step >= self._step:
-            control.should_save = control.should_training_stop = True
-
-
-class Guard(TrainerCallback):
-    """Stops before gradients that are not numbers do harm, and marks checkpoints whole."""
-
-    def __init__(self) -> None:
-        self.trainer: StreamTrainer | None = None  # set once the trainer is there
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Raises NonFiniteGradients before the optimizer sees them (fp16's scaler skips such steps itself)."""
-        if args.fp16:
-            return
-        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        if not bool(torch.isfinite(norms).all()):
-            raise NonFiniteGradients(
-                f"the gradients of step {state.global_step + 1} are not finite; the checkpoints before it are "
-                "whole. Try a smaller optim.learning_rate, or model.dtype=float32"
-            )
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero and self.trainer is not None:
-            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            (checkpoint / COUNTS_FILE).write_text(json.dumps(asdict(self.trainer.counts)))
-            mark_complete(checkpoint)
-
-
-def make_arguments(
-    optim: Optim,
-    hardware: Hardware,
-    *,
-    output_dir: Path,
-    dtype: torch.dtype,
-    device: torch.device,
-    seed: int,
-    gradient_checkpointing: bool,
-    per_device_batch_size: int,
-    accumulation: int,
-    iterable: bool,
-    compile: bool,
-) -> SFTConfig:
-    """Our fields as SFTConfig's. Evaluation and logging are ours, so the Trainer's are off."""
-    return SFTConfig(
-        output_dir=str(output_dir),
-        max_steps=optim.max_steps,
-        per_device_train_batch_size=per_device_batch_size,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=optim.learning_rate,
-        # transformers' own "constant" takes no warm-up, and says nothing about it
-        lr_scheduler_type="constant_with_warmup" if optim.schedule == "constant" else optim.schedule,
-        warmup_steps=optim.warmup if optim.warmup < 1 else int(optim.warmup),
-        optim=optim.name,
-        weight_decay=optim.weight_decay,
-        max_grad_norm=optim.max_grad_norm,
-        logging_steps=optim.log_steps,
-        logging_nan_inf_filter=False,  # it would report a loss of 0 for NaN and train on
-        save_steps=optim.save_steps,
-        save_total_limit=2,  # the one before stays until the new one is marked
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
-        use_cpu=device.type == "cpu",
-        seed=seed,
-        dataloader_num_workers=hardware.num_workers,
-        dataloader_pin_memory=device.type == "cuda",
-        activation_checkpointing=gradient_checkpointing,
-        torch_compile=compile,
-        train_sampling_strategy="sequential",  # the stream is shuffled already
-        ignore_data_skip=iterable,  # it begins where it is to go on
-        ddp_timeout=int(PATIENCE.total_seconds()),
-        ddp_find_unused_parameters=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        max_length=None,  # samples fit when they come: nothing is cut unseen
-        eval_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
+    @property
+    def is_given_up(self) -> bool:
+        """Whether validation has not become better for as long as the patience lasts."""
+        return self.best is not None and self.best.is_given_up
 
 
 def make_trainer(
@@ -209,28 +178,44 @@ def make_trainer(
     dataset: Dataset | IterableDataset,
     arguments: SFTConfig,
     *,
+    optim: Optim,
     pad_id: int,
     part_names: Sequence[str],
-    stop_after: int | None,
     callbacks: list[TrainerCallback],
 ) -> StreamTrainer:
-    """The trainer, ready to start or to go on."""
-    guard = Guard()
+    """The trainer, ready to start or to go on.
+
+    Raises:
+        OptimizerError: the optimizer needs a package that is not installed.
+    """
+    optimizers.check_available(arguments)
+    folder = Path(str(arguments.output_dir))
+    best = Best(by=optim.best_by, patience=optim.patience, min_delta=optim.min_delta, folder=folder)
     trainer = StreamTrainer(
         part_names=part_names,
-        stop_after=stop_after,
+        stop_after=optim.stop_after,
+        embedding_learning_rate=optim.embedding_learning_rate,
+        load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
+        label_smoothing=optim.label_smoothing,
+        cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
+        best=best if optim.best_by != "none" else None,
         model=model,
         args=arguments,
         train_dataset=dataset,
         data_collator=Collator(pad_id),
         processing_class=tokenizer,
-        callbacks=[guard, *callbacks],
+        callbacks=callbacks,
     )
-    guard.trainer = trainer
+    guard = Guard(
+        trainer.accelerator,
+        max_skipped_steps=optim.max_skipped_steps,
+        spike_factor=optim.spike_factor,
+        stop_on_spike=optim.stop_on_spike,
+    )
+    trainer.add_callback(guard)
+    trainer.add_callback(Checkpoints(trainer))
     trainer.remove_callback(PrinterCallback)  # the terminal is the job's
     for parameter in model.parameters():
-        if (
-            parameter.requires_grad
-        ):  # SFTTrainer makes a quantised model's adapter bfloat16; loaded it is float32
+        if parameter.requires_grad:  # float16's is; a quantised model's adapter SFTTrainer made bfloat16
             parameter.data = parameter.data.float()
     return trainer

@@ -1,0 +1,53 @@
+"""Real trainings that are over in a second: the tiny model, four tasks, one sample a step."""
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arc_experiments import compose
+from arc_experiments.run import Run
+from arc_experiments.training.trainer import StreamTrainer
+
+SMALL = [
+    "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=500", "model.lora.rank=4",
+    "optim.batch_size=1", "optim.max_steps=8", "optim.save_steps=4", "hardware.threads=1", "hardware=cpu",
+]  # fmt: skip
+SHARED = ("corpus", "tokenizer", "prompt")  # the same for all: made once
+
+
+def small_run(folder: Path, *overrides: str) -> Run:
+    torch.set_num_threads(1)
+    run = compose([*SMALL, *overrides], folder)
+    vars(run).update(_parts())
+    return run
+
+
+@functools.cache
+def _parts() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        run = compose(SMALL, folder)
+        return {name: getattr(run, name) for name in SHARED}
+
+
+def trained(run: Run, callbacks: tuple = (), model: Any = None) -> StreamTrainer:
+    """The trainer after its training."""
+    trainer = run.trainer(run.model() if model is None else model, list(callbacks))
+    trainer.resume_or_start()
+    return trainer
+
+
+def logged(trainer: StreamTrainer, name: str) -> list[float]:
+    """A value of all logged steps, those before a resume as well."""
+    return [entry[name] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of what is trained."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
