@@ -1,5 +1,7 @@
 """The stream as a Dataset, as an IterableDataset, packed, and over several processes: the same rows."""
 
+import json
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -97,6 +99,26 @@ def test_resumed_training_equals_training_in_one_go_bit_for_bit(
     )
     rest = small_run(tmp_path / "halved", *options, f"hardware.num_workers={2 - workers}")
     assert trained_losses(rest) == through
+
+
+@pytest.mark.parametrize("exposure", ["indexed", "iterable"])
+def test_resuming_at_step_100000_makes_no_earlier_sample(tmp_path: Path, exposure: str) -> None:
+    """A checkpoint of step 2 is passed off as one of step 100,000."""
+    options = ["optim.max_steps=100001", "optim.save_steps=2", f"data.stream={exposure}"]
+    trained_losses(small_run(tmp_path, *options, "optim.stop_after=2"))
+    early = tmp_path / "checkpoints" / "checkpoint-2"
+    state = json.loads((early / "trainer_state.json").read_text())
+    (early / "trainer_state.json").write_text(json.dumps(state | {"global_step": 100_000}))
+    early.rename(early.with_name("checkpoint-100000"))
+
+    run, started = small_run(tmp_path, *options), time.perf_counter()
+    trainer = run.trainer(run.model(), [])
+    trainer.resume_or_start()
+    assert trainer.state.global_step == 100_001
+    stream = run.stream()
+    expected = sum(len(stream[index].encoded) for index in range(400_000, 400_004))
+    assert trainer.session_counts.tokens == expected
+    assert time.perf_counter() - started < 30, "what is skipped is not made"
 
 
 def test_a_packed_row_trains_as_its_samples_would_one_by_one(tmp_path: Path) -> None:

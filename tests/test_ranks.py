@@ -78,6 +78,42 @@ def test_two_processes_train_and_answer_like_one(alone: Path, tmp_path: Path) ->
     assert output.count("first sample") == 1, "one process talks"
 
 
+BATCHES = """
+import json, os, sys
+from pathlib import Path
+from arc_experiments import compose
+folder, *overrides = sys.argv[1:]
+rank = os.environ.get("RANK", "0")
+run = compose(overrides, f"{folder}-{rank}")
+loader = iter(run.trainer(run.model(), []).get_train_dataloader())
+batches = [next(loader) for _ in range(4 // int(os.environ.get("WORLD_SIZE", "1")))]
+rows = [row[mask.bool()].tolist() for b in batches for row, mask in zip(b["input_ids"], b["attention_mask"])]
+Path(f"{folder}-{rank}.json").write_text(json.dumps(rows))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exposure", ["indexed", "iterable"])
+def test_two_processes_see_disjoint_samples_whose_union_is_the_stream(tmp_path: Path, exposure: str) -> None:
+    (tmp_path / "batches.py").write_text(BATCHES)
+    options = [
+        *SMALL,
+        "hardware.per_device_batch_size=2",
+        f"data.stream={exposure}",
+        "hardware.num_workers=1",
+    ]
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    for name, start in (("two", torchrun), ("one", [])):
+        command = [sys.executable, *start, str(tmp_path / "batches.py"), str(tmp_path / name), *options]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=200)
+    first, second, alone = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("two-0", "two-1", "one-0")
+    )
+    assert [first[:2], second[:2], first[2:], second[2:]] == [alone[n : n + 2] for n in range(0, 8, 2)]
+    assert len({tuple(row) for row in alone}) == 8
+
+
 @pytest.mark.slow
 def test_a_run_of_one_process_goes_on_with_two_that_torchrun_started(alone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "changed"
