@@ -8,12 +8,10 @@ import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate.utils import broadcast_object_list
-
-if TYPE_CHECKING:
-    from arc_experiments.training.trainer import StreamTrainer
+from transformers import Trainer
 
 SMALLER_IS_BETTER = {"validation_loss": True, "pass_at_2": False}
 
@@ -73,7 +71,7 @@ class Best:
         state.num_since += 1
         return False
 
-    def consider(self, step: int, values: dict[str, float], trainer: "StreamTrainer") -> None:
+    def consider(self, step: int, values: dict[str, float], trainer: Trainer) -> None:
         """Take in what a validation gave; keep the weights as they are now if it is the best."""
         [value] = broadcast_object_list([values[self.by]])  # the first rank's, to the last digit
         if not self.note(step, value):
@@ -85,7 +83,7 @@ class Best:
             shutil.rmtree(self.path, ignore_errors=True)
             unfinished.rename(self.path)
 
-    def take_back(self, trainer: "StreamTrainer") -> bool:
+    def take_back(self, trainer: Trainer) -> bool:
         """Give the model the best weights; says whether they are others than its last ones."""
         if self.state.step in (None, trainer.state.global_step):
             return False

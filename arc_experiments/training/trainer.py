@@ -8,7 +8,7 @@ a start from another run's moments, and a schedule whose horizon is `max_steps` 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,15 @@ from trl import SFTConfig, SFTTrainer
 from arc_experiments.config import Optim
 from arc_experiments.training import optimizers
 from arc_experiments.training.best import Best
-from arc_experiments.training.callbacks import BEST_FILE, COUNTS_FILE, Checkpoints, StopAfter
+from arc_experiments.training.callbacks import Checkpoints, StopAfter
 from arc_experiments.training.checkpoints import last_complete, remove_torn, step_of
 from arc_experiments.training.dataset import COUNTED, Collator
 from arc_experiments.training.guards import Guard
 from arc_experiments.training.losses import smoothed_loss
 from arc_experiments.training.schedules import CYCLES, cyclic_schedule
+
+COUNTS_FILE = "counts.json"
+BEST_FILE = "best.json"
 
 
 @dataclass
@@ -166,6 +169,17 @@ class StreamTrainer(SFTTrainer):
             self.add_callback(StopAfter(self._stop_after))
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
+    def own_state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the Trainer's files, by file name."""
+        state: dict[str, Any] = {COUNTS_FILE: asdict(self.counts)}
+        if not self.is_fsdp_enabled:  # its optimizer is stored in pieces that have no names
+            state[optimizers.PARAMETERS_FILE] = optimizers.describe(
+                self.optimizer, self.model, self.args.optim.value
+            )
+        if self.best is not None:
+            state[BEST_FILE] = self.best.stored()
+        return state
+
     @property
     def is_given_up(self) -> bool:
         """Whether validation has not become better for as long as the patience lasts."""
@@ -213,7 +227,7 @@ def make_trainer(
         stop_on_spike=optim.stop_on_spike,
     )
     trainer.add_callback(guard)
-    trainer.add_callback(Checkpoints(trainer))
+    trainer.add_callback(Checkpoints(trainer.accelerator, trainer.own_state, trainer.best))
     trainer.remove_callback(PrinterCallback)  # the terminal is the job's
     for parameter in model.parameters():
         if parameter.requires_grad:  # float16's is; a quantised model's adapter SFTTrainer made bfloat16
