@@ -258,6 +258,15 @@ def test_every_combination_is_a_cell_of_its_own(tmp_path: Path) -> None:
     assert all(each.optim.batch_size == 2 * each.hardware.per_device_batch_size for each in opened)
 
 
+def test_a_row_names_the_vocabulary_it_was_measured_with(tmp_path: Path) -> None:
+    more = ["benchmark.parts=[training]", 'benchmark.vary=["model.vocabulary=full,arc"]']
+    run = compose([*SMALL, *more, "benchmark.batch_sizes=[1]"], tmp_path)
+    planned = [cell for cell in plan(run.folder, run.config, []) if cell.place == "training[]"]
+    assert [cell.row["vocabulary"] for cell in planned] == ["full", "arc"]
+    freeze_cells(planned, run.node)
+    assert [Run(cell.folder).config.model.vocabulary for cell in planned] == ["full", "arc"]
+
+
 def test_only_training_is_measured_with_several_processes(tmp_path: Path) -> None:
     run = compose(
         [*SMALL, "hardware.num_processes=2", "hardware.gpu_ids=[3,1]", "optim.batch_size=4"], tmp_path

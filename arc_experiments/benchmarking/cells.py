@@ -105,7 +105,7 @@ def _training(config: Config, cells: Path, timed: dict[str, Any]) -> Iterator[Ce
         row = {
             "per_device_batch_size": size,
             **shape,
-            "vocabulary": "full",
+            "vocabulary": varied.get("model.vocabulary", config.model.vocabulary),
             "num_processes": processes,
             **varied,
         }
