@@ -87,7 +87,7 @@ rank = os.environ.get("RANK", "0")
 run = compose(overrides, f"{folder}-{rank}")
 loader = iter(run.trainer(run.model(), []).get_train_dataloader())
 batches = [next(loader) for _ in range(4 // int(os.environ.get("WORLD_SIZE", "1")))]
-rows = [row[mask.bool()].tolist() for b in batches for row, mask in zip(b["input_ids"], b["attention_mask"])]
+rows = [row[mask].tolist() for b in batches for row, mask in zip(b["input_ids"], b["attention_mask"] == 1)]
 Path(f"{folder}-{rank}.json").write_text(json.dumps(rows))
 """
 

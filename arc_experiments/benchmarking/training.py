@@ -18,7 +18,7 @@ from arc_experiments.benchmarking.measuring import flops_utilisation, now, peak_
 from arc_experiments.benchmarking.rows import FixedRows, rows_of_length, rows_of_size
 from arc_experiments.environment import device_name, peak_memory_bytes
 from arc_experiments.run import Run
-from arc_experiments.training.dataset import Collator, make_row
+from arc_experiments.training.dataset import Collator, as_tensors, make_row
 
 NUM_BATCHES = 8  # different ones, which come in turn
 
@@ -127,7 +127,7 @@ def _collated(rows: FixedRows, size: int, pad_id: int) -> list[dict[str, torch.T
     collator, batches = Collator(pad_id), []
     for start in range(0, len(rows), size):
         batch = collator([make_row(rows, number) for number in range(start, start + size)])
-        batches.append({name: values for name, values in batch.items() if name != "marks"})
+        batches.append({name: values for name, values in as_tensors(batch).items() if name != "marks"})
     return batches
 
 

@@ -23,7 +23,7 @@ from arc_experiments.training import optimizers
 from arc_experiments.training.best import Best
 from arc_experiments.training.callbacks import Checkpoints, StopAfter
 from arc_experiments.training.checkpoints import last_complete, remove_torn, step_of
-from arc_experiments.training.dataset import COUNTED, Collator
+from arc_experiments.training.dataset import COUNTED, Collator, as_tensors
 from arc_experiments.training.guards import Guard
 from arc_experiments.training.losses import smoothed_loss
 from arc_experiments.training.schedules import CYCLES, cyclic_schedule
@@ -89,7 +89,7 @@ class StreamTrainer(SFTTrainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one optimizer step, with the waiting timed and the samples counted."""
         start = time.perf_counter()
-        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, num_items = super().get_batch_samples(map(as_tensors, epoch_iterator), num_batches, device)
         self.data_wait_seconds += time.perf_counter() - start
         mine = torch.stack([batch.pop("marks").sum(0) for batch in batches]).sum(0).to(device)
         all_ranks = self.accelerator.reduce(mine, reduction="sum").tolist()
