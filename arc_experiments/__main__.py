@@ -80,6 +80,8 @@ def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:
     path, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
     try:
         config = complete(node, overrides)
+        if settings.mode == RunMode.MULTIRUN and config.tracking.group is None:
+            config.tracking.group = Path(settings.sweep.dir).name  # a job alone cannot tell that it is one
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _check_start(config, settings.mode)
         if os.environ.get("RANK", "0") != "0":

@@ -195,6 +195,7 @@ class Tracking:
     entity: str | None = None
     group: str | None = None
     log_steps: int = limited(10, low=1)
+    num_images: int = limited(4, low=0)
 
 
 @dataclass

@@ -84,6 +84,14 @@ def to_svg(grid: Grid, *, cell: int = 16) -> str:
     )
 
 
+def to_pixels(grid: Grid, *, cell: int = 12) -> NDArray[np.uint8]:
+    """The grid as rows of red, green and blue in the official colours: squares between lines, `cell` pixels apart."""
+    colours = np.array([list(bytes.fromhex(colour[1:])) for colour in PALETTE], dtype=np.uint8)
+    pixels = np.pad(colours[grid].repeat(cell, axis=0).repeat(cell, axis=1), ((0, 1), (0, 1), (0, 0)))
+    pixels[::cell] = pixels[:, ::cell] = 0x66  # the lines
+    return pixels
+
+
 def to_rich(grid: Grid) -> "Text":
     """The grid for the terminal: two blanks a cell on the official colours, a line of text a row."""
     from rich.text import Text

@@ -26,7 +26,7 @@ def main(folder: RunFolder, console: Console) -> None:
         show_finished(run, console)
         return
     begin(run)
-    tracker = Tracker(run.config.tracking, run.folder, is_main=run.processes.is_main_process)
+    tracker = Tracker(run.folder, console, is_main=run.processes.is_main_process)
     model = run.model(trainable=False)
     show_plan(run, model, console)
     leaked = warn_of_leaks(run, console)
@@ -109,6 +109,7 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     run.folder.write_json("metrics.json", metrics)
     if len(tasks):
         write_report(run.folder.path, tasks)
+        tracker.log_answers(tasks, attempts)
     shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)
     tracker.finish(metrics)
     show_scores(metrics, run, console)

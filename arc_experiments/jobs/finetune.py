@@ -42,7 +42,7 @@ def main(folder: RunFolder, console: Console) -> None:
         return
     begin(run)
     log.info("the data is there")
-    tracker = Tracker(run.config.tracking, run.folder, is_main=run.processes.is_main_process)
+    tracker = Tracker(run.folder, console, is_main=run.processes.is_main_process)
     if trained:
         console.print("The training is finished; going on with the evaluation.")
         model = run.trained_model()
