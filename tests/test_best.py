@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from small_training import logged, same, small_run, trained, weights
+from small_training import SMALL, logged, same, small_run, trained, weights
 from transformers import TrainerCallback
 
 from arc_experiments.jobs import finetune
@@ -249,3 +251,25 @@ def test_the_job_can_choose_by_score_and_writes_it_beside_the_loss(tmp_path: Pat
     log = (tmp_path / "train_log.jsonl").read_text()
     finetune.main(run.folder, Console(quiet=True))
     assert (tmp_path / "train_log.jsonl").read_text() == log, "finished: nothing is done again"
+
+
+@pytest.mark.slow
+def test_two_processes_choose_stop_and_smooth_as_one_does(tmp_path: Path) -> None:
+    chosen = [
+        *SMALL, SHORT, "optim.best_by=pass_at_2", "optim.patience=1", "optim.eval_steps=2", "optim.batch_size=4",
+        "optim.label_smoothing=0.1", "optim.schedule=cyclic", "optim.embedding_learning_rate=1e-5",
+        "model.lora.modules_to_save=[embed_tokens]", "inference.limit=1",
+    ]  # fmt: skip
+    for number in (1, 2):
+        folder = [f"hydra.run.dir={tmp_path}/{number}", f"hardware.num_processes={number}"]
+        subprocess.run([sys.executable, "-m", "arc_experiments", *chosen, *folder], check=True, timeout=300)
+    one, two = (read_log(tmp_path / number / "train_log.jsonl") for number in ("1", "2"))
+    assert len(one) == len(two) == 7, "four steps, and three validations"
+    for name in ("step", "loss", "validation_loss", "pass_at_2", "learning_rate"):
+        ours, theirs = ([line[name] for line in lines if name in line] for lines in (one, two))
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    for number in ("1", "2"):
+        metrics = json.loads((tmp_path / number / "metrics.json").read_text())
+        assert metrics["best"] == {"by": "pass_at_2", "step": 2, "value": 0.0}
+        assert metrics["train"]["stopped_early"]
+        assert metrics["train"]["steps"] == 4

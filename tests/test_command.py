@@ -269,14 +269,16 @@ def test_the_example_of_the_notebook_page_runs(tmp_path: Path) -> None:
     assert 0 <= float(done.stdout.splitlines()[-1]) <= 1, "the pass@2 that the example ends with"
 
 
-def test_a_start_as_one_of_several_processes_is_refused_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("option", ["--multirun", "resume=false"])
+def test_what_several_processes_cannot_agree_on_is_refused_where_others_start_them(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    done = run_command(*SMALL, f"hydra.run.dir={tmp_path / 'r'}")
+    monkeypatch.setenv("RANK", "0")
+    done = run_command(*SMALL, option, f"hydra.run.dir={tmp_path / 'r'}", f"hydra.sweep.dir={tmp_path / 'r'}")
     assert done.returncode == 2
-    assert "one process trains" in done.stderr
-    assert not (tmp_path / "r").exists()
+    assert "need the plain command, with hardware.num_processes=" in done.stderr
+    assert not list(tmp_path.rglob("run.yaml"))
 
 
 def test_an_evaluation_from_a_run_without_weights_says_so(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from arc_experiments import launching
+from arc_experiments.composing import compose_config
 from arc_experiments.launching import run_sweep, worker_command, worker_environment
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.run_folder import RunFolder, freeze
 
 # Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.
 WORKER = """
@@ -138,15 +139,22 @@ def test_a_worker_that_never_got_going_is_entered_as_failed(
     assert (rows["a"]["state"], rows["a"]["error"]) == ("failed", "ended with exit code 1")
 
 
-def test_the_worker_is_this_python_and_finds_this_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("overrides", "module"),
+    [
+        ([], "worker"),
+        (["hardware.num_processes=2"], "ranks"),
+        (["hardware.num_processes=2", "job=benchmark"], "worker"),
+    ],
+)
+def test_a_job_of_several_processes_is_begun_by_what_starts_them(
+    overrides: list[str], module: str, tmp_path: Path
 ) -> None:
-    assert worker_command(RunFolder(tmp_path)) == [
-        sys.executable,
-        "-m",
-        "arc_experiments.worker",
-        str(tmp_path),
-    ]
+    folder = freeze(compose_config(overrides), tmp_path / "r", [])
+    assert worker_command(folder) == [sys.executable, "-m", f"arc_experiments.{module}", str(folder.path)]
+
+
+def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(Path(launching.__file__).parents[1])
     monkeypatch.setenv("PYTHONPATH", "mine")
     assert worker_environment()["PYTHONPATH"].split(os.pathsep) == [root, "mine"]

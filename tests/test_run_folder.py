@@ -40,6 +40,7 @@ def default() -> DictConfig:
 def changed(config: DictConfig, **values: Any) -> DictConfig:
     """A copy with some values changed; `__` stands for the dot."""
     copy = config.copy()
+    OmegaConf.set_struct(copy, False)  # a mapping that is empty takes names
     for key, value in values.items():
         OmegaConf.update(copy, key.replace("__", "."), value)
     return copy
@@ -80,10 +81,10 @@ def with_another_value(config: DictConfig, key: str) -> DictConfig:
     old = OmegaConf.select(config, key)
     old = list(old) if OmegaConf.is_list(old) else old
     longer = [[*old, "x"], [*old, 12345]] if isinstance(old, list) else []
-    for value in longer or (True, 12345, 0.4321, "other", [1], False):
+    for value in longer or (True, 12345, 0.4321, "other", {"a": {"name": "b"}}, [1], False):
         try:
             copy = changed(config, **{key: value})
-        except ValueError:
+        except (ValueError, TypeError):
             continue
         if OmegaConf.select(copy, key) != old:
             return copy

@@ -66,7 +66,7 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
     steps, optim = metrics["train"]["steps"], run.config.optim
     if metrics["train"].get("stopped_early", False):
         console.print(
-            f"Stopped at step {steps} of {optim.max_steps}: {optim.patience} validations without a better one."
+            f"Stopped at step {steps} of {optim.max_steps}: no better validation since optim.patience={optim.patience}."
         )
     elif steps < optim.max_steps:
         console.print(f"Stopped at step {steps} of {optim.max_steps}, as asked.")
