@@ -166,6 +166,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("learning_rate=3", ["learning_rate", "Did you mean: optim.learning_rate?"]),
     ("seeds.nothing=1", ["seeds.nothing", "seeds has: partition, stream"]),
     ("+foo=3", ["foo", "A composition has: data, model"]),
+    ("+optim.lr=3", ["optim.lr", "optim has: name, learning_rate"]),
     ("augmentation.geometry.prob=1", ["augmentation.geometry.prob", "probability"]),
     ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
     ("prompt/grid=wrong", ["prompt/grid/wrong", "colour_names", "shape_and_row_numbers"]),

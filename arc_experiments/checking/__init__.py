@@ -100,6 +100,10 @@ def _open_set_mistake(key: str, options: DictConfig, error: OmegaConfBaseExcepti
 
 
 def _check_limits(value: Any, prefix: str) -> Iterator[str]:
+    names = [entry.name for entry in dataclasses.fields(value)]
+    for name in vars(value):
+        if name not in names:  # added with `+`, which Hydra lets through
+            yield f"{prefix}{name}: there is no such key. {prefix.rstrip('.')} has: {', '.join(names)}"
     for entry in dataclasses.fields(value):
         key, item = f"{prefix}{entry.name}", getattr(value, entry.name)
         if dataclasses.is_dataclass(item):
