@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from toy_grids import grid
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from arc_experiments.checking import build, check
@@ -29,10 +30,6 @@ QWEN2_CUTS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-
-def grid(*rows: str) -> Grid:
-    return np.array([list(map(int, row)) for row in rows], np.uint8)
 
 
 TOY = Task(

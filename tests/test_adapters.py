@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from toy_models import IDS, load, logits, make_base, saved_adapter, settings
+from toy_models import IDS, load, logits, saved_adapter, settings
 from transformers import AutoModelForCausalLM
 
 from arc_experiments import compose
@@ -27,14 +27,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=3", "prompt.max_length=600", "optim.max_steps=2"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("models") / "base")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def train_a_little(model: torch.nn.Module, steps: int = 3) -> list[float]:

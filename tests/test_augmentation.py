@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_grids import grid, grids
 
 from arc_experiments.augmentation import (
     Colours,
@@ -25,16 +26,6 @@ from arc_experiments.augmentation import (
 from arc_experiments.augmentation.steps import SYMMETRIES, ColourMap, Symmetry
 from arc_experiments.grids import Grid
 from arc_experiments.tasks import Pair, Task, TaskSet
-
-
-def grid(*rows: str) -> Grid:
-    return np.array([list(map(int, row)) for row in rows], np.uint8)
-
-
-@st.composite
-def grids(draw: st.DrawFn) -> Grid:
-    shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
-    return np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, 10, shape, dtype=np.uint8)
 
 
 def numbered_task(num_train: int, num_test: int) -> Task:

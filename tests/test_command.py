@@ -59,6 +59,14 @@ def losses(folder: Path) -> list[tuple]:
     ]
 
 
+def evaluated_again(folder: Path, to: Path) -> tuple[dict, dict]:
+    """The metrics of a run, and those of `job=evaluate` on its weights."""
+    done = run_command("job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={to}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trained, evaluated = (json.loads((path / "metrics.json").read_text()) for path in (folder, to))
+    return trained, evaluated
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run through the real command, and what it printed."""
@@ -123,13 +131,7 @@ def test_a_finished_run_is_evaluated_again_from_its_folder(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, _ = finished
-    done = run_command(
-        "job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={tmp_path / 'e'}"
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    trained, evaluated = (
-        json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e")
-    )
+    trained, evaluated = evaluated_again(folder, tmp_path / "e")
     assert evaluated["validation"]["loss"] == trained["validation"]["loss"]
     assert evaluated["score"] == trained["score"]
 
@@ -227,13 +229,7 @@ def test_a_local_instruct_model_trains_in_bfloat16_with_its_chat_template(tmp_pa
     assert (ancestry["base"], ancestry["dtype"]) == (str(tmp_path / "base"), "bfloat16")
     values = [loss for _, loss, _, _ in losses(folder) if loss is not None]
     assert values[-1] < values[0]
-    again = run_command(
-        "job=evaluate", f"from_run={folder}", "tracking=off", f"hydra.run.dir={tmp_path / 'e'}"
-    )
-    assert again.returncode == 0, again.stdout + again.stderr
-    trained, evaluated = (
-        json.loads((path / "metrics.json").read_text()) for path in (folder, tmp_path / "e")
-    )
+    trained, evaluated = evaluated_again(folder, tmp_path / "e")
     assert evaluated["validation"]["loss"] == trained["validation"]["loss"]
 
 

@@ -17,9 +17,7 @@ from arc_experiments.training.dataset import Collator, Turn, as_dataset, as_iter
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small_run(folder: Path, *overrides: str) -> Run:

@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from toy_grids import grid
 
 from arc_experiments.grids import Grid
 from arc_experiments.prompts import GridText, UnreadableGrid
-
-
-def grid(*rows: str) -> Grid:
-    return np.array([list(map(int, row)) for row in rows], np.uint8)
-
 
 grids = st.builds(
     lambda height, width, seed: np.random.default_rng(seed).integers(0, 10, (height, width), dtype=np.uint8),

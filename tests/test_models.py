@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toy_models import byte_tokenizer, load, logits, make_base, saved_adapter, settings
+from toy_models import byte_tokenizer, load, logits, saved_adapter, settings
 from transformers import BertConfig, BertForMaskedLM, ViTConfig
 
 from arc_experiments import compose
@@ -25,14 +25,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=3", "prompt.max_length=600", "optim.max_steps=2"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("models") / "base")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # Where and in what it computes

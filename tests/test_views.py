@@ -7,6 +7,7 @@ import pytest
 from accelerate import PartialState
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_grids import grid, grids
 from transformers import AutoTokenizer
 
 from arc_experiments.augmentation import View, draw_views
@@ -18,16 +19,6 @@ from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.tasks import Pair, Task, TaskSet
 
 TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
-
-
-def grid(*rows: str) -> Grid:
-    return np.array([list(map(int, row)) for row in rows], np.uint8)
-
-
-@st.composite
-def grids(draw: st.DrawFn) -> Grid:
-    shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
-    return np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, 10, shape, dtype=np.uint8)
 
 
 ASYMMETRIC = grid("120", "003")
