@@ -127,6 +127,8 @@ def test_eva_refuses_samples_shorter_than_its_rank(base: Path) -> None:
             Lora(target_modules=["q_proj", "qproj"]),
             r"target_modules: .* has no layer qproj; it has: .*q_proj",
         ),
+        (Lora(target_modules=["q_proj", "mlp.v_proj"]), r"has no layer mlp\.v_proj"),
+        (Lora(modules_to_save=["mlp.lm_head"]), r"has no module mlp\.lm_head"),
         (Lora(target_modules=".*nothing"), r"has no layer \.\*nothing"),
         (Lora(modules_to_save=["head"]), r"modules_to_save: .* has no module head; it has: .*lm_head"),
     ],

@@ -240,7 +240,10 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         # templates
         ("prompt.answer=none", ["prompt.answer must hold {output} once"]),
         ("prompt.question=none", ["prompt.question must hold {input} once"]),
-        ("prompt.introduction='{output}'", ["prompt.introduction must not hold {output}"]),
+        (
+            "prompt.introduction='{number} {output}'",
+            ["prompt.introduction must not hold {output}", "prompt.introduction must not hold {number}"],
+        ),
         (
             "prompt.input_from_inputs.answer='{output}'",
             ["prompt.input_from_inputs.answer must hold {input} once"],
@@ -280,6 +283,23 @@ def test_our_own_checks_tell_all_mistakes_together(mistakes: list[tuple[str, lis
     message = str(raised.value)
     for _, expected in mistakes:
         assert [part for part in expected if part not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("model.lora.rank=64", r"model\.lora\.rank=64, but the adapter in .* has 4 and keeps it"),
+        ("model.lora={rank: 64}", r"model\.lora\.rank=64, but the adapter in .* has 4 and keeps it"),
+        ("model.lora=null", r"model\.lora=null trains all weights, and model\.adapter="),
+    ],
+)
+def test_lora_settings_beside_an_adapter_that_has_others_are_refused(
+    typed: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 16, "lora_dropout": 0.0}')
+    with pytest.raises(ConfigError, match=message):
+        compose_config([f"model.adapter={tmp_path}", typed])
+    assert compose_config([f"model.adapter={tmp_path}", "model.lora.rank=4"]).model.lora.rank == 4
 
 
 # What from_run brings

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,23 @@ def test_chat_never_ignores_the_template(chatty: PreTrainedTokenizerBase) -> Non
     assert "<|im_start|>" not in text
     assert text.endswith("```<|endoftext|>")
     assert prompt.stop_ids == (chatty.eos_token_id,)
+
+
+@pytest.mark.parametrize("date", ["{{ date_string }}", "{{ strftime_now('%d %b %Y') }}"])
+def test_a_template_that_writes_todays_date_writes_one_that_stays(date: str) -> None:
+    tokenizer = deepcopy(byte_tokenizer())
+    tokenizer.chat_template = f"Today: {date}\n{tokenizer.chat_template}"
+    prompt = make(tokenizer, "prompt=arc24")
+    assert prompt.decode(prompt.encode_prompt(TOY)).startswith("Today: 26 Jul 2024\n")
+
+
+def test_a_template_that_refuses_the_system_text_is_named_with_the_remedy() -> None:
+    tokenizer = deepcopy(byte_tokenizer())
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    tokenizer.chat_template = refusal + tokenizer.chat_template
+    with pytest.raises(ValueError, match=r"\(no system role\).*prompt\.system=null.*prompt\.chat=never"):
+        make(tokenizer, "prompt=arc24")
+    assert make(tokenizer, "prompt=arc24", system=None).encode_prompt(TOY).size
 
 
 def test_the_templates_own_tokens_are_single_tokens(chatty: PreTrainedTokenizerBase) -> None:

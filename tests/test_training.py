@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_training import weights
 from transformers import TrainerCallback
 
 from arc_experiments import compose
@@ -19,17 +20,11 @@ from arc_experiments.training.validation import validation_loss
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small_run(folder: Path, *overrides: str) -> Run:
     return compose([*SMALL, *overrides], folder)
-
-
-def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def losses_of(run: Run) -> list[float]:

@@ -11,7 +11,7 @@ from toy_grids import grid, grids
 from transformers import AutoTokenizer
 
 from arc_experiments.augmentation import View, draw_views
-from arc_experiments.augmentation.steps import SYMMETRIES, Magnified, OneSided, Symmetry
+from arc_experiments.augmentation.steps import SYMMETRIES, Magnified, OneSided, PairOrder, Step, Symmetry
 from arc_experiments.generation import Request, predict
 from arc_experiments.generation.engine import Answer
 from arc_experiments.grids import Grid
@@ -80,9 +80,9 @@ def test_a_view_needs_no_solutions() -> None:
     assert [pair.output for pair in made.test] == [None, None]
 
 
-def test_a_view_refuses_a_step_that_makes_another_task() -> None:
-    step = OneSided("output", Symmetry(1))
-    with pytest.raises(ValueError, match=r"output_rot90 makes another task.*train only"):
+@pytest.mark.parametrize("step", [OneSided("output", Symmetry(1)), PairOrder((1, 0))])
+def test_a_view_refuses_a_step_that_makes_another_task(step: Step) -> None:
+    with pytest.raises(ValueError, match=rf"{step.name} makes another task.*train only"):
         View(index=1, steps=(step,))  # type: ignore[arg-type]
 
 

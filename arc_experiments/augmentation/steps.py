@@ -110,11 +110,7 @@ class Symmetry(GridStep):
         return SYMMETRIES[self.index]
 
     def apply_grid(self, grid: Grid) -> Grid:
-        return TURNS[self.name](grid)
-
-    def apply(self, task: Task) -> Task:
-        turn = TURNS[self.name]
-        return map_grids(task, turn, turn)
+        return TURNS[SYMMETRIES[self.index]](grid)
 
     def undo(self, grid: Grid) -> Grid:
         return TURNS[INVERSES.get(self.name, self.name)](grid)
@@ -249,14 +245,26 @@ class OneSided:
 class PairOrder:
     """The pairs, demonstrations then tests, taken in this order and cut again at the same place."""
 
-    name: str
     permutation: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return "swap"
 
     def apply(self, task: Task) -> Task:
         pairs = task.train + task.test
         ordered = tuple([pairs[index] for index in self.permutation])
         cut = len(task.train)
         return Task(id=task.id, train=ordered[:cut], test=ordered[cut:], split=task.split)
+
+
+@dataclass(frozen=True)
+class DemonstrationOrder(PairOrder):
+    """The same where each test pair keeps its place, and so its answer."""
+
+    @property
+    def name(self) -> str:
+        return "order"
 
     def undo(self, grid: Grid) -> Grid:
         return grid

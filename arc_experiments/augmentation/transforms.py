@@ -17,6 +17,7 @@ import numpy as np
 from arc_experiments.augmentation.steps import (
     SYMMETRIES,
     ColourMap,
+    DemonstrationOrder,
     GridStep,
     Magnified,
     PairOrder,
@@ -127,12 +128,12 @@ class Order:
     def __post_init__(self) -> None:
         check_probability(probability=self.probability)
 
-    def draw(self, task: Task, rng: np.random.Generator) -> PairOrder | None:
+    def draw(self, task: Task, rng: np.random.Generator) -> DemonstrationOrder | None:
         num_train, num_test = len(task.train), len(task.test)
         chance, *keys = rng.random(1 + num_train).tolist()
         if chance >= self.probability:
             return None
-        return PairOrder("order", permutation(keys) + tuple(range(num_train, num_train + num_test)))
+        return DemonstrationOrder(permutation(keys) + tuple(range(num_train, num_train + num_test)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,7 @@ class Swap:
 
     def draw(self, task: Task, rng: np.random.Generator) -> PairOrder | None:
         chance, *keys = rng.random(1 + len(task.train) + len(task.test)).tolist()
-        return PairOrder("swap", permutation(keys)) if chance < self.probability else None
+        return PairOrder(permutation(keys)) if chance < self.probability else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,10 +76,17 @@ def ignored_lora(model: Model, typed: Iterable[str]) -> Iterator[str]:
         typed: the dotted keys on the command line.
     """
     file = Path(model.adapter or "").expanduser() / "adapter_config.json"
-    if model.adapter is None or model.lora is None or not file.exists():
+    keys = set(typed)
+    if model.adapter is None or not file.exists():
         return
+    if model.lora is None:
+        if "model.lora" in keys:
+            yield f"model.lora=null trains all weights, and model.adapter={model.adapter} is a LoRA: leave one out"
+        return
+    if "model.lora" in keys:  # as a whole
+        keys |= {f"model.lora.{name}" for name in LORA_NAMES}
     saved = json.loads(file.read_text())
-    for key in sorted(set(typed)):
+    for key in sorted(keys):
         name = key.removeprefix("model.lora.")
         if name == key or name not in LORA_NAMES:
             continue

@@ -57,6 +57,8 @@ def add_adapter(
             return PeftModel.from_pretrained(
                 base, str(Path(model.adapter).expanduser()), is_trainable=trainable
             )
+        except torch.OutOfMemoryError:  # is a RuntimeError, too
+            raise
         except (ValueError, RuntimeError, OSError, SafetensorError) as error:
             raise ModelError(
                 f"model.adapter={model.adapter} does not fit model.path={model.path}: {str(error)[:500]}"
@@ -92,18 +94,23 @@ def _check_names(base: PreTrainedModel, model: Model) -> None:
         is_pattern = targets != "all-linear"
         unknown = [targets] if is_pattern and not _matches(base, targets) else []
     else:
-        unknown = [name for name in targets if name.rpartition(".")[2] not in parts]
+        unknown = [name for name in targets if not _is_in(base, name)]
     if unknown:
         raise ModelError(
             f"model.lora.target_modules: {model.path} has no layer {', '.join(unknown)}; it has: "
             f"{', '.join(layers)} (or all-linear)"
         )
-    unknown = [name for name in model.lora.modules_to_save if name.rpartition(".")[2] not in parts]
+    unknown = [name for name in model.lora.modules_to_save if not _is_in(base, name)]
     if unknown:
         raise ModelError(
             f"model.lora.modules_to_save: {model.path} has no module {', '.join(unknown)}; it has: "
             f"{', '.join(parts)}"
         )
+
+
+def _is_in(base: PreTrainedModel, part: str) -> bool:
+    """Whether a module is called so, or its dotted name ends so."""
+    return any(f".{name}".endswith(f".{part}") for name, _ in base.named_modules())
 
 
 def _matches(base: PreTrainedModel, pattern: str) -> bool:

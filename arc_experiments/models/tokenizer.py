@@ -26,6 +26,7 @@ class ArcTokenizer:
         self.bos_token: str | None = full.bos_token
         self.chat_template = full.chat_template
         self.apply_chat_template = full.apply_chat_template
+        self.get_chat_template = full.get_chat_template
 
     def __len__(self) -> int:
         return len(self.vocabulary)

@@ -142,7 +142,7 @@ def shrink(base: PreTrainedModel, vocabulary: Vocabulary) -> None:
             f"{vocabulary.kept[-1]}): use model.vocabulary=full, or the tokenizer that belongs to the model"
         )
     _check_nothing_else_depends(base, (embedding, head), size)
-    rows = torch.tensor(vocabulary.kept, device=embedding.weight.device)
+    rows = torch.tensor(vocabulary.kept)  # on the CPU: the two layers of a split model are on two GPUs
     tied = head.weight is embedding.weight
     config = base.config.get_text_config()
     embedding.weight = _rows_of(embedding.weight, rows)

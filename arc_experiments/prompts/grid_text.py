@@ -128,7 +128,7 @@ class GridText:
     def _opening_pattern(self) -> str:
         pattern = re.escape(self.opening.lstrip())
         for name in ("height", "width"):
-            pattern = pattern.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>[0-9]{{1,3}})", 1)
+            pattern = pattern.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>[1-9][0-9]?)", 1)
         return pattern
 
     def _read_row(self, row: str, number: int) -> list[int]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from jinja2 import TemplateError
+
 from arc_experiments.prompts.layout import TEST, Side, mark
 
 if TYPE_CHECKING:
@@ -11,8 +13,10 @@ if TYPE_CHECKING:
 Kind = Literal["output_from_examples", "input_from_inputs", "output_from_outputs"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MAIN: Kind = "output_from_examples"  # the question of the benchmark; the others are for training beside it
-# Some chat templates (Llama 3.2) write today's date into the prompt; a date in the prompt is no constant.
+# Some chat templates (Llama 3's) write today's date into the prompt, which must be the same tomorrow. They take it
+# from `date_string`, or ask the clock by a function that only another of its name, in the template, keeps away.
 TEMPLATE_DATE = "26 Jul 2024"
+NO_CLOCK = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ class Chat:
         end_id: the token that ends an answer: the chat template's end of turn, else the end of text.
 
     Raises:
-        ValueError: the tokenizer has no such token.
+        ValueError: the tokenizer has no such token, or its chat template refuses these turns.
     """
 
     def __init__(
@@ -75,14 +79,20 @@ class Chat:
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
         if self._system:
             messages = [{"role": "system", "content": self._system}, *messages]
-        return str(
-            self._tokenizer.apply_chat_template(
+        try:
+            text = self._tokenizer.apply_chat_template(
                 messages,
+                chat_template=NO_CLOCK + self._tokenizer.get_chat_template(),
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 date_string=TEMPLATE_DATE,
             )
-        )
+        except TemplateError as error:
+            raise ValueError(
+                f"the model's chat template refuses the prompt ({error}): some take no system text, so try "
+                "prompt.system=null, or do without the template by prompt.chat=never"
+            ) from error
+        return str(text)
 
     def _find_end(self) -> int:
         if self._use_template:
