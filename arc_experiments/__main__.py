@@ -59,7 +59,7 @@ def main() -> int:
 def compose_and_freeze() -> Frozen:
     """Let Hydra read the command line and freeze every job that it composes."""
     frozen = Frozen()
-    register()
+    register(sys.argv[1:])
     # Hydra's parser takes --multirun before or after all overrides, not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     # Hydra prints its own errors and hides their cause, unless this is set: then they reach us.

@@ -12,6 +12,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -22,9 +23,14 @@ from arc_experiments.config import Config, conf_dir, store_schema, typed
 from arc_experiments.run_folder import FolderError, RunFolder, folder_name, job_name
 
 
-def register() -> None:
-    """Make the schema and the folder names known to Hydra. Idempotent."""
+def register(typed: Sequence[str] = ()) -> None:
+    """Make the schema and the folder names known to Hydra. Idempotent.
+
+    Args:
+        typed: the command line; a sweep's jobs are named by what is not typed for all of them.
+    """
     store_schema()
+    for_all = [text for text in typed if "=" in text and not _is_swept(text)]
     names: dict[str, Any] = {}
 
     def run_name(_root_: DictConfig) -> str:
@@ -34,12 +40,10 @@ def register() -> None:
         # Hydra asks for the unswept composition first and for each job's after: the first answer stands.
         if not names:
             names["sweep"] = folder_name(_best_effort(_root_))
-            names["overrides"] = list(_root_.hydra.overrides.task)
         return str(names["sweep"])
 
     def sweep_job_name(_root_: DictConfig) -> str:
-        swept = [entry for entry in _root_.hydra.overrides.task if entry not in names.get("overrides", [])]
-        return job_name(swept)
+        return job_name([entry for entry in _root_.hydra.overrides.task if entry not in for_all])
 
     for name, resolver in {
         "run_name": run_name,
@@ -47,6 +51,15 @@ def register() -> None:
         "job_name": sweep_job_name,
     }.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def _is_swept(text: str) -> bool:
+    """Whether an override has several values for --multirun; one that cannot be read is told of by Hydra."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([text])
+    except OverrideParseException:
+        return False
+    return bool(override.is_sweep_override())
 
 
 def _without_hydra(root: DictConfig) -> DictConfig:
@@ -122,11 +135,15 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
                 "from_run takes that run's model: leave model=... out, or name model.adapter=... without from_run"
             ]
         )
+    experiment = _experiment(typed)
+    groups |= {str(name) for name in experiment.pop("groups", [])}
     nested = {key: OmegaConf.select(config, key.replace("/", ".")) for key in groups if "/" in key}
     with open_dict(config):
         for name in ("data", "model", "prompt", "inference"):
             if name not in groups:  # a group that was chosen anew is taken whole
                 config[name] = run[name]  # not merged: what one source needs another refuses
+                if name in experiment:
+                    config[name] = OmegaConf.merge(run[name], experiment[name])
         _take_weights(config, folder)
         config.seeds.partition = run.seeds.partition
         if "seed" not in groups:  # the same views
@@ -140,6 +157,20 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
     return config
 
 
+def _experiment(typed: Sequence[Override]) -> dict[str, Any]:
+    """What an experiment's file says, which stands above what a run brings; `groups`: those that it chooses."""
+    said: dict[str, Any] = {}
+    for override in typed:
+        if override.key_or_group == "experiment" and isinstance(override.value(), str):
+            values = OmegaConf.to_container(
+                OmegaConf.load(conf_dir() / f"experiment/{override.value()}.yaml")
+            )
+            assert isinstance(values, dict)
+            said |= {str(name): part for name, part in values.items()}
+    chosen = [entry for entry in said.pop("defaults", []) if isinstance(entry, dict)]
+    return {**said, "groups": [key.split("/")[-1] for entry in chosen for key in entry]}
+
+
 def _take_weights(config: DictConfig, folder: RunFolder) -> None:
     """The weights that the run has trained: its adapter, or its whole model."""
     if (folder / "adapter").exists():
@@ -147,6 +178,11 @@ def _take_weights(config: DictConfig, folder: RunFolder) -> None:
     elif (folder / "model").exists():
         config.model.path, config.model.weights = str((folder / "model").absolute()), "pretrained"
     else:
+        if (folder / "metrics.json").exists():
+            source = folder.read_config().from_run
+            raise ConfigError(
+                [f"from_run={folder} is an evaluation: name the run that it evaluated: from_run={source}"]
+            )
         state = folder.status.get("state", "not started")
         raise ConfigError([f"from_run={folder} has no trained weights yet ({state}): finish that run first"])
 

@@ -86,6 +86,9 @@ class Model:
     lora: Lora | None = field(default_factory=Lora)
 
 
+DECAY = 0.2  # of all steps, where a schedule has a decay and `optim.decay` is null
+
+
 @dataclass
 class Optim:
     """The optimizer, its schedule, and the steps at which things happen."""
@@ -233,15 +236,18 @@ class Launch:
     max_parallel: int = limited(1, low=1)
 
 
+MAX_SEED = 2**32 - 1  # NumPy's, and so the trainer's
+
+
 @dataclass
 class Seeds:
     """One seed a purpose; all but the partition follow the master `seed`."""
 
-    partition: int = limited(7, low=0, high=2**32 - 1)
-    stream: int = limited("${seed}", low=0)
-    init: int = limited("${seed}", low=0)
-    train: int = limited("${seed}", low=0)
-    inference: int = limited("${seed}", low=0)
+    partition: int = limited(7, low=0, high=MAX_SEED)
+    stream: int = limited("${seed}", low=0, high=MAX_SEED)
+    init: int = limited("${seed}", low=0, high=MAX_SEED)
+    train: int = limited("${seed}", low=0, high=MAX_SEED)
+    inference: int = limited("${seed}", low=0, high=MAX_SEED)
 
 
 @dataclass
@@ -259,7 +265,7 @@ class Config:
     job: Job = MISSING
     launch: Launch = MISSING
     benchmark: Benchmark = field(default_factory=Benchmark)
-    seed: int = limited(1, low=0)
+    seed: int = limited(1, low=0, high=MAX_SEED)
     seeds: Seeds = field(default_factory=Seeds)
     from_run: str | None = None
     resume: bool = True

@@ -1,6 +1,5 @@
 """What a run was computed with (versions, commit, device, threads), and what makes it repeatable."""
 
-import os
 import platform
 import resource
 import subprocess
@@ -12,6 +11,7 @@ import torch
 import transformers
 
 from arc_experiments.config import Hardware
+from arc_experiments.places import share_of_cores
 
 PACKAGES = (
     "torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes",
@@ -27,8 +27,7 @@ def quieten_libraries() -> None:
 
 def make_repeatable(hardware: Hardware) -> None:
     """Fix the number of threads and choose deterministic kernels where there is a choice."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's cores
-    torch.set_num_threads(hardware.threads or max(1, len(os.sched_getaffinity(0)) // beside))
+    torch.set_num_threads(hardware.threads or share_of_cores())
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, and not needed
 

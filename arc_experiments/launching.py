@@ -3,17 +3,21 @@
 import csv
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
+from arc_experiments import places
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import STOPPED, TAKEN
 
@@ -40,11 +44,20 @@ def worker_command(folder: RunFolder) -> list[str]:
     return [sys.executable, "-m", f"arc_experiments.{'worker' if alone else 'ranks'}", str(folder.path)]
 
 
-def worker_environment() -> dict[str, str]:
-    """This process's environment, with the package found wherever the command was started."""
+def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]:
+    """This process's environment, with the package found wherever the command was started.
+
+    Args:
+        place: of a sweep's jobs that run at the same time, which this is: they share out cores and GPUs.
+    """
     root = str(Path(__file__).parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**MALLOC, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return {
+        **MALLOC,
+        **os.environ,
+        **places.environment(place, num_places),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
 
 
 def become_worker(folder: RunFolder) -> NoReturn:
@@ -65,31 +78,46 @@ def run_sweep(
         f"{len(folders)} jobs, {finished} finished already, {max_parallel} at a time: {sweep_folder}"
     )
 
+    free: SimpleQueue[int] = SimpleQueue()
+    for place in range(max_parallel):
+        free.put(place)
+    running: set[subprocess.Popen[bytes]] = set()
+
     def work(folder: RunFolder) -> None:
-        start = time.monotonic()
+        start, place = time.monotonic(), free.get()
         console.print(f"  {folder.path.name}: started, its output goes to {folder}/output.log")
         with (folder / "output.log").open("ab") as output:
-            code = subprocess.run(
+            worker = subprocess.Popen(
                 worker_command(folder),
-                env=worker_environment(),
+                env=worker_environment(place=place, num_places=min(max_parallel, len(waiting))),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                check=False,
-            ).returncode
+            )
+            running.add(worker)
+            code = worker.wait()
+            running.discard(worker)
+        free.put(place)
         if not folder.is_done:
             _note_death(folder, code)
         console.print(f"  {folder.path.name}: {_state(folder)} after {time.monotonic() - start:.0f} s")
 
+    def stop(number: int, frame: FrameType | None) -> None:
+        for worker in list(running):
+            worker.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
     pool = ThreadPoolExecutor(max_parallel)
     try:
         list(pool.map(work, waiting))
     except KeyboardInterrupt:
-        # The terminal has told the running jobs, too: they stop and keep their place.
+        # The terminal, or `stop`, has told the running jobs, too: they stop and keep their place.
         console.print("Stopping. The same command goes on from here.")
         pool.shutdown(cancel_futures=True)
         return STOPPED
     finally:
+        signal.signal(signal.SIGTERM, before)
         _write_table(folders, sweep_folder, console)
     return 0 if all(folder.is_done for folder in folders) else 1
 

@@ -24,6 +24,7 @@ PART_OF_A_BENCHMARK = ("hardware", "benchmark")  # there they are what is measur
 # Schedules whose rate at a step is the same however long the run is.
 OPEN_ENDED_SCHEDULES = ("constant", "inverse_sqrt")
 HEARTBEAT_SECONDS = 10.0
+SLUG_LENGTH = 60
 
 
 class FolderError(ValueError):
@@ -101,17 +102,26 @@ class RunFolder:
         if self.read_only:
             yield
             return
-        with (self.path / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+        with self.locked() as is_ours:
+            if not is_ours:
                 status = self.status
                 raise FolderTaken(
                     f"{self} is being worked on by process {status.get('pid')} on {status.get('host')}: "
                     "wait for it, or stop it; resume=false starts a folder beside it"
-                ) from error
+                )
             with self._heartbeat():
                 yield
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Take the folder's lock; says whether it could be had."""
+        with (self.path / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
 
     @contextlib.contextmanager
     def _heartbeat(self) -> Iterator[None]:
@@ -182,8 +192,14 @@ def job_name(overrides: list[str]) -> str:
 
 
 def slug(text: object) -> str:
-    """The text with everything replaced that a shell or an override could stumble over."""
-    return re.sub(r"[^A-Za-z0-9.+]+", "_", str(text)).strip("_")[:60]
+    """The text with everything replaced that a shell or an override could stumble over; a long one cut short.
+
+    What is cut off is told apart by six hex digits of the whole.
+    """
+    plain = re.sub(r"[^A-Za-z0-9.+]+", "_", str(text)).strip("_")
+    if len(plain) <= SLUG_LENGTH:
+        return plain
+    return f"{plain[: SLUG_LENGTH - 7]}_{hashlib.sha256(plain.encode()).hexdigest()[:6]}"
 
 
 def differences(old: DictConfig, new: DictConfig) -> list[str]:
@@ -217,26 +233,35 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
 
     A larger `optim.max_steps` than the folder's is no other run, if the schedule is the same up to there.
 
+    A folder that is being worked on stays as it is: its worker is told so in a moment.
+
     Raises:
         FolderError: the folder holds another composition.
     """
     if not config.resume:
         path = _free_path(path)
     folder = RunFolder(path)
-    if (path / "run.yaml").exists():
-        before = folder.read_config()
-        changed = differences(before, config)
-        if changed and not _is_extension(before, config):
-            raise FolderError(_refusal(folder, before, config, changed))
-        if folder.is_done and (changed or before.optim.stop_after != config.optim.stop_after):
-            folder.end("paused")  # it stopped where it was told to; now it is told to go on
     path.mkdir(parents=True, exist_ok=True)
+    with folder.locked() as is_ours:
+        if (path / "run.yaml").exists():
+            before = folder.read_config()
+            changed = differences(before, config)
+            if changed and not _is_extension(before, config):
+                raise FolderError(_refusal(folder, before, config, changed))
+            if not is_ours:
+                return folder
+            if folder.is_done and (changed or before.optim.stop_after != config.optim.stop_after):
+                folder.end("paused")  # it stopped where it was told to; now it is told to go on
+        _write(folder, config, overrides)
+    return folder
+
+
+def _write(folder: RunFolder, config: DictConfig, overrides: list[str]) -> None:
     # A finished run keeps what its worker noted: nothing will note it again.
-    noted = folder.read_json("environment.json") if (path / "environment.json").exists() else {}
+    noted = folder.read_json("environment.json") if (folder / "environment.json").exists() else {}
     noted["command"] = ["python", "-m", "arc_experiments", *overrides]
     folder.write_json("environment.json", noted)
     folder.write("run.yaml", OmegaConf.to_yaml(config, resolve=True))
-    return folder
 
 
 def _is_extension(before: DictConfig, config: DictConfig) -> bool:

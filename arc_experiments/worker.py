@@ -18,6 +18,7 @@ from rich.console import Console
 
 from arc_experiments.checking import check
 from arc_experiments.config import Hardware
+from arc_experiments.places import own_gpu
 from arc_experiments.run_folder import FolderError, FolderTaken, RunFolder
 
 DONE, FAILED, MISTAKE, TAKEN, STOPPED = 0, 1, 2, 3, 130
@@ -79,13 +80,13 @@ def _run_job(folder: RunFolder, console: Console) -> None:
 
 
 def show_gpus(hardware: Hardware) -> None:
-    """Let CUDA see the GPUs named, else all of several processes or of a split model, else the first."""
+    """Let CUDA see the GPUs named, else all of several processes or of a split model, else this job's own."""
     if hardware.gpu_ids is not None:
         visible = ",".join(map(str, hardware.gpu_ids))
     elif hardware.num_processes != 1 or hardware.parallelism == "split" or "RANK" in os.environ:
         return
     else:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+        visible = own_gpu()
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 

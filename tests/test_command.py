@@ -200,7 +200,7 @@ def test_a_sweep_gives_each_job_a_folder_and_survives_a_failing_one(tmp_path: Pa
         *SMALL,
         "--multirun",
         "seed=1,2",
-        "optim.name=adamw_torch,no_such_optimizer",
+        "prompt.max_length=600,20",
         f"hydra.sweep.dir={tmp_path}",
     ]
     done = run_command(*sweep)
@@ -208,7 +208,7 @@ def test_a_sweep_gives_each_job_a_folder_and_survives_a_failing_one(tmp_path: Pa
     table = (tmp_path / "sweep.csv").read_text().splitlines()
     assert len(table) == 5
     assert sum(",done," in line for line in table) == 2
-    assert sum(",failed," in line and "no_such_optimizer" in line for line in table) == 2
+    assert sum(",failed," in line and "max_length" in line for line in table) == 2
     again = run_command(*sweep)
     assert "4 jobs, 2 finished already" in again.stdout
 

@@ -236,7 +236,13 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         # values that do not go together
         ("hardware.per_device_batch_size=3", ["hardware.per_device_batch_size=3", "multiple of 3"]),
         ("optim.log_steps=3", ["optim.save_steps=25 is not a multiple of optim.log_steps=3"]),
-        ("optim.stop_after=1000", ["optim.stop_after=1000 is beyond optim.max_steps=100"]),
+        (
+            "optim.stop_after=1000",
+            [
+                "optim.stop_after=1000 is beyond optim.max_steps=100",
+                "optim.stop_after=1000 is not a multiple of optim.log_steps=3",
+            ],
+        ),
         # templates
         ("prompt.answer=none", ["prompt.answer must hold {output} once"]),
         ("prompt.question=none", ["prompt.question must hold {input} once"]),
@@ -302,6 +308,43 @@ def test_lora_settings_beside_an_adapter_that_has_others_are_refused(
     assert compose_config([f"model.adapter={tmp_path}", "model.lora.rank=4"]).model.lora.rank == 4
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            "optim.max_steps=5 optim.log_steps=10 optim.save_steps=10",
+            r"optim\.log_steps=10 is beyond .*max_steps=5",
+        ),
+        (
+            "optim.best_by=validation_loss optim.patience=1 optim.log_steps=5 optim.eval_steps=7",
+            r"optim\.eval_steps=7 is not a multiple of optim\.log_steps=5",
+        ),
+        ("optim.schedule=warmup_stable_decay optim.warmup=0.9", r"optim\.decay=0\.2 take more than"),
+        ("seed=5000000000", r"seed=5000000000 is too large"),
+        (
+            "data=arc2 data.num_validation=20",
+            r"data\.num_validation=20 is not read by data\.partition=official",
+        ),
+        ("data=mix data.num_validation=50", r"data\.num_validation=50.* is not read by a mixture"),
+        ("data=mix data.augmentation=[geometry]", r"data\.augmentation=.* is not read by a mixture"),
+        (
+            "data=mix data.sources.arc1.num_validation=10.5",
+            r"data\.sources\.arc1\.num_validation=10\.5 must be",
+        ),
+    ],
+)
+def test_a_value_that_would_not_be_read_or_could_not_be_kept_is_refused(overrides: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_config(overrides.split())
+
+
+def test_a_run_named_as_an_adapter_is_told_where_its_adapter_is(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=rf"is a run, .*: model\.adapter={tmp_path}/adapter"):
+        compose_config([f"model.adapter={tmp_path}"])
+
+
 # What from_run brings
 
 
@@ -335,6 +378,22 @@ def test_what_is_typed_beside_from_run_wins(earlier_run: Path) -> None:
     config = check(compose_config(["job=evaluate", f"from_run={earlier_run}", *typed]))
     assert (config.data.name, config.prompt.max_length, config.seeds.partition) == ("arc2", 256, 4)
     assert config.data.partition == "official", "a group that was chosen anew is taken whole"
+
+
+def test_an_experiment_beside_from_run_stands_above_what_the_run_brings(earlier_run: Path) -> None:
+    overrides = ["job=evaluate", f"from_run={earlier_run}", "experiment=smoke", "inference.limit=3"]
+    config = compose_config(overrides)
+    assert (config.data.limit, config.prompt.max_length, config.inference.num_views) == (8, 1024, 2)
+    assert (config.data.name, config.model.lora.rank, config.inference.limit) == ("re_arc", 4, 3)
+
+
+def test_an_evaluation_named_as_from_run_is_told_which_run_it_evaluated(
+    earlier_run: Path, tmp_path: Path
+) -> None:
+    overrides = ["job=evaluate", f"from_run={earlier_run}"]
+    (freeze(compose_config(overrides), tmp_path, overrides) / "metrics.json").write_text("{}")
+    with pytest.raises(ConfigError, match=rf"is an evaluation: .*from_run={earlier_run}"):
+        compose_config(["job=evaluate", f"from_run={tmp_path}"])
 
 
 def test_a_grid_text_that_is_typed_beside_from_run_is_not_lost(earlier_run: Path) -> None:

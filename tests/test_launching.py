@@ -3,7 +3,9 @@
 import csv
 import io
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,11 @@ from rich.console import Console
 
 from arc_experiments import launching
 from arc_experiments.composing import compose_config
+from arc_experiments.config import Hardware
 from arc_experiments.launching import run_sweep, worker_command, worker_environment
+from arc_experiments.places import share_of_cores
 from arc_experiments.run_folder import RunFolder, freeze
+from arc_experiments.worker import STOPPED, show_gpus
 
 # Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.
 WORKER = """
@@ -28,6 +33,10 @@ try:
         match folder.path.name:
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "waits":
+                import time
+                (folder / "pid").write_text(str(os.getpid()))
+                time.sleep(60)
             case "exits":
                 raise SystemExit(7)
             case "raises":
@@ -152,6 +161,41 @@ def test_a_job_of_several_processes_is_begun_by_what_starts_them(
 ) -> None:
     folder = freeze(compose_config(overrides), tmp_path / "r", [])
     assert worker_command(folder) == [sys.executable, "-m", f"arc_experiments.{module}", str(folder.path)]
+
+
+def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)))
+    taken = []
+    for place in range(4):
+        for name, value in worker_environment(place=place, num_places=4).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
+        show_gpus(Hardware())
+        taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        assert share_of_cores() == 3
+    assert taken == ["2", "5", "7", "2"]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert share_of_cores() == 1
+
+
+def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path) -> None:
+    folders = make_folders(tmp_path, "waits", "later")
+    code = (
+        "import sys; from pathlib import Path; from rich.console import Console; import arc_experiments.launching as l;"
+        f"from arc_experiments.run_folder import RunFolder; l.worker_command = lambda f: [sys.executable, '-c', {WORKER!r}, str(f.path)];"
+        f"sys.exit(l.run_sweep([RunFolder(Path(p)) for p in {[str(f.path) for f in folders]}], Path({str(tmp_path)!r}), max_parallel=1, console=Console()))"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    pid = tmp_path / "waits" / "pid"
+    for _ in range(300):
+        if pid.exists() and pid.read_text():
+            break
+        time.sleep(0.05)
+    starter.terminate()
+    assert starter.wait(timeout=20) == STOPPED
+    assert not Path(f"/proc/{pid.read_text()}").exists(), "the job has ended, too"
+    assert not (tmp_path / "later" / "starts").exists()
+    assert (tmp_path / "sweep.csv").exists()
 
 
 def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ def test_a_sweep_job_is_named_after_what_is_swept(overrides: list[str], name: st
 
 def test_a_long_value_is_cut_short() -> None:
     assert len(slug("x" * 500)) == 60
+    assert slug("x" * 500) != slug("x" * 501), "what is cut off still tells them apart"
 
 
 @pytest.fixture
@@ -169,10 +170,9 @@ def test_the_same_command_finds_its_folder_again(start: Start) -> None:
 
 def test_a_folder_can_be_named_by_hand(start: Start) -> None:
     assert start("hydra.run.dir=here/x") == [Path("here/x")]
-    assert start("--multirun", "hydra.sweep.dir=there", "seed=1,2") == [
-        Path("there/seed_1"),
-        Path("there/seed_2"),
-    ]
+    for beside in (["tracking=off"], ["hardware.threads=1", "launch.max_parallel=2"]):
+        jobs = start("--multirun", "hydra.sweep.dir=there", "seed=1,2", *beside)
+        assert jobs == [Path("there/seed_1"), Path("there/seed_2")], "named by what is swept alone"
 
 
 def test_a_sweep_folder_is_named_by_what_is_not_swept(start: Start, default: DictConfig) -> None:
@@ -339,6 +339,19 @@ def test_the_heartbeat_goes_on_while_the_folder_is_held(
     os.utime(folder / "status.json", (0, 0))
     time.sleep(0.05)
     assert (folder / "status.json").stat().st_mtime == 0, "it ends with the work"
+
+
+def test_a_run_that_is_being_worked_on_keeps_its_files(tmp_path: Path) -> None:
+    folder = freeze(compose_config([]), tmp_path, [])
+    with folder.worked_on():
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.name != "status.json"}
+        longer = ["optim.stop_after=50", "hardware.threads=1"]
+        freeze(compose_config(longer), tmp_path, longer)
+        assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+        with pytest.raises(FolderError, match="holds another run"):
+            freeze(compose_config(["seed=2"]), tmp_path, ["seed=2"])
+    freeze(compose_config(longer), tmp_path, longer)
+    assert folder.read_config().optim.stop_after == 50
 
 
 HOLDER = """

@@ -152,10 +152,11 @@ def _check_paths(config: Config) -> Iterator[str]:
     for key, path in paths.items():
         if path is not None and not Path(path).expanduser().exists():
             yield f"{key}={path} does not exist (looked in {Path.cwd()})"
+    adapter = Path(config.model.adapter or "").expanduser()
+    if config.model.adapter is not None and (adapter / "adapter" / "adapter_config.json").exists():
+        yield f"model.adapter={config.model.adapter} is a run, which holds its adapter: model.adapter={adapter}/adapter"
     path = config.model.path
     if not path:
         yield "model.path is empty: a folder, or a hub id of the form owner/name"
     if path.startswith(("/", "./", "../", "~")) and not Path(path).expanduser().is_dir():
         yield f"model.path={path} is not a folder (looked in {Path.cwd()}); a hub id has the form owner/name"
-    if config.data.num_validation >= 1 and config.data.num_validation % 1:
-        yield f"data.num_validation={config.data.num_validation} must be a whole number, or a share below 1"

@@ -20,6 +20,13 @@ def check_data(data: Data, transforms: list[str]) -> Iterator[str]:
 
 
 def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator[str]:
+    if source.num_validation >= 1 and source.num_validation % 1:
+        yield f"{place}.num_validation={source.num_validation} must be a whole number, or a share below 1"
+    if source.partition != "seeded" and source.num_validation != Source.num_validation:
+        yield (
+            f"{place}.num_validation={source.num_validation:g} is not read by {place}.partition={source.partition}, "
+            "which says itself what is held out: use partition=seeded, or data.limit for fewer tasks"
+        )
     if source.path is not None and source.source.get("path") != source.path:
         yield f"{place}.path={source.path} is not read by data={source.name}: use data=files"
     for name in source.augmentation or []:
@@ -31,6 +38,9 @@ def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator
 def _check_mixture(data: Data) -> Iterator[str]:
     if data.source is not None or data.partition != "seeded" or data.validation_source is not None:
         yield "data.sources is set: name source and partition there (data.sources.<name>.partition)"
+    for key in ("num_validation", "augmentation", "path"):
+        if getattr(data, key) != getattr(Source, key):
+            yield f"data.{key}={getattr(data, key)} is not read by a mixture: data.sources.<name>.{key}=..."
     for name in sorted(data.weights.keys() ^ data.sources.keys()):
         yield f"data.weights.{name} and data.sources.{name} must both be there"
     for name, weight in data.weights.items():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from arc_experiments.config import Optim
+from arc_experiments.config import DECAY, Optim
 
 # Keys that only some schedules read.
 SCHEDULES_WITH = {
@@ -36,10 +36,18 @@ def _folder(path: str) -> Path:
 
 
 def _check_steps(optim: Optim) -> Iterator[str]:
-    if optim.save_steps % optim.log_steps:
+    stops = {"save_steps": optim.save_steps, "stop_after": optim.stop_after}
+    if optim.patience is not None:
+        stops["eval_steps"] = optim.eval_steps
+    for key, steps in stops.items():
+        if steps is not None and steps % optim.log_steps:
+            yield (
+                f"optim.{key}={steps} is not a multiple of optim.log_steps={optim.log_steps}: "
+                "a run that goes on from there could not repeat the losses it logs"
+            )
+    if optim.log_steps > optim.max_steps:
         yield (
-            f"optim.save_steps={optim.save_steps} is not a multiple of optim.log_steps={optim.log_steps}: "
-            "a resumed run could not repeat the losses it logs"
+            f"optim.log_steps={optim.log_steps} is beyond optim.max_steps={optim.max_steps}: no loss would be logged"
         )
     if optim.stop_after is not None and optim.stop_after > optim.max_steps:
         yield f"optim.stop_after={optim.stop_after} is beyond optim.max_steps={optim.max_steps}"
@@ -61,15 +69,10 @@ def _check_schedule(optim: Optim) -> Iterator[str]:
             f"optim.min_learning_rate={optim.min_learning_rate} is above "
             f"optim.learning_rate={optim.learning_rate}"
         )
-    steps = {
-        key: value if value >= 1 else value * optim.max_steps
-        for key, value in (("warmup", optim.warmup), ("decay", optim.decay or 0.0))
-    }
-    if sum(steps.values()) > optim.max_steps:
-        yield (
-            f"optim.warmup={optim.warmup} and optim.decay={optim.decay} take more than "
-            f"optim.max_steps={optim.max_steps}"
-        )
+    decay = DECAY if optim.decay is None and optim.schedule in SCHEDULES_WITH["decay"] else optim.decay or 0.0
+    steps = [value if value >= 1 else value * optim.max_steps for value in (optim.warmup, decay)]
+    if sum(steps) > optim.max_steps:
+        yield f"optim.warmup={optim.warmup} and optim.decay={decay} take more than optim.max_steps={optim.max_steps}"
 
 
 def _check_best(optim: Optim, can_score: bool) -> Iterator[str]:

@@ -1,0 +1,28 @@
+"""Jobs of a sweep that run at the same time on one machine: which of them this is, its cores and its GPU."""
+
+import os
+
+PLACE, NUM_PLACES = "ARC_EXPERIMENTS_PLACE", "ARC_EXPERIMENTS_NUM_PLACES"
+
+
+def environment(place: int, num_places: int) -> dict[str, str]:
+    """What tells a job that it has place 0 <= `place` < `num_places`."""
+    return {PLACE: str(place), NUM_PLACES: str(num_places)}
+
+
+def share_of_cores() -> int:
+    """Threads for one process, of the cores that this machine lets it use."""
+    beside = int(os.environ.get(NUM_PLACES, "1")) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // beside)
+
+
+def own_gpu() -> str:
+    """The GPU of a job of one process, by number: the jobs take the visible ones in turn."""
+    place = int(os.environ.get(PLACE, "0"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if not visible and place:
+        import torch  # only here: it takes seconds
+
+        visible = ",".join(map(str, range(torch.cuda.device_count())))
+    gpus = visible.split(",") if visible else ["0"]
+    return gpus[place % len(gpus)]
