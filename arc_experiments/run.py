@@ -104,6 +104,11 @@ class Run:
 
         return pick_device(self.config.hardware)
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether training shards the weights over the processes."""
+        return self.config.hardware.parallelism == "fsdp"
+
     @cached_property
     def dtype(self) -> "torch.dtype":
         from arc_experiments.models import pick_dtype
@@ -178,7 +183,8 @@ class Run:
 
         self._check_ancestry()
         model = self.config.model
-        base = self._base(model)
+        # Every process loads all of a model that is to be sharded, which may be too much for its GPU.
+        base = self._base(model, place=not (trainable and self.is_sharded))
         samples = []
         if trainable and needs_samples(model):
             stream = self.stream()
@@ -247,7 +253,7 @@ class Run:
         """SFTTrainer on the stream.
 
         Raises:
-            ValueError: the batch does not divide among the processes.
+            ValueError: the batch does not divide among the processes, or the model cannot be sharded over them.
         """
         from arc_experiments.models import for_trainer
         from arc_experiments.training.arguments import make_arguments
@@ -322,7 +328,8 @@ class Run:
     def untrained_validation_loss(self, model: Any) -> "ValidationLoss":
         """The same before training, a quarter faster where a new LoRA still adds exactly nothing."""
         lora = self.config.model.lora
-        if lora is None or self.config.model.adapter or lora.dora or lora.initialisation != "default":
+        adds = lora is None or self.config.model.adapter or lora.dora or lora.initialisation != "default"
+        if adds or self.is_sharded:
             return self.validation_loss(model)
         with model.disable_adapter():
             return self.validation_loss(model)
@@ -400,14 +407,18 @@ class Run:
         full = self.config.model.lora is None and self.config.model.adapter is None
         return self.folder / ("model" if full else "adapter")
 
-    def save_weights(self, model: Any) -> Path:
-        """Save what was trained, with its ancestry; the folder appears whole or not at all."""
+    def save_weights(self, model: Any, state_dict: "dict[str, torch.Tensor] | None" = None) -> Path:
+        """Save what was trained, with its ancestry; the folder appears whole or not at all.
+
+        Args:
+            state_dict: the trained weights of a sharded model.
+        """
         from arc_experiments.models import save_weights
 
         final = self.weights_folder
         temporary = final.with_name(f".{final.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        save_weights(model, self.tokenizer, temporary, base=self.config.model.path)
+        save_weights(model, self.tokenizer, temporary, base=self.config.model.path, state_dict=state_dict)
         self.ancestry.save(temporary)
         shutil.rmtree(final, ignore_errors=True)
         return temporary.rename(final)
@@ -423,7 +434,7 @@ class Run:
             model.path, model.weights = str(self.weights_folder), "pretrained"
         return add_adapter(self._base(model), model, seed=0, trainable=False)
 
-    def _base(self, model: Model) -> "PreTrainedModel":
+    def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
         from arc_experiments.models import load_base
 
         return load_base(
@@ -432,4 +443,5 @@ class Run:
             device=self.device,
             vocabulary=self.vocabulary,
             device_map="auto" if self.config.hardware.parallelism == "split" else None,
+            place=place,
         )

@@ -57,7 +57,7 @@ class RunFolder:
         """Write a file whole or not at all."""
         if self.read_only:
             return
-        temporary = self.path / f".{name}.tmp"
+        temporary = self.path / f".{name}.{os.getpid()}.tmp"  # several processes may fail at once
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path / name)
 

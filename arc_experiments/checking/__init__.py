@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.checking.benchmark import check_benchmark
 from arc_experiments.checking.data import check_data
-from arc_experiments.checking.hardware import check_hardware, split_batch
+from arc_experiments.checking.hardware import check_hardware, check_sharding, split_batch
 from arc_experiments.checking.model import check_model
 from arc_experiments.checking.optim import check_optim
 from arc_experiments.checking.prompt import check_templates
@@ -130,6 +130,7 @@ def _check_limit(key: str, item: Any, rule: Mapping[str, Any]) -> Iterator[str]:
 def _check_combination(config: Config) -> Iterator[str]:
     optim, hardware, model = config.optim, config.hardware, config.model
     yield from check_hardware(hardware, optim.batch_size)
+    yield from check_sharding(config)
     yield from check_data(config.data, list(config.augmentation))
     if optim.pack_length is not None and optim.pack_length < config.prompt.max_length:
         yield (

@@ -1,8 +1,18 @@
 """The checks of `hardware`: processes, GPUs, and how a batch is shared out among them."""
 
+import os
 from collections.abc import Iterator
 
-from arc_experiments.config import Hardware
+from arc_experiments.checking.model import VOCABULARY_LAYERS
+from arc_experiments.config import Config, Hardware
+
+SHARDABLE_OPTIMIZERS = (
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adagrad",
+    "rmsprop",
+    "sgd",
+)  # seen to step on shards
 
 
 def check_hardware(hardware: Hardware, batch_size: int) -> Iterator[str]:
@@ -28,6 +38,61 @@ def check_hardware(hardware: Hardware, batch_size: int) -> Iterator[str]:
             f"hardware.gpu_ids={gpus} names {len(gpus)} GPUs for hardware.num_processes={processes}: each process "
             "uses one (null: as many processes as GPUs)"
         )
+
+
+def check_sharding(config: Config) -> Iterator[str]:
+    """What hardware.parallelism=fsdp excludes, a line each. The model itself is looked at when it is there."""
+    hardware, model, optim = config.hardware, config.model, config.optim
+    if hardware.parallelism != "fsdp":
+        return
+    saved = [name for name in (model.lora.modules_to_save if model.lora else ()) if name in VOCABULARY_LAYERS]
+    excluded = {
+        # torchrun says the number where it started this process
+        "hardware.num_processes=1": (
+            hardware.num_processes == 1 and "RANK" not in os.environ,
+            "there is nothing to shard over. Set 2 or more, or null for one a GPU",
+        ),
+        "hardware.per_device_batch_size=auto": (
+            hardware.per_device_batch_size == "auto",
+            "it is tried on a whole model. Name a number",
+        ),
+        f"model.quantisation={model.quantisation}": (
+            model.quantisation != "none",
+            "quantised weights are not sharded. Take none, or hardware.parallelism=data",
+        ),
+        "model.dtype=float16": (model.dtype == "float16", "take bfloat16 or float32"),
+        "model.compile=true": (
+            model.compile,
+            "the shards of a compiled model cannot be told apart. Take false",
+        ),
+        "model.lora.initialisation=eva": (
+            model.lora is not None and model.adapter is None and model.lora.initialisation == "eva",
+            "it runs the whole model before it is sharded. Take another",
+        ),
+        f"model.lora.modules_to_save={saved}": (
+            bool(saved),
+            "embedding and LM head are not trained beside a sharded LoRA. Leave them out",
+        ),
+        f"optim.name={optim.name}": (
+            optim.name not in SHARDABLE_OPTIMIZERS,
+            f"it does not step on shards. Take one of {', '.join(SHARDABLE_OPTIMIZERS)}",
+        ),
+        f"optim.load_state={optim.load_state}": (
+            optim.load_state is not None,
+            "moments are not taken over into shards. Take null",
+        ),
+        "optim.best_by=pass_at_2": (
+            optim.best_by == "pass_at_2",
+            "processes answer at their own pace, which a sharded model does not allow. Take validation_loss",
+        ),
+        "job=benchmark": (
+            config.job.name == "benchmark",
+            "it is not measured. Take another hardware.parallelism",
+        ),
+    }
+    for value, (is_so, why) in excluded.items():
+        if is_so:
+            yield f"hardware.parallelism=fsdp does not go with {value}: {why}"
 
 
 def split_batch(batch_size: int, num_processes: int, per_device_batch_size: int) -> int:

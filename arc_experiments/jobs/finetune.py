@@ -24,6 +24,7 @@ from arc_experiments.run_folder import RunFolder
 from arc_experiments.tracking import Tracker
 from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
 from arc_experiments.training.recording import Line, Recorder, read_log
+from arc_experiments.training.sharding import gather_trained, load_whole
 from arc_experiments.training.trainer import StreamTrainer
 
 TRAINED = ".trained.json"  # what the training gave; written when the weights are saved
@@ -48,6 +49,9 @@ def main(folder: RunFolder, console: Console) -> None:
         model = run.trained_model()
     else:
         model = _train(run, tracker, console)
+        if run.is_sharded:  # processes answer at their own pace, which takes a whole model in each
+            del model
+            model = load_whole(run.trained_model, run.folder.path)
     metrics = run.folder.read_json(TRAINED)
     _show_stop(run, metrics, console)
     finish(run, model, metrics, tracker, console)
@@ -97,13 +101,14 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         recorder.trainer = trainer
         log.info("the trainer is there")
         start = time.perf_counter()
-        if resumed_step is None:
+        if resumed_step is None and not run.is_sharded:  # else when the training begins: it shards the model
             recorder.validate(0)
             log.info("the first validation is done")
-        else:
+        elif resumed_step is not None:
             console.print(f"Going on from step {resumed_step}.")
         validated = time.perf_counter()
-        _show_estimate(run, model, validated - start if resumed_step is None else None, console)
+        if not run.is_sharded:
+            _show_estimate(run, model, validated - start if resumed_step is None else None, console)
         trainer.resume_or_start()
         trained, stopped_early = time.perf_counter(), trainer.is_given_up
         _warn_of_starvation(trainer.data_wait_seconds / (trained - validated), run, console)
@@ -115,9 +120,10 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         "training": trained - validated,
     }
     model.eval()
+    weights = gather_trained(model) if run.is_sharded else None
     if run.processes.is_main_process:
         shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)  # those of an earlier stop
-        run.save_weights(model)
+        run.save_weights(model, weights)
     metrics = {
         "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
         "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, seconds["training"])},

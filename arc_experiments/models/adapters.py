@@ -155,7 +155,9 @@ def merge(model: Any) -> Any:
     return model
 
 
-def save_weights(model: Any, tokenizer: Any, folder: Path, *, base: str) -> None:
+def save_weights(
+    model: Any, tokenizer: Any, folder: Path, *, base: str, state_dict: dict[str, torch.Tensor] | None = None
+) -> None:
     """Save an adapter, or a whole model with its tokenizer; the same weights give the same bytes.
 
     A cut vocabulary is saved beside either. An adapter fits the base as it was published, also where its first
@@ -163,15 +165,16 @@ def save_weights(model: Any, tokenizer: Any, folder: Path, *, base: str) -> None
 
     Args:
         base: what an adapter names as its base model: the path as the user gave it.
+        state_dict: the weights, where the model itself holds a part of them only.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(tokenizer, ArcTokenizer):
         tokenizer.vocabulary.save(folder)
     if not isinstance(model, PeftModel):
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state_dict)
         tokenizer.save_pretrained(folder)
         return
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=state_dict)
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text())
     config["base_model_name_or_path"] = base

@@ -59,12 +59,14 @@ def load_base(
     device: torch.device,
     vocabulary: Vocabulary | None = None,
     device_map: str | None = None,
+    place: bool = True,
 ) -> PreTrainedModel:
     """The base model on its device, in evaluation mode. Full fine-tuning keeps its weights in float32.
 
     Args:
         vocabulary: the tokens to keep; weights that were saved with it are small already.
         device_map: how to spread one model over several GPUs, as transformers names it ("auto", "balanced").
+        place: move it to the device; else that is left to whoever shards it.
 
     Raises:
         ModelError: it cannot be had, or not with these options.
@@ -87,7 +89,7 @@ def load_base(
     )
     _fit_vocabulary(model, base, vocabulary)
     if model.quantisation == "none" and device_map is None:
-        base = base.to(device=device, dtype=weights_dtype)
+        base = base.to(device=device if place else "cpu", dtype=weights_dtype)
     return base.eval()
 
 

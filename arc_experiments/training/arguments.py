@@ -52,6 +52,8 @@ def make_arguments(
         ignore_data_skip=iterable,  # it begins where it is to go on
         ddp_timeout=int(PATIENCE.total_seconds()),
         ddp_find_unused_parameters=False,
+        fsdp=True if hardware.parallelism == "fsdp" else None,
+        fsdp_config={"version": 2, "state_dict_type": "SHARDED_STATE_DICT"},  # of checkpoints
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         max_length=None,  # samples fit when they come: nothing is cut unseen

@@ -13,6 +13,8 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from transformers import Trainer
 
+from arc_experiments.training.sharding import save_shards
+
 SMALLER_IS_BETTER = {"validation_loss": True, "pass_at_2": False}
 
 
@@ -77,7 +79,10 @@ class Best:
         if not self.note(step, value):
             return
         unfinished = self._folder / ".best"
-        trainer.save_model(str(unfinished), _internal_call=True)
+        if trainer.is_fsdp_enabled:
+            save_shards(trainer, unfinished)
+        else:
+            trainer.save_model(str(unfinished), _internal_call=True)
         trainer.accelerator.wait_for_everyone()  # each rank may write a part
         if trainer.args.should_save:
             shutil.rmtree(self.path, ignore_errors=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from arc_experiments.training.checkpoints import last_complete
@@ -92,8 +94,10 @@ class Guard(TrainerCallback):
         if args.fp16:
             return
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        if not bool(torch.isfinite(norms).all()):
+        norm = get_total_norm(gradients)
+        if isinstance(norm, DTensor):  # of shards: so the same in all processes
+            norm = norm.full_tensor()
+        if not bool(torch.isfinite(norm)):
             raise NonFiniteGradients(
                 f"the gradients of step {state.global_step + 1} are not finite. Try a smaller "
                 f"optim.learning_rate, or model.dtype=float32. {_last_good(args)}"

@@ -79,6 +79,8 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         assert self.trainer is not None
+        if self.trainer.is_fsdp_enabled and state.global_step == 0:  # now it is sharded, and not before
+            self.validate(0)
         self._since, self._counts = time.perf_counter(), self.trainer.counts
 
     def on_step_end(

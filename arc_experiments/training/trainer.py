@@ -27,6 +27,7 @@ from arc_experiments.training.dataset import COUNTED, Collator, as_tensors
 from arc_experiments.training.guards import Guard
 from arc_experiments.training.losses import smoothed_loss
 from arc_experiments.training.schedules import CYCLES, cyclic_schedule
+from arc_experiments.training.sharding import check_checkpoint, sharding
 
 COUNTS_FILE = "counts.json"
 BEST_FILE = "best.json"
@@ -156,13 +157,17 @@ class StreamTrainer(SFTTrainer):
         self.accelerator.wait_for_everyone()
         checkpoint = last_complete(folder)
         if checkpoint is not None:
+            check_checkpoint(checkpoint, is_sharded=self.is_fsdp_enabled)
             self._load_state = None
             self.counts = Counts(**json.loads((checkpoint / COUNTS_FILE).read_text()))
             if self.best is not None:
                 self.best.restore(json.loads((checkpoint / BEST_FILE).read_text()))
             all_trained = step_of(checkpoint) >= (self._stop_after or self.args.max_steps)
             if all_trained or self.is_given_up:  # killed after that
-                self._load_from_checkpoint(str(checkpoint))
+                if self.is_fsdp_enabled:  # shards the model first
+                    self._prepare_for_training(self.args.max_steps, None, str(checkpoint))
+                else:
+                    self._load_from_checkpoint(str(checkpoint))
                 self.state.global_step = step_of(checkpoint)
                 return
         if self._stop_after is not None:
@@ -201,25 +206,27 @@ def make_trainer(
 
     Raises:
         OptimizerError: the optimizer needs a package that is not installed.
+        ShardingError: the model cannot be sharded.
     """
     optimizers.check_available(arguments)
     folder = Path(str(arguments.output_dir))
     best = Best(by=optim.best_by, patience=optim.patience, min_delta=optim.min_delta, folder=folder)
-    trainer = StreamTrainer(
-        part_names=part_names,
-        stop_after=optim.stop_after,
-        embedding_learning_rate=optim.embedding_learning_rate,
-        load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
-        label_smoothing=optim.label_smoothing,
-        cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
-        best=best if optim.best_by != "none" else None,
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        data_collator=Collator(pad_id),
-        processing_class=tokenizer,
-        callbacks=callbacks,
-    )
+    with sharding(arguments, model):
+        trainer = StreamTrainer(
+            part_names=part_names,
+            stop_after=optim.stop_after,
+            embedding_learning_rate=optim.embedding_learning_rate,
+            load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
+            label_smoothing=optim.label_smoothing,
+            cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
+            best=best if optim.best_by != "none" else None,
+            model=model,
+            args=arguments,
+            train_dataset=dataset,
+            data_collator=Collator(pad_id),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
     guard = Guard(
         trainer.accelerator,
         max_skipped_steps=optim.max_skipped_steps,

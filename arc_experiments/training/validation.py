@@ -111,10 +111,13 @@ def validation_loss(
     by_length = sorted(range(len(records)), key=lambda place: (-len(records[place].input_ids), place))
     was_training = model.training
     model.eval()
-    batches = [by_length[start : start + batch_size] for start in range(0, len(records), batch_size)]
-    for batch in batches[processes.process_index :: processes.num_processes]:
-        for part in _parts(batch, records, model.config.vocab_size):
-            values = _answer_losses(model, [records[place] for place in part], pad_id)
+    batches = (by_length[start : start + batch_size] for start in range(0, len(records), batch_size))
+    parts = [part for batch in batches for part in _parts(batch, records, model.config.vocab_size)]
+    for first in range(0, len(parts), processes.num_processes):
+        turn = first + processes.process_index
+        part = parts[min(turn, len(parts) - 1)]  # a sharded model computes in all processes or in none
+        values = _answer_losses(model, [records[place] for place in part], pad_id)
+        if turn < len(parts):
             sums |= dict(zip(part, values, strict=True))
     model.train(was_training)
     sums = dict(gather_object(list(sums.items())))
@@ -133,7 +136,7 @@ def _answer_losses(model: Any, records: list[Record], pad_id: int) -> list[float
     inputs = pad_left([record.input_ids for record in records], pad_id, model.device)
     kept = max(record.answer_length for record in records)
     positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: a sharded model keeps what it gathers, and trains on it next
         logits = model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=kept + 1).logits
         targets = inputs["input_ids"][:, -kept:]
         losses = cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none").double()
