@@ -17,6 +17,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from arc_experiments.ancestry import read_ancestry
 from arc_experiments.checking import ConfigError, check
 from arc_experiments.checking.model import ignored_lora
 from arc_experiments.config import Config, conf_dir, store_schema, typed
@@ -175,6 +176,9 @@ def _take_weights(config: DictConfig, folder: RunFolder) -> None:
     """The weights that the run has trained: its adapter, or its whole model."""
     if (folder / "adapter").exists():
         config.model.adapter = str((folder / "adapter").absolute())
+        ancestry = read_ancestry(folder / "adapter")
+        if ancestry is not None and config.model.dtype == "auto":  # another machine might choose another
+            config.model.dtype = ancestry.dtype
     elif (folder / "model").exists():
         config.model.path, config.model.weights = str((folder / "model").absolute()), "pretrained"
     else:

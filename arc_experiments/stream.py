@@ -5,7 +5,8 @@
 
 So the order of samples does not depend on workers or ranks, resuming is an integer, and nothing is held in
 memory. Each pass over a source's tasks is a fresh permutation: every task comes once before any comes twice.
-Of a mixture every thousand samples hold each source's share exactly, in shuffled order.
+Of a mixture every thousand samples hold each source's share exactly, in shuffled order. Packed rows begin each at a
+number of their own and leave out those after their last, so that row i needs no other row: there both hold on average.
 """
 
 from collections.abc import Sequence

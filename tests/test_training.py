@@ -1,15 +1,20 @@
 """Training on the real trainer, with a model small enough for a test."""
 
+import io
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from small_training import weights
 from transformers import TrainerCallback
 
 from arc_experiments import compose
+from arc_experiments.jobs import evaluate
+from arc_experiments.jobs.evaluate import begin
 from arc_experiments.models import load_base
 from arc_experiments.run import Run
 from arc_experiments.training.checkpoints import cut_log, last_complete, mark_complete, remove_torn
@@ -249,7 +254,58 @@ def test_validation_on_tasks_that_an_adapter_was_trained_on_is_a_leak(tmp_path: 
     run = small_run(tmp_path / "a", "optim.max_steps=1", "data.limit=null", "seeds.partition=8")
     adapter = run.save_weights(run.model())
     other = small_run(tmp_path / "b", f"model.adapter={adapter}", "data.limit=null")
-    assert other.parent is not None
-    leaks = other.parent.leaks(other.partition.validation)
+    assert other.weights.parent is not None
+    leaks = other.weights.parent.leaks(other.partition.validation)
     assert set(leaks) == set(run.partition.train) & set(other.partition.validation) != set()
     assert set(other.ancestry.trained_on) == set(run.partition.train) | set(other.partition.train)
+
+
+def test_asking_again_asks_the_model_as_it_is_now(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "inference.limit=3", "inference.max_new_tokens=8")
+    model = run.model()
+    before = [candidate.log_probability for candidate in run.predict(model)]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    assert [candidate.log_probability for candidate in run.predict(model)] != before
+
+
+def test_an_evaluation_of_weights_that_have_changed_since_is_refused(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO())
+    run = small_run(tmp_path / "run", "optim.max_steps=1", "inference.limit=1", "inference.max_new_tokens=8")
+    model = run.model()
+    run.save_weights(model)
+    typed = ["job=evaluate", f"from_run={run.folder.path}", "tracking=off"]
+    folder = compose(typed, tmp_path / "evaluation").folder
+    evaluate.main(folder, console)
+    metrics = (folder / "metrics.json").read_text()
+    evaluate.main(folder, console)
+    assert (folder / "metrics.json").read_text() == metrics, "nothing has changed: it is finished"
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.requires_grad).add_(1.0)
+    run.save_weights(model)
+    with pytest.raises(ValueError, match=r"began with other weights: .*adapter have changed.*resume=false"):
+        evaluate.main(folder, console)
+
+
+def test_a_run_goes_on_with_the_batch_that_is_asked_for_now(tmp_path: Path) -> None:
+    sizes = []
+    for size in (4, 1):
+        run = small_run(tmp_path, f"hardware.per_device_batch_size={size}")
+        begin(run)
+        sizes.append(run.per_device_batch_size)
+        assert run.folder.read_json("environment.json")["per_device_batch_size"] == size
+    assert sizes == [4, 1]
+
+
+def test_seconds_of_training_are_those_of_all_attempts(tmp_path: Path) -> None:
+    first = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
+    trainer = first.trainer(first.model(), [])
+    trainer.resume_or_start()
+    kept = json.loads((tmp_path / "checkpoints" / "checkpoint-2" / "counts.json").read_text())["seconds"]
+    assert 0 < kept <= trainer.seconds
+    again = small_run(tmp_path, "optim.save_steps=2")
+    trainer = again.trainer(again.model(), [])
+    start = time.perf_counter()
+    trainer.resume_or_start()
+    assert kept < trainer.seconds <= kept + time.perf_counter() - start

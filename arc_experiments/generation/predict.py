@@ -68,7 +68,8 @@ def predict(
 
     Args:
         partial: candidates of finished batches are kept in this folder, a file a process, while the work goes on.
-        on_progress: called with (requests done, requests in all) after each batch.
+        on_progress: called with (requests done, requests in all) before the first and after each batch; of several
+            processes each takes the others to be as far as itself.
     """
     partial.mkdir(exist_ok=True)
     asked = [request for request in requests if request.ids is not None]
@@ -77,6 +78,8 @@ def predict(
     for request in requests:
         if request.ids is None:
             done[request.key] = _candidate(request, "", 0, 0.0, None, "too_long")
+    earlier, fresh_here = len(done), 0
+    on_progress(earlier, len(requests))
     lengths = [len(request.ids) for request in asked if request.ids is not None]
     batches = plan_batches(lengths, extra=max_new_tokens, batch_tokens=batch_tokens)
     with (partial / f"{processes.process_index}.jsonl").open("a", encoding="utf-8") as file:
@@ -95,7 +98,9 @@ def predict(
                 file.write("".join(f"{candidate.to_json()}\n" for candidate in fresh))
                 file.flush()
                 done |= {request.key: candidate for request, candidate in zip(chosen, fresh, strict=True)}
-            on_progress(len(done), len(requests))
+                fresh_here += len(fresh)
+                everywhere = earlier + fresh_here * processes.num_processes
+                on_progress(min(everywhere, len(requests)), len(requests))
     processes.wait_for_everyone()
     done |= _read_partial(partial)
     return [done[request.key] for request in requests]

@@ -9,7 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from arc_experiments import selection
-from arc_experiments.environment import describe, make_repeatable, peak_memory_bytes, quieten_libraries
+from arc_experiments.environment import (
+    describe,
+    device_name,
+    make_repeatable,
+    peak_memory_bytes,
+    quieten_libraries,
+)
 from arc_experiments.jobs.display import duration, progress, show_finished, show_plan, show_scores
 from arc_experiments.report import write_report
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
@@ -22,6 +28,7 @@ from arc_experiments.tracking import Tracker
 def main(folder: RunFolder, console: Console) -> None:
     """Score a model as it is, or a run's (`from_run`)."""
     run = Run(folder)
+    check_weights(run)
     if is_reported(run):
         show_finished(run, console)
         return
@@ -43,6 +50,16 @@ def is_reported(run: Run) -> bool:
     return (run.folder / last).exists()
 
 
+def check_weights(run: Run) -> None:
+    """Raises ValueError where an earlier attempt of this run began with other weights."""
+    before, now = run.folder.read_json("environment.json").get("began_with", {}), run.weights.fingerprint
+    if before.get("weights", now) != now:
+        raise ValueError(
+            f"{run.folder} began with other weights: those in {run.weights.source} have changed since (trained "
+            "further?). Start beside it with resume=false"
+        )
+
+
 def begin(run: Run) -> None:
     """Fix what makes the run repeatable; note what it runs on and what it runs over.
 
@@ -55,19 +72,22 @@ def begin(run: Run) -> None:
         "partition": run.partition.hash,
         "data": run.corpus.hash,
         "dtype": str(run.dtype).removeprefix("torch."),
+        "weights": run.weights.fingerprint,
     }
     environment = run.folder.read_json("environment.json")
     run.processes.wait_for_everyone()  # all have read what is there before one writes
-    if "per_device_batch_size" in environment:  # found by an earlier attempt
-        run.per_device_batch_size = environment["per_device_batch_size"]
-    before = environment.get("began_with", own)
+    here = {"device": device_name(run.device), "num_processes": run.processes.num_processes}
+    if run.config.hardware.per_device_batch_size == "auto" and here.items() <= environment.items():
+        run.per_device_batch_size = environment["per_device_batch_size"]  # what an earlier attempt found here
+    check_weights(run)
+    before = {**own, **environment.get("began_with", {})}
     changed = [f"{name}: {before[name]} -> {own[name]}" for name in own if before[name] != own[name]]
     if changed:
         raise ValueError(
             f"{run.folder} began with something else ({', '.join(changed)}); going on would mix the two: "
             "start beside it with resume=false"
         )
-    found = {"num_processes": run.processes.num_processes, "per_device_batch_size": run.per_device_batch_size}
+    found = {**here, "per_device_batch_size": run.per_device_batch_size}
     run.folder.write_json(
         "environment.json", {**environment, **describe(run.device), **found, "began_with": own}
     )
@@ -79,7 +99,8 @@ def begin(run: Run) -> None:
 
 def warn_of_leaks(run: Run, console: Console) -> list[str]:
     """Say loudly where the weights have been trained on validation tasks; gives their ids."""
-    leaks = run.parent.leaks(run.partition.validation) if run.parent is not None else []
+    parent = run.weights.parent
+    leaks = parent.leaks(run.partition.validation) if parent is not None else []
     if leaks:
         console.print(
             f"[bold red]LEAK[/]         {len(leaks)} of {len(run.partition.validation)} validation tasks were "
@@ -134,13 +155,15 @@ def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
             f"[yellow]note[/]         of {len(run.requests)} prompts {dropped} lost demonstrations to fit "
             f"prompt.max_length, {too_long} fit not even with one"
         )
-    start = time.perf_counter()
+    start, earlier = time.perf_counter(), None
     with progress(console, "answering", len(run.requests)) as bar:
 
         def show(done: int, total: int) -> None:
-            seconds = time.perf_counter() - start
-            bar.update(
-                done, f"{done / seconds:.1f} prompts/s, {duration(seconds / done * (total - done))} left"
-            )
+            nonlocal earlier
+            if earlier is None:  # by an attempt that was killed
+                earlier = done
+            if done > earlier:
+                speed = (done - earlier) / (time.perf_counter() - start)
+                bar.update(done, f"{speed:.1f} prompts/s, {duration((total - done) / speed)} left")
 
-        return run.predict(model, show)
+        return run.predict(model, show, resume=True)

@@ -76,7 +76,10 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
         console.print(f"Stopped at step {steps} of {optim.max_steps}, as asked.")
     if "best" in metrics:
         best = metrics["best"]
-        console.print(f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}.")
+        console.print(
+            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen on these "
+            "validation tasks, so the scores on them are somewhat too good."
+        )
 
 
 def _train(run: Run, tracker: Tracker, console: Console) -> Any:
@@ -108,16 +111,17 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
             console.print(f"Going on from step {resumed_step}.")
         validated = time.perf_counter()
         if not run.is_sharded:
-            _show_estimate(run, model, validated - start if resumed_step is None else None, console)
+            measured = validated - start if resumed_step is None else None
+            _show_estimate(run, model, _last_step(run) - (resumed_step or 0), measured, console)
         trainer.resume_or_start()
-        trained, stopped_early = time.perf_counter(), trainer.is_given_up
+        trained, stopped_early, training_seconds = time.perf_counter(), trainer.is_given_up, trainer.seconds
         _warn_of_starvation(trainer.data_wait_seconds / (trained - validated), run, console)
         final = recorder.validate(trainer.state.global_step)
         if trainer.best is not None and trainer.best.take_back(trainer):
             final = run.validation_loss(model)
     seconds = {
         "validation": validated - start + time.perf_counter() - trained,
-        "training": trained - validated,
+        "training": training_seconds,  # of all attempts
     }
     model.eval()
     weights = gather_trained(model) if run.is_sharded else None
@@ -126,7 +130,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         run.save_weights(model, weights)
     metrics = {
         "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
-        "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, seconds["training"])},
+        "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, trained - validated)},
         "leaked_tasks": leaked,
         "seconds": seconds,
     }
@@ -176,7 +180,9 @@ def _warn_of_starvation(share: float, run: Run, console: Console) -> None:
         )
 
 
-def _show_estimate(run: Run, model: Any, validation_seconds: float | None, console: Console) -> None:
+def _show_estimate(
+    run: Run, model: Any, num_steps: int, validation_seconds: float | None, console: Console
+) -> None:
     """How long it will take: a training token costs three forward ones, an answer may never end."""
     records, _ = run.validation_records
     tokens = sum(len(record.input_ids) for record in records)
@@ -184,7 +190,8 @@ def _show_estimate(run: Run, model: Any, validation_seconds: float | None, conso
     read = (
         _forward_seconds(model, 1, 512) / 512 if validation_seconds is None else validation_seconds / tokens
     )
-    trained = _last_step(run) * run.config.optim.batch_size * tokens / len(records)
+    row = run.config.optim.pack_length or tokens / len(records)  # tokens
+    trained = max(0, num_steps) * run.config.optim.batch_size * row
     asked = [len(request.ids) for request in run.requests if request.ids is not None]
     batches = plan_batches(asked, extra=run.max_new_tokens, batch_tokens=run.config.inference.batch_tokens)
     rows = max(map(len, batches), default=1)

@@ -45,7 +45,7 @@ def make_arguments(
         use_cpu=device.type == "cpu",
         seed=seed,
         dataloader_num_workers=hardware.num_workers,
-        dataloader_pin_memory=device.type == "cuda",
+        dataloader_pin_memory=False,  # knows tensors only, and batches come as arrays
         activation_checkpointing=gradient_checkpointing,
         torch_compile=compile,
         train_sampling_strategy="sequential",  # the stream is shuffled already

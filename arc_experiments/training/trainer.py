@@ -86,6 +86,7 @@ class StreamTrainer(SFTTrainer):
         self.counts = Counts()
         self.session_counts = Counts()  # since this process began, for speeds
         self.data_wait_seconds = 0.0
+        self._earlier_seconds, self._began = 0.0, time.perf_counter()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one optimizer step, with the waiting timed and the samples counted."""
@@ -108,7 +109,6 @@ class StreamTrainer(SFTTrainer):
             batch_size=self.args.per_device_train_batch_size,
             num_workers=self.args.dataloader_num_workers,
             collate_fn=self.data_collator,
-            pin_memory=self.args.dataloader_pin_memory,
             generator=torch.Generator(),  # the global one is the dropout's
         )
 
@@ -149,8 +149,14 @@ class StreamTrainer(SFTTrainer):
         loss = loss * self.accelerator.num_processes / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of training since step 0, those of earlier attempts up to their checkpoints included."""
+        return self._earlier_seconds + time.perf_counter() - self._began
+
     def resume_or_start(self) -> None:
         """Train to the end (or to where it is to stop), from the last whole checkpoint where there is one."""
+        self._began = time.perf_counter()
         folder = Path(self.args.output_dir)
         if self.is_world_process_zero():
             remove_torn(folder)
@@ -159,7 +165,9 @@ class StreamTrainer(SFTTrainer):
         if checkpoint is not None:
             check_checkpoint(checkpoint, is_sharded=self.is_fsdp_enabled)
             self._load_state = None
-            self.counts = Counts(**json.loads((checkpoint / COUNTS_FILE).read_text()))
+            counts = json.loads((checkpoint / COUNTS_FILE).read_text())
+            self._earlier_seconds = counts.pop("seconds")
+            self.counts = Counts(**counts)
             if self.best is not None:
                 self.best.restore(json.loads((checkpoint / BEST_FILE).read_text()))
             all_trained = step_of(checkpoint) >= (self._stop_after or self.args.max_steps)
@@ -176,7 +184,7 @@ class StreamTrainer(SFTTrainer):
 
     def own_state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the Trainer's files, by file name."""
-        state: dict[str, Any] = {COUNTS_FILE: asdict(self.counts)}
+        state: dict[str, Any] = {COUNTS_FILE: {**asdict(self.counts), "seconds": self.seconds}}
         if not self.is_fsdp_enabled:  # its optimizer is stored in pieces that have no names
             state[optimizers.PARAMETERS_FILE] = optimizers.describe(
                 self.optimizer, self.model, self.args.optim.value

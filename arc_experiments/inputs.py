@@ -1,0 +1,135 @@
+"""What a run feeds its model: tasks, tokenizer, prompts, training samples, questions. No weights are needed for it."""
+
+import dataclasses
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from arc_experiments.checking import build, check
+from arc_experiments.config import Config
+from arc_experiments.corpus import Corpus
+from arc_experiments.partitions import Partition
+from arc_experiments.prompts import Prompt
+from arc_experiments.run_folder import RunFolder
+from arc_experiments.stream import Part, SampleStream
+from arc_experiments.tasks import TaskSet
+from arc_experiments.weights import Weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from arc_experiments.generation import Request
+    from arc_experiments.models import ArcTokenizer, Vocabulary
+
+NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
+
+
+class Inputs:
+    """Lazily built parts of one composition. Heavy libraries are imported when a part needs them."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.node: DictConfig = folder.read_config()
+        self.config: Config = check(self.node)
+        self.weights = Weights(self.config, folder)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The tasks that train and those that are held out."""
+        return Corpus(self.config.data, partition_seed=self.config.seeds.partition)
+
+    @property
+    def partition(self) -> Partition:
+        """Which tasks train and which are held out."""
+        return self.corpus.partition
+
+    @property
+    def validation_tasks(self) -> TaskSet:
+        """The held-out tasks with their solutions, in the partition's order."""
+        return self.corpus.validation_tasks
+
+    def predicted_tasks(self) -> TaskSet:
+        """Those of the validation tasks that are to be answered (`inference.limit`)."""
+        return self.validation_tasks.select(self.partition.validation[: self.config.inference.limit])
+
+    @cached_property
+    def vocabulary(self) -> "Vocabulary | None":
+        """The tokens kept: those that its weights came with, else those of this prompt. None: all of them."""
+        from arc_experiments.models import collect, load_tokenizer, read_vocabulary
+
+        if self.config.model.vocabulary == "full":
+            return None
+        for folder in (self.weights.folder, self.weights.source):
+            saved = read_vocabulary(folder)
+            if saved is not None:
+                return saved
+        extra = list(self.validation_tasks)[:NUM_VERIFIED]
+        grid = build(self.config.prompt.grid)
+        return collect(load_tokenizer(self.config.model), self._make_prompt, grid, extra)
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase | ArcTokenizer":
+        """The model's tokenizer; with `model.vocabulary=arc` in small ids."""
+        from arc_experiments.models import ArcTokenizer, load_tokenizer
+
+        full = load_tokenizer(self.config.model)
+        return full if self.vocabulary is None else ArcTokenizer(full, self.vocabulary)
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """The prompt writer, its token table verified on validation tasks."""
+        prompt = self._make_prompt(self.tokenizer)
+        prompt.verify(list(self.validation_tasks)[:NUM_VERIFIED])
+        return prompt
+
+    def _make_prompt(self, tokenizer: Any) -> Prompt:
+        options = dataclasses.asdict(self.config.prompt)
+        del options["name"]
+        options |= {"grid": build(options["grid"]), "chat": options["chat"] == "auto"}
+        return Prompt(tokenizer=tokenizer, **options)
+
+    def stream(self) -> SampleStream:
+        """Endless training samples, and rows of them, by number."""
+        transforms = {name: build(options) for name, options in self.config.augmentation.items()}
+        parts = [
+            Part(
+                name=share.name,
+                source=share.source,
+                task_ids=share.task_ids,
+                weight=share.weight,
+                transforms=[
+                    transform
+                    for name, transform in transforms.items()
+                    if share.augmentation is None or name in share.augmentation
+                ],
+            )
+            for share in self.corpus.shares
+        ]
+        return SampleStream(
+            parts, self.prompt, seed=self.config.seeds.stream, pack_length=self.config.optim.pack_length
+        )
+
+    @cached_property
+    def validation_records(self) -> tuple[list[Any], int]:
+        from arc_experiments.training.validation import make_records
+
+        return make_records(self.validation_tasks, self.prompt, self.corpus.source_of)
+
+    @cached_property
+    def requests(self) -> "list[Request]":
+        """All views of all predicted tasks, as prompts."""
+        from arc_experiments.generation import make_requests
+
+        config = self.config
+        return make_requests(
+            self.predicted_tasks(),
+            self.prompt,
+            num_views=config.inference.num_views,
+            seed=config.seeds.inference,
+        )
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer: as configured, or what the largest grid needs."""
+        return self.config.inference.max_new_tokens or self.prompt.longest_answer()

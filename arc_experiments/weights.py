@@ -1,0 +1,124 @@
+"""Where a run's weights come from and where they go, and the ancestry that travels with them.
+
+from   `model.adapter`, or else `model.path`
+to     `adapter/` in the run's folder, or `model/` after full fine-tuning
+"""
+
+import dataclasses
+import hashlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arc_experiments.ancestry import Ancestry, read_ancestry
+from arc_experiments.config import Config, Model
+from arc_experiments.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+# What a prompt looks like; its length and its loss are not part of that.
+PROMPT_LOOK = ("grid", "system", "introduction", "demonstration", "question", "answer", "chat")
+LOOKED_AT = 2**20  # bytes at either end of a file, for its fingerprint
+
+
+class Weights:
+    """The files; what loads them is `arc_experiments.models`."""
+
+    def __init__(self, config: Config, run_folder: RunFolder) -> None:
+        self._config, self._run_folder = config, run_folder
+
+    @property
+    def source(self) -> Path:
+        """What the run begins with: an adapter's folder, a model's, or a hub id."""
+        return Path(self._config.model.adapter or self._config.model.path).expanduser()
+
+    @property
+    def parent(self) -> Ancestry | None:
+        """The ancestry of the weights that the run begins with, if they have one."""
+        return read_ancestry(self.source)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits for the weights that a folder holds; "" for those of a hub or a package.
+
+        Of size, beginning and end of each file: training changes all of it, and a large model is not read whole.
+        """
+        files = sorted(self.source.glob("*.safetensors"))
+        digest = hashlib.sha256()
+        for path in files:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                digest.update(f"{path.name} {size}\n".encode() + file.read(LOOKED_AT))
+                file.seek(max(0, size - LOOKED_AT))
+                digest.update(file.read())
+        return digest.hexdigest()[:16] if files else ""
+
+    @property
+    def folder(self) -> Path:
+        """Where the trained weights are: `adapter/`, or `model/` after full fine-tuning."""
+        full = self._config.model.lora is None and self._config.model.adapter is None
+        return self._run_folder / ("model" if full else "adapter")
+
+    def trained(self) -> Model:
+        """The model options that load what this run has trained."""
+        if self.folder.name == "adapter":
+            return dataclasses.replace(self._config.model, adapter=str(self.folder))
+        return dataclasses.replace(self._config.model, path=str(self.folder), weights="pretrained")
+
+    def ancestry(self, *, dtype: "torch.dtype", trained_on: tuple[str, ...]) -> Ancestry:
+        """The ancestry of the weights that this run makes; `trained_on` are the ids of its own tasks."""
+        own = Ancestry(
+            base=self._config.model.path,
+            dtype=_name(dtype),
+            prompt=self._prompt_look(),
+            trained_on=tuple(sorted(trained_on)),
+            vocabulary=self._config.model.vocabulary,
+        )
+        return own.with_parent(self.parent)
+
+    def check_ancestry(self, *, dtype: "torch.dtype") -> None:
+        """Refuse weights that were trained otherwise than they are to be used; `inference.force=true` goes on.
+
+        Raises:
+            ValueError: with a line for each difference.
+        """
+        if self.parent is None or self._config.inference.force:
+            return
+        conflicts = self.parent.conflicts(
+            dtype=_name(dtype), vocabulary=self._config.model.vocabulary, prompt=self._prompt_look()
+        )
+        if conflicts:
+            raise ValueError(
+                f"the weights in {self.source} do not fit this run:\n  "
+                + "\n  ".join(conflicts)
+                + "\nTake that run's settings (from_run=<folder>), or go on with inference.force=true"
+            )
+
+    def save(
+        self,
+        model: Any,
+        tokenizer: Any,
+        ancestry: Ancestry,
+        state_dict: "dict[str, torch.Tensor] | None" = None,
+    ) -> Path:
+        """Save what was trained, with its ancestry; the folder appears whole or not at all.
+
+        Args:
+            state_dict: the trained weights, where the model itself holds a part of them only.
+        """
+        from arc_experiments.models import save_weights
+
+        temporary = self.folder.with_name(f".{self.folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        save_weights(model, tokenizer, temporary, base=self._config.model.path, state_dict=state_dict)
+        ancestry.save(temporary)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return temporary.rename(self.folder)
+
+    def _prompt_look(self) -> dict[str, Any]:
+        return {name: getattr(self._config.prompt, name) for name in PROMPT_LOOK}
+
+
+def _name(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
