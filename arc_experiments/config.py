@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-BENCHMARK_PARTS = ("stream", "training", "generation", "startup")
+BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "startup")
 # transformers' optimizers, without those that change weights during the backward pass (no guard could stop them),
 # that need target modules or a mode of their own for evaluation, or that run on neither a CPU nor an NVIDIA GPU.
 OPTIMIZERS = (

@@ -72,7 +72,8 @@ def _work(folder: RunFolder, console: Console) -> int:
 
 def _run_job(folder: RunFolder, console: Console) -> None:
     config = check(folder.read_config())
-    show_gpus(config.hardware)
+    if config.job.name != "benchmark":  # which measures in processes of its own, each with its own GPUs
+        show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
     log.info("the job is imported")

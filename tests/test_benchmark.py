@@ -1,37 +1,45 @@
 """Benchmarks: every cell is planned, measured in its own process, marked when it dies, and shown."""
 
-import contextlib
+import copy
+import gc
 import json
 import os
 import subprocess
 import sys
-import time
+import threading
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import toy_models
+from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import TrainerCallback
 
-from arc_experiments import compose
+from arc_experiments import compose, environment, worker
 from arc_experiments.benchmarking import cell as cell_process
-from arc_experiments.benchmarking import cells, generation, sampling, startup, training
+from arc_experiments.benchmarking import cells, generation, loading, show, startup, stream, training
+from arc_experiments.benchmarking.cell import summary
 from arc_experiments.benchmarking.cells import Cell, collect, freeze_cells, plan, run_cell
-from arc_experiments.benchmarking.measuring import flops_utilisation, one_core, peak_flops, summary
-from arc_experiments.benchmarking.picture import draw
 from arc_experiments.benchmarking.rows import rows_of_length, rows_of_size
-from arc_experiments.benchmarking.tables import make_tables, markdown, rich_table
+from arc_experiments.benchmarking.show import draw, markdown
 from arc_experiments.checking import ConfigError
+from arc_experiments.checking.benchmark import check_benchmark
 from arc_experiments.composing import compose_config
+from arc_experiments.config import Config
 from arc_experiments.jobs import benchmark as job
 from arc_experiments.run import Run
-from arc_experiments.run_folder import folder_name
+from arc_experiments.run_folder import RunFolder, folder_name
+from arc_experiments.tasks import FixedTasks
 from arc_experiments.training.dataset import make_row
 
 SMALL = [
     "job=benchmark", "experiment=smoke", "tracking=off", "hardware.threads=1", "benchmark.rounds=2",
-    "benchmark.samples=5", "benchmark.max_seconds=0.4", "benchmark.workers=[0,1]", "benchmark.lengths=[64]",
+    "benchmark.samples=5", "benchmark.max_seconds=0.2", "benchmark.workers=[0,1]", "benchmark.lengths=[64]",
     "benchmark.batch_sizes=[1,2]", "benchmark.prompts=3", "benchmark.new_tokens=4",
 ]  # fmt: skip
 
@@ -39,38 +47,33 @@ SMALL = [
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return compose(SMALL, tmp_path_factory.mktemp("run"))
-
-
-def in_this_process(cell: Cell, max_seconds: float) -> None:
-    with contextlib.suppress(SystemExit):
-        cell_process.main(cell.folder)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
-    """A benchmark with its cells measured in this process, and what it printed."""
-    parts = [
-        "benchmark.parts=[stream,training,generation]", "benchmark.batch_sizes=[1]",
-        "benchmark.packing=[false,true]",
-    ]  # fmt: skip
-    run = compose([*SMALL, *parts], tmp_path_factory.mktemp("finished"))
-    return run, run_job(run, in_this_process)
-
-
-def run_job(run: Run, measure) -> str:
-    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "run_cell", measure)
-        job.main(run.folder, console)
-    return console.export_text()
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_not_collected() -> Iterator[None]:
+    """Giving memory back takes half a second otherwise, for the objects of what is imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
-def results(finished: tuple[Run, str]) -> dict:
-    return json.loads((finished[0].folder / "benchmark.json").read_text())
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = compose(SMALL, tmp_path_factory.mktemp("run"))
+    assert run.prompt.exact_table
+    (share,) = run.corpus.shares
+    few = FixedTasks(share.source.tasks.select(share.task_ids))  # each trainer pickles all of them
+    vars(run.corpus)["shares"] = [replace(share, source=few)]
+    return run
+
+
+@pytest.fixture
+def run(composed: Run, tmp_path: Path) -> Run:
+    """One that a test may change, with steps as small and as many as a cell's; its prompt is made once."""
+    own = copy.copy(composed)
+    own.folder, own.node = RunFolder(tmp_path), composed.node.copy()
+    own.config = copy.deepcopy(composed.config)
+    vars(own.config.optim).update(batch_size=1, max_steps=cells.HORIZON, save_steps=cells.HORIZON)
+    own.config.benchmark.accumulation = 1
+    return own
 
 
 def assert_summarised(result: dict, *names: str) -> None:
@@ -79,69 +82,126 @@ def assert_summarised(result: dict, *names: str) -> None:
         assert 0 < low <= result[name] <= high
 
 
-# What is measured
+# Samples
 
 
-def test_the_stream_is_measured_against_the_text_path(results: dict) -> None:
-    result = results["stream"]
+def test_the_stream_is_measured_against_the_text_path(run: Run) -> None:
+    result = stream.measure(run)
     assert_summarised(
         result, "samples_per_second", "tokens_per_second", "text_path_samples_per_second", "speedup"
     )
-    assert list(result["stage_seconds"]) == ["draw", "augment", "encode", "choose and fit", "collate"]
-    assert all(seconds >= 0 for seconds in result["stage_seconds"].values())
     assert 10 < result["tokens_per_sample"] <= 1024
+
+
+@pytest.mark.parametrize("pack_length", [None, 2000])
+def test_the_shares_of_the_stages_add_up_to_one(run: Run, pack_length: int | None) -> None:
+    run.config.optim.pack_length = pack_length
+    shares = stream.stage_shares(run, 20)
+    assert list(shares) == ["draw", "augment", "encode", "choose and fit", "collate"]
+    assert all(share > 0 for share in shares.values())
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_the_clock_does_not_change_the_samples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[list[int]] = []
+    real = stream.make_row
+
+    def note(rows: Any, index: int) -> Any:
+        row = real(rows, index)
+        made.append(row["input_ids"].tolist())
+        return row
+
+    monkeypatch.setattr(stream, "make_row", note)
+    stream.stage_shares(run, 4)
+    assert made[1:] == [run.stream()[index].encoded.input_ids.tolist() for index in range(4)]
 
 
 def test_the_text_path_makes_the_same_tokens(run: Run) -> None:
     samples = [run.stream()[index] for index in range(5)]
-    for ids, sample in zip(sampling.write_as_text(run, samples), samples, strict=True):
+    for ids, sample in zip(stream.write_as_text(run, samples), samples, strict=True):
         assert ids == sample.encoded.input_ids[:-1].tolist(), "all but the end token"
 
 
 def test_one_core_is_used_and_all_are_given_back() -> None:
     before = os.sched_getaffinity(0)
-    with one_core():
+    with stream.one_core():
         assert len(os.sched_getaffinity(0)) == torch.get_num_threads() == 1
     assert os.sched_getaffinity(0) == before
 
 
-def test_the_loader_is_measured_for_each_number_of_workers(results: dict) -> None:
-    result = results["loading"]
-    assert [row["num_workers"] for row in result["workers"]] == [0, 1]
-    for row in result["workers"]:
+def test_waiting_is_measured_for_each_number_of_workers(run: Run) -> None:
+    rows = loading.measure(run)["rows"]
+    assert [row["num_workers"] for row in rows] == [0, 1]
+    for row in rows:
+        assert 0 <= row["consumer_wait_fraction"] < 1
         assert 0 <= row["data_wait_fraction"] < 1
-        assert row["tokens_per_second"] > row["samples_per_second"] > 0
+        assert row["steps"] >= 1 < row["tokens_per_second"]
 
 
-def test_the_waiting_of_a_real_training_is_measured(results: dict) -> None:
-    result = results["waiting"]
-    assert [row["num_workers"] for row in result["workers"]] == [0, 1]
-    assert all(row["steps"] >= 1 and 0 <= row["data_wait_fraction"] < 1 for row in result["workers"])
+# Training
 
 
-def test_training_is_measured_against_a_bare_loop(results: dict) -> None:
-    assert [result["packing"] for result in results["training"]] == [False, True]
-    for result in results["training"]:
-        assert result["length"] == 64
-        assert_summarised(result, "tokens_per_second", "bare_tokens_per_second", "relative_speed")
-        assert result["peak_memory_bytes"] > 10**8
-        assert result["num_parameters"] > 10**6
-        assert result["flops_utilisation"] is None, "nobody knows the peak of a CPU"
+def test_training_and_a_bare_loop_are_measured_in_turn(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    for name in ("train", "train_bare"):
+        real = getattr(training, name)
+
+        def noted(*arguments: Any, name: str = name, real: Callable[..., Any] = real, **options: Any) -> Any:
+            order.append(name)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(training, name, noted)
+    result = training.measure(run, length=64, packing=False)
+    assert order == ["train", "train_bare"] * 2
+    assert_summarised(result, "tokens_per_second", "bare_tokens_per_second", "relative_speed")
+    assert result["length"] == 64
+    assert result["peak_memory_bytes"] > 10**8
+    assert result["num_parameters"] > 10**6
+    assert result["flops_utilisation"] is None, "nobody knows the peak of a CPU"
+
+
+def test_where_the_bare_loop_does_not_fit_our_speed_stands_alone(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def model_of_a_full_gpu(**options: Any) -> Any:
+        loaded.append(None)
+        if len(loaded) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return Run.model(run, **options)
+
+    monkeypatch.setattr(run, "model", model_of_a_full_gpu)
+    block = training.Block(steps=3, seconds=2.0, waited=0.0, tokens=192)
+    monkeypatch.setattr(training, "train", lambda run, model, **options: block)
+    result = training.measure(run, length=64, packing=False)
+    assert (result["tokens_per_second"], result["steps"]) == (96, 3)
+    assert result["bare_tokens_per_second"] is result["relative_speed"] is None
+    assert len(loaded) == 3, "the bare loop is not tried again"
+
+
+def test_another_error_of_the_bare_loop_is_not_taken_for_want_of_memory(run: Run) -> None:
+    def fail() -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    run.model = fail
+    with pytest.raises(RuntimeError, match="shapes"):
+        training.train_bare(run, rows_of_length(run, 8, 1, packing=False), 1)
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_the_bare_loop_computes_the_trainers_loss(packing: bool, tmp_path: Path) -> None:
-    run = compose([*SMALL, "optim.batch_size=1", "optim.max_steps=1"], tmp_path)
-    rows = rows_of_length(run, 1000, 1, packing=packing)
-    fixed, losses = training._FixedRun(run, rows), []
+def test_the_bare_loop_computes_the_trainers_loss(packing: bool, run: Run) -> None:
+    run.config.optim.max_steps = 1
+    rows, losses = rows_of_length(run, 500, 1, packing=packing), []
+    run.stream = lambda: rows
 
     class Listen(TrainerCallback):
         def on_log(self, args, state, control, logs=None, **kwargs) -> None:
             losses.extend(value for name, value in logs.items() if name == "loss")
 
-    fixed.trainer(fixed.model(), [Listen()]).resume_or_start()
-    (batch,) = training._collated(rows, 1, run.prompt.pad_id)
-    assert losses[0] == pytest.approx(fixed.model()(**batch, use_cache=False).loss.item(), abs=1e-3)
+    run.trainer(run.model(), [Listen()]).resume_or_start()
+    batch = training.collated(rows, 1, run.prompt.pad_id)[0]
+    assert losses[0] == pytest.approx(run.model()(**batch, use_cache=False).loss.item(), abs=1e-3)
 
 
 def test_rows_have_the_length_asked_for_and_end_with_an_answer(run: Run) -> None:
@@ -171,174 +231,297 @@ def test_rows_of_an_input_size_hold_that_many_grids_of_that_side(run: Run) -> No
     assert rows.num_tokens > 6 * 900
 
 
-def test_answers_in_batches_are_measured_against_one_at_a_time(results: dict) -> None:
-    result = results["generation"]
-    assert_summarised(result, "tokens_per_second", "one_at_a_time_tokens_per_second", "speedup")
-    assert (result["num_prompts"], result["new_tokens"]) == (3, 4)
-
-
-def test_generation_without_prompts_is_told(tmp_path: Path) -> None:
-    run = compose([*SMALL, "inference.limit=0"], tmp_path)
-    with pytest.raises(ValueError, match=r"inference\.limit=0"):
-        generation.measure(run, rounds=1, max_seconds=1, prompts=1, new_tokens=1)
-
-
-def test_the_phases_of_a_start_are_read_from_its_log(tmp_path: Path) -> None:
-    lines = [
-        f"2025-11-21 09:30:0{second},250 INFO arc_experiments.worker: {words}"
-        for second, words in enumerate(startup.ENDS.values())
-    ]
-    (tmp_path / "run.log").write_text("\n".join(["noise", *lines, "more noise"]))
-    ends = startup.read_ends(tmp_path / "run.log")
-    assert list(ends) == list(startup.ENDS)
-    values = list(ends.values())
-    assert [later - values[0] for later in values] == pytest.approx([0, 1, 2, 3, 4, 5])
-
-
-@pytest.mark.slow
-def test_a_real_start_is_measured_phase_by_phase(tmp_path: Path) -> None:
-    run = compose(SMALL, tmp_path)
-    result = startup.measure(run, rounds=1, overrides=SMALL)
-    phases = ["compose", *startup.ENDS]
-    assert all(result[f"{name}_seconds"] >= 0 for name in phases)
-    assert result["total_seconds"] == pytest.approx(sum(result[f"{name}_seconds"] for name in phases))
-    assert not (tmp_path / "start").exists()
-
-
-def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
-    run = compose(SMALL, tmp_path)
-    with pytest.raises(RuntimeError, match=r"optim\.no_such_key"):
-        startup.measure(run, rounds=1, overrides=["optim.no_such_key=1"])
-
-
-# Figures
-
-
-def test_rounds_are_summed_up_as_median_and_range() -> None:
-    assert summary("speed", [3.0, 1.0, 2.0]) == {"speed": 2.0, "speed_range": [1.0, 3.0]}
+def test_an_adapter_may_look_at_samples_of_fixed_rows(run: Run) -> None:
+    rows = rows_of_length(run, 32, 2, packing=False)
+    assert [rows[number].encoded is rows.row(number)[0].encoded for number in range(3)] == [True] * 3
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("NVIDIA H200", 989e12),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-40GB", 312e12),
+        ("NVIDIA A100 80GB PCIe", 312e12),
+        ("NVIDIA A100-PCIE-40GB", 312e12),
         ("NVIDIA L4", 121e12),
         ("NVIDIA L40S", 362e12),
+        ("NVIDIA GeForce RTX 4090", 165e12),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
         ("cpu, 2 threads", None),
         ("NVIDIA L400", None),
     ],
 )
 def test_a_devices_peak_is_found_by_its_name(name: str, expected: float | None) -> None:
-    assert peak_flops(name, torch.bfloat16) == expected
-    assert peak_flops(name, torch.float32) is None
+    assert training.peak_flops(name, torch.bfloat16) == expected
+    assert training.peak_flops(name, torch.float32) is None
 
 
-def test_utilisation_is_six_flops_a_parameter_and_token() -> None:
-    assert flops_utilisation(500_000_000, 100_000, 1e15) == pytest.approx(0.3)
-    assert flops_utilisation(500_000_000, 100_000, None) is None
+def test_utilisation_is_six_flops_a_parameter_and_token_of_all_gpus(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "peak_flops", lambda name, dtype: 1e15)
+    assert training.utilisation(run, 500_000_000, 100_000) == pytest.approx(0.3)
+    run.config.hardware.parallelism = "split"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert training.utilisation(run, 500_000_000, 100_000) == pytest.approx(0.1)
+
+
+def test_packed_4_bit_weights_count_in_full(base: Path) -> None:
+    plain, packed = (toy_models.settings(base, quantisation=name) for name in ("none", "4bit"))
+    packed_base = toy_models.load_base(
+        packed, dtype=torch.float32, device=torch.device("cpu")
+    ).num_parameters()
+    assert packed_base == toy_models.load(replace(plain, lora=None)).num_parameters()
+
+
+def test_peak_memory_is_that_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda number: [5, 7][number])
+    assert environment.peak_memory_bytes(torch.device("cuda")) == 12
+
+
+# Answers and start-up
+
+
+def test_answers_in_batches_are_measured_against_one_at_a_time(run: Run) -> None:
+    result = generation.measure(run)
+    assert_summarised(result, "tokens_per_second", "one_at_a_time_tokens_per_second", "speedup")
+    assert (result["num_prompts"], result["new_tokens"]) == (3, 4)
+
+
+def test_generation_without_prompts_is_told(run: Run) -> None:
+    run.requests = []
+    with pytest.raises(ValueError, match=r"inference\.limit=0"):
+        generation.measure(run)
+
+
+def fake_start(tmp_path: Path, phases: dict[str, str], *, code: int = 0) -> str:
+    """A stand-in for Python that notes what it is called with and leaves what the real command leaves."""
+    lines = [
+        f"2025-11-21 09:30:0{second},250 INFO arc_experiments.worker: {words}"
+        for second, words in enumerate(phases.values())
+    ]
+    (tmp_path / "log").write_text("\n".join(["noise", *lines, "more noise"]))
+    script = tmp_path / "python"
+    script.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/called\nfor last; do :; done; folder="${{last#*=}}"\n'
+        f'mkdir -p "$folder"; touch "$folder/run.yaml"; cp {tmp_path}/log "$folder/run.log"\n'
+        f'echo "Failed: no [such] thing"; echo "Details: x"; exit {code}\n'
+    )
+    script.chmod(0o755)
+    return str(script)
+
+
+def start_up(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **fake: Any) -> dict[str, Any]:
+    monkeypatch.setattr(startup.sys, "executable", fake_start(tmp_path, **fake))
+    return startup.measure(run, overrides=["job=benchmark", "benchmark.rounds=2", "seed=3"])
+
+
+def test_the_phases_of_a_start_are_read_from_its_log(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = start_up(run, tmp_path, monkeypatch, phases=startup.ENDS)
+    names = [name for name in startup.ENDS if name != "imports"]
+    assert [result[f"{name}_seconds"] for name in names] == [1.0] * 5
+    assert {"compose_seconds", "imports_seconds", "total_seconds"} <= result.keys()
+    assert not (run.folder / "start").exists()
+
+
+def test_a_start_is_one_process_and_needs_no_answers(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.config.hardware.gpu_ids = [3]  # the cell's own, see the plan
+    start_up(run, tmp_path, monkeypatch, phases=startup.ENDS)
+    first, second = (tmp_path / "called").read_text().splitlines()
+    assert first == second, "a round each"
+    words = first.split()
+    assert words.index("seed=3") < words.index("hardware.num_processes=1")
+    assert {"optim.best_by=none", "optim.patience=null", "hardware.gpu_ids=[3]"} <= set(words)
+    assert not any(word.startswith("benchmark.") for word in words)
+
+
+def test_what_a_start_is_given_goes_with_a_run_that_keeps_its_best_by_answers() -> None:
+    typed = [
+        "experiment=smoke", "optim.best_by=pass_at_2", "optim.patience=2", "hardware.num_processes=2",
+    ]  # fmt: skip
+    ours = ["optim.best_by=none", "optim.patience=null", "optim.min_delta=0", "inference.limit=0"]
+    config = compose_config([*typed, *ours, "hardware.num_processes=1"])
+    assert (config.optim.best_by, config.hardware.num_processes) == ("none", 1)
+
+
+def test_a_start_that_fails_says_why(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match=r"Failed: no \[such\] thing"):
+        start_up(run, tmp_path, monkeypatch, phases=startup.ENDS, code=2)
+
+
+def test_a_start_whose_log_misses_a_line_says_which(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases = {name: words for name, words in startup.ENDS.items() if name != "model"}
+    with pytest.raises(RuntimeError, match=r"model: the log of the start has no line .* the model is there"):
+        start_up(run, tmp_path, monkeypatch, phases=phases)
 
 
 # The plan
 
 
-def test_every_combination_is_a_cell_of_its_own(tmp_path: Path) -> None:
-    more = ["benchmark.parts=[training]", "benchmark.lengths=[32,64]", "benchmark.input_sizes=[1x10]"]
-    run = compose([*SMALL, *more, 'benchmark.vary=["model.attention=sdpa,eager"]'], tmp_path)
-    planned = [cell for cell in plan(run.folder, run.config, []) if cell.place == "training[]"]
-    assert len(planned) == len({cell.name for cell in planned}) == 2 * 3 * 2
+def trainings(run: Run, **benchmark: Any) -> list[Cell]:
+    vars(run.config.benchmark).update(benchmark)
+    return [cell for cell in plan(run.folder, run.config, []) if cell.measure == "training"]
+
+
+def test_every_combination_is_a_cell_of_its_own(run: Run) -> None:
+    planned = trainings(run, lengths=[32, 64], input_sizes=["1x10"], vary=["model.attention=sdpa,eager"])
+    assert len(planned) == len({cell.folder.path for cell in planned}) == 2 * 3 * 2
     assert all(cell.row["packing"] is False for cell in planned)
+    assert {
+        (cell.changes["hardware.per_device_batch_size"], cell.changes["model.attention"]) for cell in planned
+    } == {(size, attention) for size in (1, 2) for attention in ("sdpa", "eager")}
+    assert all(cell.changes["optim.batch_size"] == cell.row["per_device_batch_size"] for cell in planned)
+
+
+def test_a_cells_composition_is_what_its_row_says(run: Run) -> None:
+    planned = trainings(run, batch_sizes=[2], vary=["model.vocabulary=full,arc", "model.lora.rank=8"])
     freeze_cells(planned, run.node)
-    opened = [Run(cell.folder).config for cell in planned]
-    assert {(each.hardware.per_device_batch_size, each.model.attention) for each in opened} == {
-        (size, attention) for size in (1, 2) for attention in ("sdpa", "eager")
-    }
-    assert all(each.optim.batch_size == 2 * each.hardware.per_device_batch_size for each in opened)
-
-
-def test_a_row_names_the_vocabulary_it_was_measured_with(tmp_path: Path) -> None:
-    more = ["benchmark.parts=[training]", 'benchmark.vary=["model.vocabulary=full,arc"]']
-    run = compose([*SMALL, *more, "benchmark.batch_sizes=[1]"], tmp_path)
-    planned = [cell for cell in plan(run.folder, run.config, []) if cell.place == "training[]"]
     assert [cell.row["vocabulary"] for cell in planned] == ["full", "arc"]
-    freeze_cells(planned, run.node)
-    assert [Run(cell.folder).config.model.vocabulary for cell in planned] == ["full", "arc"]
-
-
-def test_only_training_is_measured_with_several_processes(tmp_path: Path) -> None:
-    run = compose(
-        [*SMALL, "hardware.num_processes=2", "hardware.gpu_ids=[3,1]", "optim.batch_size=4"], tmp_path
-    )
-    planned = plan(run.folder, run.config, [])
-    freeze_cells(planned, run.node)
     for cell in planned:
         config = Run(cell.folder).config
-        several = cell.place == "training[]"
-        assert config.hardware.num_processes == (2 if several else 1)
-        assert config.hardware.gpu_ids == ([3, 1] if several else [3])
+        assert config.model.vocabulary == cell.row["vocabulary"]
+        assert config.model.lora is not None
+        assert config.model.lora.rank == cell.row["model.lora.rank"] == 8
+        assert config.hardware.per_device_batch_size == cell.row["per_device_batch_size"] == 2
+        assert cell.folder.read_json("cell.json")["shape"] == {"length": 64, "packing": False}
+
+
+def test_only_training_is_measured_with_several_processes(run: Run) -> None:
+    hardware, run.config.benchmark.accumulation = run.config.hardware, 3
+    hardware.num_processes, hardware.gpu_ids, hardware.parallelism = 2, [3, 1], "fsdp"
+    for cell in plan(run.folder, run.config, []):
+        several = cell.measure == "training"
+        assert cell.changes["hardware.num_processes"] == (2 if several else 1)
+        assert cell.changes["hardware.gpu_ids"] == ([3, 1] if several else [3])
+        assert cell.changes["hardware.parallelism"] == ("fsdp" if several else "data")
         if several:
-            assert config.optim.batch_size == 2 * 2 * config.hardware.per_device_batch_size
-    assert {cell.row["num_processes"] for cell in planned if cell.row} == {2}
+            assert cell.row["num_processes"] == 2
+            assert cell.changes["optim.batch_size"] == 2 * 3 * cell.row["per_device_batch_size"]
+
+
+def test_a_split_model_keeps_all_its_gpus(run: Run) -> None:
+    run.config.hardware.gpu_ids, run.config.hardware.parallelism = [0, 1], "split"
+    assert all(cell.changes["hardware.gpu_ids"] == [0, 1] for cell in plan(run.folder, run.config, []))
+
+
+def test_the_number_of_processes_can_be_varied(run: Run) -> None:
+    planned = trainings(run, batch_sizes=[1], vary=["hardware.num_processes=1,2"])
+    assert [cell.changes["hardware.num_processes"] for cell in planned] == [1, 2]
+    assert [cell.changes["optim.batch_size"] for cell in planned] == [1, 2]
 
 
 @pytest.mark.slow
 def test_a_training_of_two_processes_is_measured(tmp_path: Path) -> None:
     run = compose([*SMALL, "hardware.num_processes=2"], tmp_path)
-    cell = next(cell for cell in plan(run.folder, run.config, []) if cell.place == "training[]")
+    (cell,) = trainings(run, batch_sizes=[1])
     freeze_cells([cell], run.node)
     run_cell(cell, 300)
     result = cell.result
     assert result is not None
-    assert "error" not in result, (cell.path / "output.log").read_text()
+    assert "error" not in result, (cell.folder / "output.log").read_text()
     assert result["num_processes"] == 2
     assert_summarised(result, "tokens_per_second", "bare_tokens_per_second", "relative_speed")
 
 
-def test_only_the_parts_asked_for_are_planned(tmp_path: Path) -> None:
-    run = compose([*SMALL, "benchmark.parts=[generation,startup]"], tmp_path)
-    assert [cell.place for cell in plan(run.folder, run.config, [])] == ["generation", "startup"]
+def test_only_the_parts_asked_for_are_planned(run: Run) -> None:
+    run.config.benchmark.parts = ["generation", "startup"]
+    planned = plan(run.folder, run.config, ["seed=3"])
+    assert [(cell.measure, cell.shape) for cell in planned] == [
+        ("generation", {}), ("startup", {"overrides": ["seed=3"]}),
+    ]  # fmt: skip
+
+
+# What is refused
+
+
+def mistakes(config: Config, **benchmark: Any) -> str:
+    config = copy.deepcopy(config)
+    vars(config.benchmark).update(benchmark)
+    return "\n".join(check_benchmark(config))
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("key", "value", "expected"),
     [
-        ("benchmark.parts=[samples]", "stream, training, generation, startup"),
-        ("benchmark.lengths=[0]", "at least 2"),
-        ("benchmark.batch_sizes=[0]", "at least 1"),
-        ("benchmark.input_sizes=[2x31]", "2x30"),
-        ("benchmark.vary=[model.attention]", "model.attention=sdpa,eager"),
-        ("benchmark.rounds=0", "at least 1"),
+        ("parts", ["samples"], "stream, loading, training, generation, startup"),
+        ("parts", [], "nothing to measure"),
+        ("workers", [], "nothing to measure"),
+        ("workers", [-1], "at least 0"),
+        ("batch_sizes", [], "nothing to measure"),
+        ("batch_sizes", [0], "at least 1"),
+        ("batch_sizes", [2, 2], "names a value twice"),
+        ("packing", [], "nothing to measure"),
+        ("lengths", [1], "at least 2"),
+        ("lengths", [], "no rows to train on"),
+        ("input_sizes", ["2x31"], "2x30"),
+        ("vary", ["model.attention"], "model.attention=sdpa,eager"),
+        ("vary", ["hardware.gpu_ids=[0,1]"], "is not <key>=<value>,<value>"),
+        ("vary", ["model.dtype=auto", "model.dtype=float32"], "names model.dtype twice"),
+        ("vary", ["hardware.per_device_batch_size=1,2"], "benchmark.batch_sizes"),
+        ("vary", ["optim.pack_length=64"], "benchmark.packing"),
+        ("vary", ["optim.batch_size=8"], "benchmark.accumulation"),
+        ("vary", ["optim.max_steps=8"], "benchmark.max_seconds"),
+        ("vary", ["model.colour=1"], "model.colour: there is no such key"),
+        ("vary", ["model.dtype.bits=8"], "model.dtype.bits: there is no such key"),
+        ("vary", ["prompt=arc24,minimal"], "--multirun job=benchmark prompt=..."),
+        ("vary", ["prompt.grid=minimal"], "is a group of keys"),
     ],
 )
-def test_options_that_cannot_be_are_refused(typed: str, expected: str) -> None:
+def test_what_cannot_be_measured_is_refused(run: Run, key: str, value: Any, expected: str) -> None:
+    told = mistakes(run.config, **{key: value})
+    assert f"benchmark.{key}" in told
+    assert expected in told
+
+
+def test_any_key_of_the_composition_can_be_varied(run: Run) -> None:
+    vary = ["model.lora.rank=8,64", "prompt.grid._target_=a.b", "model.adapter=null,~/x", "optim.name=sgd"]
+    assert not mistakes(run.config, vary=vary)
+    assert not mistakes(run.config, lengths=[], input_sizes=["1x10"])
+
+
+def test_a_benchmark_that_cannot_be_is_refused_at_composition() -> None:
     with pytest.raises(ConfigError) as error:
-        compose_config(["job=benchmark", typed])
-    assert typed.partition("=")[0] in str(error.value)
-    assert expected in str(error.value)
+        compose_config(["job=benchmark", "benchmark.vary=[optim.batch_size=8]", "benchmark.workers=[]"])
+    assert len(error.value.mistakes) == 2
 
 
-def test_a_varied_key_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    run = compose([*SMALL, 'benchmark.vary=["model.colour=1,2"]'], tmp_path)
-    with pytest.raises(ConfigError, match=r"benchmark\.vary: model\.colour"):
-        freeze_cells(plan(run.folder, run.config, []), run.node)
+@pytest.mark.parametrize("value", ["model.lora.rank=many", "model.attention=flash"])
+def test_a_varied_value_that_cannot_be_is_refused_before_anything_is_measured(run: Run, value: str) -> None:
+    planned = trainings(run, vary=[value])
+    with pytest.raises(ConfigError, match=value.partition("=")[0].replace(".", r"\.")):
+        freeze_cells(planned, run.node)
 
 
-def test_the_hardware_is_part_of_what_a_benchmark_is_and_its_options_of_nothing_else() -> None:
-    def name(*overrides: str) -> str:
-        return folder_name(compose_config([*overrides]))
+def test_the_hardware_is_part_of_what_a_benchmark_is_and_its_options_of_nothing_else(run: Run) -> None:
+    def name(**changes: Any) -> str:
+        node = run.node.copy()
+        for key, value in changes.items():
+            OmegaConf.update(node, key, value)
+        return folder_name(node)
 
-    assert name("job=benchmark") != name("job=benchmark", "hardware.num_workers=2")
-    assert name("job=benchmark") != name("job=benchmark", "benchmark.rounds=5")
-    assert name() == name("benchmark.rounds=5") == name("hardware.num_workers=2")
+    workers, rounds, finetune = {"num_workers": 2}, {"rounds": 5}, {"name": "finetune"}
+    assert len({name(), name(hardware=workers), name(benchmark=rounds)}) == 3
+    assert len({name(job=finetune), name(job=finetune, hardware=workers, benchmark=rounds)}) == 1
 
 
-# Cells that die
+# Cells
 
 
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("kill -9 $$", "killed (signal 9), most often for memory"),
+        ("kill -9 $$", "out of memory (killed by signal 9)"),
         ("kill -11 $$", "killed by signal 11"),
         ("exit 3", "ended with exit code 3"),
         ("sleep 60", "not done after 1 s"),
@@ -351,19 +534,40 @@ def test_a_cell_that_dies_is_marked(
     interpreter.write_text(f"#!/bin/sh\n{script}\n")
     interpreter.chmod(0o755)
     monkeypatch.setattr(cells.sys, "executable", str(interpreter))
-    cell = Cell(tmp_path / "cell", "training[]", "training", {}, row={"length": 64})
-    cell.path.mkdir()
-    assert cell.result is None
+    cell = Cell(folder=RunFolder(tmp_path), measure="training", row={"length": 64})
+    assert cell.result is cell.outcome is None
     run_cell(cell, 1)
     assert cell.result == {"length": 64, "error": expected}
+    assert cell.outcome == ("out_of_memory" if "memory" in expected else "failed")
+
+
+def test_one_of_several_processes_killed_for_memory_is_out_of_memory() -> None:
+    told = "process 1 of 2 ended: killed by signal 9"
+    assert cells._death(told, 1) == f"out of memory ({told})"
 
 
 def test_an_error_is_a_result_in_one_line(run: Run, tmp_path: Path) -> None:
-    cell = Cell(tmp_path / "cell", "generation", "generation", {"rounds": "many"})
+    cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation", shape={"rounds": "many"})
     freeze_cells([cell], run.node)
-    in_this_process(cell, 1)
+    with pytest.raises(SystemExit):
+        cell_process.main(cell.folder)
     assert cell.result is not None
     assert "argument" in cell.result["error"]
+
+
+def test_a_result_names_the_machine_and_the_threads_apart(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation")
+    freeze_cells([cell], run.node)
+    monkeypatch.setattr(generation, "measure", lambda run: {"speed": 1})
+    cell_process.main(cell.folder)
+    assert cell.result is not None
+    assert cell.result["threads"] == cell.result["speed"] == 1
+    machine = cell.result["machine"]
+    assert machine["device"] == "cpu"
+    assert machine["packages"]["torch"] == torch.__version__
+    assert "threads" not in machine
 
 
 @pytest.mark.parametrize(
@@ -378,150 +582,285 @@ def test_every_way_of_running_out_of_memory_is_called_the_same(error: Exception)
     assert cell_process.explain(error) == "out of memory"
 
 
-@pytest.mark.slow
-def test_a_cells_process_ends_with_the_job_that_started_it(run: Run, tmp_path: Path) -> None:
-    cell = Cell(tmp_path / "cell", "loading", "loading", {})
-    cell.path.mkdir()
-    job = subprocess.Popen(["sleep", "600"])
-    cell.folder.write_json("cell.json", {"measure": "loading", "options": {}, "job_pid": job.pid})
-    os.mkfifo(cell.path / "run.yaml")  # the cell waits for its composition for ever
-    process = subprocess.Popen([sys.executable, "-m", "arc_experiments.benchmarking.cell", str(cell.path)])
-    time.sleep(5)
-    assert process.poll() is None
-    job.kill()
-    job.wait()
-    assert process.wait(60) == 1
-    assert cell.result is None
+def test_a_cells_process_ends_with_the_job_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+    monkeypatch.setattr(cell_process.os, "_exit", ended.append)
+    with subprocess.Popen(["sleep", "600"]) as other:
+        thread = threading.Thread(target=cell_process._die_with, args=(other.pid,), daemon=True)
+        thread.start()
+        thread.join(0.1)
+        assert not ended
+        other.kill()
+    thread.join(10)
+    assert ended == [1]
 
 
-# The whole job
+@pytest.mark.parametrize(
+    ("gpus", "rank", "expected"), [(None, None, "4"), ([2], None, "2"), (None, "1", "4,5"), ([2], "1", "4,5")]
+)
+def test_a_cell_of_one_process_sees_one_gpu(
+    gpus: list[int] | None,
+    rank: str | None,
+    expected: str,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    if rank is not None:  # what starts several has shown them theirs
+        monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(cell_process, "main", lambda folder: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="x", changes={"hardware.gpu_ids": gpus})
+    run.node.hardware.device = "auto"
+    freeze_cells([cell], run.node)
+    cell_process._start(cell.folder)
+    assert seen == [expected]
 
 
-def test_the_job_writes_figures_a_table_and_a_picture(finished: tuple[Run, str], results: dict) -> None:
-    run, printed = finished
-    assert results["num_measured"] == results["num_cells"] == 6
-    row = results["training"][0]
-    expected = {
-        "per_device_batch_size": 1, "length": 64, "packing": False, "vocabulary": "full", "num_processes": 1,
-    }  # fmt: skip
-    assert expected.items() <= row.items()
-    (machine,) = results["machines"]
-    assert machine["packages"]["torch"] == torch.__version__
-    assert "Training" in (run.folder / "benchmark.md").read_text()
-    assert ElementTree.parse(run.folder / "benchmark.svg").getroot().tag.endswith("svg")
-    assert printed.splitlines()[-1] == str(run.folder)
-
-
-def test_a_finished_benchmark_shows_its_table_again_and_measures_nothing(finished: tuple[Run, str]) -> None:
-    run, _ = finished
-
-    def refuse(cell: Cell, max_seconds: float) -> None:
-        raise AssertionError("nothing is left to measure")
-
-    printed = run_job(run, refuse)
-    assert "6 measurements, 6 made already" in printed
-    assert "stream / text and tokenizer" in printed
-
-
-def test_a_benchmark_that_was_killed_goes_on_with_the_cells_it_has_not(finished: tuple[Run, str]) -> None:
-    run, _ = finished
-    (run.folder / "cells" / "generation" / "result.json").unlink()
-    before = (run.folder / "cells" / "stream" / "result.json").stat().st_mtime_ns
-    gone_on_with = []
-
-    def note(cell: Cell, max_seconds: float) -> None:
-        gone_on_with.append(cell.name)
-        in_this_process(cell, max_seconds)
-
-    run_job(run, note)
-    assert gone_on_with == ["generation"]
-    assert (run.folder / "cells" / "stream" / "result.json").stat().st_mtime_ns == before
-
-
-@pytest.mark.slow
-def test_the_real_command_measures_in_processes_of_their_own(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "arc_experiments", *SMALL, "benchmark.parts=[stream]"]
-    done = subprocess.run(
-        [*command, f"hydra.run.dir={tmp_path / 'run'}"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "run")
-    results = json.loads((tmp_path / "run" / "benchmark.json").read_text())
-    assert "error" not in results["stream"]
-    assert "error" not in results["loading"]
-
-
-# What is shown
-
-
-def trained(size: int, **more: object) -> dict:
-    identity = {"packing": False, "vocabulary": "full", "num_processes": 1}
-    return {"per_device_batch_size": size, "length": 512, **identity, **more}
-
-
-def measured(size: int, speed: float) -> dict:
-    return trained(
-        size,
-        **summary("tokens_per_second", [speed]),
-        **summary("bare_tokens_per_second", [2 * speed]),
-        **summary("relative_speed", [0.5]),
-        peak_memory_bytes=2e9,
-        flops_utilisation=0.25,
-    )
-
-
-def results_with(**parts: object) -> dict:
-    return {"machines": [], "num_cells": 3, "num_measured": 3, **parts}
-
-
-def test_every_training_is_a_line_of_the_table_and_a_failed_one_says_why() -> None:
-    rows = [measured(1, 1000.0), measured(2, 1500.0), trained(4, error="out of memory")]
-    (table,) = make_tables(results_with(training=rows))
-    assert [row[0] for row in table.rows] == ["1", "2", "4"]
-    assert "out of memory" in table.rows[2]
-    assert "0.50 (0.50 to 0.50)" in table.rows[0]
-    assert "25.0%" in table.rows[0]
-    assert all(len(row) == len(table.columns) for row in table.rows)
-    assert "length 512" in table.title, "what is the same in all rows is told once"
-    text = markdown(results_with(training=rows))
-    assert text.count("\n| ") == 2 + len(rows)
-
-
-def test_what_was_varied_is_a_column() -> None:
-    rows = [
-        measured(1, 1000.0) | {"model.attention": "sdpa"},
-        measured(1, 900.0) | {"model.attention": "eager"},
-    ]
-    (table,) = make_tables(results_with(training=rows))
-    assert table.columns[0] == "model.attention"
-
-
-def test_a_part_that_failed_is_shown_as_such() -> None:
-    results = results_with(stream={"error": "no [such] model"})
-    (table,) = make_tables(results)
-    assert table.rows == (("no [such] model",),)
-    console = Console(record=True, width=80, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(rich_table(table))
-    assert "no [such] model" in console.export_text()
-    ElementTree.fromstring(draw(results))
-
-
-def test_the_picture_has_a_bar_for_each_figure_and_none_for_what_failed() -> None:
-    rows = [measured(1, 1000.0), trained(4, error="out of memory")]
-    picture = draw(results_with(training=rows))
-    root = ElementTree.fromstring(picture)
-    bars = [element for element in root.iter() if element.get("class") in ("ours", "other")]
-    widths = [float(bar.get("width", 0)) for bar in bars]
-    assert len(widths) == 2
-    assert widths[0] / widths[1] == pytest.approx(0.5, abs=0.01)
-    assert "http://" not in picture.replace("http://www.w3.org/2000/svg", ""), "it fetches nothing"
+def test_a_benchmarks_own_process_hides_no_gpu_from_its_cells(
+    composed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in worker.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setattr(job, "main", lambda folder, console: None)
+    worker._run_job(composed.folder, Console(quiet=True))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
 
 
 def test_cells_of_two_machines_are_both_named(tmp_path: Path) -> None:
     planned = []
     for name in ("one", "two", "two"):
-        cell = Cell(tmp_path / f"{len(planned)}", "training[]", "training", {}, row={"length": 1})
-        cell.path.mkdir()
+        cell = Cell(folder=RunFolder(tmp_path / str(len(planned))), measure="training", row={"length": 1})
+        cell.folder.path.mkdir()
         cell.folder.write_json("result.json", {"machine": {"device": name}})
         planned.append(cell)
     assert [machine["device"] for machine in collect(planned)["machines"]] == ["one", "two"]
+
+
+# The whole job
+
+
+MACHINE = {
+    "device": "cpu", "system": "Linux", "python": "3.11", "commit": "abc",
+    "packages": {"torch": "2", "transformers": "5", "trl": "1"},
+}  # fmt: skip
+
+
+def trained(speed: float, **more: Any) -> dict[str, Any]:
+    return {
+        **summary("tokens_per_second", [speed]), **summary("bare_tokens_per_second", [2 * speed]),
+        **summary("relative_speed", [0.5]), "peak_memory_bytes": 2_000_000_000, "flops_utilisation": 0.25, **more,
+    }  # fmt: skip
+
+
+CANNED = {
+    "stream": summary("samples_per_second", [90.0, 110.0])
+    | {"text_path_samples_per_second": 50.0, "stage_share": {"draw": 0.25, "encode": 0.75}},
+    "loading": {
+        "consumer_tokens_per_second": 60000.0,
+        "rows": [{"num_workers": number, "data_wait_fraction": number / 4} for number in (0, 1)],
+    },
+    "training": trained(1000.0),
+    "generation": {"error": "no [such] | model"},
+    "startup": {"model_seconds": 2.5, "total_seconds": 5.0},
+}
+
+
+@pytest.fixture
+def folder(run: Run, tmp_path: Path) -> RunFolder:
+    """A benchmark that is frozen and not begun."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.write("run.yaml", OmegaConf.to_yaml(run.node))
+    folder.write_json("environment.json", {"command": ["python", "-m", "arc_experiments", *SMALL]})
+    return folder
+
+
+def run_job(folder: RunFolder, results: dict[str, Any], *, kill_after: int = 99) -> tuple[list[str], str]:
+    """The cells that were measured, and what was printed."""
+    console = Console(record=True, width=160, file=open(os.devnull, "w"))  # noqa: SIM115
+    measured: list[str] = []
+
+    def measure(cell: Cell, max_seconds: float) -> None:
+        if len(measured) == kill_after:
+            raise KeyboardInterrupt
+        measured.append(cell.folder.path.name)
+        cell.folder.write_json("result.json", {"machine": MACHINE} | results[cell.measure])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "run_cell", measure)
+        job.main(folder, console)
+    return measured, console.export_text()
+
+
+RIGHT = CANNED | {"generation": {"tokens_per_second": 7.0, "one_at_a_time_tokens_per_second": 3.5}}
+
+
+def test_the_job_writes_figures_a_table_and_a_picture(folder: RunFolder) -> None:
+    measured, printed = run_job(folder, RIGHT)
+    assert measured == [
+        "stream", "loading", "training-batch_1-length_64-packing_False", "training-batch_2-length_64-packing_False",
+        "generation", "startup",
+    ]  # fmt: skip
+    results = folder.read_json("benchmark.json")
+    assert results["num_measured"] == results["num_cells"] == 6
+    assert results["stream"]["samples_per_second"] == 100
+    assert results["loading"][1] == {
+        "consumer_tokens_per_second": 60000.0, "num_workers": 1, "data_wait_fraction": 0.25
+    }  # fmt: skip
+    identity = {"length": 64, "packing": False, "vocabulary": "full", "num_processes": 1}
+    for size, row in enumerate(results["training"], start=1):
+        assert row == {"per_device_batch_size": size, **identity, **CANNED["training"]}
+    assert results["machines"] == [MACHINE]
+    assert "6 of 6 measurements made." in (folder / "benchmark.md").read_text()
+    assert ElementTree.parse(folder / "benchmark.svg").getroot().tag.endswith("svg")
+    assert printed.splitlines()[-1] == str(folder)
+
+
+def test_a_finished_benchmark_shows_its_tables_again_and_measures_nothing(folder: RunFolder) -> None:
+    run_job(folder, RIGHT)
+    for name in ("benchmark.json", "benchmark.md", "benchmark.svg"):
+        (folder / name).unlink()  # as if killed after the last result and before these
+    measured, printed = run_job(folder, {})
+    assert measured == []
+    assert "6 measurements, 6 made already" in printed
+    assert "100 (90 to 110)".replace("90", "90.00") in printed
+    assert folder.read_json("benchmark.json")["num_measured"] == 6
+
+
+def test_a_benchmark_that_was_killed_goes_on_with_the_cells_it_has_not(folder: RunFolder) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_job(folder, RIGHT, kill_after=4)
+    assert folder.read_json("benchmark.json")["num_measured"] == 4
+    measured, _ = run_job(folder, RIGHT)
+    assert measured == ["generation", "startup"]
+
+
+def test_a_measurement_that_fails_fails_the_job_and_is_tried_again(folder: RunFolder) -> None:
+    with pytest.raises(RuntimeError, match="1 of 6 measurements failed"):
+        run_job(folder, CANNED)
+    assert "5 of 6 measurements made, 1 failed." in (folder / "benchmark.md").read_text()
+    measured, _ = run_job(folder, RIGHT)
+    assert measured == ["generation"]
+
+
+def test_what_has_not_the_memory_fails_nothing(folder: RunFolder) -> None:
+    run_job(folder, RIGHT | {"training": {"error": "out of memory"}})
+    assert "4 of 6 measurements made, 2 out of memory." in (folder / "benchmark.md").read_text()
+    assert run_job(folder, {})[0] == []
+
+
+@pytest.mark.slow
+def test_the_real_command_measures_in_processes_of_their_own(tmp_path: Path) -> None:
+    more = ["benchmark.parts=[stream,startup]", "benchmark.rounds=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "arc_experiments", *SMALL, *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "benchmark.json").read_text())
+    assert results["num_measured"] == 2
+    phases = [results["startup"][f"{name}_seconds"] for name in ("compose", *startup.ENDS)]
+    assert all(seconds >= 0 for seconds in phases)
+    assert results["startup"]["total_seconds"] == pytest.approx(sum(phases))
+
+
+# What is shown
+
+
+def results_with(**parts: Any) -> dict[str, Any]:
+    counts = {"num_cells": 3, "num_measured": 3, "num_out_of_memory": 0, "num_failed": 0}
+    return {"machines": [], **counts, **parts}
+
+
+def row(size: int, **more: Any) -> dict[str, Any]:
+    return {"per_device_batch_size": size, "length": 512, "packing": False, **more}
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of the one table of a page, without its rule."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]
+
+
+def test_every_training_is_a_line_of_the_table_and_a_failed_one_says_why() -> None:
+    rows = [row(1, **trained(1000.0)), row(2, **trained(1500.0)), row(4, error="out of memory")]
+    text = markdown(results_with(training=rows))
+    head, *lines = table(text)
+    assert [line[0] for line in lines] == ["1", "2", "4"]
+    assert [dict(zip(head, line, strict=True))["error"] for line in lines] == ["–", "–", "`out of memory`"]  # noqa: RUF001
+    first = dict(zip(head, lines[0], strict=True))
+    assert first["relative speed"] == "0.50 (0.50 to 0.50)"
+    assert first["flops utilisation"] == "25.0%"
+    assert first["peak memory bytes"] == "2.0 GB"
+    assert "The same in all: length 512, packing False." in text
+
+
+def test_a_single_training_has_its_figures_in_columns() -> None:
+    head, line = table(markdown(results_with(training=[row(1, **trained(1000.0))])))
+    assert head == [
+        "tokens per second", "bare tokens per second", "relative speed", "peak memory bytes", "flops utilisation",
+    ]  # fmt: skip
+    assert line[0] == "1,000 (1,000 to 1,000)"
+
+
+def test_what_was_varied_is_a_column() -> None:
+    rows = [row(1, **{"model.attention": name}, **trained(1000.0)) for name in ("sdpa", "eager")]
+    assert table(markdown(results_with(training=rows)))[0] == ["model.attention"]
+
+
+def test_shares_are_percentages_and_every_value_has_its_range() -> None:
+    lines = table(markdown(results_with(stream=CANNED["stream"])))
+    assert lines[1:] == [
+        ["samples per second", "100 (90.00 to 110)"], ["text path samples per second", "50.00"],
+        ["draw stage share", "25.0%"], ["encode stage share", "75.0%"],
+    ]  # fmt: skip
+
+
+def test_the_machine_is_named_with_its_versions() -> None:
+    assert "Machine: cpu, Linux, Python 3.11, torch 2, transformers 5, trl 1, commit abc." in markdown(
+        results_with() | {"machines": [MACHINE]}
+    )
+
+
+def test_a_part_that_failed_is_shown_as_such_also_in_the_terminal() -> None:
+    text = markdown(results_with(generation={"error": "no [such] <model> | a*b*c"}))
+    assert table(text)[1] == ["error", "`no [such] <model> / a*b*c`"]
+    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(job.Markdown(text))
+    assert "no [such] <model> / a*b*c" in console.export_text()
+    ElementTree.fromstring(draw(results_with(generation={"error": "no [such] model"})))
+
+
+def bars(picture: str) -> list[tuple[str, float]]:
+    """Names and lengths of the bars."""
+    tag = "{http://www.w3.org/2000/svg}"
+    root = ElementTree.fromstring(picture)
+    names = [each.text or "" for each in root.iter(f"{tag}text") if each.get("text-anchor") == "end"]
+    lengths = [float(each.get("width", 0)) for each in root.iter(f"{tag}rect") if each.get("class")]
+    return list(zip(names, lengths, strict=True))
+
+
+def test_the_picture_has_a_bar_for_each_figure_and_none_for_what_failed() -> None:
+    rows = [row(1, **trained(1000.0)), row(4, error="out of memory")]
+    picture = draw(results_with(training=rows))
+    (ours, first), (other, second) = bars(picture)
+    assert (ours, other) == ("per device batch size 1", "per device batch size 1, bare loop")
+    assert first / second == pytest.approx(0.5, abs=0.01)
+    assert "http://" not in picture.replace("http://www.w3.org/2000/svg", ""), "it fetches nothing"
+
+
+def test_no_two_bars_have_one_name() -> None:
+    rows = [row(1, **trained(9.0)) | {"packing": packing} for packing in (False, True)]
+    names = [name for name, _ in bars(draw(results_with(training=rows)))]
+    assert names == ["packing False", "packing False, bare loop", "packing True", "packing True, bare loop"]
+
+
+def test_the_picture_shows_every_phase_of_a_start() -> None:
+    (phases,) = (keys for _, place, keys in show.BARS if place == "startup")
+    assert {f"{name}_seconds" for name in ("compose", *startup.ENDS, "total")} == set(phases.values())
+
+
+def test_rounds_are_summed_up_as_median_and_range() -> None:
+    assert summary("speed", [3.0, 1.0, 2.0]) == {"speed": 2.0, "speed_range": [1.0, 3.0]}

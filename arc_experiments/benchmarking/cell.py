@@ -1,24 +1,29 @@
 """One measurement in its own process: `python -m arc_experiments.benchmarking.cell <folder of the cell>`.
 
-The folder holds run.yaml (what is measured) and cell.json (how: `{"measure": "training", "options": {...}}`);
-result.json joins them. So peak memory is the cell's own, and running out of it ends the cell alone.
+The folder holds run.yaml (what is measured, how long) and cell.json (by which module of this package, called
+with which shape: `{"measure": "training", "shape": {"length": 512}}`); result.json joins them. So peak memory is
+the cell's own, and running out of it ends the cell alone.
 """
 
 import importlib
 import logging
 import os
+import statistics
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from arc_experiments.benchmarking.cells import OUT_OF_MEMORY
+from arc_experiments.checking import check
 from arc_experiments.environment import describe, make_repeatable, quieten_libraries
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
-
-OUT_OF_MEMORY = "out of memory"
+from arc_experiments.worker import show_gpus
 
 
 def main(folder: RunFolder) -> None:
@@ -30,7 +35,7 @@ def main(folder: RunFolder) -> None:
         make_repeatable(run.config.hardware)
         request = folder.read_json("cell.json")
         module = importlib.import_module(f"arc_experiments.benchmarking.{request['measure']}")
-        result = {**module.measure(run, **request["options"]), "machine": describe(run.device)}
+        result = {**module.measure(run, **request["shape"]), **_machine(run.device)}
     except Exception as error:
         logging.exception("the cell failed")
         RunFolder(folder.path).write_json("result.json", {"error": explain(error)})
@@ -38,13 +43,34 @@ def main(folder: RunFolder) -> None:
     folder.write_json("result.json", result)
 
 
-def explain(error: Exception) -> str:
+def _machine(device: torch.device) -> dict[str, Any]:
+    """The machine, and the threads of this cell beside it: several processes share its cores."""
+    machine = describe(device)
+    threads = machine.pop("threads")
+    if device.type == "cpu":
+        machine["device"] = "cpu"
+    return {"threads": threads, "machine": machine}
+
+
+def explain(error: BaseException) -> str:
     """The error in a line; every way of running out of memory in the same words."""
     text = str(error) or type(error).__name__
     # torch's CPU allocator raises a plain RuntimeError
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
         return OUT_OF_MEMORY
     return text.splitlines()[0][:300]
+
+
+def summary(name: str, values: Sequence[float]) -> dict[str, Any]:
+    """`{name: median, name_range: [lowest, highest]}` of what the rounds gave."""
+    return {name: statistics.median(values), f"{name}_range": [min(values), max(values)]}
+
+
+def now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _die_with(job_pid: int) -> None:
@@ -54,14 +80,20 @@ def _die_with(job_pid: int) -> None:
     os._exit(1)
 
 
-def _start(folder: RunFolder) -> None:
-    """Run as the cell's process, or as one of several."""
-    # If memory runs out, the system is to take this process, not the job.
+def _be_expendable(job_pid: int) -> None:
+    """If memory runs out the system is to take this process, not the job; and it ends when the job does."""
     Path("/proc/self/oom_score_adj").write_text("1000")
-    job_pid = folder.read_json("cell.json")["job_pid"]
     threading.Thread(target=_die_with, args=(job_pid,), daemon=True).start()
+
+
+def _start(folder: RunFolder) -> None:
+    """Run as the cell's process, or as one of several, which are shown theirs by what starts them."""
+    if "RANK" not in os.environ:
+        show_gpus(check(folder.read_config()).hardware)
     main(folder)
 
 
 if __name__ == "__main__":
-    _start(RunFolder(Path(sys.argv[1]), read_only=os.environ.get("RANK", "0") != "0"))
+    FOLDER = RunFolder(Path(sys.argv[1]), read_only=os.environ.get("RANK", "0") != "0")
+    _be_expendable(FOLDER.read_json("cell.json")["job_pid"])
+    _start(FOLDER)

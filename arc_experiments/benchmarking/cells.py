@@ -22,34 +22,25 @@ from arc_experiments.ranks import count_processes
 from arc_experiments.run_folder import RunFolder, slug
 
 HORIZON = 100_000  # steps of a schedule that no measurement comes to the end of
+OUT_OF_MEMORY = "out of memory"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
     """One measurement.
 
     Attributes:
-        path: its folder.
-        place: where its result stands in benchmark.json; a place that ends in [] is a list of rows.
-        measure: the module of `benchmarking` that measures, and `options` what it is called with.
+        measure: the module of `benchmarking` that measures; in benchmark.json its result stands under this name.
+        shape: what it is called with beside the run.
         changes: dotted key -> value, where the cell's composition differs from the job's.
-        row: what tells this row from others; it stands in the result, also in that of a failed cell.
+        row: what tells this row from others of the same name; it stands in the result, also in a failed one's.
     """
 
-    path: Path
-    place: str
+    folder: RunFolder
     measure: str
-    options: dict[str, Any]
+    shape: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     row: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> RunFolder:
-        return RunFolder(self.path)
-
-    @property
-    def name(self) -> str:
-        return self.path.name
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -57,36 +48,36 @@ class Cell:
         written = (self.folder / "result.json").exists()
         return self.row | self.folder.read_json("result.json") if written else None
 
+    @property
+    def outcome(self) -> str | None:
+        """What it came to: "measured", "out_of_memory" or "failed"; None while there is no result."""
+        if self.result is None:
+            return None
+        error = self.result.get("error")
+        if error is None:
+            return "measured"
+        return "out_of_memory" if error.startswith(OUT_OF_MEMORY) else "failed"
+
 
 def plan(folder: RunFolder, config: Config, overrides: Sequence[str]) -> list[Cell]:
-    """All cells in order.
+    """All cells in order; training has many, every other part one, in one process.
 
     Args:
         overrides: what was typed to compose this; the start-up is measured with them.
     """
-    benchmark, cells = config.benchmark, folder / "cells"
-    timed = {"rounds": benchmark.rounds, "max_seconds": benchmark.max_seconds}
-    workers = {"workers": benchmark.workers, "max_seconds": benchmark.max_seconds}
-    consumer = {"consumer_tokens_per_second": benchmark.consumer_tokens_per_second}
-    sizes = {"prompts": benchmark.prompts, "new_tokens": benchmark.new_tokens}
-    starts = {"rounds": benchmark.rounds, "overrides": list(overrides)}
-    alone = _processes(config, 1)
-    parts = {
-        "stream": [
-            Cell(cells / "stream", "stream", "sampling", timed | {"samples": benchmark.samples}, alone),
-            Cell(cells / "loading", "loading", "loading", workers | consumer, alone),
-        ],
-        "training": [
-            Cell(cells / "waiting", "waiting", "waiting", workers, alone | _endless(config)),
-            *_training(config, cells, timed),
-        ],
-        "generation": [Cell(cells / "generation", "generation", "generation", timed | sizes, alone)],
-        "startup": [Cell(cells / "startup", "startup", "startup", starts, alone)],
-    }
-    return [cell for name, chosen in parts.items() if name in benchmark.parts for cell in chosen]
+    cells: list[Cell] = []
+    for part in config.benchmark.parts:
+        if part == "training":
+            cells += _training(config, folder / "cells")
+            continue
+        shape = {"overrides": list(overrides)} if part == "startup" else {}
+        changes = _endless(config.optim.log_steps) | _processes(config, 1)
+        own = RunFolder(folder / "cells" / part)
+        cells.append(Cell(folder=own, measure=part, shape=shape, changes=changes))
+    return cells
 
 
-def _training(config: Config, cells: Path, timed: dict[str, Any]) -> Iterator[Cell]:
+def _training(config: Config, folder: Path) -> Iterator[Cell]:
     """Every batch size with every length and input size, for every combination of what is varied."""
     benchmark = config.benchmark
     shapes: list[dict[str, Any]] = [
@@ -96,32 +87,22 @@ def _training(config: Config, cells: Path, timed: dict[str, Any]) -> Iterator[Ce
     ]
     shapes += [{"input_size": size, "packing": False} for size in benchmark.input_sizes]
     for varied, shape, size in itertools.product(_varied(benchmark), shapes, benchmark.batch_sizes):
-        processes = varied.get("hardware.num_processes", count_processes(config.hardware))
-        batch = {
+        processes = varied.get("hardware.num_processes") or count_processes(config.hardware)
+        words = [f"{key}_{value}" for key, value in ({"batch": size} | shape | varied).items()]
+        vocabulary = varied.get("model.vocabulary", config.model.vocabulary)
+        sizes = {
             "hardware.per_device_batch_size": size,
             "optim.batch_size": size * benchmark.accumulation * processes,
         }
-        changes = _processes(config, processes) | _endless(config) | batch | varied
-        row = {
-            "per_device_batch_size": size,
-            **shape,
-            "vocabulary": varied.get("model.vocabulary", config.model.vocabulary),
-            "num_processes": processes,
-            **varied,
-        }
-        words = [f"{key}_{value}" for key, value in ({"batch": size} | shape | varied).items()]
-        path = cells / "-".join(["training", *map(slug, words)])
-        yield Cell(path, "training[]", "training", timed | shape, changes, row)
-
-
-def _processes(config: Config, number: int) -> dict[str, Any]:
-    """The changes that make it so many processes, on the first of the GPUs named."""
-    gpus = config.hardware.gpu_ids
-    split = config.hardware.parallelism == "split"  # one process over all of them
-    return {
-        "hardware.num_processes": number,
-        "hardware.gpu_ids": gpus if gpus is None or split else gpus[:number],
-    }
+        endless = _endless(varied.get("optim.log_steps", config.optim.log_steps))
+        yield Cell(
+            folder=RunFolder(folder / "-".join(["training", *map(slug, words)])),
+            measure="training",
+            shape=shape,
+            changes=varied | endless | sizes | _processes(config, processes),
+            row={"per_device_batch_size": size, **shape, "vocabulary": vocabulary, "num_processes": processes}
+            | varied,
+        )
 
 
 def _varied(benchmark: Benchmark) -> list[dict[str, Any]]:
@@ -131,17 +112,25 @@ def _varied(benchmark: Benchmark) -> list[dict[str, Any]]:
     return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values)]
 
 
-def _endless(config: Config) -> dict[str, Any]:
-    """The changes for a training that the clock stops: no end, no checkpoint."""
+def _processes(config: Config, number: int) -> dict[str, Any]:
+    """The changes that make it so many processes, on the first of the GPUs named."""
+    gpus, parallelism = config.hardware.gpu_ids, config.hardware.parallelism
+    if gpus is not None and parallelism != "split":  # which is one process over all of them
+        gpus = gpus[:number]
+    if number == 1 and parallelism == "fsdp":  # nothing to shard over
+        parallelism = "data"
     return {
-        "optim.max_steps": HORIZON,
-        "optim.save_steps": HORIZON * config.optim.log_steps,
-        "optim.stop_after": None,
-    }
+        "hardware.num_processes": number, "hardware.gpu_ids": gpus, "hardware.parallelism": parallelism
+    }  # fmt: skip
+
+
+def _endless(log_steps: int) -> dict[str, Any]:
+    """The changes for a training that the clock stops: no end, no checkpoint."""
+    return {"optim.max_steps": HORIZON, "optim.save_steps": HORIZON * log_steps, "optim.stop_after": None}
 
 
 def freeze_cells(cells: Sequence[Cell], node: DictConfig) -> None:
-    """Write each cell's composition and request into its folder.
+    """Write each cell's composition and request into its folder, which is emptied.
 
     Raises:
         ConfigError: a cell's changes make no right composition.
@@ -154,9 +143,10 @@ def freeze_cells(cells: Sequence[Cell], node: DictConfig) -> None:
             except OmegaConfBaseException as error:
                 raise ConfigError([f"benchmark.vary: {key}: {str(error).splitlines()[0]}"]) from error
         check(own)
-        cell.path.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(cell.folder.path, ignore_errors=True)
+        cell.folder.path.mkdir(parents=True)
         cell.folder.write("run.yaml", OmegaConf.to_yaml(own, resolve=True))
-        request = {"measure": cell.measure, "options": cell.options, "job_pid": os.getpid()}
+        request = {"measure": cell.measure, "shape": cell.shape, "job_pid": os.getpid()}
         cell.folder.write_json("cell.json", request)
 
 
@@ -166,16 +156,13 @@ def run_cell(cell: Cell, max_seconds: float) -> None:
     Args:
         max_seconds: it is ended and marked after this.
     """
-    module, folder = "arc_experiments.benchmarking.cell", str(cell.path)
+    module, folder = "arc_experiments.benchmarking.cell", str(cell.folder.path)
     several = cell.changes.get("hardware.num_processes", 1) > 1
-    command = [
-        sys.executable,
-        "-m",
-        *(["arc_experiments.ranks", folder, module] if several else [module, folder]),
-    ]
+    modules = ["arc_experiments.ranks", folder, module] if several else [module, folder]
     with (cell.folder / "output.log").open("wb") as output:
         process = subprocess.Popen(
-            command, env=worker_environment(), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", *modules],
+            env=worker_environment(), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
             start_new_session=True,  # so that what it starts can be ended with it
         )  # fmt: skip
         try:
@@ -188,30 +175,34 @@ def run_cell(cell: Cell, max_seconds: float) -> None:
                 process.wait()
     if cell.result is None:
         # Of several processes the one that starts them says which ended how.
-        error = cell.folder.status.get("error") or _death(process.returncode)
-        cell.folder.write_json("result.json", {"error": error})
+        told = cell.folder.status.get("error")
+        cell.folder.write_json("result.json", {"error": _death(told, process.returncode)})
     shutil.rmtree(cell.folder / "checkpoints", ignore_errors=True)
 
 
-def _death(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "killed (signal 9), most often for memory"
-    return f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+def _death(told: str | None, code: int) -> str:
+    """Why there is no result. Signal 9 is how Linux ends a process for want of memory."""
+    how = told or (f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
+    return f"{OUT_OF_MEMORY} ({how})" if how.endswith("killed by signal 9") else how
 
 
 def collect(cells: Sequence[Cell]) -> dict[str, Any]:
-    """benchmark.json: every measured cell's result at its place, and the machines they were measured on."""
-    results: dict[str, Any] = {"machines": [], "num_cells": len(cells), "num_measured": 0}
+    """benchmark.json: the results by their names, how many there are, and the machines they were measured on.
+
+    A result that is one row of several stands in a list, and so do the `rows` of a result that holds several.
+    """
+    outcomes = [cell.outcome for cell in cells]
+    counts = {f"num_{name}": outcomes.count(name) for name in ("measured", "out_of_memory", "failed")}
+    results: dict[str, Any] = {"num_cells": len(cells), **counts, "machines": []}
     for cell in cells:
         result = cell.result
         if result is None:
             continue
-        results["num_measured"] += 1
-        machine = result.pop("machine", None)
+        machine, rows = result.pop("machine", None), result.pop("rows", None)
         if machine is not None and machine not in results["machines"]:
             results["machines"].append(machine)
-        if cell.place.endswith("[]"):
-            results.setdefault(cell.place.removesuffix("[]"), []).append(result)
+        if cell.row:
+            results.setdefault(cell.measure, []).append(result)
         else:
-            results[cell.place] = result
+            results[cell.measure] = result if rows is None else [result | row for row in rows]
     return results

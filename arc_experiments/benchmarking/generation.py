@@ -4,19 +4,21 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from arc_experiments.benchmarking.measuring import now, summary
+from arc_experiments.benchmarking.cell import now, summary
 from arc_experiments.generation import generate, plan_batches
 from arc_experiments.models import merge
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import Run
 
 
-def measure(run: Run, *, rounds: int, max_seconds: float, prompts: int, new_tokens: int) -> dict[str, Any]:
+def measure(run: Run) -> dict[str, Any]:
     """New tokens a second, the reading of the prompts included.
 
     A round answers all prompts in batches, then every `rounds`-th of them one at a time.
     """
-    asked = [request.ids for request in run.requests if request.ids is not None][:prompts]
+    benchmark = run.config.benchmark
+    rounds, new_tokens = benchmark.rounds, benchmark.new_tokens
+    asked = [request.ids for request in run.requests if request.ids is not None][: benchmark.prompts]
     if not asked:
         raise ValueError("inference.limit=0 leaves no prompt to answer: benchmark.parts without generation")
     model = merge(run.model(trainable=False).eval())
@@ -25,7 +27,7 @@ def measure(run: Run, *, rounds: int, max_seconds: float, prompts: int, new_toke
     with run.autocast():
         _tokens_per_second(run, model, [asked[:1]], new_tokens)  # the first call is slow
         batched, single = [], []
-        end = time.perf_counter() + max_seconds
+        end = time.perf_counter() + benchmark.max_seconds
         for place in range(min(rounds, len(asked))):
             grouped = [[asked[position] for position in batch] for batch in batches]
             batched.append(_tokens_per_second(run, model, grouped, new_tokens))

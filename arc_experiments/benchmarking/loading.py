@@ -1,68 +1,60 @@
-"""The DataLoader on all cores: what it delivers at most, and what a training of a given speed waits for it.
+"""Waiting for data, for each number of workers: of a training of a given speed, and of the real one.
 
-That training only sleeps: a GPU's leaves the cores to the workers.
+The first only sleeps: a GPU's training leaves the cores to the workers.
 """
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from arc_experiments.benchmarking.cells import HORIZON
+from arc_experiments.benchmarking.training import release, train
 from arc_experiments.run import Run
 from arc_experiments.training.dataset import COUNTED, Collator, as_dataset
 
 
-def measure(
-    run: Run, *, workers: Sequence[int], max_seconds: float, consumer_tokens_per_second: float
-) -> dict[str, Any]:
-    """Each number of workers for an equal share of the time."""
-    seconds = max_seconds / len(workers) / 2
-    rows = []
-    for num_workers in workers:
-        samples, tokens, _ = _deliver(run, num_workers, seconds, None)
-        _, _, waited = _deliver(run, num_workers, seconds, consumer_tokens_per_second)
+def measure(run: Run) -> dict[str, Any]:
+    """A row a number of workers, each for an equal share of the time."""
+    benchmark, rows = run.config.benchmark, []
+    seconds = benchmark.max_seconds / len(benchmark.workers) / 2
+    for num_workers in benchmark.workers:
+        run.config.hardware.num_workers = num_workers
+        consumer_waits = _wait_of_consumer(run, seconds)
+        block = train(run, run.model(), seconds=seconds)
+        release()
         rows.append(
             {
                 "num_workers": num_workers,
-                "samples_per_second": samples,
-                "tokens_per_second": tokens,
-                "data_wait_fraction": waited,
+                "consumer_wait_fraction": consumer_waits,
+                "data_wait_fraction": block.waited / block.seconds,
+                "tokens_per_second": block.tokens / block.seconds,
+                "steps": block.steps,
             }
         )
     return {
-        "consumer_tokens_per_second": consumer_tokens_per_second,
+        "consumer_tokens_per_second": benchmark.consumer_tokens_per_second,
         "per_device_batch_size": run.per_device_batch_size,
-        "workers": rows,
+        "rows": rows,
     }
 
 
-def _deliver(
-    run: Run, num_workers: int, seconds: float, consumer: float | None
-) -> tuple[float, float, float]:
-    """Samples/s, tokens/s, and the share of the time spent waiting, after the first batch.
-
-    Args:
-        consumer: tokens/s of whom the batches are for; None for no consumer at all.
-    """
-    size = run.per_device_batch_size
-    dataset = as_dataset(run.stream(), HORIZON * size)
+def _wait_of_consumer(run: Run, seconds: float) -> float:
+    """The share of its time that it waits for the DataLoader, after the first batch."""
+    size, speed = run.per_device_batch_size, run.config.benchmark.consumer_tokens_per_second
     loader = DataLoader(
-        dataset, batch_size=size, num_workers=num_workers, collate_fn=Collator(run.prompt.pad_id)
+        as_dataset(run.stream(), HORIZON * size),
+        batch_size=size,
+        num_workers=run.config.hardware.num_workers,
+        collate_fn=Collator(run.prompt.pad_id),
     )
     batches = iter(loader)
     next(batches)  # starting the workers
-    samples = tokens = 0
     waited = 0.0
     start = asked = time.perf_counter()
     while asked - start < seconds:
-        batch = next(batches)
+        marks = next(batches)["marks"].sum(0)
         waited += time.perf_counter() - asked
-        made = dict(zip(COUNTED, batch["marks"].sum(0).tolist(), strict=False))
-        samples, tokens = samples + made["samples"], tokens + made["tokens"]
-        if consumer is not None:
-            time.sleep(made["tokens"] / consumer)
+        time.sleep(marks[COUNTED.index("tokens")] / speed)
         asked = time.perf_counter()
-    total = asked - start
-    return samples / total, tokens / total, waited / total
+    return waited / (asked - start)

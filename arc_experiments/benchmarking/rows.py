@@ -8,14 +8,14 @@ import numpy as np
 from arc_experiments.prompts import Encoded
 from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
-from arc_experiments.stream import Part, Sample, SampleStream
+from arc_experiments.stream import Part, Sample
 from arc_experiments.tasks import Pair, Task
 
 Row = tuple[Sample, ...]
 
 
-class FixedRows(SampleStream):
-    """A stream that gives the same rows in turn.
+class FixedRows:
+    """What the trainer takes of a stream: the same rows in turn.
 
     Args:
         parts: those of the stream that the samples name.
@@ -27,11 +27,12 @@ class FixedRows(SampleStream):
         self._rows = rows
         self.num_tokens = sum(len(sample.encoded) for sample in rows[0])
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def row(self, index: int) -> Row:
         return self._rows[index % len(self._rows)]
+
+    def __getitem__(self, index: int) -> Sample:
+        """A sample: an adapter may look at some for its first weights."""
+        return self.row(index)[0]
 
 
 def rows_of_length(run: Run, length: int, num_rows: int, *, packing: bool) -> FixedRows:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.benchmarking.measuring import summary
+from arc_experiments.benchmarking.cell import summary
 from arc_experiments.run import Run
 
 # What run.log says when a phase is over, in order.
@@ -25,13 +25,14 @@ ENDS = {
 }
 
 
-def measure(run: Run, *, rounds: int, overrides: Sequence[str]) -> dict[str, Any]:
+def measure(run: Run, *, overrides: Sequence[str]) -> dict[str, Any]:
     """Median seconds of each phase, and of all together.
 
     Args:
         overrides: what composes this run on the command line.
     """
     kept = [text for text in overrides if not re.match(r"[+~]*(job|benchmark)[.=]", text)]
+    rounds = run.config.benchmark.rounds
     starts = [_start(run, kept) for _ in range(rounds)]
     names = starts[0].keys()
     phases = {name: summary(f"{name}_seconds", [start[name] for start in starts]) for name in names}
@@ -46,13 +47,13 @@ def _start(run: Run, overrides: Sequence[str]) -> dict[str, float]:
     """
     folder = run.folder / "start"
     shutil.rmtree(folder, ignore_errors=True)
+    hardware = run.config.hardware
     ours = [
-        "job=finetune",
-        "optim.stop_after=1",
-        "optim.log_steps=1",
-        "inference.limit=0",
-        "tracking.mode=off",
-    ]
+        "job=finetune", "optim.stop_after=1", "optim.log_steps=1", "inference.limit=0", "tracking.mode=off",
+        "optim.best_by=none", "optim.patience=null", "optim.min_delta=0",  # without an answer nothing is best
+        f"hardware.num_processes={hardware.num_processes}", f"hardware.parallelism={hardware.parallelism}",
+        f"hardware.gpu_ids={'null' if hardware.gpu_ids is None else hardware.gpu_ids}",
+    ]  # fmt: skip
     command = [sys.executable, "-m", "arc_experiments", *overrides, *ours, f"hydra.run.dir={folder}"]
     began = time.time()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -70,10 +71,15 @@ def read_ends(log: Path) -> dict[str, float]:
     """When each phase ended, in seconds since 1970, from the lines of a run.log.
 
     2025-11-21 09:30:00,125 INFO arc_experiments.worker: the job is imported
+
+    Raises:
+        RuntimeError: a line is missing.
     """
     ends = {}
     lines = log.read_text(encoding="utf-8").splitlines()
     for name, words in ENDS.items():
-        line = next(line for line in lines if line.endswith(words))
+        line = next((line for line in lines if line.endswith(words)), None)
+        if line is None:
+            raise RuntimeError(f"{name}: the log of the start has no line that ends with: {words}")
         ends[name] = datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp()
     return ends

@@ -1,36 +1,41 @@
-"""Our job's training (SFTTrainer as `run.trainer` builds it) against a bare PyTorch loop.
+"""Our job's training (SFTTrainer as `run.trainer` builds it) against a bare PyTorch loop, block by block.
 
 Both train the composition's model on the same rows of one length, in the same dtype, with the same number of
-batches a step; a block of steps of the one, then as many of the other. The bare loop has its batches collated
-in memory, clips no gradients and logs nothing; of several processes each has a bare loop of its own, which
-waits for nobody. Rows of a given length are samples of the stream joined and cut to their last tokens, so they
-end with an answer.
+batches a step: a block of steps of the one, then as many of the other, each with a model of its own that is
+gone before the other's is loaded. The bare loop has its batches collated in memory, clips no gradients and logs
+nothing; of several processes each has a bare loop of its own, which waits for nobody. Rows of a given length are
+samples of the stream joined and cut to their last tokens, so they end with an answer.
 """
 
+import gc
 import itertools
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from arc_experiments.benchmarking.measuring import flops_utilisation, now, peak_flops, summary
+from arc_experiments.benchmarking.cell import explain, now, summary
+from arc_experiments.benchmarking.cells import OUT_OF_MEMORY
 from arc_experiments.benchmarking.rows import FixedRows, rows_of_length, rows_of_size
 from arc_experiments.environment import device_name, peak_memory_bytes
 from arc_experiments.run import Run
 from arc_experiments.training.dataset import Collator, as_tensors, make_row
+from arc_experiments.training.trainer import StreamTrainer
 
 NUM_BATCHES = 8  # different ones, which come in turn
+NUM_WARM = 2  # steps before the clock runs: workers start, caches fill
+# Dense 16-bit peak of the makers' data sheets, FLOP/s; the longer name is looked for first.
+PEAK_FLOPS = {
+    "H200": 989e12, "H200 NVL": 835e12, "H100": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "A100": 312e12,
+    "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
+}  # fmt: skip
+OTHER_CHIPS = {"Laptop", "MIG", "Ti", "D"}  # words of names whose peak is not that of the rest of the name
 
 
 def measure(
-    run: Run,
-    *,
-    rounds: int,
-    max_seconds: float,
-    packing: bool = False,
-    length: int | None = None,
-    input_size: str | None = None,
+    run: Run, *, packing: bool, length: int | None = None, input_size: str | None = None
 ) -> dict[str, Any]:
     """Tokens/s of both, over all processes; peak memory of ours; how much of the GPU is used.
 
@@ -44,134 +49,175 @@ def measure(
         rows = rows_of_length(run, length, num_rows, packing=packing)
     else:
         rows = rows_of_size(run, str(input_size), num_rows)
-    fixed = _FixedRun(run, rows)
-    model, bare = fixed.model(), _BareLoop(fixed, rows)
-    alternate = _Alternate(fixed, bare, rounds=rounds, seconds=max_seconds / 2 / rounds)
-    fixed.trainer(model, [alternate]).resume_or_start()
-    speed = summary("tokens_per_second", alternate.ours)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    peak = peak_flops(device_name(run.device), run.dtype)
-    per_device = speed["tokens_per_second"] / run.processes.num_processes
+    run.stream = lambda: rows  # type: ignore[method-assign, assignment, return-value]
+    benchmark = run.config.benchmark
+    steps: int | None = None
+    ours: list[float] = []
+    bare: list[float] = []
+    for _ in range(benchmark.rounds):
+        model = run.model()
+        num_parameters = model.num_parameters()  # knows that 4-bit weights are packed
+        block = train(run, model, seconds=benchmark.max_seconds / 2 / benchmark.rounds, steps=steps)
+        if not ours:
+            peak_memory = peak_memory_bytes(run.device)  # before there is another loop
+        steps = block.steps
+        ours.append(block.tokens / block.seconds)
+        del model
+        release()
+        if len(bare) == len(ours) - 1:
+            bare += train_bare(run, rows, steps)
+            release()
+        run.processes.wait_for_everyone()
+    speed = summary("tokens_per_second", ours)
     return {
-        "length": rows.num_tokens,
-        "accumulation": bare.accumulation,
         **speed,
-        "rows_per_second": speed["tokens_per_second"] / rows.num_tokens,
-        **_compared(alternate),
-        "peak_memory_bytes": alternate.peak_memory_bytes,
+        **_compared(ours, bare),
+        "peak_memory_bytes": peak_memory,
+        "flops_utilisation": utilisation(run, num_parameters, speed["tokens_per_second"]),
         "num_parameters": num_parameters,
-        "flops_utilisation": flops_utilisation(num_parameters, per_device, peak),
+        "length": rows.num_tokens,
+        "accumulation": benchmark.accumulation,
+        "steps": steps,
     }
 
 
-def _compared(alternate: "_Alternate") -> dict[str, Any]:
-    """The bare loop's side; null where two models do not fit beside each other."""
-    if len(alternate.bare) < len(alternate.ours):
+def _compared(ours: list[float], bare: list[float]) -> dict[str, Any]:
+    """The bare loop's side; null where it did not fit."""
+    if len(bare) < len(ours):
         return {"bare_tokens_per_second": None, "relative_speed": None}
-    ratios = [ours / bare for ours, bare in zip(alternate.ours, alternate.bare, strict=True)]
-    return {**summary("bare_tokens_per_second", alternate.bare), **summary("relative_speed", ratios)}
+    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
+    return {**summary("bare_tokens_per_second", bare), **summary("relative_speed", ratios)}
 
 
-class _FixedRun(Run):
-    """The run with its stream replaced."""
+class Block(NamedTuple):
+    """Steps of a training: how many, seconds, of these waited for data, tokens of all processes."""
 
-    def __init__(self, run: Run, rows: FixedRows) -> None:
-        super().__init__(run.folder)
-        self._fixed = rows
-
-    def stream(self) -> FixedRows:
-        return self._fixed
+    steps: int
+    seconds: float
+    waited: float
+    tokens: int
 
 
-class _BareLoop:
-    """Forward, backward, AdamW, and nothing else."""
-
-    def __init__(self, run: Run, rows: FixedRows) -> None:
-        size = run.per_device_batch_size
-        self.accumulation = run.config.optim.batch_size // (size * run.processes.num_processes)
-        self.step_tokens = run.config.optim.batch_size * rows.num_tokens
-        self._run = run
-        self._batches = itertools.cycle(_collated(rows, size, run.prompt.pad_id))
-
-    def start(self) -> None:
-        """Make the model, and take the first step, which is slow."""
-        self._model: Any = self._run.model().train()
-        if self._run.config.model.gradient_checkpointing:
-            self._model.gradient_checkpointing_enable({"use_reentrant": False})
-        trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        for parameter in trained:
-            parameter.data = parameter.data.float()
-        self._optimizer = torch.optim.AdamW(trained, lr=self._run.config.optim.learning_rate)
-        device = self._run.device
-        self._scaler = torch.amp.GradScaler(device.type, enabled=self._run.dtype == torch.float16)
-        self.step()
-
-    def step(self) -> None:
-        """One optimizer step."""
-        for _ in range(self.accumulation):
-            batch = {name: values.to(self._run.device) for name, values in next(self._batches).items()}
-            with self._run.autocast():
-                loss = self._model(**batch, use_cache=False).loss / self.accumulation
-            self._scaler.scale(loss).backward()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._optimizer.zero_grad()
-
-    def release(self) -> None:
-        """Give the memory back."""
-        del self._model, self._optimizer
-        torch.cuda.empty_cache()
+def train(run: Run, model: Any, *, seconds: float, steps: int | None = None) -> Block:
+    """Train for about so many seconds, or for so many steps, as the job does, after those that warm up."""
+    stopwatch = _Stopwatch(run.device, seconds, steps)
+    stopwatch.trainer = run.trainer(model, [stopwatch])
+    stopwatch.trainer.resume_or_start()
+    first, last = stopwatch.readings
+    return Block(
+        steps=last.steps - first.steps,
+        seconds=last.seconds - first.seconds,
+        waited=last.waited - first.waited,
+        tokens=last.tokens - first.tokens,
+    )
 
 
-def _collated(rows: FixedRows, size: int, pad_id: int) -> list[dict[str, torch.Tensor]]:
-    collator, batches = Collator(pad_id), []
-    for start in range(0, len(rows), size):
-        batch = collator([make_row(rows, number) for number in range(start, start + size)])
-        batches.append({name: values for name, values in as_tensors(batch).items() if name != "marks"})
-    return batches
+class _Stopwatch(TrainerCallback):
+    """Reads clock and counts after the warm steps and at the end, and stops there.
 
-
-class _Alternate(TrainerCallback):
-    """After each block of the trainer's steps, as many of the bare loop's; notes the tokens/s of each block.
-
-    The first step warms up, the second says how many make a block: all processes must agree on that.
+    The last warm step says how many there are to come: all processes must agree on that.
     """
 
-    def __init__(self, run: Run, bare: _BareLoop, *, rounds: int, seconds: float) -> None:
-        self.ours: list[float] = []
-        self.bare: list[float] = []
-        self.peak_memory_bytes = 0
-        self._run, self._loop, self._rounds, self._seconds = run, bare, rounds, seconds
-        self._start, self._block = 0.0, 0
+    def __init__(self, device: torch.device, seconds: float, steps: int | None) -> None:
+        self.trainer: StreamTrainer | None = None  # set once the trainer is there
+        self.readings: list[Block] = []  # each since the beginning
+        self._device, self._seconds, self._steps, self._start = device, seconds, steps, 0.0
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        time = now(self._run.device)
-        if state.global_step == 1:
-            self._start = time
-        elif state.global_step == 2:
-            steps = [max(1, round(self._seconds / (time - self._start)))]
-            broadcast_object_list(steps)
-            self._block, self._start = steps[0], now(self._run.device)
-        elif (state.global_step - 2) % self._block == 0:
-            self.ours.append(self._block * self._loop.step_tokens / (time - self._start))
-            if len(self.ours) == 1:  # the bare loop has no model yet
-                self.peak_memory_bytes = peak_memory_bytes(self._run.device)
-            self._measure_bare()
-            control.should_training_stop = len(self.ours) == self._rounds
-            self._run.processes.wait_for_everyone()
-            self._start = now(self._run.device)
+        step = state.global_step
+        if step == NUM_WARM - 1:
+            self._start = now(self._device)
+        elif step == NUM_WARM:
+            if self._steps is None:
+                agreed = [max(1, round(self._seconds / (now(self._device) - self._start)))]
+                broadcast_object_list(agreed)
+                self._steps = agreed[0]
+            self._read(step)
+        elif self._steps is not None and step == NUM_WARM + self._steps:
+            self._read(step)
+            control.should_training_stop = True
 
-    def _measure_bare(self) -> None:
-        if len(self.bare) < len(self.ours) - 1:  # it did not fit
-            return
-        try:
-            if not self.bare:
-                self._loop.start()
-            start = now(self._run.device)
-            for _ in range(self._block):
-                self._loop.step()
-            self.bare.append(self._block * self._loop.step_tokens / (now(self._run.device) - start))
-        except torch.OutOfMemoryError:
-            self._loop.release()
+    def _read(self, step: int) -> None:
+        assert self.trainer is not None
+        waited, tokens = self.trainer.data_wait_seconds, self.trainer.session_counts.tokens
+        self.readings.append(Block(step, now(self._device), waited, tokens))
+
+
+def release() -> None:
+    """Give the memory of a finished training back; trainers hold themselves in circles."""
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def train_bare(run: Run, rows: FixedRows, steps: int) -> list[float]:
+    """Tokens/s of the bare loop, over all processes; nothing where there is not the memory for it."""
+    try:
+        return [_train_bare(run, rows, steps)]
+    except (RuntimeError, MemoryError) as error:
+        if explain(error) != OUT_OF_MEMORY:
+            raise
+        return []
+
+
+def _train_bare(run: Run, rows: FixedRows, steps: int) -> float:
+    """Forward, backward, AdamW, and nothing else."""
+    optim, device, hardware = run.config.optim, run.device, run.config.hardware
+    model = run.model().train()
+    if hardware.parallelism == "fsdp":  # it is loaded elsewhere to be sharded
+        model.to(device)
+    if run.config.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+    optimizer = torch.optim.AdamW(trained, lr=optim.learning_rate)
+    scaler = torch.amp.GradScaler(device.type, enabled=run.dtype == torch.float16)
+    batches = itertools.cycle(collated(rows, run.per_device_batch_size, run.prompt.pad_id))
+    accumulation = run.config.benchmark.accumulation
+    for step in range(NUM_WARM + steps):
+        if step == NUM_WARM:
+            start = now(device)
+        for _ in range(accumulation):
+            batch = {name: values.to(device) for name, values in next(batches).items()}
+            with run.autocast():
+                loss = model(**batch, use_cache=False).loss / accumulation
+            scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    return steps * optim.batch_size * rows.num_tokens / (now(device) - start)
+
+
+def collated(rows: FixedRows, size: int, pad_id: int) -> list[dict[str, torch.Tensor]]:
+    """The batches in memory, as the model takes them."""
+    collator, batches = Collator(pad_id), []
+    for start in range(0, NUM_BATCHES * size, size):
+        numbers = range(start, start + size)
+        batch = collator([make_row(rows, number) for number in numbers])  # type: ignore[arg-type]
+        batches.append({name: values for name, values in as_tensors(batch).items() if name != "marks"})
+    return batches
+
+
+def utilisation(run: Run, num_parameters: int, tokens_per_second: float) -> float | None:
+    """Model FLOPs utilisation of all GPUs together, 0..1; None where their peak is not known.
+
+    6 FLOPs a parameter and token, as if all were trained: LoRA computes about 4 of them, since frozen weights get
+    no gradient. Attention scores are not counted.
+    """
+    peak, is_split = (
+        peak_flops(device_name(run.device), run.dtype),
+        run.config.hardware.parallelism == "split",
+    )
+    num_gpus = torch.cuda.device_count() if is_split else run.processes.num_processes
+    return None if peak is None else 6 * num_parameters * tokens_per_second / (peak * num_gpus)
+
+
+def peak_flops(device_name: str, dtype: torch.dtype) -> float | None:
+    """FLOP/s of the device in 16 bit; None for devices that are not listed, and for float32."""
+    words = re.split("[ -]", device_name)
+    if dtype == torch.float32 or OTHER_CHIPS & set(words):
+        return None
+    names = sorted(PEAK_FLOPS, key=len, reverse=True)
+    return next((PEAK_FLOPS[name] for name in names if f" {name} " in f" {' '.join(words)} "), None)

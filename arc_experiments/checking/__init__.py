@@ -144,7 +144,7 @@ def _check_combination(config: Config) -> Iterator[str]:
     yield from check_optim(optim, can_score=config.inference.limit != 0)
     yield from check_templates(config.prompt)
     yield from _check_paths(config)
-    yield from check_benchmark(config.benchmark)
+    yield from check_benchmark(config)
 
 
 def _check_paths(config: Config) -> Iterator[str]:
