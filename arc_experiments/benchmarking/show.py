@@ -84,7 +84,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _words(key: str) -> str:
-    return key.replace("_", " ")
+    return key.removesuffix("_bytes").replace("_", " ")
 
 
 def _differs(rows: Sequence[Values], key: str) -> bool:
