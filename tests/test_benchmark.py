@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import TrainerCallback
 
-from arc_experiments import compose, environment, worker
+from arc_experiments import compose, environment, places, worker
 from arc_experiments.benchmarking import cell as cell_process
 from arc_experiments.benchmarking import cells, generation, loading, show, startup, stream, training
 from arc_experiments.benchmarking.cell import summary
@@ -399,12 +399,11 @@ def test_a_cells_composition_is_what_its_row_says(run: Run) -> None:
 
 def test_only_training_is_measured_with_several_processes(run: Run) -> None:
     hardware, run.config.benchmark.accumulation = run.config.hardware, 3
-    hardware.num_processes, hardware.gpu_ids, hardware.parallelism = 2, [3, 1], "fsdp"
+    hardware.num_processes, hardware.gpu_ids = 2, [3, 1]
     for cell in plan(run.folder, run.config, []):
         several = cell.measure == "training"
         assert cell.changes["hardware.num_processes"] == (2 if several else 1)
         assert cell.changes["hardware.gpu_ids"] == ([3, 1] if several else [3])
-        assert cell.changes["hardware.parallelism"] == ("fsdp" if several else "data")
         if several:
             assert cell.row["num_processes"] == 2
             assert cell.changes["optim.batch_size"] == 2 * 3 * cell.row["per_device_batch_size"]
@@ -539,6 +538,17 @@ def test_a_cell_that_dies_is_marked(
     run_cell(cell, 1)
     assert cell.result == {"length": 64, "error": expected}
     assert cell.outcome == ("out_of_memory" if "memory" in expected else "failed")
+
+
+def test_a_cell_of_a_sweeps_job_keeps_the_jobs_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!/bin/sh\necho ${places.PLACE} of ${places.NUM_PLACES}\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(cells.sys, "executable", str(interpreter))
+    for name, value in places.environment(1, 2).items():
+        monkeypatch.setenv(name, value)
+    run_cell(Cell(folder=RunFolder(tmp_path), measure="stream"), 5)
+    assert (tmp_path / "output.log").read_text() == "1 of 2\n"
 
 
 def test_one_of_several_processes_killed_for_memory_is_out_of_memory() -> None:

@@ -17,7 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.checking import ConfigError, check
 from arc_experiments.config import Benchmark, Config
-from arc_experiments.launching import worker_environment
 from arc_experiments.ranks import count_processes
 from arc_experiments.run_folder import RunFolder, slug
 
@@ -114,14 +113,10 @@ def _varied(benchmark: Benchmark) -> list[dict[str, Any]]:
 
 def _processes(config: Config, number: int) -> dict[str, Any]:
     """The changes that make it so many processes, on the first of the GPUs named."""
-    gpus, parallelism = config.hardware.gpu_ids, config.hardware.parallelism
-    if gpus is not None and parallelism != "split":  # which is one process over all of them
+    gpus = config.hardware.gpu_ids
+    if gpus is not None and config.hardware.parallelism != "split":  # which is one process over all of them
         gpus = gpus[:number]
-    if number == 1 and parallelism == "fsdp":  # nothing to shard over
-        parallelism = "data"
-    return {
-        "hardware.num_processes": number, "hardware.gpu_ids": gpus, "hardware.parallelism": parallelism
-    }  # fmt: skip
+    return {"hardware.num_processes": number, "hardware.gpu_ids": gpus}
 
 
 def _endless(log_steps: int) -> dict[str, Any]:
@@ -161,8 +156,7 @@ def run_cell(cell: Cell, max_seconds: float) -> None:
     modules = ["arc_experiments.ranks", folder, module] if several else [module, folder]
     with (cell.folder / "output.log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *modules],
-            env=worker_environment(), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", *modules], stdout=output, stderr=output, stdin=subprocess.DEVNULL,
             start_new_session=True,  # so that what it starts can be ended with it
         )  # fmt: skip
         try:

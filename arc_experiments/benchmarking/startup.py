@@ -47,12 +47,11 @@ def _start(run: Run, overrides: Sequence[str]) -> dict[str, float]:
     """
     folder = run.folder / "start"
     shutil.rmtree(folder, ignore_errors=True)
-    hardware = run.config.hardware
+    gpus = run.config.hardware.gpu_ids
     ours = [
         "job=finetune", "optim.stop_after=1", "optim.log_steps=1", "inference.limit=0", "tracking.mode=off",
         "optim.best_by=none", "optim.patience=null", "optim.min_delta=0",  # without an answer nothing is best
-        f"hardware.num_processes={hardware.num_processes}", f"hardware.parallelism={hardware.parallelism}",
-        f"hardware.gpu_ids={'null' if hardware.gpu_ids is None else hardware.gpu_ids}",
+        "hardware.num_processes=1", f"hardware.gpu_ids={'null' if gpus is None else gpus}",
     ]  # fmt: skip
     command = [sys.executable, "-m", "arc_experiments", *overrides, *ours, f"hydra.run.dir={folder}"]
     began = time.time()

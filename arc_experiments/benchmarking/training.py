@@ -163,10 +163,8 @@ def train_bare(run: Run, rows: FixedRows, steps: int) -> list[float]:
 
 def _train_bare(run: Run, rows: FixedRows, steps: int) -> float:
     """Forward, backward, AdamW, and nothing else."""
-    optim, device, hardware = run.config.optim, run.device, run.config.hardware
+    optim, device = run.config.optim, run.device
     model = run.model().train()
-    if hardware.parallelism == "fsdp":  # it is loaded elsewhere to be sharded
-        model.to(device)
     if run.config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
