@@ -44,13 +44,9 @@ def rows_of_length(run: Run, length: int, num_rows: int, *, packing: bool) -> Fi
     stream, rows, number = run.stream(), [], 0
     for _ in range(num_rows):
         samples: list[Sample] = []
-        missing = length
-        while missing:
-            sample = stream[number]
-            encoded = _join([sample.encoded], missing)
-            samples.insert(0, replace(sample, encoded=encoded))
-            missing -= len(encoded)
-            number += 1
+        while missing := length - sum(len(sample.encoded) for sample in samples):
+            sample, number = stream[number], number + 1
+            samples.insert(0, replace(sample, encoded=_join([sample.encoded], missing)))
         joined = replace(samples[-1], encoded=_join([sample.encoded for sample in samples], length))
         rows.append(tuple(samples) if packing else (joined,))
     return FixedRows(rows, stream.parts, length if packing else None)

@@ -34,9 +34,10 @@ def measure(run: Run, *, overrides: Sequence[str]) -> dict[str, Any]:
     kept = [text for text in overrides if not re.match(r"[+~]*(job|benchmark)[.=]", text)]
     rounds = run.config.benchmark.rounds
     starts = [_start(run, kept) for _ in range(rounds)]
-    names = starts[0].keys()
-    phases = {name: summary(f"{name}_seconds", [start[name] for start in starts]) for name in names}
-    return {key: value for phase in phases.values() for key, value in phase.items()} | {"rounds": rounds}
+    result: dict[str, Any] = {}
+    for name in starts[0]:
+        result |= summary(f"{name}_seconds", [start[name] for start in starts])
+    return result | {"rounds": rounds}
 
 
 def _start(run: Run, overrides: Sequence[str]) -> dict[str, float]:

@@ -9,6 +9,7 @@ samples of the stream joined and cut to their last tokens, so they end with an a
 
 import gc
 import itertools
+import operator
 import re
 from typing import Any, NamedTuple
 
@@ -104,12 +105,7 @@ def train(run: Run, model: Any, *, seconds: float, steps: int | None = None) -> 
     stopwatch.trainer = run.trainer(model, [stopwatch])
     stopwatch.trainer.resume_or_start()
     first, last = stopwatch.readings
-    return Block(
-        steps=last.steps - first.steps,
-        seconds=last.seconds - first.seconds,
-        waited=last.waited - first.waited,
-        tokens=last.tokens - first.tokens,
-    )
+    return Block._make(map(operator.sub, last, first))
 
 
 class _Stopwatch(TrainerCallback):
