@@ -14,11 +14,13 @@ UNFINISHED := $(VENV)/.unfinished
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary \
   $(if $(MAKE_TERMOUT),,--quiet) --constraint constraints.txt
 ARC := $(BIN)/python -m arc_experiments
+# A process a core, at most four since each loads torch; a file's tests in one process, since they share runs.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 # A variable, since the commas would end an argument of $(or).
 SEEDS := seed=1,2,3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke train sweep evaluate report check format test test-all clean need-run
+.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all clean need-run
 
 help:  ## List the targets
 	@echo "make <target> [ARGS=\"key=value ...\"] [RUN=<run folder>] [PYTHON=python3.12]"
@@ -55,10 +57,13 @@ format: $(READY)  ## Format, and repair what the linter can repair
 	$(BIN)/ruff check --fix .
 
 test: $(READY)  ## The tests, without the slow ones: ARGS="-k prompts" to choose
-	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm" $(ARGS)
+	$(PYTEST) -m "not slow and not gpu and not slurm" $(ARGS)
+
+test-slow: $(READY)  ## The slow tests alone
+	$(PYTEST) -m "slow and not gpu and not slurm" $(ARGS)
 
 test-all: $(READY)  ## The tests, with the slow ones
-	$(BIN)/python -m pytest -m "not gpu and not slurm" $(ARGS)
+	$(PYTEST) -m "not gpu and not slurm" $(ARGS)
 
 clean:  ## Remove caches and build leftovers; runs and .venv stay
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

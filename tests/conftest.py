@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from arc_experiments.places import NUM_PLACES
+
 # Set before any test module imports the libraries, which read these once.
 os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_OFFLINE="1",
     MPLBACKEND="Agg",
+    OMP_NUM_THREADS="1",  # small products are slower in several threads
     TOKENIZERS_PARALLELISM="false",
     WANDB_MODE="offline",
 )
+# The runs that tests start share out the cores with those of other test processes (`pytest -n 2`).
+os.environ[NUM_PLACES] = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
 
 # A busy machine is slow now and then, which says nothing about the code.
 settings.register_profile("project", deadline=None)
@@ -30,14 +35,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device here")
-
-
-@pytest.fixture
-def one_thread() -> None:
-    """Small products are slower in several threads."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

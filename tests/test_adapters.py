@@ -27,9 +27,6 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=3", "prompt.max_length=600", "optim.max_steps=2"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def train_a_little(model: torch.nn.Module, steps: int = 3) -> list[float]:
     """Plain steps on one batch; the losses."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)

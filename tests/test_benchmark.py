@@ -44,9 +44,6 @@ SMALL = [
 ]  # fmt: skip
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def libraries_are_not_collected() -> Iterator[None]:
     """Giving memory back takes half a second otherwise, for the objects of what is imported."""

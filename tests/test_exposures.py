@@ -17,9 +17,6 @@ from arc_experiments.training.dataset import Collator, Turn, as_dataset, as_iter
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def small_run(folder: Path, *overrides: str) -> Run:
     return compose([*SMALL, *overrides], folder)
 

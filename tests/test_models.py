@@ -25,9 +25,6 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=3", "prompt.max_length=600", "optim.max_steps=2"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # Where and in what it computes
 
 

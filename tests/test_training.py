@@ -25,9 +25,6 @@ from arc_experiments.training.validation import validation_loss
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def small_run(folder: Path, *overrides: str) -> Run:
     return compose([*SMALL, *overrides], folder)
 
