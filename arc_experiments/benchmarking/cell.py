@@ -35,7 +35,8 @@ def main(folder: RunFolder) -> None:
         make_repeatable(run.config.hardware)
         request = folder.read_json("cell.json")
         module = importlib.import_module(f"arc_experiments.benchmarking.{request['measure']}")
-        result = {**module.measure(run, **request["shape"]), **_machine(run.device)}
+        result = module.measure(run, **request["shape"])
+        result = result | _machine(run.device) | result  # some have threads of their own
     except Exception as error:
         logging.exception("the cell failed")
         RunFolder(folder.path).write_json("result.json", {"error": explain(error)})

@@ -54,6 +54,7 @@ def measure(run: Run) -> dict[str, Any]:
         "tokens_per_sample": sum(len(sample.encoded) for sample in samples) / len(samples),
         "samples": len(samples),
         "rounds": len(fast),
+        "threads": 1,
         "exact_table": run.prompt.exact_table,
     }
 
