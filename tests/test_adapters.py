@@ -79,6 +79,7 @@ def test_an_adapter_that_changed_its_base_is_saved_for_the_base_as_published(
     assert torch.allclose(logits(plain), logits(model), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_training_with_pissa_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     pissa = [
         "model.lora.rank=4",
@@ -208,7 +209,7 @@ def test_an_adapter_on_a_quantised_base_learns_and_is_loaded_again(
     assert torch.equal(logits(again), logits(model))
 
 
-@pytest.mark.parametrize("quantisation", ["4bit", "8bit"])
+@pytest.mark.parametrize("quantisation", ["4bit", pytest.param("8bit", marks=pytest.mark.slow)])
 def test_a_quantised_training_goes_on_as_if_it_had_not_stopped(
     base: Path, tmp_path: Path, quantisation: str
 ) -> None:

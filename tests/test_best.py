@@ -154,7 +154,15 @@ def test_patience_stops_the_training_with_a_checkpoint_and_a_resume_does_not_go_
     assert again.best.state.step == 3
 
 
-@pytest.mark.parametrize("die_at", [3, 4, 5, 7])
+@pytest.mark.parametrize(
+    "die_at",
+    [
+        pytest.param(3, marks=pytest.mark.slow),
+        pytest.param(4, marks=pytest.mark.slow),
+        5,
+        pytest.param(7, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_ends_with_the_same_best(tmp_path: Path, die_at: int) -> None:
     chosen, snapshots = [*BY_LOSS, "optim.save_steps=2"], Snapshots()
     through = train(small_run(tmp_path / "a", *chosen), VALLEY, snapshots)

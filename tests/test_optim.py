@@ -123,7 +123,14 @@ def test_a_missing_package_is_told_before_the_training(
         run.trainer(run.model(), [])
 
 
-@pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit", "adafactor"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adamw_8bit",
+        pytest.param("paged_adamw_8bit", marks=pytest.mark.slow),
+        pytest.param("adafactor", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_resumes_exactly_with_other_optimizers(tmp_path: Path, name: str) -> None:
     chosen = [f"optim.name={name}", "optim.max_steps=4", "optim.save_steps=2", "model.lora.rank=32"]
     through = logged(trained(small_run(tmp_path / "a", *chosen)), "loss")
