@@ -23,8 +23,9 @@ from rich.console import Console
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import complete, explain, register
 from arc_experiments.config import conf_dir
+from arc_experiments.freezing import freeze
 from arc_experiments.launching import become_worker, run_sweep
-from arc_experiments.run_folder import FolderError, RunFolder, freeze
+from arc_experiments.run_folder import FolderError, RunFolder
 
 EXIT_MISTAKE = 2
 PATIENCE_SECONDS = 120  # with another process that composes the same

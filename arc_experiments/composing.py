@@ -21,7 +21,8 @@ from arc_experiments.ancestry import read_ancestry
 from arc_experiments.checking import ConfigError, check
 from arc_experiments.checking.model import ignored_lora
 from arc_experiments.config import Config, conf_dir, store_schema, typed
-from arc_experiments.run_folder import FolderError, RunFolder, folder_name, job_name
+from arc_experiments.naming import folder_name, job_name
+from arc_experiments.run_folder import FolderError, RunFolder
 
 
 def register(typed: Sequence[str] = ()) -> None:

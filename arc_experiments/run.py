@@ -18,8 +18,10 @@ from arc_experiments.ancestry import Ancestry
 from arc_experiments.checking import split_batch
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Model
+from arc_experiments.freezing import freeze
 from arc_experiments.inputs import Inputs
-from arc_experiments.run_folder import RunFolder, folder_name, freeze
+from arc_experiments.naming import folder_name
+from arc_experiments.run_folder import RunFolder
 from arc_experiments.selection import Candidate
 from arc_experiments.stream import SampleStream
 

@@ -11,8 +11,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from arc_experiments.naming import slug
 from arc_experiments.pictures import Picture, answer_pictures
-from arc_experiments.run_folder import RunFolder, slug
+from arc_experiments.run_folder import RunFolder
 from arc_experiments.scoring import Submission
 from arc_experiments.tasks.task import TaskSet
 

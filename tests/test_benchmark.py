@@ -32,8 +32,9 @@ from arc_experiments.checking.benchmark import check_benchmark
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Config
 from arc_experiments.jobs import benchmark as job
+from arc_experiments.naming import folder_name
 from arc_experiments.run import Run
-from arc_experiments.run_folder import RunFolder, folder_name
+from arc_experiments.run_folder import RunFolder
 from arc_experiments.tasks import FixedTasks
 from arc_experiments.training.dataset import make_row
 

@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from arc_experiments.checking import ConfigError, build, check
 from arc_experiments.composing import compose_config
 from arc_experiments.config import conf_dir
-from arc_experiments.run_folder import FolderError, freeze
+from arc_experiments.freezing import freeze
+from arc_experiments.run_folder import FolderError
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = {

@@ -14,9 +14,10 @@ from rich.console import Console
 from arc_experiments import launching
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Hardware
+from arc_experiments.freezing import freeze
 from arc_experiments.launching import run_sweep, worker_command, worker_environment
 from arc_experiments.places import share_of_cores
-from arc_experiments.run_folder import RunFolder, freeze
+from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import STOPPED, show_gpus
 
 # Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.

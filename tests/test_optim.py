@@ -16,7 +16,8 @@ from transformers.training_args import OptimizerNames
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
 from arc_experiments.config import OPTIMIZERS
-from arc_experiments.run_folder import FolderError, RunFolder, freeze
+from arc_experiments.freezing import freeze
+from arc_experiments.run_folder import FolderError, RunFolder
 from arc_experiments.training.guards import LossSpike, NonFiniteGradients, ScaleWatch, SkippedSteps, spike
 from arc_experiments.training.optimizers import OptimizerError, check_available
 from arc_experiments.training.schedules import cyclic_schedule

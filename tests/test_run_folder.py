@@ -17,16 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 import arc_experiments.__main__ as command
 from arc_experiments import run_folder
 from arc_experiments.composing import compose_config
-from arc_experiments.run_folder import (
-    NOT_PART_OF_THE_RUN,
-    FolderError,
-    RunFolder,
-    composition_hash,
-    folder_name,
-    freeze,
-    job_name,
-    slug,
-)
+from arc_experiments.freezing import freeze
+from arc_experiments.naming import NOT_PART_OF_THE_RUN, composition_hash, folder_name, job_name, slug
+from arc_experiments.run_folder import FolderError, RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 Start = Callable[..., list[Path]]
@@ -100,7 +93,7 @@ def test_the_order_of_augmentations_is_part_of_the_run(default: DictConfig) -> N
 def test_the_hash_does_not_depend_on_pythonhashseed(default: DictConfig) -> None:
     code = (
         "from arc_experiments.composing import compose_config as c\n"
-        "from arc_experiments.run_folder import folder_name\n"
+        "from arc_experiments.naming import folder_name\n"
         "print(folder_name(c([])))"
     )
     for seed in ("1", "2"):

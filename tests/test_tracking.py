@@ -20,8 +20,9 @@ from rich.console import Console
 import arc_experiments.__main__ as command
 from arc_experiments import tracking
 from arc_experiments.composing import compose_config
+from arc_experiments.freezing import freeze
 from arc_experiments.grids import PALETTE, to_pixels
-from arc_experiments.run_folder import RunFolder, freeze
+from arc_experiments.run_folder import RunFolder
 from arc_experiments.scoring import ATTEMPTS, Submission
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 from arc_experiments.tracking import Tracker

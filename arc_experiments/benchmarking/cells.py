@@ -17,8 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.checking import ConfigError, check
 from arc_experiments.config import Benchmark, Config
+from arc_experiments.naming import slug
 from arc_experiments.ranks import count_processes
-from arc_experiments.run_folder import RunFolder, slug
+from arc_experiments.run_folder import RunFolder
 
 HORIZON = 100_000  # steps of a schedule that no measurement comes to the end of
 OUT_OF_MEMORY = "out of memory"

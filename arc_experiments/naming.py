@@ -1,0 +1,84 @@
+"""Compositions told apart: what of them makes a run, its hash, and the names of folders."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+# Where and how a run is computed does not make it another run.
+NOT_PART_OF_THE_RUN = ("hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark")
+PART_OF_A_BENCHMARK = ("hardware", "benchmark")  # there they are what is measured
+SLUG_LENGTH = 60
+
+
+def composition(config: DictConfig) -> dict[str, Any]:
+    """The resolved values that make this run what it is."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    values["augmentation_order"] = list(values["augmentation"])  # a dict does not compare by order
+    for key in NOT_PART_OF_THE_RUN:
+        if values["job"]["name"] == "benchmark" and key in PART_OF_A_BENCHMARK:
+            continue
+        *parents, last = key.split(".")
+        place: Any = values
+        for parent in parents:
+            place = place.get(parent, {})
+        place.pop(last, None)
+    return values  # type: ignore[return-value]
+
+
+def composition_hash(config: DictConfig) -> str:
+    """Eight hex digits that stand for `composition`."""
+    text = json.dumps(composition(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def folder_name(config: DictConfig) -> str:
+    """`<data>-<model>-<hash of the composition>`, without characters that an override could not hold."""
+    job = "" if config.job.name == "finetune" else f"{config.job.name}-"
+    return f"{job}{slug(config.data.name)}-{slug(config.model.name)}-{composition_hash(config)}"
+
+
+def job_name(overrides: list[str]) -> str:
+    """`seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are cut short where they stay distinct."""
+    pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
+    short = [key.rpartition(".")[2] for key, _ in pairs]
+    keys = [key if short.count(last) > 1 else last for (key, _), last in zip(pairs, short, strict=True)]
+    return (
+        "-".join(f"{slug(key)}_{slug(value)}" for key, (_, value) in zip(keys, pairs, strict=True)) or "job"
+    )
+
+
+def slug(text: object) -> str:
+    """The text with everything replaced that a shell or an override could stumble over; a long one cut short.
+
+    What is cut off is told apart by six hex digits of the whole.
+    """
+    plain = re.sub(r"[^A-Za-z0-9.+]+", "_", str(text)).strip("_")
+    if len(plain) <= SLUG_LENGTH:
+        return plain
+    return f"{plain[: SLUG_LENGTH - 7]}_{hashlib.sha256(plain.encode()).hexdigest()[:6]}"
+
+
+def differences(old: DictConfig, new: DictConfig) -> list[str]:
+    """`key: old -> new` for each value in which two compositions differ."""
+    flat_old, flat_new = _flatten(composition(old)), _flatten(composition(new))
+    keys = sorted(flat_old.keys() | flat_new.keys())
+    missing = "(absent)"
+    return [
+        f"{key}: {flat_old.get(key, missing)} -> {flat_new.get(key, missing)}"
+        for key in keys
+        if flat_old.get(key, missing) != flat_new.get(key, missing)
+    ]
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
