@@ -14,8 +14,8 @@ UNFINISHED := $(VENV)/.unfinished
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary \
   $(if $(MAKE_TERMOUT),,--quiet) --constraint constraints.txt
 ARC := $(BIN)/python -m arc_experiments
-# A process a core, at most four since each loads torch; a file's tests in one process, since they share runs.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# A process a core, at most four since each loads torch; neighbours stay together, since they share runs.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 # A variable, since the commas would end an argument of $(or).
 SEEDS := seed=1,2,3
 
