@@ -306,3 +306,13 @@ def test_seconds_of_training_are_those_of_all_attempts(tmp_path: Path) -> None:
     start = time.perf_counter()
     trainer.resume_or_start()
     assert kept < trainer.seconds <= kept + time.perf_counter() - start
+
+
+@pytest.mark.parametrize("loss_on", ["test_output", "all_outputs"])
+def test_the_loss_at_labelled_positions_is_that_of_sfttrainer(
+    loss_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [f"prompt.loss_on={loss_on}", "hardware.per_device_batch_size=2"]
+    ours = losses_of(small_run(tmp_path / "ours", *options))
+    monkeypatch.setattr("arc_experiments.training.trainer.MAX_LOGITS", 0)
+    assert ours == pytest.approx(losses_of(small_run(tmp_path / "theirs", *options)), abs=2e-6)

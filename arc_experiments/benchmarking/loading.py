@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader
 from arc_experiments.benchmarking.cells import HORIZON
 from arc_experiments.benchmarking.training import release, train
 from arc_experiments.run import Run
+from arc_experiments.training.ahead import Ahead
 from arc_experiments.training.dataset import COUNTED, Collator, as_dataset
+from arc_experiments.training.trainer import STEPS_AHEAD
 
 
 def measure(run: Run) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def _wait_of_consumer(run: Run, seconds: float) -> float:
         num_workers=run.config.hardware.num_workers,
         collate_fn=Collator(run.prompt.pad_id),
     )
-    batches = iter(loader)
+    batches = Ahead(iter(loader), depth=STEPS_AHEAD)
     next(batches)  # starting the workers
     waited = 0.0
     start = asked = time.perf_counter()
@@ -57,4 +59,5 @@ def _wait_of_consumer(run: Run, seconds: float) -> float:
         waited += time.perf_counter() - asked
         time.sleep(marks[COUNTED.index("tokens")] / speed)
         asked = time.perf_counter()
+    batches.close()
     return waited / (asked - start)

@@ -20,17 +20,19 @@ from trl import SFTConfig, SFTTrainer
 
 from arc_experiments.config import Optim
 from arc_experiments.training import optimizers
+from arc_experiments.training.ahead import Ahead
 from arc_experiments.training.best import Best
 from arc_experiments.training.callbacks import Checkpoints, StopAfter
 from arc_experiments.training.checkpoints import last_complete, remove_torn, step_of
 from arc_experiments.training.dataset import COUNTED, Collator, as_tensors
 from arc_experiments.training.guards import Guard
-from arc_experiments.training.losses import smoothed_loss
+from arc_experiments.training.losses import MAX_LOGITS, labelled_positions, summed_loss, takes_positions
 from arc_experiments.training.schedules import CYCLES, cyclic_schedule
 from arc_experiments.training.sharding import check_checkpoint, sharding
 
 COUNTS_FILE = "counts.json"
 BEST_FILE = "best.json"
+STEPS_AHEAD = 2  # optimizer steps whose batches are made while one is computed
 
 
 @dataclass
@@ -81,23 +83,32 @@ class StreamTrainer(SFTTrainer):
         super().__init__(**options)
         self._part_names, self._stop_after, self._load_state = part_names, stop_after, load_state
         self._embedding_learning_rate, self._cycles = embedding_learning_rate, cycles
-        self._label_smoothing = label_smoothing
+        self._label_smoothing, self._takes_positions = label_smoothing, takes_positions(self.model)
         self.best = best
         self.counts = Counts()
         self.session_counts = Counts()  # since this process began, for speeds
         self.data_wait_seconds = 0.0
         self._earlier_seconds, self._began = 0.0, time.perf_counter()
+        self._ahead: Ahead | None = None
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one optimizer step, with the waiting timed and the samples counted."""
         start = time.perf_counter()
-        batches, num_items = super().get_batch_samples(map(as_tensors, epoch_iterator), num_batches, device)
+        if self._ahead is None or self._ahead.batches is not epoch_iterator:
+            self._end_ahead()
+            self._ahead = Ahead(epoch_iterator, depth=STEPS_AHEAD * num_batches)
+        batches, num_items = super().get_batch_samples(map(as_tensors, self._ahead), num_batches, device)
         self.data_wait_seconds += time.perf_counter() - start
         mine = torch.stack([batch.pop("marks").sum(0) for batch in batches]).sum(0).to(device)
         all_ranks = self.accelerator.reduce(mine, reduction="sum").tolist()
         self.counts = self.counts.plus(all_ranks, self._part_names)
         self.session_counts = self.session_counts.plus(all_ranks, self._part_names)
         return batches, num_items
+
+    def _end_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
         """An IterableDataset gives this rank's rows from the right one on: accelerate must not share them out again."""
@@ -138,16 +149,28 @@ class StreamTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """SFTTrainer's loss, or the smoothed one."""
-        if not self._label_smoothing:
+        """SFTTrainer's loss, or ours from the logits at labelled positions (see `losses`)."""
+        labels = inputs["labels"]
+        if not (self._label_smoothing or self._is_better_ours(labels)):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        outputs = model(
-            **{name: value for name, value in inputs.items() if name != "labels"}, use_cache=False
-        )
-        loss = smoothed_loss(outputs.logits, inputs["labels"], self._label_smoothing)
+        positions = labelled_positions(labels)
+        given = {name: value for name, value in inputs.items() if name != "labels"}
+        if self._takes_positions:
+            outputs = model(**given, use_cache=False, logits_to_keep=positions)
+            logits = outputs.logits
+        else:
+            outputs = model(**given, use_cache=False)
+            logits = outputs.logits[:, positions]
+        loss = summed_loss(logits, labels[:, positions + 1], self._label_smoothing)
         # DDP averages the gradients, and the count is that of all ranks.
         loss = loss * self.accelerator.num_processes / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
+
+    def _is_better_ours(self, labels: torch.Tensor) -> bool:
+        if labels.device.type != "cpu" or not self._takes_positions or self.aux_loss_enabled:
+            return False
+        vocabulary: int = self.model.config.get_text_config().vocab_size
+        return len(labels) * len(labelled_positions(labels)) * vocabulary <= MAX_LOGITS
 
     @property
     def seconds(self) -> float:
@@ -180,7 +203,10 @@ class StreamTrainer(SFTTrainer):
                 return
         if self._stop_after is not None:
             self.add_callback(StopAfter(self._stop_after))
-        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        try:
+            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        finally:
+            self._end_ahead()
 
     def own_state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the Trainer's files, by file name."""
