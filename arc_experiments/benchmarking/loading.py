@@ -15,6 +15,8 @@ from arc_experiments.training.ahead import Ahead
 from arc_experiments.training.dataset import COUNTED, Collator, as_dataset
 from arc_experiments.training.trainer import STEPS_AHEAD
 
+NUM_WARM = 20  # batches before the clock runs
+
 
 def measure(run: Run) -> dict[str, Any]:
     """A row a number of workers, each for an equal share of the time."""
@@ -42,7 +44,7 @@ def measure(run: Run) -> dict[str, Any]:
 
 
 def _wait_of_consumer(run: Run, seconds: float) -> float:
-    """The share of its time that it waits for the DataLoader, after the first batch."""
+    """The share of its time that it waits for batches, once the workers have started."""
     size, speed = run.per_device_batch_size, run.config.benchmark.consumer_tokens_per_second
     loader = DataLoader(
         as_dataset(run.stream(), HORIZON * size),
@@ -51,7 +53,8 @@ def _wait_of_consumer(run: Run, seconds: float) -> float:
         collate_fn=Collator(run.prompt.pad_id),
     )
     batches = Ahead(iter(loader), depth=STEPS_AHEAD)
-    next(batches)  # starting the workers
+    for _ in range(NUM_WARM):  # the workers start
+        next(batches)
     waited = 0.0
     start = asked = time.perf_counter()
     while asked - start < seconds:
