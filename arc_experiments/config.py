@@ -42,6 +42,7 @@ class Source:
     partition: str = one_of("seeded", "official", "none")
     num_validation: float = limited(100, above=0)  # a share of the pool if below 1
     limit: int | None = limited(None, low=1)
+    on_bad_task: str = one_of("refuse", "skip")
     augmentation: list[str] | None = None
 
 

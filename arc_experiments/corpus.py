@@ -3,13 +3,15 @@
 data (one source, or several with weights) ──> parts that train, validation tasks, one partition over all
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from arc_experiments.checking import build
 from arc_experiments.config import Data, Source
 from arc_experiments.partitions import Partition, not_split, official, seeded
-from arc_experiments.tasks import FixedTasks, TaskSet, TrainingSource
+from arc_experiments.tasks import BadTasks, Reader, TaskSet, TrainingSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +101,13 @@ class Corpus:
     @property
     def hash(self) -> str:
         """A digest of all tasks that train (where they are fixed) and validate."""
-        fixed = [
-            s.source.tasks.select(s.task_ids).hash() for s in self.shares if isinstance(s.source, FixedTasks)
-        ]
-        return "-".join([*fixed, self.validation_tasks.hash()])
+        fixed = [_fixed(share.source, share.task_ids) for share in self.shares]
+        return "-".join([*(tasks.hash() for tasks in fixed if len(tasks)), self.validation_tasks.hash()])
+
+    @property
+    def skipped(self) -> dict[str, list[str]]:
+        """By source, the tasks that could not be read and were left out, a message each."""
+        return {name: source.bad_tasks.skipped for name, source in self._sources.items()}
 
 
 class _Source:
@@ -111,20 +116,27 @@ class _Source:
     def __init__(self, data: Source, partition_seed: int, limit: int | None) -> None:
         self._data, self._seed, self._limit = data, partition_seed, limit
         self.augmentation = None if data.augmentation is None else tuple(data.augmentation)
+        self.bad_tasks = BadTasks(skip=data.on_bad_task == "skip")
 
     @cached_property
     def tasks(self) -> TrainingSource:
-        source = build(self._data.source)
-        return FixedTasks(source.read()) if hasattr(source, "read") else source
+        return self._read(self._data.source)
 
     @cached_property
     def pool(self) -> TaskSet:
-        if self._data.validation_source is not None:
-            tasks: TaskSet = build(self._data.validation_source).read()
-            return tasks
-        if not isinstance(self.tasks, FixedTasks):
-            raise ValueError("data.validation_source is needed: this data.source makes no fixed tasks")
-        return self.tasks.tasks
+        """The tasks that can be held out."""
+        source = self._data.validation_source
+        pool = (self.tasks if source is None else self._read(source)).fixed
+        if not len(pool):
+            raise ValueError(
+                f"data={self._data.name}: no task of it stays the same from visit to visit, so none can be held out: "
+                "name others by data.validation_source"
+            )
+        return pool
+
+    def _read(self, options: dict[str, Any]) -> TrainingSource:
+        reader: Reader = build(options)
+        return reader.read(self.bad_tasks)
 
     @cached_property
     def split(self) -> Partition:
@@ -136,11 +148,15 @@ class _Source:
         else:
             split = seeded(self.pool, ids, self._seed, data.num_validation)
         split = split.limited(self._limit)
-        if isinstance(self.tasks, FixedTasks):
-            _check_solved(self.tasks.tasks.select(split.train))
+        _check_solved(_fixed(self.tasks, split.train))
         if split.validation:
             _check_solved(self.pool.select(split.validation))
         return split
+
+
+def _fixed(source: TrainingSource, ids: Iterable[str]) -> TaskSet:
+    """Those of a source's tasks that are the same at each visit."""
+    return source.fixed.select(task_id for task_id in ids if task_id in source.fixed)
 
 
 def _check_solved(tasks: TaskSet) -> None:

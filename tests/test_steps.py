@@ -9,7 +9,7 @@ from toy_grids import grid, grids
 from arc_experiments.augmentation import NotInImage, Reversible, Tile, Transform, Translate, Upscale
 from arc_experiments.augmentation.steps import ColourMap, GridStep, Magnified, Shift, Symmetry, Tiled
 from arc_experiments.grids import Grid
-from arc_experiments.tasks import Pair, Task, TaskSet
+from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet
 from arc_experiments.tasks.arckit_versions import Arckit
 
 SMALL = grid("120", "003")
@@ -26,7 +26,7 @@ def all_grids(task: Task) -> list[Grid]:
 
 @pytest.fixture(scope="module")
 def arc1() -> TaskSet:
-    return Arckit(version="arcagi1").read()
+    return Arckit(version="arcagi1").read(BadTasks()).fixed
 
 
 @pytest.mark.parametrize(

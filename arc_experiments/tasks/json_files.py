@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from arc_experiments.tasks.parsing import parse_task
+from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import Task, TaskSet
 
 
@@ -15,8 +16,8 @@ class JsonFiles:
 
     path: str
 
-    def read(self) -> TaskSet:
-        """Raises ValueError for a folder without tasks, and for the first bad file, with the reason."""
+    def read(self, bad_tasks: BadTasks) -> FixedTasks:
+        """Raises ValueError for a folder without tasks, and for a bad file, with the reason."""
         root = Path(self.path).expanduser()
         files = sorted(root.rglob("*.json"), key=lambda file: file.stem)
         if not files:
@@ -24,7 +25,11 @@ class JsonFiles:
         for first, second in pairwise(files):
             if first.stem == second.stem:
                 raise ValueError(f"data.path={self.path}: two files for task {first.stem}: {first}, {second}")
-        return TaskSet(_read_file(file, root) for file in files)
+        tasks = []
+        for file in files:
+            with bad_tasks.caught():
+                tasks.append(_read_file(file, root))
+        return FixedTasks(TaskSet(tasks))
 
 
 def _read_file(file: Path, root: Path) -> Task:

@@ -6,7 +6,7 @@ the task are drawn again, at most `MAX_TRIES` times.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from arc_experiments.grids import GridError, check_grid
-from arc_experiments.tasks.task import Pair, Task
+from arc_experiments.tasks.source import BadTasks
+from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 MAX_TRIES = 100
 INSTALL = "pip install 'arc_experiments[re-arc]' && pip install --no-deps reasoning-gym==0.1.25"
@@ -40,6 +41,16 @@ class ReArc:
             or not 1 <= self.num_demonstrations[0] <= self.num_demonstrations[1]
         ):
             raise ValueError(f"num_demonstrations={self.num_demonstrations} is not [at least, at most]")
+
+    def read(self, bad_tasks: BadTasks) -> "ReArc":
+        return self
+
+    @property
+    def fixed(self) -> TaskSet:
+        return TaskSet([])
+
+    def pairs(self, number: int) -> Iterable[Pair]:
+        return ()
 
     @cached_property
     def _generators(self) -> dict[str, Callable[..., dict[str, Any]]]:

@@ -1,31 +1,77 @@
-"""What the stream trains on: a number of tasks, each drawn when it is asked for."""
+"""What the stream trains on: a number of tasks, each drawn when it is asked for.
 
+A data YAML's `source` names a dataclass with `read(bad_tasks) -> TrainingSource`: an archive of files, a package,
+generators. Most give `FixedTasks`; tasks that hold more pairs than a visit shows, or make them, draw.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from arc_experiments.tasks.task import Task, TaskSet
+from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 
 class TrainingSource(Protocol):
-    """Tasks by number. `draw` may make a new instance of the task at each visit, from the rng alone."""
+    """Tasks by number, in the order of `ids`."""
 
     @property
     def ids(self) -> tuple[str, ...]: ...
 
-    def draw(self, number: int, rng: np.random.Generator) -> Task: ...
+    @property
+    def fixed(self) -> TaskSet:
+        """Those of its tasks that are the same at each visit. Only these can be held out."""
+
+    def draw(self, number: int, rng: np.random.Generator) -> Task:
+        """Task `number`, which may be a new instance of it at each visit, from the rng alone."""
+
+    def pairs(self, number: int) -> Iterable[Pair]:
+        """Every pair that is kept of task `number`; none of one whose pairs are made by a generator."""
+
+
+class Reader(Protocol):
+    """An option of `data.source`."""
+
+    def read(self, bad_tasks: "BadTasks") -> TrainingSource: ...
 
 
 @dataclass(frozen=True)
 class FixedTasks:
     """Tasks that are the same at each visit."""
 
-    tasks: TaskSet
+    fixed: TaskSet
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return self.tasks.ids
+        return self.fixed.ids
 
     def draw(self, number: int, rng: np.random.Generator) -> Task:
-        return self.tasks[number]
+        return self.fixed[number]
+
+    def pairs(self, number: int) -> Iterable[Pair]:
+        task = self.fixed[number]
+        return (*task.train, *task.test)
+
+
+class BadTasks:
+    """What happens to a task that cannot be read: the reading ends there, or it is left out and noted.
+
+    Attributes:
+        skipped: a message for each task left out: file, task, pair, reason.
+    """
+
+    def __init__(self, *, skip: bool = False) -> None:
+        self._skip = skip
+        self.skipped: list[str] = []
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Reads one task within; a ValueError of it is raised, or noted."""
+        try:
+            yield
+        except ValueError as error:
+            if not self._skip:
+                raise ValueError(f"{error} (data.on_bad_task=skip leaves such tasks out)") from error
+            self.skipped.append(str(error))
