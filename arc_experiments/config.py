@@ -32,6 +32,45 @@ def one_of(*choices: str) -> Any:
 
 
 @dataclass
+class Kinds:
+    """How often each kind of question is trained on, by weight; any sum."""
+
+    output_from_examples: float = limited(1.0, above=0)
+    input_from_inputs: float = limited(0.0, low=0)
+    output_from_outputs: float = limited(0.0, low=0)
+
+
+@dataclass
+class Template:
+    """The texts of a kind of question beside the main one."""
+
+    introduction: str = ""
+    demonstration: str = MISSING
+    question: str = ""
+    answer: str = MISSING
+
+
+@dataclass
+class Prompt:
+    """How a task becomes text."""
+
+    name: str = MISSING
+    grid: Any = MISSING  # open set: a grid text, named by _target_
+    system: str | None = None
+    introduction: str = ""
+    demonstration: str = MISSING
+    question: str = MISSING
+    answer: str = MISSING
+    input_from_inputs: Template | None = None
+    output_from_outputs: Template | None = None
+    kinds: Kinds = field(default_factory=Kinds)
+    chat: str = one_of("auto", "never")
+    loss_on: str = one_of("test_output", "all_outputs")
+    max_length: int = limited(8192, low=16)
+    fit: str = one_of("drop", "redraw")
+
+
+@dataclass
 class Source:
     """Where tasks come from and how they are split."""
 
@@ -39,11 +78,20 @@ class Source:
     source: Any = None  # open set: a dataclass named by _target_, with read() or stream methods
     validation_source: Any = None  # null: validation tasks come from `source` too
     path: str | None = None
-    partition: str = one_of("seeded", "official", "none")
+    partition: str = one_of("seeded", "stratified", "k_fold", "official", "file", "none")
     num_validation: float = limited(100, above=0)  # a share of the pool if below 1
+    fold: int | None = limited(None, low=0)
+    num_folds: int = limited(5, low=2)
+    partition_file: str | None = None
+    train_tasks: str = one_of("whole", "leave_out", "none")
+    validation_tasks: str = one_of("none", "leave_out")
+    leave_out: int = limited(1, low=1)
+    tasks: list[str] | None = None
+    fraction: float = limited(1.0, above=0, high=1)
     limit: int | None = limited(None, low=1)
     on_bad_task: str = one_of("refuse", "skip")
     augmentation: list[str] | None = None
+    prompt: Prompt | None = None  # null: the run's; only of a mixture's source
 
 
 @dataclass
@@ -123,45 +171,6 @@ class Optim:
     max_skipped_steps: int = limited(20, low=1)
     spike_factor: float | None = limited(3.0, above=1)
     stop_on_spike: bool = False
-
-
-@dataclass
-class Kinds:
-    """How often each kind of question is trained on, by weight; any sum."""
-
-    output_from_examples: float = limited(1.0, above=0)
-    input_from_inputs: float = limited(0.0, low=0)
-    output_from_outputs: float = limited(0.0, low=0)
-
-
-@dataclass
-class Template:
-    """The texts of a kind of question beside the main one."""
-
-    introduction: str = ""
-    demonstration: str = MISSING
-    question: str = ""
-    answer: str = MISSING
-
-
-@dataclass
-class Prompt:
-    """How a task becomes text."""
-
-    name: str = MISSING
-    grid: Any = MISSING  # open set: a grid text, named by _target_
-    system: str | None = None
-    introduction: str = ""
-    demonstration: str = MISSING
-    question: str = MISSING
-    answer: str = MISSING
-    input_from_inputs: Template | None = None
-    output_from_outputs: Template | None = None
-    kinds: Kinds = field(default_factory=Kinds)
-    chat: str = one_of("auto", "never")
-    loss_on: str = one_of("test_output", "all_outputs")
-    max_length: int = limited(8192, low=16)
-    fit: str = one_of("drop", "redraw")
 
 
 @dataclass

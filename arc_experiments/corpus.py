@@ -10,8 +10,19 @@ from typing import Any
 
 from arc_experiments.checking import build
 from arc_experiments.config import Data, Source
-from arc_experiments.partitions import Partition, not_split, official, seeded
-from arc_experiments.tasks import BadTasks, Reader, TaskSet, TrainingSource
+from arc_experiments.config import Prompt as PromptOptions
+from arc_experiments.partitions import (
+    Partition,
+    from_file,
+    k_fold,
+    leave_out,
+    narrowed,
+    not_split,
+    official,
+    seeded,
+    stratified,
+)
+from arc_experiments.tasks import BadTasks, FixedTasks, Joined, Reader, Task, TaskSet, TrainingSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +31,7 @@ class Share:
 
     Attributes:
         augmentation: names of the composition's transforms that it takes; None for all of them.
+        prompt: how it is written in training; None for the run's prompt.
     """
 
     name: str
@@ -27,13 +39,14 @@ class Share:
     task_ids: tuple[str, ...]
     weight: float
     augmentation: tuple[str, ...] | None
+    prompt: PromptOptions | None
 
 
 class Corpus:
     """The tasks of a composition, read when they are needed.
 
     Args:
-        partition_seed: which tasks a seeded partition holds out.
+        partition_seed: which tasks a partition holds out.
     """
 
     def __init__(self, data: Data, *, partition_seed: int) -> None:
@@ -46,43 +59,38 @@ class Corpus:
     @cached_property
     def partition(self) -> Partition:
         """Which tasks train and which are held out; what one source holds out trains in none."""
-        validation = tuple(
-            dict.fromkeys(task_id for s in self._sources.values() for task_id in s.split.validation)
-        )
-        held_out = set(validation)
-        train = dict.fromkeys(
-            task_id for s in self._sources.values() for task_id in s.split.train if task_id not in held_out
-        )
-        if not validation:
-            raise ValueError(
-                "data: no source holds tasks out, so nothing can be validated: data.partition=seeded"
-            )
-        return Partition(train=tuple(train), validation=validation)
+        train = dict.fromkeys(task_id for ids in self._train_ids.values() for task_id in ids)
+        return Partition(train=tuple(train), validation=tuple(self.source_of))
 
     @cached_property
     def shares(self) -> list[Share]:
-        """The sources with those of their tasks that train.
-
-        Raises:
-            ValueError: a source has none left.
-        """
-        held_out, shares = set(self.partition.validation), []
-        for name, source in self._sources.items():
-            ids = tuple(task_id for task_id in source.split.train if task_id not in held_out)
-            if not ids:
-                raise ValueError(
-                    f"data.sources.{name}: all of its tasks are held out and none is left to train on"
-                )
-            shares.append(
-                Share(
-                    name=name,
-                    source=source.tasks,
-                    task_ids=ids,
-                    weight=self._weights[name],
-                    augmentation=source.augmentation,
-                )
+        """The sources with those of their tasks that train."""
+        return [
+            Share(
+                name=name,
+                source=source.training,
+                task_ids=self._train_ids[name],
+                weight=self._weights[name],
+                augmentation=source.augmentation,
+                prompt=source.prompt,
             )
-        return shares
+            for name, source in self._sources.items()
+        ]
+
+    @cached_property
+    def _train_ids(self) -> dict[str, tuple[str, ...]]:
+        """By source, the tasks that train."""
+        found = {
+            name: tuple(task_id for task_id in source.train_ids if task_id not in self.source_of)
+            for name, source in self._sources.items()
+        }
+        for name, ids in found.items():
+            if not ids:
+                place = f"data.sources.{name}" if len(found) > 1 else "data"
+                raise ValueError(
+                    f"{place}: every task is held out, left out or not there, and none is left to train on"
+                )
+        return found
 
     @cached_property
     def validation_tasks(self) -> TaskSet:
@@ -91,11 +99,19 @@ class Corpus:
 
     @cached_property
     def source_of(self) -> dict[str, str]:
-        """The source that each validation task is held out by (the first, if several do)."""
+        """The source that each validation task is held out by (the first, if several do).
+
+        Raises:
+            ValueError: there is none.
+        """
         found: dict[str, str] = {}
         for name, source in self._sources.items():
             for task_id in source.split.validation:
                 found.setdefault(task_id, name)
+        if not found:
+            raise ValueError(
+                "data: no source holds tasks out, so nothing can be validated: data.partition=seeded"
+            )
         return found
 
     @property
@@ -116,6 +132,7 @@ class _Source:
     def __init__(self, data: Source, partition_seed: int, limit: int | None) -> None:
         self._data, self._seed, self._limit = data, partition_seed, limit
         self.augmentation = None if data.augmentation is None else tuple(data.augmentation)
+        self.prompt = data.prompt
         self.bad_tasks = BadTasks(skip=data.on_bad_task == "skip")
 
     @cached_property
@@ -140,23 +157,57 @@ class _Source:
 
     @cached_property
     def split(self) -> Partition:
-        data, ids = self._data, self.tasks.ids
-        if data.partition == "none":
-            split = not_split(ids)
-        elif data.partition == "official":
-            split = official(self.pool, ids)
-        else:
-            split = seeded(self.pool, ids, self._seed, data.num_validation)
-        split = split.limited(self._limit)
-        _check_solved(_fixed(self.tasks, split.train))
+        """Its own tasks on two sides, before any is made of their demonstrations."""
+        data = self._data
+        split = narrowed(
+            self._whole_split(), seed=self._seed, tasks=data.tasks, fraction=data.fraction, limit=self._limit
+        )
+        if data.train_tasks != "none":
+            _check_solved(_fixed(self.tasks, split.train))
         if split.validation:
             _check_solved(self.pool.select(split.validation))
         return split
 
+    def _whole_split(self) -> Partition:
+        data, ids = self._data, self.tasks.ids
+        if data.partition == "none":
+            return not_split(ids)
+        if data.partition == "official":
+            return official(self.pool, ids)
+        if data.partition == "file":
+            assert data.partition_file is not None
+            return from_file(self.pool, ids, data.partition_file)
+        if data.partition == "k_fold":
+            assert data.fold is not None
+            return k_fold(self.pool, ids, self._seed, data.fold, data.num_folds)
+        draw = stratified if data.partition == "stratified" else seeded
+        return draw(self.pool, ids, self._seed, data.num_validation)
+
+    @cached_property
+    def training(self) -> TrainingSource:
+        """Its tasks, and after them those made of demonstrations."""
+        made = self._made_of_demonstrations
+        return Joined((self.tasks, FixedTasks(made))) if len(made) else self.tasks
+
+    @cached_property
+    def train_ids(self) -> tuple[str, ...]:
+        whole = self.split.train if self._data.train_tasks == "whole" else ()
+        return (*whole, *self._made_of_demonstrations.ids)
+
+    @cached_property
+    def _made_of_demonstrations(self) -> TaskSet:
+        tasks: list[Task] = []
+        if self._data.train_tasks == "leave_out":
+            tasks += _fixed(self.tasks, self.split.train)
+        if self._data.validation_tasks == "leave_out":
+            tasks += self.pool.select(self.split.validation)
+        return leave_out(tasks, self._data.leave_out)
+
 
 def _fixed(source: TrainingSource, ids: Iterable[str]) -> TaskSet:
     """Those of a source's tasks that are the same at each visit."""
-    return source.fixed.select(task_id for task_id in ids if task_id in source.fixed)
+    fixed = source.fixed
+    return fixed.select(task_id for task_id in ids if task_id in fixed)
 
 
 def _check_solved(tasks: TaskSet) -> None:

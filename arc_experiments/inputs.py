@@ -1,13 +1,14 @@
 """What a run feeds its model: tasks, tokenizer, prompts, training samples, questions. No weights are needed for it."""
 
 import dataclasses
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from arc_experiments.checking import build, check
 from arc_experiments.config import Config
+from arc_experiments.config import Prompt as PromptOptions
 from arc_experiments.corpus import Corpus
 from arc_experiments.partitions import Partition
 from arc_experiments.prompts import Prompt
@@ -56,7 +57,7 @@ class Inputs:
     @cached_property
     def vocabulary(self) -> "Vocabulary | None":
         """The tokens kept: those that its weights came with, else those of this prompt. None: all of them."""
-        from arc_experiments.models import collect, load_tokenizer, read_vocabulary
+        from arc_experiments.models import collect, load_tokenizer, read_vocabulary, union
 
         if self.config.model.vocabulary == "full":
             return None
@@ -64,9 +65,14 @@ class Inputs:
             saved = read_vocabulary(folder)
             if saved is not None:
                 return saved
-        extra = list(self.validation_tasks)[:NUM_VERIFIED]
-        grid = build(self.config.prompt.grid)
-        return collect(load_tokenizer(self.config.model), self._make_prompt, grid, extra)
+        extra, full = list(self.validation_tasks)[:NUM_VERIFIED], load_tokenizer(self.config.model)
+        prompts = [
+            self.config.prompt,
+            *(share.prompt for share in self.corpus.shares if share.prompt is not None),
+        ]
+        return union(
+            collect(full, partial(self._make_prompt, own), build(own.grid), extra) for own in prompts
+        )
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase | ArcTokenizer":
@@ -79,12 +85,15 @@ class Inputs:
     @cached_property
     def prompt(self) -> Prompt:
         """The prompt writer, its token table verified on validation tasks."""
-        prompt = self._make_prompt(self.tokenizer)
+        return self._verified_prompt(self.config.prompt)
+
+    def _verified_prompt(self, own: PromptOptions) -> Prompt:
+        prompt = self._make_prompt(own, self.tokenizer)
         prompt.verify(list(self.validation_tasks)[:NUM_VERIFIED])
         return prompt
 
-    def _make_prompt(self, tokenizer: Any) -> Prompt:
-        options = dataclasses.asdict(self.config.prompt)
+    def _make_prompt(self, own: PromptOptions, tokenizer: Any) -> Prompt:
+        options = dataclasses.asdict(own)
         del options["name"]
         options |= {"grid": build(options["grid"]), "chat": options["chat"] == "auto"}
         return Prompt(tokenizer=tokenizer, **options)
@@ -103,6 +112,7 @@ class Inputs:
                     for name, transform in transforms.items()
                     if share.augmentation is None or name in share.augmentation
                 ],
+                prompt=None if share.prompt is None else self._verified_prompt(share.prompt),
             )
             for share in self.corpus.shares
         ]

@@ -1,12 +1,18 @@
-"""Which tasks train and which are held out: by task id, never overlapping, the same for the same seed."""
+"""Which tasks train and which are held out: by task id, never overlapping, the same for the same seed.
+
+A function a way of splitting, each (pool, training ids, ...) -> Partition; then `narrowed` takes a part of it.
+The pool are the tasks that can be held out: the source's evaluation tasks, or all where it has no such split.
+"""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from arc_experiments.tasks import TaskSet
+from arc_experiments.tasks import Pair, Task, TaskSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +32,9 @@ class Partition:
         text = "\n".join([*self.train, "|", *self.validation])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def limited(self, limit: int | None) -> "Partition":
-        """At most the first `limit` tasks of each side."""
-        return Partition(train=self.train[:limit], validation=self.validation[:limit])
-
 
 def seeded(pool: TaskSet, train_ids: Sequence[str], seed: int, num_validation: float) -> Partition:
-    """Hold out tasks drawn from the pool's evaluation tasks (from all of them where it has no such split).
+    """Hold out tasks drawn at random.
 
     The draw is the one in use for ARC-AGI-1 since arc24: numpy's legacy `RandomState(seed).choice` over the
     sorted ids, so that seed 7 with 100 tasks gives the published list in the published order.
@@ -40,12 +42,29 @@ def seeded(pool: TaskSet, train_ids: Sequence[str], seed: int, num_validation: f
     Args:
         num_validation: a number of tasks, or a share of the pool if below 1.
     """
-    ids = sorted(task.id for task in pool if task.split == "evaluation") or sorted(pool.ids)
-    count = int(num_validation) if num_validation >= 1 else max(1, round(num_validation * len(ids)))
-    if count > len(ids):
-        raise ValueError(f"data.num_validation={count} is more than the {len(ids)} tasks to draw from")
-    drawn = np.random.RandomState(seed).choice(ids, count, replace=False)
+    ids = _candidates(pool)
+    drawn = np.random.RandomState(seed).choice(ids, _count(num_validation, len(ids)), replace=False)
     return _rest_trains(train_ids, tuple(map(str, drawn)))
+
+
+def stratified(pool: TaskSet, train_ids: Sequence[str], seed: int, num_validation: float) -> Partition:
+    """Hold out tasks of all sizes alike: one drawn from each of `num_validation` runs of tasks of about one size.
+
+    The size of a task is the number of cells of its largest grid, as far as a solver sees it.
+    """
+    ids = sorted(_candidates(pool), key=lambda task_id: (_cells(pool[task_id]), task_id))
+    rng = np.random.RandomState(seed)
+    strata = np.array_split(np.array(ids), _count(num_validation, len(ids)))
+    return _rest_trains(train_ids, tuple(str(rng.choice(stratum)) for stratum in strata))
+
+
+def k_fold(pool: TaskSet, train_ids: Sequence[str], seed: int, fold: int, num_folds: int) -> Partition:
+    """Hold out fold number `fold` of `num_folds`, which share no task and together hold the whole pool."""
+    ids = _candidates(pool)
+    if num_folds > len(ids):
+        raise ValueError(f"data.num_folds={num_folds} is more than the {len(ids)} tasks to draw from")
+    shuffled = np.random.RandomState(seed).permutation(ids)
+    return _rest_trains(train_ids, tuple(map(str, np.array_split(shuffled, num_folds)[fold])))
 
 
 def official(pool: TaskSet, train_ids: Sequence[str]) -> Partition:
@@ -56,14 +75,124 @@ def official(pool: TaskSet, train_ids: Sequence[str]) -> Partition:
     return _rest_trains(train_ids, validation)
 
 
+def from_file(pool: TaskSet, train_ids: Sequence[str], path: str) -> Partition:
+    """The ids of a JSON file {"train": [...], "validation": [...]}, such as a run's `partition.json`.
+
+    Without `train`, every other task trains.
+
+    Raises:
+        ValueError: the file is not of that form, or names tasks that the source does not have.
+    """
+    where = f"data.partition_file={path}"
+    try:
+        sides = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read: {error}") from error
+    if not isinstance(sides, dict) or not sides.get("validation"):
+        raise ValueError(f'{where} is not of the form {{"validation": [ids], "train": [ids]}}')
+    for side, known in (("validation", pool.ids), ("train", train_ids)):
+        ids = sides.get(side, [])
+        if not isinstance(ids, list) or not all(isinstance(task_id, str) for task_id in ids):
+            raise ValueError(f"{where}: {side} is not a list of task ids")
+        # What trains on the rest of a held-out task is made from the partition, see `leave_out`.
+        unknown = [task_id for task_id in ids if task_id not in set(known) and not is_left_out(task_id)]
+        if unknown:
+            raise ValueError(f"{where}: {side} names tasks that are not there: {', '.join(unknown[:10])}")
+    if "train" in sides:
+        train_ids = [task_id for task_id in sides["train"] if not is_left_out(task_id)]
+        return Partition(train=tuple(train_ids), validation=tuple(sides["validation"]))
+    return _rest_trains(train_ids, tuple(sides["validation"]))
+
+
 def not_split(train_ids: Sequence[str]) -> Partition:
     """All tasks train: for a source of a mixture in which others validate."""
     return Partition(train=tuple(train_ids), validation=())
 
 
+def narrowed(
+    partition: Partition,
+    *,
+    seed: int,
+    tasks: Collection[str] | None = None,
+    fraction: float = 1.0,
+    limit: int | None = None,
+) -> Partition:
+    """A part of a partition, each id on the side and in the order that it had.
+
+    Args:
+        tasks: ids of those to keep.
+        fraction: share of the training tasks to keep: a smaller one is a subset of a larger one of the same seed.
+        limit: at most the first so many of each side, of what is left.
+
+    Raises:
+        ValueError: `tasks` names one that is on neither side.
+    """
+    train, validation = partition.train, partition.validation
+    if tasks is not None:
+        unknown = set(tasks) - {*train, *validation}
+        if unknown:
+            raise ValueError(
+                f"data.tasks names tasks that neither train nor validate here: {', '.join(sorted(unknown)[:10])}"
+            )
+        train = tuple(task_id for task_id in train if task_id in tasks)
+        validation = tuple(task_id for task_id in validation if task_id in tasks)
+    if fraction < 1:
+        ranked = sorted(train, key=lambda task_id: hashlib.sha256(f"{seed} {task_id}".encode()).digest())
+        kept = set(ranked[: max(1, round(fraction * len(ranked)))])
+        train = tuple(task_id for task_id in train if task_id in kept)
+    return Partition(train=train[:limit], validation=validation[:limit])
+
+
+# Tasks made of the demonstrations of others
+
+LEFT_OUT = "_leave_"
+
+
+def leave_out(tasks: Iterable[Task], count: int) -> TaskSet:
+    """The tasks' own demonstrations as tasks: the first `count` are the tests, the rest the demonstrations.
+
+    `<id>_leave_<count>` never holds a test pair of task <id>, so it may train where <id> validates ("n-1 sets", arc24).
+    Tasks with too few demonstrations have none.
+    """
+    return TaskSet(
+        Task(
+            id=f"{task.id}{LEFT_OUT}{count}",
+            train=task.train[count:],
+            test=task.train[:count],
+            split=task.split,
+        )
+        for task in tasks
+        if len(task.train) > count
+    )
+
+
+def is_left_out(task_id: str) -> bool:
+    """Whether this is the id of a task made by `leave_out`."""
+    return task_id.rpartition(LEFT_OUT)[2].isdigit() and LEFT_OUT in task_id
+
+
+def origin(task_id: str) -> str:
+    """The id of the task that this one was made of (its own, where it was not made by `leave_out`)."""
+    return task_id.rpartition(LEFT_OUT)[0] if is_left_out(task_id) else task_id
+
+
+def _candidates(pool: TaskSet) -> list[str]:
+    return sorted(task.id for task in pool if task.split == "evaluation") or sorted(pool.ids)
+
+
+def _count(num_validation: float, size: int) -> int:
+    count = int(num_validation) if num_validation >= 1 else max(1, round(num_validation * size))
+    if count > size:
+        raise ValueError(f"data.num_validation={count} is more than the {size} tasks to draw from")
+    return count
+
+
+def _cells(task: Task) -> int:
+    pairs: tuple[Pair, ...] = task.without_solutions().train + task.without_solutions().test
+    return max(grid.size for pair in pairs for grid in (pair.input, pair.output) if grid is not None)
+
+
 def _rest_trains(train_ids: Sequence[str], validation: tuple[str, ...]) -> Partition:
     held_out = set(validation)
     train = tuple(task_id for task_id in train_ids if task_id not in held_out)
-    if not train:
-        raise ValueError("every task is held out and none is left to train on: lower data.num_validation")
     return Partition(train=train, validation=validation)

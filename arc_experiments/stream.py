@@ -35,6 +35,7 @@ class Part:
         task_ids: those of the source's tasks that train.
         weight: its share of the samples, relative to the other parts' weights.
         transforms: augmentations in their order.
+        prompt: how its tasks are written; None for the stream's prompt.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Part:
     task_ids: Sequence[str]
     transforms: Sequence[Transform]
     weight: float = 1.0
+    prompt: Prompt | None = None
 
     @cached_property
     def numbers(self) -> NDArray[np.int64]:
@@ -99,10 +101,11 @@ class SampleStream:
         rng = rng_for("stream", self._seed, index)
         number, visit = self._part_at(index)
         part = self.parts[number]
+        prompt = part.prompt or self._prompt
         task_number = self._task_at(number, visit)
         for num_redrawn in range(MAX_REDRAWS):
             made = augment(part.source.draw(task_number, rng), part.transforms, rng)
-            fitted = self._prompt.sample(made.task, rng)
+            fitted = prompt.sample(made.task, rng)
             if fitted is not None:
                 return Sample(
                     task=fitted.task,
@@ -116,7 +119,7 @@ class SampleStream:
                 )
             task_number = int(rng.choice(part.numbers))
         raise ValueError(
-            f"prompt.max_length={self._prompt.max_length} is too short: of {MAX_REDRAWS} tasks drawn for "
+            f"prompt.max_length={prompt.max_length} is too short: of {MAX_REDRAWS} tasks of {part.name} drawn for "
             f"sample {index} none fits, even with one demonstration (with all of them if prompt.fit=redraw)"
         )
 

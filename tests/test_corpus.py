@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arc_experiments.checking import ConfigError
@@ -80,7 +81,7 @@ def test_a_source_with_nothing_left_to_train_on_is_named(tmp_path: Path) -> None
         ),
     }
     corpus = Corpus(Data(name="mix", sources=sources, weights={"mine": 1, "theirs": 1}), partition_seed=7)
-    with pytest.raises(ValueError, match=r"data\.sources\.theirs: all of its tasks are held out"):
+    with pytest.raises(ValueError, match=r"data\.sources\.theirs: every task is held out"):
         _ = corpus.shares
 
 
@@ -96,12 +97,106 @@ def test_another_source_is_added_on_the_command_line(tmp_path: Path) -> None:
     assert list(corpus.source_of.values()).count("mine") == 2
 
 
+def corpus_of(*overrides: str) -> Corpus:
+    return Corpus(data_of(*overrides), partition_seed=7)
+
+
+def test_held_out_tasks_demonstrations_can_train_beside_the_training_tasks() -> None:
+    plain, combo = corpus_of("data=arc1"), corpus_of("data=arc1", "data.validation_tasks=leave_out")
+    assert combo.partition.validation == plain.partition.validation
+    made = combo.partition.train[700:]
+    assert combo.partition.train[:700] == plain.partition.train
+    assert {task_id.removesuffix("_leave_1") for task_id in made} <= set(plain.partition.validation)
+    assert len(made) == 100
+    [share] = combo.shares
+    task = share.source.draw(share.source.ids.index(made[0]), np.random.default_rng(0))
+    whole = combo.validation_tasks[made[0].removesuffix("_leave_1")]
+    assert (task.test, task.train) == (whole.train[:1], whole.train[1:])
+
+
+def test_one_can_train_on_demonstrations_alone() -> None:
+    validation = corpus_of("data.train_tasks=none", "data.validation_tasks=leave_out", "data.leave_out=2")
+    assert all(task_id.endswith("_leave_2") for task_id in validation.partition.train)
+    both = corpus_of("data.train_tasks=leave_out", "data.validation_tasks=leave_out")
+    assert len(both.partition.train) == 800  # every task of ARC-AGI-1 has two demonstrations or more
+    assert both.hash != corpus_of("data.train_tasks=leave_out").hash
+
+
+def test_generated_tasks_and_demonstrations_of_held_out_ones_train_together() -> None:
+    corpus = corpus_of("data=re_arc", "data.validation_tasks=leave_out")
+    [share] = corpus.shares
+    assert len(share.task_ids) == 500
+    draw = share.source.draw(share.source.ids.index(share.task_ids[-1]), np.random.default_rng(0))
+    assert draw.id == share.task_ids[-1]
+
+
+def test_folds_hold_each_task_out_once() -> None:
+    held_out = [
+        corpus_of("data.partition=k_fold", "data.num_folds=4", f"data.fold={fold}").partition.validation
+        for fold in range(4)
+    ]
+    assert len({task_id for fold in held_out for task_id in fold}) == 400
+
+
+def test_a_subset_is_named_by_its_ids() -> None:
+    tasks = ["00d62c1b", "007bbfb7", "aee291af"]  # the last is held out
+    corpus = corpus_of(f"data.tasks=[{','.join(tasks)}]")
+    assert corpus.partition.train == ("007bbfb7", "00d62c1b")
+    assert corpus.partition.validation == ("aee291af",)
+    with pytest.raises(ValueError, match="no source holds tasks out"):
+        _ = corpus_of("data.tasks=[00d62c1b]").partition
+
+
+def test_a_runs_partition_can_be_used_again(tmp_path: Path) -> None:
+    first = corpus_of("data.fraction=0.1", "data.num_validation=5").partition
+    file = tmp_path / "partition.json"
+    file.write_text(json.dumps({"validation": first.validation, "train": first.train, "hash": first.hash}))
+    again = corpus_of("data.partition=file", f"data.partition_file={file}").partition
+    assert (again, again.hash) == (first, first.hash)
+
+
+def test_holding_out_every_task_is_refused(tmp_path: Path) -> None:
+    folder = write_tasks(tmp_path / "mine", ["a", "b"])
+    corpus = corpus_of("data=files", f"data.path={folder}", "data.num_validation=2")
+    with pytest.raises(ValueError, match=r"data: every task is held out"):
+        _ = corpus.partition
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.partition=k_fold"], "data.fold is needed by data.partition=k_fold: 0 to 4"),
+        (["data.partition=k_fold", "data.fold=5"], "data.fold=5 is too large: 0 to 4 (data.num_folds)"),
+        (["data.fold=1"], "are read by data.partition=k_fold alone"),
+        (["data.partition=file"], "data.partition_file=<json with validation and train> go together"),
+        (
+            ["data.partition=file", "data.partition_file=nowhere.json"],
+            "data.partition_file=nowhere.json does not exist",
+        ),
+        (["data.train_tasks=none"], "leave nothing to train on"),
+        (["data.leave_out=2"], "data.leave_out=2 is read beside data.train_tasks=leave_out"),
+        (["data.partition=official", "data.num_validation=9"], "is not read by data.partition=official"),
+        (["data.fraction=0"], "data.fraction=0.0 is too small: above 0"),
+        (["data.fraction=1.5"], "data.fraction=1.5 is too large: at most 1"),
+        (["data=mix", "data.fraction=0.5"], "data.sources.<name>.fraction=..."),
+        (["data=mix", "data.sources.re_arc.validation_tasks=leave_out"], "has nothing to make tasks of"),
+    ],
+)
+def test_a_key_that_the_partition_does_not_read_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        compose_config(overrides)
+    assert message in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["data.weights.re_arc=0"], "data.weights.re_arc=0.0 is too small"),
         (["+data.weights.other=1"], "data.weights.other and data.sources.other must both be there"),
-        (["data.partition=official"], "name source and partition there"),
+        (
+            ["data.partition=official"],
+            "data.partition=official is not read by a mixture: data.sources.<name>.partition=...",
+        ),
         (["data.sources.arc1.augmentation=[mirrors]"], "data.sources.arc1.augmentation names mirrors"),
         (["data.sources.arc1.limit=0"], "data.sources.arc1.limit=0 is too small"),
         (["data.sources.arc1.lmit=3"], "data.sources.arc1.lmit"),

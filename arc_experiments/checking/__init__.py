@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.checking.benchmark import check_benchmark
-from arc_experiments.checking.data import check_data
+from arc_experiments.checking.data import check_data, check_path
 from arc_experiments.checking.hardware import check_hardware, check_sharding, split_batch
 from arc_experiments.checking.model import check_model
 from arc_experiments.checking.optim import check_optim
 from arc_experiments.checking.prompt import check_templates
-from arc_experiments.config import Config, conf_dir
+from arc_experiments.config import Config, Prompt, conf_dir
 
 __all__ = ["ConfigError", "build", "check", "split_batch"]
 
@@ -62,6 +62,8 @@ def _open_sets(node: DictConfig) -> Iterator[str]:
         yield f"{place}.source"
         if OmegaConf.select(node, place).validation_source is not None:
             yield f"{place}.validation_source"
+        if OmegaConf.select(node, place).prompt is not None:
+            yield f"{place}.prompt.grid"
     for name in node.augmentation:
         yield f"augmentation.{name}"
 
@@ -132,27 +134,32 @@ def _check_combination(config: Config) -> Iterator[str]:
     yield from check_hardware(hardware, optim.batch_size)
     yield from check_sharding(config)
     yield from check_data(config.data, list(config.augmentation))
-    if optim.pack_length is not None and optim.pack_length < config.prompt.max_length:
-        yield (
-            f"optim.pack_length={optim.pack_length} is less than prompt.max_length={config.prompt.max_length}: "
-            "a row must hold the longest sample, raise the one or lower the other"
-        )
+    for place, prompt in _prompts(config):
+        yield from check_templates(prompt, place)
+        if optim.pack_length is not None and optim.pack_length < prompt.max_length:
+            yield (
+                f"optim.pack_length={optim.pack_length} is less than {place}.max_length={prompt.max_length}: "
+                "a row must hold the longest sample, raise the one or lower the other"
+            )
     yield from check_model(model)
     jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))
     if config.job.name not in jobs:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
     yield from check_optim(optim, can_score=config.inference.limit != 0)
-    yield from check_templates(config.prompt)
     yield from _check_paths(config)
     yield from check_benchmark(config)
 
 
+def _prompts(config: Config) -> Iterator[tuple[str, Prompt]]:
+    """The run's prompt, and those of single sources, by their keys."""
+    yield "prompt", config.prompt
+    for name, source in config.data.sources.items():
+        if source.prompt is not None:
+            yield f"data.sources.{name}.prompt", source.prompt
+
+
 def _check_paths(config: Config) -> Iterator[str]:
-    paths = {f"data.sources.{name}.path": source.path for name, source in config.data.sources.items()}
-    paths |= {"data.path": config.data.path, "model.adapter": config.model.adapter}
-    for key, path in paths.items():
-        if path is not None and not Path(path).expanduser().exists():
-            yield f"{key}={path} does not exist (looked in {Path.cwd()})"
+    yield from check_path("model.adapter", config.model.adapter)
     adapter = Path(config.model.adapter or "").expanduser()
     if config.model.adapter is not None and (adapter / "adapter" / "adapter_config.json").exists():
         yield f"model.adapter={config.model.adapter} is a run, which holds its adapter: model.adapter={adapter}/adapter"

@@ -1,6 +1,8 @@
 """The checks of `data`: one source, or several with weights."""
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 from arc_experiments.config import Data, Source
 
@@ -15,18 +17,24 @@ def check_data(data: Data, transforms: list[str]) -> Iterator[str]:
     yield from _check_source("data", data, transforms)
     if data.partition == "none":
         yield "data.partition=none is for a source of a mixture: nothing would be held out"
+    if data.prompt is not None:
+        yield "data.prompt is for a source of a mixture: choose the run's own by prompt=..."
     if data.weights:
         yield "data.weights is set, but there is one source only: use data=mix"
+
+
+def check_path(key: str, path: str | None) -> Iterator[str]:
+    """A line where the value of `key` is no file or folder."""
+    if path is not None and not Path(path).expanduser().exists():
+        yield f"{key}={path} does not exist (looked in {Path.cwd()})"
 
 
 def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator[str]:
     if source.num_validation >= 1 and source.num_validation % 1:
         yield f"{place}.num_validation={source.num_validation} must be a whole number, or a share below 1"
-    if source.partition != "seeded" and source.num_validation != Source.num_validation:
-        yield (
-            f"{place}.num_validation={source.num_validation:g} is not read by {place}.partition={source.partition}, "
-            "which says itself what is held out: use partition=seeded, or data.limit for fewer tasks"
-        )
+    yield from _check_partition(place, source)
+    yield from check_path(f"{place}.path", source.path)
+    yield from check_path(f"{place}.partition_file", source.partition_file)
     if source.path is not None and source.source.get("path") != source.path:
         yield f"{place}.path={source.path} is not read by data={source.name}: use data=files"
     for name in source.augmentation or []:
@@ -35,12 +43,40 @@ def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator
             yield f"{place}.augmentation names {name}, which is not one of this run's: {known}"
 
 
+def _check_partition(place: str, source: Source) -> Iterator[str]:
+    """Every key that says how to split is read by some partitions only; what another does not read is refused."""
+    partition = source.partition
+    if source.num_validation != Source.num_validation and partition not in ("seeded", "stratified"):
+        yield (
+            f"{place}.num_validation={source.num_validation:g} is not read by {place}.partition={partition}, "
+            "which says itself what is held out: use partition=seeded, or data.limit for fewer tasks"
+        )
+    if partition == "k_fold":
+        if source.fold is None:
+            yield f"{place}.fold is needed by {place}.partition=k_fold: 0 to {source.num_folds - 1}"
+        elif source.fold >= source.num_folds:
+            yield f"{place}.fold={source.fold} is too large: 0 to {source.num_folds - 1} ({place}.num_folds)"
+    elif source.fold is not None or source.num_folds != Source.num_folds:
+        yield f"{place}.fold and {place}.num_folds are read by {place}.partition=k_fold alone"
+    if (partition == "file") != (source.partition_file is not None):
+        yield f"{place}.partition=file and {place}.partition_file=<json with validation and train> go together"
+    used = {source.train_tasks, source.validation_tasks}
+    if used == {"none"}:
+        yield f"{place}.train_tasks=none and {place}.validation_tasks=none leave nothing to train on"
+    if source.leave_out != Source.leave_out and "leave_out" not in used:
+        yield (
+            f"{place}.leave_out={source.leave_out} is read beside {place}.train_tasks=leave_out or "
+            f"{place}.validation_tasks=leave_out alone"
+        )
+    if partition == "none" and source.validation_tasks != "none":
+        yield f"{place}.partition=none holds nothing out: {place}.validation_tasks has nothing to make tasks of"
+
+
 def _check_mixture(data: Data) -> Iterator[str]:
-    if data.source is not None or data.partition != "seeded" or data.validation_source is not None:
-        yield "data.sources is set: name source and partition there (data.sources.<name>.partition)"
-    for key in ("num_validation", "augmentation", "path"):
-        if getattr(data, key) != getattr(Source, key):
-            yield f"data.{key}={getattr(data, key)} is not read by a mixture: data.sources.<name>.{key}=..."
+    for entry in dataclasses.fields(Source):
+        key, value = entry.name, getattr(data, entry.name)
+        if key not in ("name", "limit") and value != entry.default:
+            yield f"data.{key}={value} is not read by a mixture: data.sources.<name>.{key}=..."
     for name in sorted(data.weights.keys() ^ data.sources.keys()):
         yield f"data.weights.{name} and data.sources.{name} must both be there"
     for name, weight in data.weights.items():

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from arc_experiments.config import Prompt, Template
 
 
-def check_templates(prompt: Prompt) -> Iterator[str]:
-    """A line for each mistake in the texts of a prompt's kinds of question."""
+def check_templates(prompt: Prompt, key: str = "prompt") -> Iterator[str]:
+    """A line for each mistake in the texts of a prompt's kinds of question; `key` is where the prompt stands."""
     places = {"demonstration": ["input", "output"], "question": ["input"], "answer": ["output"]}
-    yield from _check_places(prompt, "prompt", {"introduction": [], **places})
+    yield from _check_places(prompt, key, {"introduction": [], **places})
     for kind, side in (("input_from_inputs", "input"), ("output_from_outputs", "output")):
         template, weight = getattr(prompt, kind), getattr(prompt.kinds, kind)
         if template is not None:
             places = {"introduction": [], "demonstration": [side], "question": [], "answer": [side]}
-            yield from _check_places(template, f"prompt.{kind}", places)
+            yield from _check_places(template, f"{key}.{kind}", places)
         elif weight > 0:
             yield (
-                f"prompt.kinds.{kind}={weight} needs a template: prompt={prompt.name} has no prompt.{kind}; "
+                f"{key}.kinds.{kind}={weight} needs a template: {prompt.name} has no {kind}; "
                 "write one, or take a prompt that has it (prompt=arc24)"
             )
 

@@ -6,7 +6,7 @@ from arc_experiments.models.errors import ModelError
 from arc_experiments.models.loading import has_random_weights, load_base, load_tokenizer, local_path
 from arc_experiments.models.precision import has_bfloat16, pick_attention, pick_device, pick_dtype
 from arc_experiments.models.tokenizer import ArcTokenizer, for_trainer
-from arc_experiments.models.vocabulary import Vocabulary, collect, read_vocabulary
+from arc_experiments.models.vocabulary import Vocabulary, collect, read_vocabulary, union
 
 __all__ = [
     "ArcTokenizer",
@@ -28,4 +28,5 @@ __all__ = [
     "pick_dtype",
     "read_vocabulary",
     "save_weights",
+    "union",
 ]

@@ -80,6 +80,11 @@ def collect(
     return Vocabulary(kept=tuple(sorted(int(each) for each in ids if each is not None)))
 
 
+def union(vocabularies: Iterable[Vocabulary]) -> Vocabulary:
+    """The tokens of all of them."""
+    return Vocabulary(kept=tuple(sorted({each for vocabulary in vocabularies for each in vocabulary.kept})))
+
+
 def covering_tasks() -> list[Task]:
     """Small tasks with 0 to 30 demonstrations, and one with every height, width, row number and colour."""
     small = Pair(input=_stripes((1, 2), 0), output=_stripes((2, 1), 1))

@@ -14,7 +14,7 @@ from arc_experiments.report.words import NO_VALUE, duration, memory, number, per
 Row = tuple[str, str]
 
 SETTINGS = (
-    "job.name", "data.name", "data.path", "data.partition", "data.limit", "augmentation", "model.name",
+    "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit", "augmentation", "model.name",
     "model.path", "model.adapter", "model.dtype", "model.lora.rank", "model.lora.alpha", "prompt.name",
     "prompt.max_length", "optim.max_steps", "optim.batch_size", "optim.learning_rate", "optim.schedule",
     "inference.num_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run",

@@ -3,13 +3,14 @@
 from arc_experiments.tasks.arckit_versions import Arckit
 from arc_experiments.tasks.json_files import JsonFiles
 from arc_experiments.tasks.re_arc import ReArc
-from arc_experiments.tasks.source import BadTasks, FixedTasks, Reader, TrainingSource
+from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, Reader, TrainingSource
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 __all__ = [
     "Arckit",
     "BadTasks",
     "FixedTasks",
+    "Joined",
     "JsonFiles",
     "Pair",
     "ReArc",

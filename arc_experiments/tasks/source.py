@@ -55,6 +55,36 @@ class FixedTasks:
         return (*task.train, *task.test)
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The tasks of several sources one after another, which must have other ids each."""
+
+    sources: tuple[TrainingSource, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(task_id for source in self.sources for task_id in source.ids)
+
+    @property
+    def fixed(self) -> TaskSet:
+        return TaskSet(task for source in self.sources for task in source.fixed)
+
+    def draw(self, number: int, rng: np.random.Generator) -> Task:
+        source, own = self._place(number)
+        return source.draw(own, rng)
+
+    def pairs(self, number: int) -> Iterable[Pair]:
+        source, own = self._place(number)
+        return source.pairs(own)
+
+    def _place(self, number: int) -> tuple[TrainingSource, int]:
+        for source in self.sources:
+            if number < len(source.ids):
+                return source, number
+            number -= len(source.ids)
+        raise IndexError(number)
+
+
 class BadTasks:
     """What happens to a task that cannot be read: the reading ends there, or it is left out and noted.
 
