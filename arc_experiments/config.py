@@ -239,6 +239,15 @@ class Benchmark:
 
 
 @dataclass
+class Inspect:
+    """What job=inspect shows and counts: samples, or rows where they are packed."""
+
+    first: int = limited(0, low=0)
+    num_samples: int = limited(8, low=1, high=200)
+    num_counted: int = limited(2000, low=1)
+
+
+@dataclass
 class Launch:
     """Where and how many at once."""
 
@@ -275,6 +284,7 @@ class Config:
     job: Job = MISSING
     launch: Launch = MISSING
     benchmark: Benchmark = field(default_factory=Benchmark)
+    inspect: Inspect = field(default_factory=Inspect)
     seed: int = limited(1, low=0, high=MAX_SEED)
     seeds: Seeds = field(default_factory=Seeds)
     from_run: str | None = None

@@ -8,7 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 # Where and how a run is computed does not make it another run.
-NOT_PART_OF_THE_RUN = ("hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark")
+NOT_PART_OF_THE_RUN = (
+    "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect"
+)  # fmt: skip
 PART_OF_A_BENCHMARK = ("hardware", "benchmark")  # there they are what is measured
 SLUG_LENGTH = 60
 

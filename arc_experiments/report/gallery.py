@@ -144,7 +144,7 @@ def _task_card(task: Task, index: int, groups: Sequence[Sequence[Candidate]], pr
     return TaskCard(
         id=task.id,
         anchor=f"task-{index}",
-        demonstrations=tuple((_picture(pair.input), _picture_or_none(pair.output)) for pair in task.train),
+        demonstrations=tuple((picture(pair.input), picture_or_none(pair.output)) for pair in task.train),
         tests=tuple(
             _test_card(f"Test {i + 1} of {len(task.test)}" if several else "Test", pair, group)
             for i, (pair, group) in enumerate(zip(task.test, groups, strict=True))
@@ -158,8 +158,8 @@ def _test_card(heading: str, pair: Pair, candidates: Sequence[Candidate]) -> Tes
     invalid = sorted((c for c in candidates if c.grid is None), key=lambda candidate: candidate.view)
     return TestCard(
         heading=heading,
-        input=_picture(pair.input),
-        expected=_picture_or_none(pair.output),
+        input=picture(pair.input),
+        expected=picture_or_none(pair.output),
         answers=tuple(_answer(ranked, pair.output, len(candidates), names) for ranked in select(candidates)),
         invalid=tuple(_invalid_answer(candidate) for candidate in invalid[:MAX_TEXTS]),
         num_invalid=len(invalid),
@@ -171,7 +171,7 @@ def _test_card(heading: str, pair: Pair, candidates: Sequence[Candidate]) -> Tes
 def _answer(ranked: Ranked, expected: Grid | None, num_candidates: int, names: dict[int, str]) -> Answer:
     right = expected is not None and np.array_equal(ranked.grid, expected)
     return Answer(
-        picture=_picture(ranked.grid),
+        picture=picture(ranked.grid),
         verdict="unknown" if expected is None else "right" if right else "wrong",
         difference="" if expected is None or right else _difference(ranked.grid, expected),
         votes=f"{ranked.votes} of {plural(num_candidates, 'vote')}",
@@ -195,13 +195,15 @@ def _difference(grid: Grid, expected: Grid) -> str:
     return f"{np.count_nonzero(grid != expected)} of {plural(expected.size, 'cell')} wrong"
 
 
-def _picture(grid: Grid) -> Picture:
+def picture(grid: Grid) -> Picture:
+    """The grid at the size that fits a page."""
     cell = min(16, max(4, PICTURE_SIDE // max(grid.shape)))
     return Picture(svg=Markup(to_svg(grid, cell=cell)), size=_size(grid))
 
 
-def _picture_or_none(grid: Grid | None) -> Picture | None:
-    return None if grid is None else _picture(grid)
+def picture_or_none(grid: Grid | None) -> Picture | None:
+    """None for an output that is not known."""
+    return None if grid is None else picture(grid)
 
 
 def _size(grid: Grid) -> str:

@@ -32,8 +32,12 @@ def write_report(folder: Path, tasks: TaskSet) -> Path:
     Raises:
         ValueError: no run folder, a file in it that cannot be read, or predictions of other tasks.
     """
-    page = render(read_run(folder), tasks)
-    path, temporary = folder / "report.html", folder / f".report.html.{os.getpid()}"
+    return write_page(folder / "report.html", render(read_run(folder), tasks))
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # A model can write half a surrogate pair, which no file can hold.
     temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
     temporary.replace(path)
@@ -45,7 +49,7 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
     score = run.metrics.get("score", {})
     cards = task_cards(tasks, run.candidates, score.get("num_tasks"))
     counts = Counter(name for card in cards for name in ("all", *card.filters))
-    template = _environment().get_template("page.html.j2")
+    template = environment().get_template("page.html.j2")
     return template.render(
         run=run,
         summary=summarise(run),
@@ -58,7 +62,8 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates of this folder, which escape all that they are given."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
