@@ -255,6 +255,8 @@ def _schema_keys() -> tuple[str, ...]:
     def walk(kind: type, prefix: str) -> Iterator[str]:
         for name, hint in get_type_hints(kind).items():
             yield f"{prefix}{name}"
+            if prefix == "data." and name in ("prompt", "sources"):  # of single sources, seldom meant
+                continue
             for inner in (hint, *get_args(hint)):
                 if dataclasses.is_dataclass(inner):
                     yield from walk(inner, f"{prefix}{name}.")  # type: ignore[arg-type]

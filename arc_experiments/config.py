@@ -80,7 +80,7 @@ class Source:
     path: str | None = None
     partition: str = one_of("seeded", "stratified", "k_fold", "official", "file", "none")
     num_validation: float = limited(100, above=0)  # a share of the pool if below 1
-    fold: int | None = limited(None, low=0)
+    fold: int = limited(0, low=0)
     num_folds: int = limited(5, low=2)
     partition_file: str | None = None
     train_tasks: str = one_of("whole", "leave_out", "none")

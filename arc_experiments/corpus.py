@@ -178,7 +178,6 @@ class _Source:
             assert data.partition_file is not None
             return from_file(self.pool, ids, data.partition_file)
         if data.partition == "k_fold":
-            assert data.fold is not None
             return k_fold(self.pool, ids, self._seed, data.fold, data.num_folds)
         draw = stratified if data.partition == "stratified" else seeded
         return draw(self.pool, ids, self._seed, data.num_validation)

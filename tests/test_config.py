@@ -82,7 +82,7 @@ def test_every_value_of_every_sweep_composes(file: Path) -> None:
     assert preset.hydra.sweeper.params
     for key, values in preset.hydra.sweeper.params.items():
         for value in str(values).split(","):
-            assert OmegaConf.select(compose_config([f"{key}={value}"]), key) is not None
+            assert OmegaConf.select(compose_config([f"sweep={file.stem}", f"{key}={value}"]), key) is not None
 
 
 def test_every_field_of_a_class_in_a_yaml_is_listed_there() -> None:

@@ -165,7 +165,6 @@ def test_holding_out_every_task_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.partition=k_fold"], "data.fold is needed by data.partition=k_fold: 0 to 4"),
         (["data.partition=k_fold", "data.fold=5"], "data.fold=5 is too large: 0 to 4 (data.num_folds)"),
         (["data.fold=1"], "are read by data.partition=k_fold alone"),
         (["data.partition=file"], "data.partition_file=<json with validation and train> go together"),

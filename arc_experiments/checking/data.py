@@ -52,11 +52,9 @@ def _check_partition(place: str, source: Source) -> Iterator[str]:
             "which says itself what is held out: use partition=seeded, or data.limit for fewer tasks"
         )
     if partition == "k_fold":
-        if source.fold is None:
-            yield f"{place}.fold is needed by {place}.partition=k_fold: 0 to {source.num_folds - 1}"
-        elif source.fold >= source.num_folds:
+        if source.fold >= source.num_folds:
             yield f"{place}.fold={source.fold} is too large: 0 to {source.num_folds - 1} ({place}.num_folds)"
-    elif source.fold is not None or source.num_folds != Source.num_folds:
+    elif (source.fold, source.num_folds) != (Source.fold, Source.num_folds):
         yield f"{place}.fold and {place}.num_folds are read by {place}.partition=k_fold alone"
     if (partition == "file") != (source.partition_file is not None):
         yield f"{place}.partition=file and {place}.partition_file=<json with validation and train> go together"

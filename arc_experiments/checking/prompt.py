@@ -16,7 +16,7 @@ def check_templates(prompt: Prompt, key: str = "prompt") -> Iterator[str]:
             yield from _check_places(template, f"{key}.{kind}", places)
         elif weight > 0:
             yield (
-                f"{key}.kinds.{kind}={weight} needs a template: {prompt.name} has no {kind}; "
+                f"{key}.kinds.{kind}={weight} needs a template: {prompt.name} has no {key}.{kind}; "
                 "write one, or take a prompt that has it (prompt=arc24)"
             )
 
