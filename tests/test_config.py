@@ -48,7 +48,8 @@ def compose_filled(overrides: list[str], folder: Path) -> DictConfig:
         return compose_config(overrides)
     except ConfigError as error:
         needed = [
-            re.fullmatch(r"(\S+) is needed and has no value: \1=\.\.\.", line) for line in error.mistakes
+            re.fullmatch(r"(\S+) is needed and has no value: \1=\.\.\.(?: \(.*\))?", line)
+            for line in error.mistakes
         ]
         if not all(needed):
             raise

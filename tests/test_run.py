@@ -1,15 +1,18 @@
 """The run object: one composition as things, and what it refuses."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from toy_models import make_base
 
 from arc_experiments import compose, load_run
 from arc_experiments.checking import ConfigError
 from arc_experiments.generation import make_requests
+from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.evaluate import begin
 
 
@@ -42,6 +45,23 @@ def test_a_run_goes_on_only_with_the_tasks_that_it_began_with(tasks: Path, tmp_p
     write_task(tasks, "task9", 9)
     with pytest.raises(ValueError, match=r"began with something else .*resume=false"):
         begin(load_run(tmp_path / "run"))
+
+
+def test_tasks_that_are_left_out_are_shown_listed_and_counted(tasks: Path, tmp_path: Path) -> None:
+    (tasks / "torn.json").write_text("{")
+    data = ["data=files", f"data.path={tasks}", "data.on_bad_task=skip"]
+    run = compose(
+        [*data, "job=evaluate", "inference.limit=0", "tracking=off", "hardware=cpu"], tmp_path / "run"
+    )
+    printed = io.StringIO()
+    evaluate.main(run.folder, Console(file=printed, width=1000))
+    [line] = [line for line in printed.getvalue().splitlines() if line.startswith("skipped")]
+    assert "1 tasks that cannot be read (skipped_tasks.json):" in line
+    assert "torn.json: not JSON in UTF-8" in line
+    [message] = run.folder.read_json("skipped_tasks.json")["files"]
+    assert message in line
+    assert run.folder.read_json("metrics.json")["data"]["skipped_tasks"] == {"files": 1}
+    assert "torn" not in run.partition.train + run.partition.validation
 
 
 def test_tasks_without_solutions_can_neither_train_nor_score(tasks: Path, tmp_path: Path) -> None:

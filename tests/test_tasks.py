@@ -1,23 +1,15 @@
 """Tasks: what the sources hold, and every way in which a task file can be bad."""
 
-import json
 import random
-import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from arc_experiments.grids import check_grid
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import Arckit, BadTasks, FixedTasks, JsonFiles, Pair, ReArc, Task, TaskSet
-
-GOOD: dict[str, Any] = {
-    "train": [{"input": [[1, 2]], "output": [[2], [1]]}],
-    "test": [{"input": [[3]], "output": [[4]]}],
-}
+from arc_experiments.tasks import Arckit, BadTasks, FixedTasks, Pair, ReArc, Task, TaskSet
 
 
 def toy(name: str, colour: int = 1) -> Task:
@@ -98,117 +90,6 @@ def test_arc_has_the_published_numbers_of_tasks(version: str, counts: dict[str, 
 def test_an_unknown_arc_version_is_refused() -> None:
     with pytest.raises(ValueError, match="version=arcagi3 is not one of: arcagi1, arcagi2"):
         Arckit(version="arcagi3")
-
-
-# Files
-
-
-def write(folder: Path, name: str, data: object) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
-    return path
-
-
-def test_files_are_read_with_id_split_and_order(tmp_path: Path) -> None:
-    write(tmp_path, "training/b.json", GOOD)
-    write(tmp_path, "evaluation/a.json", GOOD)
-    write(tmp_path, "c.json", GOOD)
-    write(tmp_path, "notes.txt", "not a task")
-    tasks = JsonFiles(path=str(tmp_path)).read(BadTasks()).fixed
-    assert [(task.id, task.split) for task in tasks] == [("a", "evaluation"), ("b", "training"), ("c", "")]
-    pair = tasks["a"].train[0]
-    assert pair.input.dtype == np.uint8
-    assert pair.input.tolist() == [[1, 2]]
-    assert pair.output is not None
-    assert pair.output.tolist() == [[2], [1]]
-
-
-def test_a_test_output_may_be_missing(tmp_path: Path) -> None:
-    write(tmp_path, "a.json", {**GOOD, "test": [{"input": [[3]]}, {"input": [[3]], "output": None}]})
-    (task,) = JsonFiles(path=str(tmp_path)).read(BadTasks()).fixed
-    assert [pair.output for pair in task.test] == [None, None]
-
-
-@pytest.mark.parametrize(
-    ("cells", "reason"),
-    [
-        ([[1, 2], [3]], "rows have different lengths"),
-        ([[10]], "cell 10, not 0 to 9"),
-        ([[-1]], "cell -1, not 0 to 9"),
-        ([[1.0]], "float64, not integers"),
-        ([[1, 0.5]], "float64, not integers"),
-        ([[True, False]], "bool, not integers"),
-        ([[True, 2]], "true or false, not an integer"),
-        ([["1"]], "not integers"),
-        ([[None]], "not numbers"),
-        ([[10**30]], "not numbers"),
-        ([], "not a table of rows and columns"),
-        ([[]], "not a table of rows and columns"),
-        ([1, 2], "not a table of rows and columns"),
-        ([[[1]]], "not a table of rows and columns"),
-        (5, "not a table of rows and columns"),
-        ([[0] * 31], "1x31, over 30 a side"),
-        ([[0]] * 31, "31x1, over 30 a side"),
-    ],
-)
-def test_a_bad_grid_is_refused_with_file_pair_and_reason(cells: object, reason: str, tmp_path: Path) -> None:
-    demonstration = {"input": [[1]], "output": cells}
-    file = write(tmp_path, "a.json", {**GOOD, "train": [*GOOD["train"], demonstration]})
-    with pytest.raises(ValueError, match=re.escape(reason)) as raised:
-        JsonFiles(path=str(tmp_path)).read(BadTasks())
-    assert f"{file}: task a, train pair 1, output: " in str(raised.value)
-
-
-@pytest.mark.parametrize("side", [1, 30])
-def test_the_smallest_and_the_largest_grid_are_read(side: int) -> None:
-    assert check_grid([[9] * side] * side).shape == (side, side)
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        ("{", "not JSON in UTF-8"),
-        ("", "not JSON in UTF-8"),
-        ([GOOD], "not of the form"),
-        ({"train": GOOD["train"]}, "not of the form"),
-        ({"a": GOOD, "b": GOOD}, "not of the form"),
-        ({**GOOD, "train": []}, "has no train pairs"),
-        ({**GOOD, "test": []}, "has no test pairs"),
-        ({**GOOD, "train": {"input": [[1]]}}, "has no train pairs"),
-        ({**GOOD, "train": [{"input": [[1]]}]}, "train pair 0 has no output"),
-        ({**GOOD, "train": [{"input": [[1]], "output": None}]}, "train pair 0 has no output"),
-        ({**GOOD, "train": [{"output": [[1]]}]}, "train pair 0 has no input"),
-        ({**GOOD, "test": [{"output": [[1]]}]}, "test pair 0 has no input"),
-        ({**GOOD, "test": ["input"]}, "test pair 0 has no input"),
-    ],
-)
-def test_a_bad_file_is_refused_by_its_name_with_the_reason(data: object, reason: str, tmp_path: Path) -> None:
-    file = write(tmp_path, "training/a.json", data)
-    with pytest.raises(ValueError, match=re.escape(reason)) as raised:
-        JsonFiles(path=str(tmp_path)).read(BadTasks())
-    assert str(file) in str(raised.value)
-
-
-def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
-    text = json.dumps({**GOOD, "author": "Zoë"}, ensure_ascii=False)
-    (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"a\.json: not JSON in UTF-8"):
-        JsonFiles(path=str(tmp_path)).read(BadTasks())
-
-
-def test_a_folder_without_tasks_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "a.txt", "")
-    with pytest.raises(ValueError, match=r"data\.path=.*: no \.json file in this folder or below it"):
-        JsonFiles(path=str(tmp_path)).read(BadTasks())
-
-
-def test_two_files_for_one_task_are_refused_with_both_names(tmp_path: Path) -> None:
-    first, second = (write(tmp_path, f"{split}/a.json", GOOD) for split in ("evaluation", "training"))
-    with pytest.raises(ValueError, match="two files for task a") as raised:
-        JsonFiles(path=str(tmp_path)).read(BadTasks())
-    assert str(first) in str(raised.value)
-    assert str(second) in str(raised.value)
 
 
 # RE-ARC

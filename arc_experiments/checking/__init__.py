@@ -97,7 +97,8 @@ def _open_set_mistake(key: str, options: DictConfig, error: OmegaConfBaseExcepti
         written = OmegaConf.to_container(options, resolve=False)
         assert isinstance(written, dict)
         taken_from = str(written[inner]).strip("${}").replace("..", f"{key.rpartition('.')[0]}.")
-        return f"{taken_from} is needed and has no value: {taken_from}=..."
+        origin = f" ({options.origin})" if options.get("origin") else ""
+        return f"{taken_from} is needed and has no value: {taken_from}=...{origin}"
     return f"{key}{'.' if inner else ''}{inner}: {str(error).splitlines()[0]}"
 
 

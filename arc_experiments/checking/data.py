@@ -1,10 +1,13 @@
 """The checks of `data`: one source, or several with weights."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from arc_experiments.config import Data, Source
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def check_data(data: Data, transforms: list[str]) -> Iterator[str]:
@@ -33,7 +36,8 @@ def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator
     if source.num_validation >= 1 and source.num_validation % 1:
         yield f"{place}.num_validation={source.num_validation} must be a whole number, or a share below 1"
     yield from _check_partition(place, source)
-    yield from check_path(f"{place}.path", source.path)
+    if not _may_be_on_the_hub(source):
+        yield from check_path(f"{place}.path", source.path)
     yield from check_path(f"{place}.partition_file", source.partition_file)
     if source.path is not None and source.source.get("path") != source.path:
         yield f"{place}.path={source.path} is not read by data={source.name}: use data=files"
@@ -41,6 +45,12 @@ def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator
         if name not in transforms:
             known = ", ".join(transforms) or "none"
             yield f"{place}.augmentation names {name}, which is not one of this run's: {known}"
+
+
+def _may_be_on_the_hub(source: Source) -> bool:
+    """Whether `path` may be the id of a dataset of the hub."""
+    is_hub: bool = source.source["_target_"] == "arc_experiments.tasks.Hub"
+    return is_hub and HUB_ID.fullmatch(source.path or "") is not None
 
 
 def _check_partition(place: str, source: Source) -> Iterator[str]:

@@ -41,6 +41,12 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     for name, text in lines.items():
         console.print(f"[bold]{name:13}[/]", end="")
         console.print(text, markup=False)
+    skipped = [message for messages in run.corpus.skipped.values() for message in messages]
+    if skipped:
+        console.print(
+            f"[yellow]skipped[/]      {len(skipped)} tasks that cannot be read (skipped_tasks.json): ", end=""
+        )
+        console.print(skipped[0], markup=False)
     trains = trained > 0
     for note in notes(config.model, dtype=run.dtype, device=run.device, trainable=trains):
         console.print(f"[yellow]note[/]         {note}")

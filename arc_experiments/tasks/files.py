@@ -1,0 +1,173 @@
+"""Task files in every form in which ARC is passed around, recognised by what is in them.
+
+    folder/training/007bbfb7.json      a task a file, folders in folders; its id is the file's name, its split the folder's
+    arc-agi_training_challenges.json   many tasks a file, with arc-agi_training_solutions.json beside it (Kaggle)
+    train_rs7.json                     many tasks a file, {id: task}; their split is the file's name
+
+Any of these may hold tasks that are drawn (see parsing.py), may lie side by side in a folder, and may be in a zip.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from arc_experiments.tasks.archive import File, opened, solutions_name
+from arc_experiments.tasks.drawn import Drawn, kept_tasks
+from arc_experiments.tasks.parsing import load_json, parse, with_plain_cells, with_solutions
+from arc_experiments.tasks.source import BadTasks, TrainingSource
+from arc_experiments.tasks.task import Task
+
+# Files that stand beside tasks and are none.
+BESIDE_TASKS = {
+    "metadata.json", "dataset_info.json", "dataset_dict.json", "state.json", "submission.json",
+    "sample_submission.json",
+}  # fmt: skip
+KAGGLE_SET = re.compile(r"(?:^|[_-])(training|evaluation|test)(?:[_-]|$)")
+FLAT_LIST = re.compile(rb'\s*\[\s*\{\s*"(input|output)"')
+OTHERS = {
+    "lists of pairs, as RE-ARC has them": "data=re_arc",
+    "rows (.jsonl, .parquet)": "data=barc for BARC's, data=hub for a row a task",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Reads all tasks below `path`, in the order of their ids.
+
+    Attributes:
+        path: a folder, a zip, or one file.
+        splits: only tasks of these: names of folders, of files, of Kaggle's sets; None: all.
+        text_cells: read a cell "3" as 3 and null as 0, as the drawing tool of Mini-ARC wrote them.
+        origin: where such files can be had, for the message where `path` is missing.
+    """
+
+    path: str
+    splits: list[str] | None = None
+    text_cells: bool = False
+    origin: str = ""
+
+    def read(self, bad_tasks: BadTasks) -> TrainingSource:
+        """Raises ValueError where there are no tasks, and for a bad one, with file, task, pair and reason."""
+        with opened(self.path) as files:
+            what = recognise(files)
+            if what != "tasks":
+                raise ValueError(
+                    f"data.path={self.path} holds {what}, which data=files does not read: {OTHERS[what]}"
+                )
+            return kept_tasks(self._read(files, bad_tasks), f"data.path={self.path}", bad_tasks)
+
+    def _read(self, files: list[File], bad_tasks: BadTasks) -> Iterator[Task | Drawn]:
+        seen: dict[str, File] = {}
+        for file, entry in self._entries(files, bad_tasks):
+            first = seen.setdefault(entry.id, file)
+            if first is not file:
+                raise ValueError(
+                    f"data.path={self.path}: two files for task {entry.id}: {first.shown}, {file.shown} "
+                    "(data.source.splits=[...] reads only some folders or sets)"
+                )
+            with bad_tasks.caught():
+                yield entry.parse()
+
+    def _entries(self, files: list[File], bad_tasks: BadTasks) -> Iterator[tuple[File, "_Entry"]]:
+        """The tasks of the splits that are asked for, not yet parsed."""
+        task_files, solutions = _task_files(files), _solutions(files)
+        if not task_files:
+            raise ValueError(f"data.path={self.path}: no .json file of tasks in it or below it")
+        found: set[str] = set()
+        for file in task_files:
+            # A file that is the whole source cannot be left out.
+            skippable = bad_tasks.caught() if len(task_files) > 1 else nullcontext()
+            entries: list[_Entry] = []
+            with skippable:
+                entries = self._load(file, solutions.get(file.name))
+            found |= {entry.split for entry in entries}
+            yield from ((file, e) for e in entries if self.splits is None or e.split in self.splits)
+        unknown = sorted(set(self.splits or ()) - found)
+        if unknown:
+            has = ", ".join(sorted(found))
+            raise ValueError(f"data.source.splits: {self.path} has no {', '.join(unknown)}, it has: {has}")
+
+    def _load(self, file: File, solutions: File | None) -> "list[_Entry]":
+        data = load_json(file.read(), file.shown)
+        if self.text_cells:
+            data = with_plain_cells(data)
+        if not isinstance(data, dict) or {"train", "test"} & data.keys():
+            return [_Entry(id=file.name.stem, data=data, split=file.name.parent.name, where=file.shown)]
+        if not data:
+            raise ValueError(f"{file.shown}: it holds no tasks")
+        solved = None if solutions is None else _load_solutions(solutions, file, data)
+        split = _set_of(file)
+        return [
+            _Entry(id=task_id, data=item, split=split, where=file.shown, solutions=solved)
+            for task_id, item in data.items()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A task as JSON data; `solutions` are those of its file, by task id, where they stand apart."""
+
+    id: str
+    data: Any
+    split: str
+    where: str
+    solutions: dict[str, Any] | None = None
+
+    def parse(self) -> Task | Drawn:
+        data = self.data
+        if self.solutions is not None:
+            data = with_solutions(data, self.solutions.get(self.id), f"{self.where}: task {self.id}")
+        return parse(self.id, data, split=self.split, where=self.where)
+
+
+def recognise(files: list[File]) -> str:
+    """What lies here: "tasks", or one of `OTHERS`, which other readers take. Nothing more than beginnings is read."""
+    first = _task_files(files)[:2]
+    beginnings = []
+    for file in first:
+        with suppress(ValueError):  # told when it is read
+            beginnings.append(file.read(64))
+    pairs, rows = OTHERS
+    if beginnings and all(map(FLAT_LIST.match, beginnings)):
+        return pairs
+    return rows if not first and any(_suffix(file) in (".jsonl", ".parquet") for file in files) else "tasks"
+
+
+def _task_files(files: list[File]) -> list[File]:
+    solutions = {file.name for file in _solutions(files).values()}
+    return [
+        file
+        for file in files
+        if _suffix(file) == ".json" and file.name.name not in BESIDE_TASKS and file.name not in solutions
+    ]
+
+
+def _solutions(files: list[File]) -> dict[PurePosixPath, File]:
+    """By the name of a file of challenges, the file of its solutions, where it is there."""
+    by_name = {file.name: file for file in files}
+    apart = {name: name.with_name(solutions_name(name.name)) for name in by_name}
+    return {name: by_name[other] for name, other in apart.items() if name != other and other in by_name}
+
+
+def _suffix(file: File) -> str:
+    return file.name.suffix.lower()
+
+
+def _set_of(file: File) -> str:
+    """The split of a file of many tasks: for Kaggle's its set, else its name."""
+    stem = file.name.stem
+    named = KAGGLE_SET.search(stem) if "challenges" in stem else None
+    return named.group(1) if named else stem
+
+
+def _load_solutions(solutions: File, challenges: File, tasks: dict[str, Any]) -> dict[str, Any]:
+    found = load_json(solutions.read(), solutions.shown)
+    if not isinstance(found, dict):
+        raise ValueError(f"{solutions.shown}: not of the form {{task id: [output, ...]}}")
+    strangers = sorted(found.keys() - tasks.keys())
+    if strangers:
+        raise ValueError(f"{solutions.shown}: has task {strangers[0]}, which is not in {challenges.shown}")
+    return found

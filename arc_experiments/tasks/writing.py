@@ -1,0 +1,62 @@
+"""Tasks -> JSON, in the forms that `Files` reads back: a task a file, many tasks a file, Kaggle's pairs of files."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from arc_experiments.tasks.task import Pair, Task
+
+
+def to_json(task: Task) -> dict[str, Any]:
+    """`{"train": [{"input", "output"}], "test": [...]}`; an output that is held back is left out."""
+    return {"train": [_pair(pair) for pair in task.train], "test": [_pair(pair) for pair in task.test]}
+
+
+def write_folder(tasks: Iterable[Task], folder: Path) -> None:
+    """A file a task, in a folder of its split's name."""
+    for task in tasks:
+        _write(folder / task.split / f"{task.id}.json", to_json(task))
+
+
+def write_file(tasks: Iterable[Task], file: Path) -> None:
+    """All tasks in one file, by id."""
+    _write(file, {task.id: to_json(task) for task in tasks})
+
+
+def write_kaggle(tasks: Iterable[Task], folder: Path, *, prefix: str = "arc-agi") -> None:
+    """For each split challenges, and their solutions unless none of its test outputs is known.
+
+    Raises:
+        ValueError: only some test outputs of a split are known.
+    """
+    splits: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        splits[task.split].append(task)
+    for split, of_split in splits.items():
+        outputs = {task.id: [pair.output for pair in task.test] for task in of_split}
+        known = [output is not None for of_task in outputs.values() for output in of_task]
+        if any(known) and not all(known):
+            raise ValueError(
+                f"split {split}: {known.count(False)} of {len(known)} test outputs are not known"
+            )
+        write_file(
+            (task.without_solutions() for task in of_split), folder / f"{prefix}_{split}_challenges.json"
+        )
+        if all(known):
+            solutions = {
+                task_id: [output.tolist() for output in of_task if output is not None]
+                for task_id, of_task in outputs.items()
+            }
+            _write(folder / f"{prefix}_{split}_solutions.json", solutions)
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    sides = {"input": pair.input, "output": pair.output}
+    return {side: grid.tolist() for side, grid in sides.items() if grid is not None}
+
+
+def _write(file: Path, data: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(data), encoding="utf-8")
