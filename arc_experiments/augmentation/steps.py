@@ -15,22 +15,11 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.grids import Grid
+from arc_experiments.grids import TURNS, Grid
 from arc_experiments.tasks import Pair, Task
 
 Side = Literal["input", "output"]
 
-# Views of the grid's memory, where np.rot90 takes 20 times as long to say the same.
-TURNS: dict[str, Callable[[Grid], Grid]] = {
-    "identity": lambda grid: grid,
-    "rot90": lambda grid: grid.T[::-1],
-    "rot180": lambda grid: grid[::-1, ::-1],
-    "rot270": lambda grid: grid[::-1].T,
-    "transpose": lambda grid: grid.T,
-    "transpose_rot90": lambda grid: grid[::-1],
-    "transpose_rot180": lambda grid: grid.T[::-1, ::-1],
-    "transpose_rot270": lambda grid: grid[:, ::-1],
-}
 SYMMETRIES = tuple(TURNS)
 INVERSES = {"rot90": "rot270", "rot270": "rot90"}  # every other symmetry is its own inverse
 
