@@ -2,16 +2,21 @@
 the vocabulary.
 
 Saved as `ancestry.json` beside the weights, read when they are loaded: a validation task in the ancestry is a
-leak, another prompt, dtype or vocabulary a mistake.
+leak, under whatever id and turned or recoloured, another prompt, dtype or vocabulary a mistake.
 """
 
 import json
-from collections.abc import Iterable
+from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from arc_experiments.leaks import KEY_BYTES, Comparison, Finder
+from arc_experiments.partitions import is_left_out, origin
+from arc_experiments.tasks import TaskSet
+
 FILE = "ancestry.json"
+TRAINED_ON = "what these weights were trained on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +24,10 @@ class Ancestry:
     """`prompt` holds the options that decide what a prompt looks like; `trained_on` sorted task ids.
 
     `vocabulary` is "full" or "arc" (weights saved before there was a choice say nothing, and are "full").
+
+    Attributes:
+        pairs: keys of the pairs of these tasks (see `arc_experiments.leaks`).
+        by_id: those of the tasks that only their ids can be known by: pairs made anew, or too many to be kept.
     """
 
     base: str
@@ -26,21 +35,28 @@ class Ancestry:
     prompt: dict[str, Any]
     trained_on: tuple[str, ...]
     vocabulary: str = "full"
+    pairs: frozenset[bytes] = frozenset()
+    by_id: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
-        (folder / FILE).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+        values = {**asdict(self), "pairs": b64encode(b"".join(sorted(self.pairs))).decode()}
+        (folder / FILE).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
     def with_parent(self, parent: "Ancestry | None") -> "Ancestry":
         """These weights started from the parent's: what it was trained on counts too."""
         if parent is None:
             return self
-        trained_on = tuple(sorted({*self.trained_on, *parent.trained_on}))
-        return replace(self, trained_on=trained_on)
+        return replace(
+            self,
+            trained_on=tuple(sorted({*self.trained_on, *parent.trained_on})),
+            pairs=self.pairs | parent.pairs,
+            by_id=tuple(sorted({*self.by_id, *parent.by_id})),
+        )
 
-    def leaks(self, validation: Iterable[str]) -> list[str]:
-        """Validation tasks that were trained on."""
-        seen = set(self.trained_on)
-        return [task_id for task_id in validation if task_id in seen]
+    def leaks(self, validation: TaskSet) -> Comparison:
+        """The validation tasks that were trained on, otherwise than on their demonstrations by design."""
+        made_of = {origin(task_id) for task_id in self.trained_on if is_left_out(task_id)}
+        return Finder(validation).compare_keys(self.pairs, self.by_id, TRAINED_ON, allowed=made_of)
 
     def conflicts(self, *, dtype: str, vocabulary: str, prompt: dict[str, Any]) -> list[str]:
         """What differs between training and use, a line each."""
@@ -59,4 +75,11 @@ def read_ancestry(folder: Path) -> Ancestry | None:
     if not (folder / FILE).exists():
         return None
     data = json.loads((folder / FILE).read_text())
-    return Ancestry(**{**data, "trained_on": tuple(data["trained_on"])})
+    keys = b64decode(data.get("pairs", ""))
+    data |= {
+        "trained_on": tuple(data["trained_on"]),
+        "pairs": frozenset(keys[n : n + KEY_BYTES] for n in range(0, len(keys), KEY_BYTES)),
+        # Weights saved before there were keys name their tasks only.
+        "by_id": tuple(data.get("by_id", data["trained_on"])),
+    }
+    return Ancestry(**data)

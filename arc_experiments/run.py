@@ -104,7 +104,7 @@ class Run(Inputs):
     @property
     def ancestry(self) -> Ancestry:
         """The ancestry of the weights that this run makes."""
-        return self.weights.ancestry(dtype=self.dtype, trained_on=self.partition.train)
+        return self.weights.ancestry(dtype=self.dtype, shares=self.corpus.shares)
 
     @cached_property
     def per_device_batch_size(self) -> int:

@@ -7,11 +7,13 @@ to     `adapter/` in the run's folder, or `model/` after full fine-tuning
 import dataclasses
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arc_experiments.ancestry import Ancestry, read_ancestry
 from arc_experiments.config import Config, Model
+from arc_experiments.leaks import Searched, keys_to_keep
 from arc_experiments.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -66,14 +68,17 @@ class Weights:
             return dataclasses.replace(self._config.model, adapter=str(self.folder))
         return dataclasses.replace(self._config.model, path=str(self.folder), weights="pretrained")
 
-    def ancestry(self, *, dtype: "torch.dtype", trained_on: tuple[str, ...]) -> Ancestry:
-        """The ancestry of the weights that this run makes; `trained_on` are the ids of its own tasks."""
+    def ancestry(self, *, dtype: "torch.dtype", shares: Sequence[Searched]) -> Ancestry:
+        """The ancestry of the weights that this run makes; `shares` are the sources and tasks that it trains on."""
+        pairs, by_id = keys_to_keep(shares)
         own = Ancestry(
             base=self._config.model.path,
             dtype=_name(dtype),
             prompt=self._prompt_look(),
-            trained_on=tuple(sorted(trained_on)),
+            trained_on=tuple(sorted({task_id for share in shares for task_id in share.task_ids})),
             vocabulary=self._config.model.vocabulary,
+            pairs=pairs,
+            by_id=by_id,
         )
         return own.with_parent(self.parent)
 

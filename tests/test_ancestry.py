@@ -1,0 +1,106 @@
+"""What weights were trained on travels with them, and is known again by content and by id."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from arc_experiments.ancestry import Ancestry, read_ancestry
+from arc_experiments.checking import check
+from arc_experiments.composing import compose_config
+from arc_experiments.corpus import Corpus
+from arc_experiments.leaks import keys_to_keep
+from arc_experiments.tasks import TaskSet
+
+
+def corpus(*overrides: str, partition: int = 7) -> Corpus:
+    return Corpus(check(compose_config(list(overrides))).data, partition_seed=partition)
+
+
+def trained_on(corpus: Corpus) -> Ancestry:
+    pairs, by_id = keys_to_keep(corpus.shares)
+    return Ancestry(
+        base="b", dtype="float32", prompt={}, trained_on=corpus.partition.train, pairs=pairs, by_id=by_id
+    )
+
+
+@pytest.fixture(scope="module")
+def arc1() -> Corpus:
+    return corpus()
+
+
+def test_it_is_read_as_it_was_saved_and_always_the_same_bytes(arc1: Corpus, tmp_path: Path) -> None:
+    ancestry = trained_on(arc1)
+    ancestry.save(tmp_path)
+    written = (tmp_path / "ancestry.json").read_bytes()
+    assert len(written) < 60_000
+    again = read_ancestry(tmp_path)
+    assert again == ancestry
+    assert again is not None
+    again.save(tmp_path)
+    assert (tmp_path / "ancestry.json").read_bytes() == written
+    assert len(ancestry.pairs) > 2500
+
+
+def test_an_adapter_of_partition_8_has_been_trained_on_most_of_partition_7(arc1: Corpus) -> None:
+    other = corpus(partition=8)
+    shared = set(other.partition.train) & set(arc1.partition.validation)
+    leaks = trained_on(other).leaks(arc1.validation_tasks)
+    assert {leak.task.id for leak in leaks.leaks if leak.extent == "whole"} == shared
+    assert len(shared) > 60
+    assert trained_on(arc1).leaks(arc1.validation_tasks).leaks == (), "its own are held out"
+
+
+def test_an_adapter_of_arc_agi_2_has_been_trained_on_arc_agi_1_whatever_the_ids(arc1: Corpus) -> None:
+    ancestry = trained_on(corpus("data=arc2"))
+    nameless = Ancestry(base="b", dtype="float32", prompt={}, trained_on=("x",), pairs=ancestry.pairs)
+    counts = nameless.leaks(arc1.validation_tasks).counts
+    assert (counts["leaks"], counts["whole"], counts["answers"]) == (91, 90, 91)
+
+
+def test_an_adapter_of_re_arc_has_been_trained_on_the_training_tasks_by_their_ids(arc1: Corpus) -> None:
+    ancestry = trained_on(corpus("data=re_arc"))
+    assert (ancestry.pairs, len(ancestry.by_id)) == (frozenset(), 400)
+    training = TaskSet(task for task in arc1.shares[0].source.fixed if task.split == "training")
+    counts = ancestry.leaks(training).counts
+    assert (counts["by_id"], counts["whole"]) == (400, 0)
+    assert ancestry.leaks(arc1.validation_tasks).leaks == ()
+
+
+def test_one_saved_before_there_were_keys_is_known_by_ids_alone(arc1: Corpus, tmp_path: Path) -> None:
+    first, second = arc1.partition.validation[:2]
+    old = {"base": "b", "dtype": "float32", "prompt": {}, "trained_on": ["a", first]}
+    (tmp_path / "ancestry.json").write_text(json.dumps(old))
+    ancestry = read_ancestry(tmp_path)
+    assert ancestry is not None
+    leaks = ancestry.leaks(arc1.validation_tasks.select([first, second]))
+    assert [(leak.task.id, leak.extent) for leak in leaks.leaks] == [(first, "id")]
+
+
+def test_what_the_parent_was_trained_on_counts_too(arc1: Corpus) -> None:
+    parent = trained_on(corpus("data=arc2", "data.limit=20"))
+    child = trained_on(arc1).with_parent(parent)
+    assert child.pairs == trained_on(arc1).pairs | parent.pairs
+    assert set(child.trained_on) == {*arc1.partition.train, *parent.trained_on}
+    assert child.with_parent(None) == child
+
+
+def test_another_task_of_the_same_name_is_no_leak_where_the_pairs_are_known(arc1: Corpus) -> None:
+    task_id = arc1.partition.validation[0]
+    ancestry = Ancestry(
+        base="b", dtype="float32", prompt={}, trained_on=(task_id,), pairs=frozenset([b"8 bytes."])
+    )
+    assert ancestry.leaks(arc1.validation_tasks).leaks == ()
+
+
+def test_demonstrations_trained_on_by_design_are_no_leak_to_their_own_task(arc1: Corpus) -> None:
+    combined = corpus("data.validation_tasks=leave_out")
+    assert combined.leaks.leaks == ()
+    assert trained_on(combined).leaks(arc1.validation_tasks).leaks == ()
+    unnamed = Ancestry(
+        base="b", dtype="float32", prompt={}, trained_on=("x",), pairs=trained_on(combined).pairs
+    )
+    counts = unnamed.leaks(arc1.validation_tasks).counts
+    assert (counts["leaks"], counts["demonstrations_only"]) == (100, 99), (
+        "3979b1a8 asks for what it has shown"
+    )
