@@ -101,6 +101,7 @@ class Data(Source):
     sources: dict[str, Source] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     stream: str = one_of("indexed", "iterable")
+    leaks: str = one_of("warn", "drop", "refuse", "ignore")  # validation tasks found in what is trained on
 
 
 @dataclass
@@ -238,6 +239,18 @@ class Benchmark:
     new_tokens: int = limited(64, low=1)
 
 
+OWN_SETS = ("validation", "train")  # what `audit` calls the two sides of this composition's partition
+
+
+@dataclass
+class Audit:
+    """What job=audit compares: names of data options, folders or files, `train` and `validation` of this run."""
+
+    tasks: list[str] = field(default_factory=lambda: ["validation"])
+    against: list[str] = field(default_factory=lambda: ["train"])
+    pictures: int = limited(40, low=0)
+
+
 @dataclass
 class Inspect:
     """What job=inspect shows and counts: samples, or rows where they are packed."""
@@ -285,6 +298,7 @@ class Config:
     launch: Launch = MISSING
     benchmark: Benchmark = field(default_factory=Benchmark)
     inspect: Inspect = field(default_factory=Inspect)
+    audit: Audit = field(default_factory=Audit)
     seed: int = limited(1, low=0, high=MAX_SEED)
     seeds: Seeds = field(default_factory=Seeds)
     from_run: str | None = None

@@ -3,7 +3,7 @@
 data (one source, or several with weights) ──> parts that train, validation tasks, one partition over all
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from arc_experiments.checking import build
 from arc_experiments.config import Data, Source
 from arc_experiments.config import Prompt as PromptOptions
+from arc_experiments.leaks import Comparison, Finder
 from arc_experiments.partitions import (
     Partition,
     from_file,
@@ -55,6 +56,7 @@ class Corpus:
             for name, entry in (data.sources or {data.name: data}).items()
         }
         self._weights = data.weights or dict.fromkeys(self._sources, 1.0)
+        self._drops_leaks = data.leaks == "drop"
 
     @cached_property
     def partition(self) -> Partition:
@@ -65,11 +67,31 @@ class Corpus:
     @cached_property
     def shares(self) -> list[Share]:
         """The sources with those of their tasks that train."""
+        return self._shares(self._train_ids)
+
+    @cached_property
+    def leaks(self) -> Comparison:
+        """The held-out tasks that stand in those that train, under whatever ids, before any of these is dropped.
+
+        What is made of a held-out task's demonstrations by design does not count.
+        """
+        return Finder(self.validation_tasks).compare(self._shares(self._candidates))
+
+    @cached_property
+    def dropped(self) -> dict[str, list[str]]:
+        """With `data.leaks=drop`: the tasks left out of training, each with the held-out tasks that stand in it."""
+        holds: dict[str, list[str]] = {}
+        for leak in self.leaks.leaks if self._drops_leaks else ():
+            for task_id in leak.found_in:
+                holds.setdefault(task_id, []).append(leak.task.id)
+        return holds
+
+    def _shares(self, ids: Mapping[str, tuple[str, ...]]) -> list[Share]:
         return [
             Share(
                 name=name,
                 source=source.training,
-                task_ids=self._train_ids[name],
+                task_ids=ids[name],
                 weight=self._weights[name],
                 augmentation=source.augmentation,
                 prompt=source.prompt,
@@ -81,8 +103,8 @@ class Corpus:
     def _train_ids(self) -> dict[str, tuple[str, ...]]:
         """By source, the tasks that train."""
         found = {
-            name: tuple(task_id for task_id in source.train_ids if task_id not in self.source_of)
-            for name, source in self._sources.items()
+            name: tuple(task_id for task_id in ids if task_id not in self.dropped)
+            for name, ids in self._candidates.items()
         }
         for name, ids in found.items():
             if not ids:
@@ -91,6 +113,14 @@ class Corpus:
                     f"{place}: every task is held out, left out or not there, and none is left to train on"
                 )
         return found
+
+    @cached_property
+    def _candidates(self) -> dict[str, tuple[str, ...]]:
+        """By source, the tasks that train unless they are dropped: what one source holds out trains in none."""
+        return {
+            name: tuple(task_id for task_id in source.train_ids if task_id not in self.source_of)
+            for name, source in self._sources.items()
+        }
 
     @cached_property
     def validation_tasks(self) -> TaskSet:

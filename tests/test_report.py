@@ -159,6 +159,33 @@ def test_the_page_starts_with_what_was_run_and_how_it_went(folder: Path, tasks: 
     assert "2 × no_grid , 1 × ragged" in page
 
 
+def test_leaks_are_told_with_the_tasks_and_where_they_stand(folder: Path, tasks: TaskSet) -> None:
+    found = {"whole": 1, "part": 1, "by_id": 0, "leaks": 2, "tasks": 7, "answers": 1}
+    rows = [
+        {"task": "solved", "extent": "whole", "how": "symmetry", "pairs": [4, 4], "answers": [1, 1],
+         "found_in": ["x", "y"], "num_found_in": 2},
+        {"task": "half", "extent": "part", "how": "identical", "pairs": [1, 5], "answers": [0, 2],
+         "found_in": ["x"], "num_found_in": 1},
+    ]  # fmt: skip
+    training = {
+        "sought": "validation tasks",
+        "searched": "the training tasks",
+        "counts": found,
+        "tasks": rows,
+    }
+    nothing = dict.fromkeys(found, 0) | {"tasks": 7}
+    ancestry = {**training, "searched": "what came before", "counts": nothing, "tasks": []}
+    write_json(folder / "leaks.json", {"policy": "warn", "training": training, "ancestry": ancestry})
+    page = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
+
+    assert (
+        "Of 7 validation tasks, 2 stand in the training tasks: 1 wholly, 1 in part; the answers of 1" in page
+    )
+    assert "Of 7 validation tasks, none stands in what came before." in page
+    assert "solved the training tasks: x, y 4 of 4 1 of 1 turned or reflected" in page
+    assert "half the training tasks: x 1 of 5 0 of 2 cell for cell" in page
+
+
 def test_tasks_that_were_not_predicted_are_told_and_count_nowhere(folder: Path, tasks: TaskSet) -> None:
     page = write_report(folder, tasks).read_text(encoding="utf-8")
 

@@ -17,6 +17,7 @@ from arc_experiments.environment import (
     quieten_libraries,
 )
 from arc_experiments.jobs.display import duration, progress, show_finished, show_plan, show_scores
+from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
 from arc_experiments.report import write_report
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
@@ -33,14 +34,15 @@ def main(folder: RunFolder, console: Console) -> None:
         show_finished(run, console)
         return
     begin(run)
+    leaks = look_for_leaks(run, trains=False)
     tracker = Tracker(run.folder, console, is_main=run.processes.is_main_process)
     model = run.model(trainable=False)
     show_plan(run, model, console)
-    leaked = warn_of_leaks(run, console)
+    show_leaks(leaks, console)
     start = time.perf_counter()
     loss = run.validation_loss(model)
     seconds = {"validation": time.perf_counter() - start}
-    metrics = {"validation": {"loss": asdict(loss)}, "leaked_tasks": leaked, "seconds": seconds}
+    metrics = {"validation": {"loss": asdict(loss)}, **leak_metrics(leaks), "seconds": seconds}
     finish(run, model, metrics, tracker, console)
 
 
@@ -91,24 +93,16 @@ def begin(run: Run) -> None:
     run.folder.write_json(
         "environment.json", {**environment, **describe(run.device), **found, "began_with": own}
     )
-    run.folder.write_json(
-        "partition.json",
-        {"validation": run.partition.validation, "train": run.partition.train, "hash": run.partition.hash},
-    )
+    _write_partition(run)
     if any(run.corpus.skipped.values()):
         run.folder.write_json("skipped_tasks.json", run.corpus.skipped)
 
 
-def warn_of_leaks(run: Run, console: Console) -> list[str]:
-    """Say loudly where the weights have been trained on validation tasks; gives their ids."""
-    parent = run.weights.parent
-    leaks = parent.leaks(run.partition.validation) if parent is not None else []
-    if leaks:
-        console.print(
-            f"[bold red]LEAK[/]         {len(leaks)} of {len(run.partition.validation)} validation tasks were "
-            f"trained on by these weights: {', '.join(leaks[:5])}{' ...' if len(leaks) > 5 else ''}"
-        )
-    return leaks
+def _write_partition(run: Run) -> None:
+    """Who trains, who validates, and who was left out of training (`data.leaks=drop`) for the sake of whom."""
+    partition, dropped = run.partition, run.corpus.dropped
+    values = {"validation": partition.validation, "train": partition.train, "hash": partition.hash}
+    run.folder.write_json("partition.json", {**values, **({"dropped": dropped} if dropped else {})})
 
 
 def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, console: Console) -> None:

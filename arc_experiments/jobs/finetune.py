@@ -18,7 +18,8 @@ from arc_experiments.jobs.display import (
     show_plan,
     show_sample,
 )
-from arc_experiments.jobs.evaluate import begin, finish, is_reported, score_in_training, warn_of_leaks
+from arc_experiments.jobs.evaluate import begin, finish, is_reported, score_in_training
+from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.tracking import Tracker
@@ -84,10 +85,11 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
 
 def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     """The trained model; its weights, log and counts are on disk when this returns."""
+    leaks = look_for_leaks(run, trains=True)
     model, optim = run.model(), run.config.optim
     log.info("the model is there")
     show_plan(run, model, console)
-    leaked = warn_of_leaks(run, console)
+    show_leaks(leaks, console)
     show_sample(run.stream()[0], run, console)
     train_log, resumed_step = _open_log(run)
     with progress(console, "training", _last_step(run)) as bar:
@@ -131,7 +133,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     metrics = {
         "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
         "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, trained - validated)},
-        "leaked_tasks": leaked,
+        **leak_metrics(leaks),
         "seconds": seconds,
     }
     if trainer.best is not None and trainer.best.state.step is not None:

@@ -29,6 +29,7 @@ class RunFiles:
     settings_text: str
     environment: dict[str, Any]
     metrics: dict[str, Any]
+    leaks: dict[str, Any]
     validation_ids: tuple[str, ...]
     log: tuple[dict[str, Any], ...]
     candidates: tuple[Candidate, ...]
@@ -51,6 +52,7 @@ def read_run(folder: Path) -> RunFiles:
         settings_text=text,
         environment=_read_json(folder / "environment.json"),
         metrics=_read_json(folder / "metrics.json"),
+        leaks=_read_json(folder / "leaks.json"),
         validation_ids=tuple(_read_json(folder / "partition.json").get("validation", ())),
         log=tuple(_parse(folder / "train_log.jsonl", json.loads)),
         candidates=tuple(_parse(folder / "predictions.jsonl", Candidate.from_json)),

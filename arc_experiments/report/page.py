@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from arc_experiments.report.curves import count_not_finite, learning_rate_figure, loss_figure
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
+from arc_experiments.report.leaks import leak_block
 from arc_experiments.report.summary import initial_loss, summarise
 from arc_experiments.report.words import plural
 from arc_experiments.tasks.task import TaskSet
@@ -56,6 +57,7 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         notices=list(_notices(run, cards)),
         losses=loss_figure(run.log, initial_loss(run.metrics)),
         learning_rate=learning_rate_figure(run.log),
+        leaks=leak_block(run.leaks),
         cards=cards,
         filters=[(name, words, counts[name]) for name, words in FILTERS],
         not_predicted=_not_predicted(run, cards),
