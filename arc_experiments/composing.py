@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from arc_experiments.ancestry import read_ancestry
 from arc_experiments.checking import ConfigError, check
 from arc_experiments.checking.model import ignored_lora
-from arc_experiments.config import Config, conf_dir, store_schema, typed
+from arc_experiments.config import Config, Data, conf_dir, store_schema, typed
 from arc_experiments.naming import folder_name, job_name
 from arc_experiments.run_folder import FolderError, RunFolder
 
@@ -96,6 +96,20 @@ def compose_config(overrides: list[str]) -> DictConfig:
         raise
     except Exception as error:
         raise ConfigError(explain(error, overrides).splitlines()) from error
+
+
+def compose_data(name: str) -> Data:
+    """The data that an option of that group describes, or that of a folder or file as `data=files` reads it.
+
+    Raises:
+        ConfigError: as `compose_config`.
+    """
+    if name in _options("data").split(", "):
+        overrides = [f"data={name}"]
+    else:
+        quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+        overrides = ["data=files", f"data.path='{quoted}'"]
+    return check(compose_config(overrides)).data
 
 
 def complete(node: DictConfig, overrides: list[str]) -> DictConfig:

@@ -39,8 +39,10 @@ def worker_command(folder: RunFolder) -> list[str]:
     """The command that runs, or goes on with, this folder: one worker, or what starts several."""
     started_by_others = "RANK" in os.environ  # by torchrun: this process becomes one of theirs
     config = folder.read_config()
-    # A benchmark starts several processes itself, for what it measures with them.
-    alone = started_by_others or config.hardware.num_processes == 1 or config.job.name == "benchmark"
+    # A benchmark starts several processes itself, for what it measures with them; an audit has no use for them.
+    alone = (
+        started_by_others or config.hardware.num_processes == 1 or config.job.name in ("benchmark", "audit")
+    )
     return [sys.executable, "-m", f"arc_experiments.{'worker' if alone else 'ranks'}", str(folder.path)]
 
 

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 # Where and how a run is computed does not make it another run.
 NOT_PART_OF_THE_RUN = (
-    "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect"
+    "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect", "audit"
 )  # fmt: skip
-PART_OF_A_BENCHMARK = ("hardware", "benchmark")  # there they are what is measured
+PART_OF_A_JOB = {"benchmark": ("hardware", "benchmark"), "audit": ("audit",)}  # what these are asked for
 SLUG_LENGTH = 60
 
 
@@ -21,7 +21,7 @@ def composition(config: DictConfig) -> dict[str, Any]:
     assert isinstance(values, dict)
     values["augmentation_order"] = list(values["augmentation"])  # a dict does not compare by order
     for key in NOT_PART_OF_THE_RUN:
-        if values["job"]["name"] == "benchmark" and key in PART_OF_A_BENCHMARK:
+        if key in PART_OF_A_JOB.get(values["job"]["name"], ()):
             continue
         *parents, last = key.split(".")
         place: Any = values

@@ -12,6 +12,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from arc_experiments.checking.audit import check_audit
 from arc_experiments.checking.benchmark import check_benchmark
 from arc_experiments.checking.data import check_data, check_path
 from arc_experiments.checking.hardware import check_hardware, check_sharding, split_batch
@@ -149,6 +150,7 @@ def _check_combination(config: Config) -> Iterator[str]:
     yield from check_optim(optim, can_score=config.inference.limit != 0)
     yield from _check_paths(config)
     yield from check_benchmark(config)
+    yield from check_audit(config)
 
 
 def _prompts(config: Config) -> Iterator[tuple[str, Prompt]]:

@@ -1,0 +1,174 @@
+"""Audit: sets of tasks -> which tasks of one stand in another, in the terminal, in leaks.json and in pictures."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from arc_experiments.checking import build
+from arc_experiments.composing import compose_data
+from arc_experiments.config import OWN_SETS, Config, Source
+from arc_experiments.inputs import Inputs
+from arc_experiments.jobs.leak_check import FILE
+from arc_experiments.leaks import Comparison, Finder, Searched
+from arc_experiments.report.audit import write_audit
+from arc_experiments.report.leaks import is_plain, leak_rows
+from arc_experiments.report.words import plural
+from arc_experiments.run_folder import RunFolder
+from arc_experiments.tasks import BadTasks, FixedTasks, Task, TaskSet, TrainingSource
+
+PAGE = "audit.html"
+SPLITS = ("training", "evaluation")  # told apart where a set has them
+NUM_LISTED = 15  # tasks in the terminal, of each comparison
+COUNTS = {
+    "wholly": "whole", "in part": "part", "by id": "by_id", "with answers": "answers", "cell for cell": "identical"
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some tasks of a source."""
+
+    source: TrainingSource
+    task_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NamedSet:
+    """Tasks to look for, or to look in."""
+
+    name: str
+    parts: tuple[Searched, ...]
+
+    @property
+    def tasks(self) -> TaskSet:
+        """Those that can be looked for; of several with one id the first."""
+        found: dict[str, Task] = {}
+        for part in self.parts:
+            fixed = part.source.fixed
+            found |= {i: fixed[i] for i in part.task_ids if i in fixed and i not in found}
+        return TaskSet(found.values())
+
+
+def main(folder: RunFolder, console: Console) -> None:
+    """Compare every set of `audit.tasks` with every one of `audit.against`; show what was found before, if the files
+    that were compared are still the same.
+
+    Raises:
+        ValueError: nothing of a set can be looked for.
+    """
+    run = Inputs(folder)
+    files = _fingerprint(run.config)
+    before = folder.read_json(FILE) if (folder / FILE).exists() and (folder / PAGE).exists() else {}
+    if before.get("files") == files:
+        console.print(
+            "This audit is finished, and no file has changed since (resume=false starts another beside it)."
+        )
+        _show(before["comparisons"], folder, console)
+        return
+    start = time.perf_counter()
+    comparisons = list(_compare(run))
+    seconds, num_pairs = time.perf_counter() - start, sum(one.num_searched_pairs for one in comparisons)
+    title = folder.path.resolve().name
+    write_audit(folder / PAGE, comparisons, title=title, num_pictures=run.config.audit.pictures)
+    found = [one.to_json() for one in comparisons]
+    folder.write_json(FILE, {"files": files, "comparisons": found})
+    console.print(f"Read and looked through {plural(num_pairs, 'pair')} in {seconds:.1f} s.")
+    _show(found, folder, console)
+
+
+def _compare(run: Inputs) -> Iterator[Comparison]:
+    audit, known = run.config.audit, dict[str, list[NamedSet]]()
+    for name in (*audit.tasks, *audit.against):
+        if name not in known:
+            known[name] = list(_sets(name, run))
+    for sought in (each for name in audit.tasks for each in known[name]):
+        tasks = sought.tasks
+        if not len(tasks):
+            raise ValueError(
+                f"audit.tasks: {sought.name} has no task that stays the same from visit to visit, so nothing to look "
+                "for: name it in audit.against"
+            )
+        finder = Finder(tasks, sought.name)
+        for searched in (each for name in audit.against for each in known[name]):
+            yield finder.compare(searched.parts, searched.name, is_same_set=sought is searched)
+
+
+def _sets(name: str, run: Inputs) -> Iterator[NamedSet]:
+    """What a name of `audit` stands for; a set with an official split are two."""
+    corpus, own = run.corpus, run.config.data.name
+    if name == "validation":
+        tasks = corpus.validation_tasks
+        yield NamedSet(
+            name=f"validation tasks of {own}", parts=(Part(source=FixedTasks(tasks), task_ids=tasks.ids),)
+        )
+    elif name == "train":
+        yield NamedSet(name=f"training tasks of {own}", parts=tuple(corpus.shares))
+    else:
+        data = compose_data(name)
+        for inner, entry in (data.sources or {"": data}).items():
+            yield from _splits(f"{name} {inner}".strip(), entry)
+
+
+def _splits(name: str, entry: Source) -> Iterator[NamedSet]:
+    source: TrainingSource = build(entry.source).read(BadTasks(skip=entry.on_bad_task == "skip"))
+    fixed = source.fixed
+    ids: dict[str, list[str]] = {}
+    for task_id in source.ids:
+        split = fixed[task_id].split if task_id in fixed else ""
+        ids.setdefault(split if split in SPLITS else "", []).append(task_id)
+    for split, of_split in ids.items():
+        part = Part(source=source, task_ids=tuple(of_split))
+        yield NamedSet(name=f"{name} {split}".strip() + " tasks", parts=(part,))
+
+
+def _fingerprint(config: Config) -> str:
+    """Of the files under all paths that are compared: other names, sizes or times give another."""
+    sources = (config.data, *config.data.sources.values())
+    paths = {source.path for source in sources if source.path is not None}
+    paths |= {name for name in (*config.audit.tasks, *config.audit.against) if name not in OWN_SETS}
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        for file in _files(Path(path).expanduser()):
+            digest.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(path: Path) -> Iterable[Path]:
+    """The file itself, or those in the folder and below it; none where a name is no path but an option's."""
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console) -> None:
+    """Counts of all comparisons, and the first tasks of each; the last line is the folder."""
+    table = Table("tasks of", "in", *COUNTS, title="Which tasks stand elsewhere")
+    for one in comparisons:
+        sought = f"{one['sought']}: {one['counts']['tasks']:,}"
+        searched = f"{one['searched']}: {one['num_searched_tasks']:,}"
+        table.add_row(sought, searched, *(f"{one['counts'][key]:,}" for key in COUNTS.values()))
+    console.print(table)
+    for one in comparisons:
+        _list(one, console)
+    console.print(f"pictures: {folder}/{PAGE}", markup=False)
+    console.print(str(folder), markup=False)
+
+
+def _list(comparison: dict[str, Any], console: Console) -> None:
+    """The tasks of one comparison that their ids do not tell, and how many they do."""
+    title = f"{comparison['sought']} in {comparison['searched']}"
+    hidden = [leak for leak in comparison["tasks"] if not is_plain(leak)]
+    num_plain = len(comparison["tasks"]) - len(hidden)
+    if hidden:
+        table = Table("task", "stands in", "pairs", "answers", "how", title=title)
+        for row in leak_rows({**comparison, "tasks": hidden[:NUM_LISTED]}):
+            table.add_row(*row)
+        console.print(table)
+    if len(hidden) > NUM_LISTED:
+        console.print(f"... and {len(hidden) - NUM_LISTED} more, all in {FILE}")
+    if num_plain:
+        console.print(f"{title}: {plural(num_plain, 'task')} wholly, cell for cell, under the same id")
