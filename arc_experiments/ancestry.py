@@ -9,11 +9,11 @@ import json
 from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from arc_experiments.leaks import KEY_BYTES, Comparison, Finder
-from arc_experiments.partitions import is_left_out, origin
-from arc_experiments.tasks import TaskSet
+if TYPE_CHECKING:  # the command reads ancestries while it composes, and tasks take their time to import
+    from arc_experiments.leaks import Comparison
+    from arc_experiments.tasks import TaskSet
 
 FILE = "ancestry.json"
 TRAINED_ON = "what these weights were trained on"
@@ -53,8 +53,11 @@ class Ancestry:
             by_id=tuple(sorted({*self.by_id, *parent.by_id})),
         )
 
-    def leaks(self, validation: TaskSet) -> Comparison:
+    def leaks(self, validation: "TaskSet") -> "Comparison":
         """The validation tasks that were trained on, otherwise than on their demonstrations by design."""
+        from arc_experiments.leaks import Finder
+        from arc_experiments.partitions import is_left_out, origin
+
         made_of = {origin(task_id) for task_id in self.trained_on if is_left_out(task_id)}
         return Finder(validation).compare_keys(self.pairs, self.by_id, TRAINED_ON, allowed=made_of)
 
@@ -74,8 +77,10 @@ def read_ancestry(folder: Path) -> Ancestry | None:
     """None for weights that this project did not make."""
     if not (folder / FILE).exists():
         return None
+    from arc_experiments.leaks import KEY_BYTES
+
     data = json.loads((folder / FILE).read_text())
-    keys = b64decode(data.get("pairs", ""))
+    keys = b64decode(data.get("pairs", ""))  # one after another
     data |= {
         "trained_on": tuple(data["trained_on"]),
         "pairs": frozenset(keys[n : n + KEY_BYTES] for n in range(0, len(keys), KEY_BYTES)),
