@@ -237,6 +237,18 @@ def test_a_task_that_is_drawn_is_known_by_its_id_too() -> None:
     assert [leak.extent for leak in comparison.leaks] == ["id"]
 
 
+def test_a_task_that_is_drawn_but_keeps_the_pairs_is_known_by_them() -> None:
+    source = Drawn("mine", 60)
+    task = Task(id="mine", train=random_task("x", 1000).train, test=random_task("", 49).test)
+    [leak] = Finder(TaskSet([task])).compare([part(source)]).leaks  # type: ignore[arg-type]
+    assert (leak.extent, leak.num_answers, leak.closest[3].how, leak.closest[0].how) == (
+        "part",
+        1,
+        "identical",
+        "id",
+    )
+
+
 def test_of_a_source_with_too_many_pairs_the_first_ones_of_each_task_are_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from arc_experiments.checking import build
 from arc_experiments.composing import compose_data
@@ -146,7 +146,8 @@ def _files(path: Path) -> Iterable[Path]:
 
 def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console) -> None:
     """Counts of all comparisons, and the first tasks of each; the last line is the folder."""
-    table = Table("tasks of", "in", *COUNTS, title="Which tasks stand elsewhere")
+    names = (Column(name, overflow="fold") for name in ("tasks of", "in"))  # long paths are told whole
+    table = Table(*names, *COUNTS, title="Which tasks stand elsewhere")
     for one in comparisons:
         sought = f"{one['sought']}: {one['counts']['tasks']:,}"
         searched = f"{one['searched']}: {one['num_searched_tasks']:,}"

@@ -85,7 +85,7 @@ class Finder:
             for task_id in part.task_ids:
                 shared = self._in_pairs(task_id, part.source.pairs(position[task_id]), limit, tally)
                 if task_id not in fixed:
-                    shared |= self._by_id(task_id, tally)
+                    shared = self._by_id(task_id, tally) | shared  # what its kept pairs tell is closer
                 own = task_id if is_same_set else None
                 made_of = origin(task_id) if is_left_out(task_id) else None
                 self._keep(shared, tally, own=own, made_of=made_of)
