@@ -153,10 +153,11 @@ def test_a_folder_without_problems_is_refused(tmp_path: Path) -> None:
 
 
 def test_barc_trains_and_arc_1_validates(tmp_path: Path) -> None:
-    file = write_jsonl(tmp_path / "a.jsonl")
+    file = write_jsonl(tmp_path / "a.jsonl", [*LINES, line(4, 2)])
     config = compose_config(["data=barc", f"data.path={file}", f"data.source.cache_dir={tmp_path}"])
     from arc_experiments.checking import check
 
     corpus = Corpus(check(config).data, partition_seed=7)
     assert corpus.partition.train == ("a-000000", "a-000001", "a-000002")
     assert len(corpus.validation_tasks) == 100
+    assert corpus.notes == {"barc": ["1 of 4 tasks have fewer than 4 pairs and are never drawn: a-000003"]}

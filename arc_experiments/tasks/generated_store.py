@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks.generators import VALIDATION, Recipe, generators, version
+from arc_experiments.tasks.generators import VALIDATION, Recipe, generators, package_version
 from arc_experiments.tasks.pair_store import Packed, PairStore, StoreWriter, open_or_make, pack
 from arc_experiments.tasks.progress import progress
 from arc_experiments.tasks.task import Pair
@@ -48,7 +48,7 @@ def generated_store(
         num_processes: all cores if None. The pairs do not depend on it.
     """
     key = {
-        "generators": version(), "validation": VALIDATION, "difficulty": recipe.difficulty,
+        "generators": package_version(), "validation": VALIDATION, "difficulty": recipe.difficulty,
         "max_side": recipe.max_side, "seed": seed, "num_pairs": num_pairs, "later_tries": later_tries,
     }  # fmt: skip
     generators()  # where they are not installed, that is told before anything is begun

@@ -8,7 +8,6 @@ At low difficulties a few generators give nothing else, and with small grids alo
 """
 
 import functools
-import importlib.metadata
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -42,9 +41,11 @@ def generators() -> dict[str, Callable[..., dict[str, Any]]]:
     return {name.removeprefix(prefix): getattr(module, name) for name in names}
 
 
-def version() -> str:
+def package_version() -> str:
     """Of the package that the generators are from."""
-    return importlib.metadata.version(PACKAGE)
+    from importlib.metadata import version  # 30 ms, and only where it is used
+
+    return version(PACKAGE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 log = logging.getLogger(__name__)
 
 
@@ -17,6 +14,9 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
     On stderr, since what is asked for may be printed on stdout.
     """
+    from rich.console import Console  # only here: the command imports this module to check a composition
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console, start = Console(stderr=True), time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as live:
