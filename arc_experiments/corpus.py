@@ -155,6 +155,11 @@ class Corpus:
         """By source, the tasks that could not be read and were left out, a message each."""
         return {name: source.bad_tasks.skipped for name, source in self._sources.items()}
 
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """By source, what else its reading has found."""
+        return {name: source.bad_tasks.notes for name, source in self._sources.items()}
+
 
 class _Source:
     """One source: its tasks, the pool that its validation tasks come from, and its own split."""

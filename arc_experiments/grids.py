@@ -4,7 +4,7 @@ A grid is a two-dimensional ``numpy.uint8`` array, 1 to 30 rows by 1 to 30 colum
 """
 
 from collections.abc import Callable
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +61,7 @@ def check_grid(cells: object) -> Grid:
     if array.dtype.kind not in "iu":
         raise GridError(f"its cells are {array.dtype}, not integers")
     # Beside integers numpy reads True as 1.
-    if isinstance(cells, list | tuple) and any(isinstance(cell, bool) for row in cells for cell in row):
+    if isinstance(cells, list | tuple) and bool in set(map(type, chain.from_iterable(cells))):
         raise GridError("it has a cell that is true or false, not an integer")
     if array.min() < 0 or array.max() >= NUM_COLOURS:
         raise GridError(f"it has the cell {array.min() if array.min() < 0 else array.max()}, not 0 to 9")

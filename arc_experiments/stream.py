@@ -63,6 +63,7 @@ class Sample:
     encoded: Encoded
     num_dropped: int  # demonstrations dropped to fit
     num_redrawn: int  # tasks drawn before this one that did not fit
+    num_pairs_redrawn: int  # pairs, of all tasks drawn, that a generator gave and that were no good
     steps: tuple[Step, ...]  # what augmentation did, in order
 
     @property
@@ -103,8 +104,11 @@ class SampleStream:
         part = self.parts[number]
         prompt = part.prompt or self._prompt
         task_number = self._task_at(number, visit)
+        num_pairs_redrawn = 0
         for num_redrawn in range(MAX_REDRAWS):
-            made = augment(part.source.draw(task_number, rng), part.transforms, rng)
+            drawn = part.source.draw(task_number, rng)
+            num_pairs_redrawn += drawn.num_redrawn
+            made = augment(drawn, part.transforms, rng)
             fitted = prompt.sample(made.task, rng)
             if fitted is not None:
                 return Sample(
@@ -115,6 +119,7 @@ class SampleStream:
                     encoded=fitted.encoded,
                     num_dropped=fitted.num_dropped,
                     num_redrawn=num_redrawn,
+                    num_pairs_redrawn=num_pairs_redrawn,
                     steps=made.steps,
                 )
             task_number = int(rng.choice(part.numbers))

@@ -142,6 +142,7 @@ def test_packed_training_counts_samples_and_all_their_tokens(tmp_path: Path) -> 
     samples = [sample for index in range(16) for sample in stream.row(index)]
     assert trainer.counts.samples == len(samples)
     assert trainer.counts.tokens == sum(len(sample.encoded) for sample in samples)
+    assert trainer.counts.pairs_redrawn == sum(sample.num_pairs_redrawn for sample in samples)
     by_part = Counter(stream.parts[sample.part].name for sample in samples)
     assert trainer.counts.by_source == dict(by_part)
     assert set(by_part) == {"arc1", "re_arc"}

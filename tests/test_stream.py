@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,13 @@ def test_what_cannot_be_shrunk_enough_is_redrawn_and_says_so() -> None:
     assert [digest(make(task_ids=["t04", "t00"], max_length=100)[index]) for index in range(5)] == [
         digest(sample) for sample in samples[:5]
     ]
+
+
+def test_a_sample_counts_the_pairs_drawn_again_for_all_tasks_that_were_drawn() -> None:
+    tasks = TaskSet(replace(task, num_redrawn=2) for task in toy_tasks(5))
+    stream = make(tasks=tasks, task_ids=["t04", "t00"], max_length=100)
+    samples = [stream[index] for index in range(20)]
+    assert [sample.num_pairs_redrawn for sample in samples] == [2 + 2 * s.num_redrawn for s in samples]
 
 
 def test_a_length_that_no_task_fits_into_is_an_error_with_the_key() -> None:

@@ -47,6 +47,10 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
             f"[yellow]skipped[/]      {len(skipped)} tasks that cannot be read (skipped_tasks.json): ", end=""
         )
         console.print(skipped[0], markup=False)
+    for name, found in run.corpus.notes.items():
+        for note in found:
+            console.print(f"[yellow]note[/]         data {name}: ", end="")
+            console.print(note, markup=False)
     trains = trained > 0
     for note in notes(config.model, dtype=run.dtype, device=run.device, trainable=trains):
         console.print(f"[yellow]note[/]         {note}")

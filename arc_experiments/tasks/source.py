@@ -90,11 +90,13 @@ class BadTasks:
 
     Attributes:
         skipped: a message for each task left out: file, task, pair, reason.
+        notes: what else there is to know about the tasks that were read, a line each.
     """
 
     def __init__(self, *, skip: bool = False) -> None:
         self._skip = skip
         self.skipped: list[str] = []
+        self.notes: list[str] = []
 
     @contextmanager
     def caught(self) -> Iterator[None]:

@@ -18,12 +18,18 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """Demonstration pairs (`train`) and test pairs (`test`); `split` is where its source keeps it."""
+    """Demonstration pairs (`train`) and test pairs (`test`).
+
+    Attributes:
+        split: where its source keeps it.
+        num_redrawn: pairs that a generator gave beside these, which were no good.
+    """
 
     id: str
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
     split: str = ""
+    num_redrawn: int = 0
 
     def __repr__(self) -> str:
         return f"<Task {self.id} | {len(self.train)} train | {len(self.test)} test>"

@@ -22,7 +22,8 @@ from arc_experiments.prompts import IGNORED
 from arc_experiments.stream import Sample, SampleStream
 
 Row = dict[str, NDArray[Any]]
-COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn")  # then the samples of each part
+# Then the samples of each part.
+COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn", "pairs_redrawn")
 
 
 def make_row(stream: SampleStream, index: int) -> Row:
@@ -44,7 +45,8 @@ def make_row(stream: SampleStream, index: int) -> Row:
 
 def _marks(sample: Sample, num_parts: int) -> NDArray[np.int64]:
     marks = np.zeros(len(COUNTED) + num_parts, np.int64)
-    marks[: len(COUNTED)] = 1, len(sample.encoded), sample.num_dropped > 0, sample.num_redrawn > 0
+    shrunk, redrawn = sample.num_dropped > 0, sample.num_redrawn > 0
+    marks[: len(COUNTED)] = 1, len(sample.encoded), shrunk, redrawn, sample.num_pairs_redrawn
     marks[len(COUNTED) + sample.part] = 1
     return marks
 

@@ -43,6 +43,7 @@ class Counts:
     tokens: int = 0
     samples_shrunk: int = 0
     samples_redrawn: int = 0
+    pairs_redrawn: int = 0  # by generators
     by_source: dict[str, int] = field(default_factory=dict)  # samples
 
     def plus(self, marks: list[int], part_names: Sequence[str]) -> "Counts":

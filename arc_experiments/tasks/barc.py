@@ -1,0 +1,111 @@
+"""BARC: generated problems, a line of JSONL or a row of Parquet each, whose `examples` are [input, output] pairs.
+
+{"examples": [[[[1]], [[2]]], [[[3]], [[4]]]], "source": "...", "seeds": ["..."]}
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from arc_experiments.tasks.archive import UNREADABLE, File
+from arc_experiments.tasks.converting import RawTask, converted
+from arc_experiments.tasks.parsing import load_json
+from arc_experiments.tasks.pooled import PooledTasks, pooled
+from arc_experiments.tasks.source import BadTasks
+from arc_experiments.tasks.visits import check_demonstrations, check_max_side
+
+COLUMN = "examples"
+ROWS_AT_ONCE = 64  # of Parquet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Barc:
+    """A task a line, of which each visit shows other pairs; its id is its file's name and its line's number from 0.
+
+    Attributes:
+        path: a .jsonl or .parquet file, or a folder or zip of them.
+        num_demonstrations: at least and at most so many demonstration pairs; one test pair is added.
+        cache_dir: where the pairs are kept in a form that needs no reading; None: `default_cache_dir()`.
+        max_side: only pairs whose grids have at most so many rows and columns; None: all.
+        leave_out: ids of tasks that are never drawn.
+    """
+
+    path: str
+    num_demonstrations: list[int] = field(default_factory=lambda: [3, 5])
+    cache_dir: str | None = None
+    max_side: int | None = None
+    leave_out: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_demonstrations(self.num_demonstrations)
+        check_max_side(self.max_side)
+
+    def read(self, bad_tasks: BadTasks) -> PooledTasks:
+        """Raises ValueError for a path without such files, and for a bad line, with the reason."""
+        store = converted(self.path, "barc", _raw_tasks, bad_tasks=bad_tasks, cache_dir=self.cache_dir)
+        return pooled(
+            store,
+            bad_tasks,
+            split="barc",
+            num_demonstrations=self.num_demonstrations,
+            max_side=self.max_side,
+            leave_out=self.leave_out,
+        )
+
+
+def _raw_tasks(files: Sequence[File]) -> Iterator[RawTask]:
+    chosen = [file for file in files if file.name.suffix in ROWS]
+    if not chosen:
+        raise ValueError(f"no {' or '.join(ROWS)} file in it")
+    return (task for file in chosen for task in _tasks_of(file))
+
+
+def _tasks_of(file: File) -> Iterator[RawTask]:
+    name = file.name.with_suffix("").as_posix()
+    for number, row in ROWS[file.name.suffix](file):
+        where = f"{file.shown}, line {number + 1}"
+        yield f"{name}-{number:06d}", where, partial(_pairs, row, where)
+
+
+def _lines(file: File) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, by their number from 0."""
+    try:
+        with file.open() as lines:
+            yield from ((number, line) for number, line in enumerate(lines) if line.strip())
+    except UNREADABLE as error:
+        raise ValueError(f"{file.shown}: cannot be read: {error}") from error
+
+
+def _rows(file: File) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    number = 0
+    try:
+        with file.open() as opened, ParquetFile(opened) as table:
+            if COLUMN not in table.schema_arrow.names:
+                raise ValueError(
+                    f"{file.shown}: no column {COLUMN}, but: {', '.join(table.schema_arrow.names)}"
+                )
+            for batch in table.iter_batches(ROWS_AT_ONCE, columns=[COLUMN]):
+                for examples in batch.column(COLUMN).to_pylist():
+                    yield number, {COLUMN: examples}
+                    number += 1
+    except (pyarrow.ArrowException, *UNREADABLE) as error:
+        raise ValueError(f"{file.shown}: not a whole Parquet file: {error}") from error
+
+
+ROWS: dict[str, Callable[[File], Iterator[tuple[int, Any]]]] = {".jsonl": _lines, ".parquet": _rows}
+
+
+def _pairs(row: bytes | dict[str, Any], where: str) -> list[Any]:
+    """The pairs of one line, each {"input": grid, "output": grid}."""
+    data = load_json(row, where) if isinstance(row, bytes) else row
+    examples = data.get(COLUMN) if isinstance(data, dict) else None
+    if not isinstance(examples, list) or not examples:
+        raise ValueError(f'{where} is not of the form {{"{COLUMN}": [[input, output], ...]}}')
+    return [
+        {"input": pair[0], "output": pair[1]} if isinstance(pair, list) and len(pair) == 2 else pair
+        for pair in examples
+    ]

@@ -1,0 +1,124 @@
+"""Generated pairs in a store, made with all cores: pair n of a task is a function of (seed, task, n).
+
+Pair n differs from the pairs before it, so that the store of a larger number begins with those of a smaller one.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing.connection import Connection
+
+from arc_experiments.rngs import rng_for
+from arc_experiments.tasks.generators import VALIDATION, Recipe, generators, package_version
+from arc_experiments.tasks.pair_store import Packed, PairStore, StoreWriter, open_or_make, pack
+from arc_experiments.tasks.progress import progress
+from arc_experiments.tasks.task import Pair
+
+FIRST_TRIES = 100  # for a task's first pair: without one in as many it is taken to have none
+LATER_TRIES = 1000  # for each of the others
+
+OneTask = Callable[[str], tuple[Packed, Counter[str]]]
+
+log = logging.getLogger(__name__)
+
+
+def generated_store(
+    recipe: Recipe,
+    *,
+    num_pairs: int,
+    seed: int,
+    cache_dir: str | None,
+    later_tries: int = LATER_TRIES,
+    num_processes: int | None = None,
+) -> PairStore:
+    """The store of `num_pairs` pairs of each of the 400 generators; of fewer where one gives no more.
+
+    Its notes have `redrawn`: what was drawn again, by reason.
+
+    Args:
+        later_tries: after which a task that has a pair is taken to have no more.
+        num_processes: all cores if None. The pairs do not depend on it.
+    """
+    key = {
+        "generators": package_version(), "validation": VALIDATION, "difficulty": recipe.difficulty,
+        "max_side": recipe.max_side, "seed": seed, "num_pairs": num_pairs, "later_tries": later_tries,
+    }  # fmt: skip
+    generators()  # where they are not installed, that is told before anything is begun
+    one = partial(task_pairs, recipe=recipe, num_pairs=num_pairs, seed=seed, later_tries=later_tries)
+    make = partial(_fill, one=one, num_pairs=num_pairs, num_processes=num_processes)
+    return open_or_make("re_arc", key, make, cache_dir)
+
+
+def task_pairs(
+    task_id: str, recipe: Recipe, num_pairs: int, seed: int, later_tries: int
+) -> tuple[Packed, Counter[str]]:
+    """A task's pairs, and what was drawn again, by reason."""
+    pairs: list[Pair] = []
+    seen: set[bytes] = set()
+    refused: Counter[str] = Counter()
+    for number in range(num_pairs):
+        rng = rng_for("re_arc cache", seed, task_id, number)
+        pair = recipe.next_pair(task_id, rng, seen, refused, later_tries if pairs else FIRST_TRIES)
+        if pair is None:
+            break
+        pairs.append(pair)
+    return pack(pairs), refused
+
+
+def _fill(writer: StoreWriter, *, one: OneTask, num_pairs: int, num_processes: int | None) -> None:
+    processes = num_processes or len(os.sched_getaffinity(0))
+    ids = tuple(generators())
+    refused: Counter[str] = Counter()
+    made = 0
+    with progress("making RE-ARC pairs", len(ids) * num_pairs) as advance, _mapping(processes) as mapped:
+        for task_id, (packed, again) in zip(ids, mapped(one, ids), strict=True):
+            writer.add(task_id, packed)
+            refused += again
+            made += len(packed[0])
+            advance(num_pairs)
+    writer.finish({"redrawn": refused})
+    log.info("%d RE-ARC pairs made, %d drawn again: %s", made, refused.total(), dict(refused))
+
+
+@contextmanager
+def _mapping(
+    num_processes: int,
+) -> Iterator[Callable[[OneTask, Iterable[str]], Iterable[tuple[Packed, Counter[str]]]]]:
+    """A `map` over so many processes, which end with this one and with an error in it."""
+    if num_processes == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")  # a forked one would hold this process's locks and threads
+    theirs, ours = context.Pipe(duplex=False)
+    with ours, theirs:
+        pool = ProcessPoolExecutor(num_processes, context, _end_with, (theirs,))
+        try:
+            yield pool.map
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that makes pairs has ended: out of memory, or started by a script that runs on import "
+                '(its work belongs under `if __name__ == "__main__":`)'
+            ) from error
+        finally:
+            ours.close()  # ends those that are still at work
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with(parent: Connection) -> None:
+    """End this process when the one that started it closes its end of the pipe, or dies."""
+
+    def watch() -> None:
+        with suppress(EOFError, OSError):
+            parent.recv_bytes()
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent is told, too
+    threading.Thread(target=watch, daemon=True).start()

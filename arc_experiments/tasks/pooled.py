@@ -1,0 +1,120 @@
+"""Tasks with many pairs each, of which every visit draws a few: the last is the test."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arc_experiments.grids import MAX_SIDE
+from arc_experiments.tasks.pair_store import PairStore
+from arc_experiments.tasks.source import BadTasks
+from arc_experiments.tasks.task import Pair, Task, TaskSet
+from arc_experiments.tasks.visits import without
+
+NUM_NAMED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledTasks:
+    """The tasks of a store that have enough pairs, but for those that are left out.
+
+    Attributes:
+        split: of the tasks drawn.
+        num_demonstrations: at least and at most so many in a visit; one test pair is added. A task with fewer
+            pairs than the most gives all that it has.
+        max_side: pairs with a larger grid are not drawn.
+        leave_out: ids that are not drawn.
+    """
+
+    store: PairStore
+    split: str
+    num_demonstrations: tuple[int, int]
+    max_side: int = MAX_SIDE
+    leave_out: tuple[str, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made from these: a worker process makes it again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def _drawn(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers of the pairs that may be drawn; where each task's begin among them; the tasks with enough of them."""
+        numbers = np.flatnonzero(self.store.sides.max(axis=1) <= self.max_side)
+        bounds = np.searchsorted(numbers, self.store.starts)
+        left_out = set(self.leave_out)
+        stays = np.array([task_id not in left_out for task_id in self.store.ids])
+        return numbers, bounds, np.flatnonzero(stays & (np.diff(bounds) > self.num_demonstrations[0]))
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        *_, tasks = self._drawn
+        return tuple(self.store.ids[task] for task in tasks)
+
+    @property
+    def too_few(self) -> tuple[str, ...]:
+        """Ids of the store's tasks that have not enough pairs."""
+        known = {*self.ids, *self.leave_out}
+        return tuple(task_id for task_id in self.store.ids if task_id not in known)
+
+    def _of(self, number: int) -> NDArray[np.int64]:
+        """Numbers of the pairs that task `number` may draw."""
+        numbers, bounds, tasks = self._drawn
+        task = tasks[number]
+        return numbers[bounds[task] : bounds[task + 1]]
+
+    @property
+    def fixed(self) -> TaskSet:
+        return TaskSet([])
+
+    def draw(self, number: int, rng: np.random.Generator) -> Task:
+        numbers = self._of(number)
+        low, high = self.num_demonstrations
+        wanted = min(int(rng.integers(low, high + 1)) + 1, len(numbers))
+        chosen = rng.choice(numbers, wanted, replace=False)
+        *train, test = (self.store.pair(int(pair)) for pair in chosen)
+        return Task(id=self.ids[number], train=tuple(train), test=(test,), split=self.split)
+
+    def pairs(self, number: int) -> Iterable[Pair]:
+        return (self.store.pair(int(pair)) for pair in self._of(number))
+
+
+def pooled(
+    store: PairStore,
+    bad_tasks: BadTasks,
+    *,
+    split: str,
+    num_demonstrations: Sequence[int],
+    max_side: int | None,
+    leave_out: Sequence[str],
+) -> PooledTasks:
+    """The tasks of a store; which of them have not enough pairs is noted.
+
+    Raises:
+        ValueError: `leave_out` names a task that is not there; no task is left.
+    """
+    low, high = num_demonstrations
+    without(store.ids, leave_out)
+    tasks = PooledTasks(
+        store=store,
+        split=split,
+        num_demonstrations=(low, high),
+        max_side=max_side or MAX_SIDE,
+        leave_out=tuple(leave_out),
+    )
+    small = "" if max_side is None else f" of at most {max_side} cells a side"
+    if not tasks.ids:
+        raise ValueError(
+            f"none of the {len(store.ids)} tasks has {low + 1} pairs{small} (num_demonstrations={low})"
+        )
+    too_few = tasks.too_few
+    if too_few:
+        named = ", ".join(too_few[:NUM_NAMED]) + (", ..." if len(too_few) > NUM_NAMED else "")
+        bad_tasks.notes.append(
+            f"{len(too_few)} of {len(store.ids)} tasks have fewer than {low + 1} pairs{small} and are never drawn: {named}"
+        )
+    if store.notes.get("repeated"):
+        bad_tasks.notes.append(f"{store.notes['repeated']} pairs that stand twice in a task are taken once")
+    return tasks
