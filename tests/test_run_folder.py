@@ -36,7 +36,7 @@ def changed(config: DictConfig, **values: Any) -> DictConfig:
     copy = config.copy()
     OmegaConf.set_struct(copy, False)  # a mapping that is empty takes names
     for key, value in values.items():
-        OmegaConf.update(copy, key.replace("__", "."), value, merge=False)
+        OmegaConf.update(copy, key.replace("__", "."), value, merge=isinstance(value, dict))
     return copy
 
 

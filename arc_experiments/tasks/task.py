@@ -43,6 +43,9 @@ class Task:
 class TaskSet:
     """Tasks in a fixed order, reached by position or by id.
 
+    Attributes:
+        ids: in their order.
+
     Raises:
         ValueError: two tasks with one id.
     """
@@ -50,6 +53,7 @@ class TaskSet:
     def __init__(self, tasks: Iterable[Task]) -> None:
         self._tasks = tuple(tasks)
         self._by_id = {task.id: task for task in self._tasks}
+        self.ids = tuple(task.id for task in self._tasks)
         if len(self._by_id) != len(self._tasks):
             counts = Counter(task.id for task in self._tasks)
             twice = [task_id for task_id, count in counts.items() if count > 1]
@@ -69,10 +73,6 @@ class TaskSet:
 
     def __repr__(self) -> str:
         return f"<TaskSet of {len(self)} tasks, {self.num_test_outputs} test outputs>"
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(task.id for task in self._tasks)
 
     @property
     def num_test_outputs(self) -> int:
