@@ -78,7 +78,7 @@ def with_another_value(config: DictConfig, key: str) -> DictConfig:
     for value in longer or (True, 12345, 0.4321, "other", {"a": {"name": "b"}}, Prompt(name="b"), [1], False):
         try:
             copy = changed(config, **{key: value})
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):  # the last: a dict for an optional section
             continue
         if OmegaConf.select(copy, key) != old:
             return copy
