@@ -78,6 +78,7 @@ class Source:
     source: Any = None  # open set: a dataclass named by _target_, with read() or stream methods
     validation_source: Any = None  # null: validation tasks come from `source` too
     path: str | None = None
+    file: str | None = None
     partition: str = one_of("seeded", "stratified", "k_fold", "official", "file", "none")
     num_validation: float = limited(100, above=0)  # a share of the pool if below 1
     fold: int = limited(0, low=0)

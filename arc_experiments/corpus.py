@@ -3,7 +3,7 @@
 data (one source, or several with weights) ──> parts that train, validation tasks, one partition over all
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,17 @@ from arc_experiments.partitions import (
     seeded,
     stratified,
 )
-from arc_experiments.tasks import BadTasks, FixedTasks, Joined, Reader, Task, TaskSet, TrainingSource
+from arc_experiments.tasks import (
+    BadTasks,
+    FixedTasks,
+    Joined,
+    Reader,
+    Row,
+    Task,
+    TaskSet,
+    TokenizerReader,
+    TrainingSource,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +58,14 @@ class Corpus:
 
     Args:
         partition_seed: which tasks a partition holds out.
+        tokenizer: loads the model's tokenizer, for a source that asks for it.
     """
 
-    def __init__(self, data: Data, *, partition_seed: int) -> None:
+    def __init__(
+        self, data: Data, *, partition_seed: int, tokenizer: Callable[[], Any] = lambda: None
+    ) -> None:
         self._sources = {
-            name: _Source(entry, partition_seed, entry.limit or data.limit)
+            name: _Source(entry, partition_seed, entry.limit or data.limit, tokenizer)
             for name, entry in (data.sources or {data.name: data}).items()
         }
         self._weights = data.weights or dict.fromkeys(self._sources, 1.0)
@@ -144,6 +157,13 @@ class Corpus:
             )
         return found
 
+    @cached_property
+    def rows(self) -> dict[str, Row]:
+        """By id, those of the tasks, training or held out, that are ready rows."""
+        tasks = (task for share in self.shares for task in _fixed(share.source, share.task_ids))
+        everything = [*tasks, *self.validation_tasks]
+        return {task.id: task for task in everything if isinstance(task, Row)}
+
     @property
     def hash(self) -> str:
         """A digest of all tasks that train (where they are fixed) and validate."""
@@ -164,8 +184,10 @@ class Corpus:
 class _Source:
     """One source: its tasks, the pool that its validation tasks come from, and its own split."""
 
-    def __init__(self, data: Source, partition_seed: int, limit: int | None) -> None:
-        self._data, self._seed, self._limit = data, partition_seed, limit
+    def __init__(
+        self, data: Source, partition_seed: int, limit: int | None, tokenizer: Callable[[], Any]
+    ) -> None:
+        self._data, self._seed, self._limit, self._tokenizer = data, partition_seed, limit, tokenizer
         self.augmentation = None if data.augmentation is None else tuple(data.augmentation)
         self.prompt = data.prompt
         self.bad_tasks = BadTasks(skip=data.on_bad_task == "skip")
@@ -187,7 +209,9 @@ class _Source:
         return pool
 
     def _read(self, options: dict[str, Any]) -> TrainingSource:
-        reader: Reader = build(options)
+        reader: Reader | TokenizerReader = build(options)
+        if isinstance(reader, TokenizerReader):
+            return reader.read_with(self._tokenizer, self.bad_tasks)
         return reader.read(self.bad_tasks)
 
     @cached_property

@@ -14,7 +14,7 @@ from arc_experiments.partitions import Partition
 from arc_experiments.prompts import Prompt
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.stream import Part, SampleStream
-from arc_experiments.tasks import TaskSet
+from arc_experiments.tasks import Row, Task, TaskSet
 from arc_experiments.weights import Weights
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ class Inputs:
     @cached_property
     def corpus(self) -> Corpus:
         """The tasks that train and those that are held out."""
-        return Corpus(self.config.data, partition_seed=self.config.seeds.partition)
+        return Corpus(
+            self.config.data,
+            partition_seed=self.config.seeds.partition,
+            tokenizer=lambda: self._full_tokenizer,
+        )
 
     @property
     def partition(self) -> Partition:
@@ -51,21 +55,30 @@ class Inputs:
         return self.corpus.validation_tasks
 
     def predicted_tasks(self) -> TaskSet:
-        """Those of the validation tasks that are to be answered (`inference.limit`)."""
-        return self.validation_tasks.select(self.partition.validation[: self.config.inference.limit])
+        """Those of the validation tasks that are to be answered (`inference.limit`); ready rows never are."""
+        return TaskSet(self._arc_validation_tasks[: self.config.inference.limit])
+
+    @property
+    def _arc_validation_tasks(self) -> list[Task]:
+        return [task for task in self.validation_tasks if not isinstance(task, Row)]
 
     @cached_property
     def vocabulary(self) -> "Vocabulary | None":
         """The tokens kept: those that its weights came with, else those of this prompt. None: all of them."""
-        from arc_experiments.models import collect, load_tokenizer, read_vocabulary, union
+        from arc_experiments.models import collect, read_vocabulary, union
 
         if self.config.model.vocabulary == "full":
             return None
+        if self.corpus.rows:
+            raise ValueError(
+                "model.vocabulary=arc holds the tokens of ARC prompts alone, and this data has ready rows: "
+                "model.vocabulary=full"
+            )
         for folder in (self.weights.folder, self.weights.source):
             saved = read_vocabulary(folder)
             if saved is not None:
                 return saved
-        extra, full = list(self.validation_tasks)[:NUM_VERIFIED], load_tokenizer(self.config.model)
+        extra, full = self._arc_validation_tasks[:NUM_VERIFIED], self._full_tokenizer
         prompts = [
             self.config.prompt,
             *(share.prompt for share in self.corpus.shares if share.prompt is not None),
@@ -75,21 +88,29 @@ class Inputs:
         )
 
     @cached_property
+    def _full_tokenizer(self) -> "PreTrainedTokenizerBase":
+        from arc_experiments.models import load_tokenizer
+
+        return load_tokenizer(self.config.model)
+
+    @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase | ArcTokenizer":
         """The model's tokenizer; with `model.vocabulary=arc` in small ids."""
-        from arc_experiments.models import ArcTokenizer, load_tokenizer
+        from arc_experiments.models import ArcTokenizer
 
-        full = load_tokenizer(self.config.model)
+        full = self._full_tokenizer
         return full if self.vocabulary is None else ArcTokenizer(full, self.vocabulary)
 
     @cached_property
     def prompt(self) -> Prompt:
         """The prompt writer, its token table verified on validation tasks."""
-        return self._verified_prompt(self.config.prompt)
+        prompt, rows = self._verified_prompt(self.config.prompt), list(self.corpus.rows.values())
+        prompt.check_rows(rows[:: len(rows) // NUM_VERIFIED + 1])
+        return prompt
 
     def _verified_prompt(self, own: PromptOptions) -> Prompt:
         prompt = self._make_prompt(own, self.tokenizer)
-        prompt.verify(list(self.validation_tasks)[:NUM_VERIFIED])
+        prompt.verify(self._arc_validation_tasks[:NUM_VERIFIED])
         return prompt
 
     def _make_prompt(self, own: PromptOptions, tokenizer: Any) -> Prompt:

@@ -52,6 +52,10 @@ def stratified(pool: TaskSet, train_ids: Sequence[str], seed: int, num_validatio
 
     The size of a task is the number of cells of its largest grid, as far as a solver sees it.
     """
+    if any(not task.test for task in pool):
+        raise ValueError(
+            "data.partition=stratified goes by the sizes of grids, and ready rows have none: use seeded"
+        )
     ids = sorted(_candidates(pool), key=lambda task_id: (_cells(pool[task_id]), task_id))
     rng = np.random.RandomState(seed)
     strata = np.array_split(np.array(ids), _count(num_validation, len(ids)))

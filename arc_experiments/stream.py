@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from arc_experiments.augmentation import Step, Transform, augment
 from arc_experiments.prompts import Encoded, Kind, Prompt
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import Task, TrainingSource
+from arc_experiments.tasks import Row, Task, TrainingSource
 
 MAX_REDRAWS = 1000
 MIXTURE_BLOCK = 1000  # samples over which the shares of a mixture are exact
@@ -108,8 +108,12 @@ class SampleStream:
         for num_redrawn in range(MAX_REDRAWS):
             drawn = part.source.draw(task_number, rng)
             num_pairs_redrawn += drawn.num_redrawn
-            made = augment(drawn, part.transforms, rng)
-            fitted = prompt.sample(made.task, rng)
+            steps: tuple[Step, ...] = ()
+            if isinstance(drawn, Row):  # nothing of it can be augmented or dropped
+                fitted = prompt.fit_row(drawn)
+            else:
+                made = augment(drawn, part.transforms, rng)
+                fitted, steps = prompt.sample(made.task, rng), made.steps
             if fitted is not None:
                 return Sample(
                     task=fitted.task,
@@ -120,12 +124,12 @@ class SampleStream:
                     num_dropped=fitted.num_dropped,
                     num_redrawn=num_redrawn,
                     num_pairs_redrawn=num_pairs_redrawn,
-                    steps=made.steps,
+                    steps=steps,
                 )
             task_number = int(rng.choice(part.numbers))
         raise ValueError(
             f"prompt.max_length={prompt.max_length} is too short: of {MAX_REDRAWS} tasks of {part.name} drawn for "
-            f"sample {index} none fits, even with one demonstration (with all of them if prompt.fit=redraw)"
+            f"sample {index} none fits, even with one demonstration (with all of them if prompt.fit=redraw; rows whole)"
         )
 
     def row(self, index: int) -> tuple[Sample, ...]:

@@ -43,7 +43,8 @@ TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def compose_filled(overrides: list[str], folder: Path) -> DictConfig:
-    """Compose; a value that only the user can give (a path) becomes `folder`."""
+    """Compose; a value that only the user can give (a path) becomes `folder`, or a python file in it."""
+    (folder / "file.py").touch()
     try:
         return compose_config(overrides)
     except ConfigError as error:
@@ -53,7 +54,13 @@ def compose_filled(overrides: list[str], folder: Path) -> DictConfig:
         ]
         if not all(needed):
             raise
-        return compose_config([*overrides, *(f"{match[1]}={folder}" for match in needed if match)])
+        return compose_config(
+            [*overrides, *(f"{match[1]}={_path(match[1], folder)}" for match in needed if match)]
+        )
+
+
+def _path(key: str, folder: Path) -> Path:
+    return folder / "file.py" if key.endswith(".file") else folder
 
 
 # What is in conf/

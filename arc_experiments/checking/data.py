@@ -41,6 +41,7 @@ def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator
     yield from check_path(f"{place}.partition_file", source.partition_file)
     if source.path is not None and source.source.get("path") != source.path:
         yield f"{place}.path={source.path} is not read by data={source.name}: use data=files"
+    yield from _check_file(place, source)
     for name in source.augmentation or []:
         if name not in transforms:
             known = ", ".join(transforms) or "none"
@@ -51,6 +52,21 @@ def _may_be_on_the_hub(source: Source) -> bool:
     """Whether `path` may be the id of a dataset of the hub."""
     is_hub: bool = source.source["_target_"] == "arc_experiments.tasks.Hub"
     return is_hub and HUB_ID.fullmatch(source.path or "") is not None
+
+
+def _check_file(place: str, source: Source) -> Iterator[str]:
+    if source.file is None:
+        return
+    from arc_experiments.tasks.user_code import check_file  # with numpy, which --help is not to wait for
+
+    if source.source.get("file") != source.file:
+        yield f"{place}.file={source.file} is not read by data={source.name}: use data=custom"
+    yield from (f"{place}.file{mistake}" for mistake in check_file(source.file))
+    if source.partition == "none" and source.source.get("validation_split") is not None:
+        yield (
+            f"{place}.partition=none holds nothing out, and what the function gives for validation would train, too: "
+            f"{place}.source.validation_split=null, or {place}.partition=official"
+        )
 
 
 def _check_partition(place: str, source: Source) -> Iterator[str]:

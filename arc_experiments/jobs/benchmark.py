@@ -25,6 +25,11 @@ def main(folder: RunFolder, console: Console) -> None:
     if "RANK" in os.environ:
         raise ValueError("job=benchmark starts processes itself: start it by the plain command")
     run = Run(folder)
+    if run.corpus.rows:
+        raise ValueError(
+            f"job=benchmark measures samples of ARC tasks, and data={run.config.data.name} gives ready rows: choose other "
+            "data; a row of so many tokens trains as fast as any other"
+        )
     command = folder.read_json("environment.json")["command"]
     cells = plan(folder, run.config, command[3:])
     waiting = [cell for cell in cells if cell.outcome in (None, "failed")]

@@ -1,6 +1,6 @@
 """What a job shows in the terminal: what is going to happen, how far it is, and the scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,9 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     dtype = str(run.dtype).removeprefix("torch.")
     lines = {
         config.job.name: str(run.folder),
-        "data": f"{config.data.name}: {len(run.partition.train)} tasks train, {len(validation)} validate "
-        f"({validation.num_test_outputs} test outputs)",
+        "data": f"{config.data.name}: {_things(run, run.partition.train)} train, "
+        f"{_things(run, validation.ids)} validate"
+        + (f" ({validation.num_test_outputs} test outputs)" if validation.num_test_outputs else ""),
         "model": f"{config.model.path}: {_millions(total)} parameters, {_millions(trained)} of them trained, "
         f"{dtype} on {device_name(run.device)}",
         "augmentation": ", ".join(config.augmentation) or "none",
@@ -54,8 +55,19 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     trains = trained > 0
     for note in notes(config.model, dtype=run.dtype, device=run.device, trainable=trains):
         console.print(f"[yellow]note[/]         {note}")
+    if validation.num_test_outputs == 0:
+        console.print(
+            "[yellow]note[/]         only ready rows are held out: their loss is measured, and nothing is answered or scored"
+        )
     if run.prompt.table_refused is not None:
         console.print(f"[yellow]note[/]         slower text path for each sample: {run.prompt.table_refused}")
+
+
+def _things(run: Run, ids: Sequence[str]) -> str:
+    """`7 tasks and 20 rows`."""
+    num_rows = sum(task_id in run.corpus.rows for task_id in ids)
+    counts = {"tasks": len(ids) - num_rows, "rows": num_rows}
+    return " and ".join(f"{count} {name}" for name, count in counts.items() if count) or "0 tasks"
 
 
 def _batch(run: Run) -> str:

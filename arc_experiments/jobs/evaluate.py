@@ -48,8 +48,9 @@ def main(folder: RunFolder, console: Console) -> None:
 
 def is_reported(run: Run) -> bool:
     """Whether an earlier attempt came to its end: the page is the last thing written, where there is one."""
-    last = "report.html" if run.config.inference.limit != 0 else "metrics.json"
-    return (run.folder / last).exists()
+    if not (run.folder / "metrics.json").exists():
+        return False
+    return "score" not in run.folder.read_json("metrics.json") or (run.folder / "report.html").exists()
 
 
 def check_weights(run: Run) -> None:

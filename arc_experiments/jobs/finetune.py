@@ -43,6 +43,11 @@ def main(folder: RunFolder, console: Console) -> None:
         show_finished(run, console)
         return
     begin(run)
+    if run.config.optim.best_by == "pass_at_2" and not run.requests:
+        raise ValueError(
+            "optim.best_by=pass_at_2 needs ARC tasks to answer, and only ready rows are held out: "
+            "optim.best_by=validation_loss"
+        )
     log.info("the data is there")
     tracker = Tracker(run.folder, console, is_main=run.processes.is_main_process)
     if trained:
@@ -198,10 +203,10 @@ def _show_estimate(
     batches = plan_batches(asked, extra=run.max_new_tokens, batch_tokens=run.config.inference.batch_tokens)
     rows = max(map(len, batches), default=1)
     writing = len(batches) * run.max_new_tokens * _forward_seconds(model, rows, 1)
-    console.print(
-        f"[bold]estimate[/]     training about {duration(3 * read * trained)}, "
-        f"then {len(asked)} prompts, about {duration(read * sum(asked) + writing)} if no answer ends early"
-    )
+    answering = ""
+    if asked:
+        answering = f", then {len(asked)} prompts, about {duration(read * sum(asked) + writing)} if no answer ends early"
+    console.print(f"[bold]estimate[/]     training about {duration(3 * read * trained)}{answering}")
 
 
 def _forward_seconds(model: Any, rows: int, length: int) -> float:

@@ -11,9 +11,10 @@ from arc_experiments.grids import MAX_SIDE, Grid
 from arc_experiments.prompts.encoding import Encoded, Encoder, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.probes import probe_tasks
+from arc_experiments.prompts.rows import RowEncoder
 from arc_experiments.prompts.templates import KINDS, MAIN, Chat, Kind, Template
 from arc_experiments.prompts.tokens import Ids, TokenTable
-from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks import Pair, Row, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,6 +81,7 @@ class Prompt:
         self._bounds = np.cumsum([weights[kind] for kind in self._kinds]) / sum(weights.values())
         self._all_outputs, self._redraws = loss_on == "all_outputs", fit == "redraw"
         self._chat = Chat(tokenizer, system=system, use_template=chat)
+        self._rows = RowEncoder(tokenizer, self._chat.end_id)
         self.max_length = max_length
         self._encoders: dict[tuple[Kind, int], Encoder] = {}
         self._table = TokenTable(grid, self.tokenize)
@@ -163,6 +165,18 @@ class Prompt:
         kind = self._kinds[bisect_right(self._bounds[:-1], rng.random())]
         fitted = self.fit(task, test_index, kind=kind)
         return None if fitted is None or (self._redraws and fitted.num_dropped) else fitted
+
+    def fit_row(self, row: Row) -> Fitted | None:
+        """A ready row as it is, whatever the template; None where it does not fit."""
+        encoded = self._rows.encode(row)
+        if len(encoded) > self.max_length:
+            return None
+        return Fitted(encoded=encoded, task=row, test_index=0, kind=MAIN, num_dropped=0)
+
+    def check_rows(self, rows: Iterable[Row]) -> None:
+        """Raises ValueError where the tokenizer loses characters of these rows, or cannot write them at all."""
+        for row in rows:
+            self._rows.check_known(row)
 
     def read(self, text: str) -> Grid:
         """The grid in an answer's text (without its end token).

@@ -1,7 +1,7 @@
 """Templates: what a prompt says around its grids, for each kind of question, and in which turns of a chat."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jinja2 import TemplateError
 
@@ -45,6 +45,24 @@ class Template:
         return _mark(self.answer, TEST)
 
 
+def render(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], *, add_generation_prompt: bool
+) -> str:
+    """A conversation as the tokenizer's chat template writes it, the same on any day.
+
+    Raises:
+        TemplateError: the template refuses these turns.
+    """
+    text = tokenizer.apply_chat_template(
+        messages,
+        chat_template=NO_CLOCK + tokenizer.get_chat_template(),
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        date_string=TEMPLATE_DATE,
+    )
+    return str(text)
+
+
 def _mark(text: str, pair: int) -> str:
     return text.replace("{input}", mark(pair, "input")).replace("{output}", mark(pair, "output"))
 
@@ -80,19 +98,12 @@ class Chat:
         if self._system:
             messages = [{"role": "system", "content": self._system}, *messages]
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages,
-                chat_template=NO_CLOCK + self._tokenizer.get_chat_template(),
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                date_string=TEMPLATE_DATE,
-            )
+            return render(self._tokenizer, messages, add_generation_prompt=add_generation_prompt)
         except TemplateError as error:
             raise ValueError(
                 f"the model's chat template refuses the prompt ({error}): some take no system text, so try "
                 "prompt.system=null, or do without the template by prompt.chat=never"
             ) from error
-        return str(text)
 
     def _find_end(self) -> int:
         if self._use_template:

@@ -6,8 +6,10 @@ from arc_experiments.tasks.barc import Barc
 from arc_experiments.tasks.files import Files
 from arc_experiments.tasks.hub import Hub
 from arc_experiments.tasks.re_arc import ReArc
-from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, Reader, TrainingSource
+from arc_experiments.tasks.rows import Row
+from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, Reader, TokenizerReader, TrainingSource
 from arc_experiments.tasks.task import Pair, Task, TaskSet
+from arc_experiments.tasks.user_file import UserFile
 
 __all__ = [
     "Arc1D",
@@ -21,7 +23,10 @@ __all__ = [
     "Pair",
     "ReArc",
     "Reader",
+    "Row",
     "Task",
     "TaskSet",
+    "TokenizerReader",
     "TrainingSource",
+    "UserFile",
 ]

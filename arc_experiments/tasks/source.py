@@ -4,10 +4,10 @@ A data YAML's `source` names a dataclass with `read(bad_tasks) -> TrainingSource
 generators. Most give `FixedTasks`; tasks that hold more pairs than a visit shows, or make them, draw.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +35,13 @@ class Reader(Protocol):
     """An option of `data.source`."""
 
     def read(self, bad_tasks: "BadTasks") -> TrainingSource: ...
+
+
+@runtime_checkable
+class TokenizerReader(Protocol):
+    """An option of `data.source` whose tasks may depend on the model's tokenizer, which it loads if it needs it."""
+
+    def read_with(self, tokenizer: Callable[[], Any], bad_tasks: "BadTasks") -> TrainingSource: ...
 
 
 @dataclass(frozen=True)

@@ -9,27 +9,39 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from arc_experiments.generation.engine import pad_left
-from arc_experiments.prompts import Prompt
+from arc_experiments.prompts import IGNORED, Encoded, Prompt
 from arc_experiments.prompts.tokens import Ids
-from arc_experiments.tasks import Task
+from arc_experiments.tasks import Row, Task
 
 MAX_LOGITS = 2**27  # float32 logits held at once: half a gigabyte
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """One test output to be predicted: prompt and answer, and how long the answer is."""
+    """One test output, or ready row, to be predicted: prompt and answer, and how long the answer is.
+
+    Attributes:
+        counted: which tokens of the answer are measured, bool, shape (answer_length,); None: all of them. In a row of
+            messages there is more than one answer.
+    """
 
     task_id: str
     source: str
     input_ids: Ids
     answer_length: int
+    counted: NDArray[np.bool_] | None = None
+
+    @property
+    def num_counted(self) -> int:
+        return self.answer_length if self.counted is None else int(self.counted.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +64,7 @@ class ValidationLoss(Loss):
     """The loss over all validation tasks, and its parts.
 
     Attributes:
-        num_too_long: test outputs left out because not even one demonstration fits.
+        num_too_long: test outputs left out because not even one demonstration fits, and rows that do not fit.
         by_source: the same over the tasks that each source holds out.
         by_task: each task's mean over its tokens.
     """
@@ -65,15 +77,18 @@ class ValidationLoss(Loss):
 def make_records(
     tasks: Iterable[Task], prompt: Prompt, source_of: Mapping[str, str]
 ) -> tuple[list[Record], int]:
-    """The test outputs of these tasks, and the number of those that do not fit `max_length`.
+    """The test outputs of these tasks and the ready rows among them, and how many do not fit `max_length`.
 
     Args:
         source_of: the source that each task is held out by.
     """
     records, too_long = [], 0
     for task in tasks:
-        for test_index in range(len(task.test)):
-            fitted = prompt.fit(task, test_index)
+        if isinstance(task, Row):
+            fits = [prompt.fit_row(task)]
+        else:
+            fits = [prompt.fit(task, test_index) for test_index in range(len(task.test))]
+        for fitted in fits:
             if fitted is None:
                 too_long += 1
                 continue
@@ -84,9 +99,16 @@ def make_records(
                     source=source_of[task.id],
                     input_ids=encoded.input_ids,
                     answer_length=len(encoded) - encoded.num_prompt,
+                    counted=_counted(encoded) if isinstance(task, Row) else None,
                 )
             )
     return records, too_long
+
+
+def _counted(encoded: Encoded) -> NDArray[np.bool_]:
+    """The tokens of a row that are learnt, from the first on."""
+    counted: NDArray[np.bool_] = encoded.labels[encoded.num_prompt :] != IGNORED
+    return counted
 
 
 def validation_loss(
@@ -105,7 +127,7 @@ def validation_loss(
     """
     if not records:
         raise ValueError(
-            "prompt.max_length is too short: no validation task fits with even one demonstration"
+            "prompt.max_length is too short: no validation task fits with even one demonstration, and no row"
         )
     sums: dict[int, float] = {}
     by_length = sorted(range(len(records)), key=lambda place: (-len(records[place].input_ids), place))
@@ -143,6 +165,9 @@ def _answer_losses(model: Any, records: list[Record], pad_id: int) -> list[float
     place = torch.arange(kept, device=losses.device)
     lengths = torch.tensor([record.answer_length for record in records], device=losses.device)
     is_answer = place >= kept - lengths[:, None]
+    for row, record in enumerate(records):
+        if record.counted is not None:
+            is_answer[row, kept - record.answer_length :] = torch.from_numpy(record.counted).to(losses.device)
     return [float(value) for value in (losses * is_answer).sum(-1)]
 
 
@@ -160,7 +185,7 @@ def _collect(records: list[Record], sums: list[float], num_too_long: int) -> Val
 
 
 def _mean(measured: list[tuple[Record, float]]) -> Loss:
-    num_tokens = sum(record.answer_length for record, _ in measured)
+    num_tokens = sum(record.num_counted for record, _ in measured)
     task_means = _task_means(measured)
     return Loss(
         token_mean=math.fsum(total for _, total in measured) / num_tokens,
@@ -173,7 +198,7 @@ def _mean(measured: list[tuple[Record, float]]) -> Loss:
 def _task_means(measured: list[tuple[Record, float]]) -> dict[str, float]:
     by_task: dict[str, list[tuple[float, int]]] = {}
     for record, total in measured:
-        by_task.setdefault(record.task_id, []).append((total, record.answer_length))
+        by_task.setdefault(record.task_id, []).append((total, record.num_counted))
     return {
         task_id: math.fsum(total for total, _ in entries) / sum(length for _, length in entries)
         for task_id, entries in by_task.items()

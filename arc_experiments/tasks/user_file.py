@@ -1,0 +1,203 @@
+"""A source that a user's python file gives: ARC tasks, ready rows, or both.
+
+def get_custom_dataset(dataset_config, processor, split):
+    return [{"prompt": "2 + 2 = ", "completion": "4"}]
+
+The signature is that of llama-cookbook's custom datasets. The function is called once for the training split and
+once for the validation split; only what it has given is kept.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from arc_experiments.tasks.parsing import parse_task
+from arc_experiments.tasks.rows import parse_row, row_forms, shown
+from arc_experiments.tasks.source import BadTasks, FixedTasks
+from arc_experiments.tasks.task import Task, TaskSet
+from arc_experiments.tasks.user_code import UserCodeError, UserFunction, as_theirs
+
+EXPECTED = """Expected a list, a dict {id: task} or a Dataset of ARC tasks
+  {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
+or of ready rows, each of one of these forms
+  {"text": "..."}
+  {"prompt": "...", "completion": "..."}
+  {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
+  {"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserFile:
+    """Reads what the function of a python file gives.
+
+    Attributes:
+        file: its path; with `:name`, the function's name if it is not `get_custom_dataset`.
+        train_split, validation_split: what the function is given as `split`; without the second it is called once.
+        split_ratio: given to the function as `split_ratio`, if it is set.
+        options: more attributes of `dataset_config`.
+    """
+
+    file: str
+    train_split: str = "train"
+    validation_split: str | None = "validation"
+    split_ratio: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.train_split == self.validation_split:
+            raise ValueError(
+                f"train_split and validation_split are both {self.train_split}: nothing would be held out"
+            )
+        if self.split_ratio is not None and not 0 < self.split_ratio < 1:
+            raise ValueError(f"split_ratio={self.split_ratio} is not between 0 and 1")
+        taken = self.options.keys() & self._own_settings().keys()
+        if taken:
+            raise ValueError(
+                f"options.{min(taken)} is set by data.file, train_split and validation_split already"
+            )
+
+    def read(self, bad_tasks: BadTasks) -> FixedTasks:
+        """As `read_with`, where there is no model whose tokenizer could be given to the function."""
+        return self.read_with(lambda: None, bad_tasks)
+
+    def read_with(self, tokenizer: Callable[[], Any], bad_tasks: BadTasks) -> FixedTasks:
+        """Training tasks, then those for validation (split "evaluation"); what is among these does not train.
+
+        A task or row that comes more than once is kept once, and noted among the skipped ones.
+
+        Args:
+            tokenizer: loads what the function is given as `processor`.
+
+        Raises:
+            ValueError: the file or its function fail, or give something else than tasks or rows.
+        """
+        function, processor = UserFunction(self.file), tokenizer()
+        train = self._items(function, processor, self.train_split)
+        if train is None:
+            raise UserCodeError(f"{_where(function, self.train_split)} gave None. {EXPECTED}")
+        kept: dict[str, Task] = {}
+        if self.validation_split is not None:
+            held_out = self._items(function, processor, self.validation_split)
+            where = _where(function, self.validation_split)
+            _keep(held_out or {}, "evaluation", where, kept, bad_tasks)
+        validation = list(kept)
+        _keep(train, "training", _where(function, self.train_split), kept, bad_tasks)
+        if len(kept) == len(validation):
+            raise UserCodeError(
+                f"data.file={self.file}: {function.name} gives nothing for {self.train_split!r} that it does not give for "
+                f"{self.validation_split!r}. Let it look at `split`, or let some be held out by "
+                "data.source.validation_split=null data.partition=seeded data.num_validation=0.1"
+            )
+        order = [*list(kept)[len(validation) :], *validation]
+        return FixedTasks(TaskSet(kept[task_id] for task_id in order))
+
+    def _own_settings(self) -> dict[str, Any]:
+        """What llama-cookbook's functions find in their dataset_config."""
+        return {
+            "dataset": "custom_dataset",
+            "file": self.file,
+            "train_split": self.train_split,
+            "test_split": self.validation_split,
+        }
+
+    def _items(self, function: UserFunction, processor: Any, split: str) -> Mapping[Any, Any] | None:
+        """What the function gives for a split, by ids or numbers; None where it gives None."""
+        settings, where = SimpleNamespace(**self._own_settings(), **self.options), _where(function, split)
+        result = function(settings, processor, split, **self._ratio(function))
+        if result is None:
+            return None
+        if isinstance(result, str | bytes) or not hasattr(result, "__len__"):
+            raise UserCodeError(f"{where} gave {shown(result)}. {EXPECTED}")
+        if isinstance(result, Mapping):
+            if _is_one(result):
+                raise UserCodeError(f"{where} gave one alone, {shown(result)}, not a list. {EXPECTED}")
+            items = dict(result)
+        else:  # a data set may make its items, or read them, only now
+            with as_theirs(self.file, f"the items of what {function.name} gave for {split!r}"):
+                numbered = result if hasattr(result, "__iter__") else _by_number(result)
+                items = dict(enumerate(numbered))
+        if not items:
+            raise UserCodeError(f"{where} gave nothing, {shown(result)}. For validation it may give None")
+        return items
+
+    def _ratio(self, function: UserFunction) -> dict[str, float]:
+        parameter = function.parameters.get("split_ratio")
+        if self.split_ratio is None:
+            if parameter is not None and parameter.default is inspect.Parameter.empty:
+                raise UserCodeError(
+                    f"data.file={self.file}: {function.name} needs a split_ratio: data.source.split_ratio=0.9"
+                )
+            return {}
+        if parameter is None:
+            raise UserCodeError(
+                f"data.source.split_ratio={self.split_ratio}: {function.name} of data.file={self.file} does not take a "
+                "split_ratio"
+            )
+        return {"split_ratio": self.split_ratio}
+
+
+def _where(function: UserFunction, split: str) -> str:
+    return f"data.file={function.file}: {function.name} for {split!r}"
+
+
+def _keep(
+    items: Mapping[Any, Any], split: str, where: str, kept: dict[str, Task], bad_tasks: BadTasks
+) -> None:
+    """Add the tasks and rows to those that are kept by their ids."""
+    for key, item in items.items():
+        place = f"{where}, item {key!r}"
+        with bad_tasks.caught():
+            task = _parse(item, key, split, place)
+            if task.id not in kept:
+                kept[task.id] = task
+            elif _digest(task) != _digest(kept[task.id]):
+                raise ValueError(f"{place}: another task has the id {task.id}")
+            else:
+                bad_tasks.skipped.append(f"{place}: {task.id} was there before, and is kept once")
+
+
+def _by_number(result: Any) -> Iterator[Any]:
+    return (result[number] for number in range(len(result)))
+
+
+def _is_one(result: Mapping[Any, Any]) -> bool:
+    """Whether this is one task or one row, rather than a dict of several."""
+    is_whole = not any(isinstance(value, Mapping) for value in result.values())
+    return is_whole and ({"train", "test"} <= result.keys() or bool(row_forms(result)))
+
+
+def _parse(item: Any, key: Any, split: str, where: str) -> Task:
+    if isinstance(item, Task):  # made by them, so its grids are still to be checked
+        parts = {
+            part: [
+                {side: getattr(pair, side, None) for side in ("input", "output")}
+                for pair in getattr(item, part)
+            ]
+            for part in ("train", "test")
+        }
+        return parse_task(item.id, parts, split=split, where=where)
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{where} is {shown(item)}. {EXPECTED}")
+    is_task, forms = item.get("train") is not None and item.get("test") is not None, row_forms(item)
+    if is_task and not forms:
+        return _parse_task(item, key, split, where)
+    if is_task or not forms:
+        what = f"is an ARC task and {forms[0]} at once" if forms else "is of no form that is known"
+        raise ValueError(f"{where} {what}, it has the keys {', '.join(map(str, item))}. {EXPECTED}")
+    return parse_row(item, split=split, where=where)
+
+
+def _parse_task(item: Mapping[str, Any], key: Any, split: str, where: str) -> Task:
+    """A task under its own id, its key in a dict, or else a digest of its grids."""
+    own = next((item[name] for name in ("id", "task_id") if item.get(name) is not None), None)
+    if own is None and isinstance(key, str):
+        own = key
+    task = parse_task("" if own is None else str(own), dict(item), split=split, where=where)
+    return task if own is not None else dataclasses.replace(task, id=f"task_{_digest(task)}")
+
+
+def _digest(task: Task) -> str:
+    return TaskSet([task]).hash()
