@@ -105,11 +105,10 @@ def count(
 
 
 def count_validation(tasks: TaskSet, prompt: Prompt) -> Lengths:
-    """Every test pair of these tasks as the validation loss sees it: not augmented, with its answer."""
+    """Every test pair of these tasks, and every ready row, as the validation loss sees it: not augmented, with answer."""
     counted = Lengths()
     for task in tasks:
-        for test_index in range(len(task.test)):
-            fitted = prompt.fit(task, test_index)
+        for fitted in prompt.fit_whole(task):
             if fitted is None:
                 counted.num_redrawn += 1
                 continue

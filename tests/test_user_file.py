@@ -21,7 +21,7 @@ from toy_models import make_base
 from arc_experiments import compose, load_run
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
-from arc_experiments.jobs import benchmark, evaluate, finetune
+from arc_experiments.jobs import benchmark, evaluate, finetune, inspect
 from arc_experiments.report.__main__ import main as report
 from arc_experiments.run import Run
 from arc_experiments.tasks import BadTasks, FixedTasks, Row, TaskSet, UserFile
@@ -278,6 +278,9 @@ def test_bad_items_can_be_skipped(tmp_path: Path) -> None:
     )
     assert len(read(file, bad_tasks, validation_split=None).fixed) == 1
     assert ["text is empty" in bad_tasks.skipped[0], "is int 7" in bad_tasks.skipped[1]] == [True, True]
+    GIVEN["skipped"] = [{"text": ""}, 7]
+    with pytest.raises(ValueError, match=r"none of its items can be read, the first: .*text is empty"):
+        read(file, BadTasks(skip=True), validation_split=None)
 
 
 @pytest.mark.parametrize(
@@ -543,6 +546,16 @@ def test_rows_have_no_sizes_to_be_stratified_by(tmp_path: Path) -> None:
     run = custom_run(tmp_path, ROWS_FILE, "data.partition=stratified", "data.num_validation=2")
     with pytest.raises(ValueError, match=r"ready rows have none: use seeded"):
         _ = run.partition
+
+
+def test_rows_are_inspected_with_their_tokens_and_without_pictures(tmp_path: Path) -> None:
+    output = shown(inspect, custom_run(tmp_path, ROWS_FILE, "job=inspect", "inspect.num_counted=20"))
+    assert "12 rows train, 4 rows validate" in output
+    assert "ready row · not augmented" in output
+    page = (tmp_path / "run" / "inspect.html").read_text()
+    assert "test input" not in page
+    counts = json.loads((tmp_path / "run" / "inspect.json").read_text())
+    assert (counts["train"]["custom"]["samples"], counts["validation"]["samples"]) == (20, 4)
 
 
 def test_rows_of_the_iterable_are_those_of_the_indexed_stream(tmp_path: Path) -> None:

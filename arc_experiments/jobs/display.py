@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from arc_experiments.inputs import Inputs
 from arc_experiments.run import Run
 from arc_experiments.stream import Sample
 
@@ -30,8 +31,8 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     dtype = str(run.dtype).removeprefix("torch.")
     lines = {
         config.job.name: str(run.folder),
-        "data": f"{config.data.name}: {_things(run, run.partition.train)} train, "
-        f"{_things(run, validation.ids)} validate"
+        "data": f"{config.data.name}: {things(run, run.partition.train)} train, "
+        f"{things(run, validation.ids)} validate"
         + (f" ({validation.num_test_outputs} test outputs)" if validation.num_test_outputs else ""),
         "model": f"{config.model.path}: {_millions(total)} parameters, {_millions(trained)} of them trained, "
         f"{dtype} on {device_name(run.device)}",
@@ -45,7 +46,7 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     skipped = [message for messages in run.corpus.skipped.values() for message in messages]
     if skipped:
         console.print(
-            f"[yellow]skipped[/]      {len(skipped)} tasks that cannot be read (skipped_tasks.json): ", end=""
+            f"[yellow]skipped[/]      {len(skipped)} tasks or rows left out (skipped_tasks.json): ", end=""
         )
         console.print(skipped[0], markup=False)
     for name, found in run.corpus.notes.items():
@@ -63,9 +64,9 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
         console.print(f"[yellow]note[/]         slower text path for each sample: {run.prompt.table_refused}")
 
 
-def _things(run: Run, ids: Sequence[str]) -> str:
+def things(inputs: Inputs, ids: Sequence[str]) -> str:
     """`7 tasks and 20 rows`."""
-    num_rows = sum(task_id in run.corpus.rows for task_id in ids)
+    num_rows = sum(task_id in inputs.corpus.rows for task_id in ids)
     counts = {"tasks": len(ids) - num_rows, "rows": num_rows}
     return " and ".join(f"{count} {name}" for name, count in counts.items() if count) or "0 tasks"
 

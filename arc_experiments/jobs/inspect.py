@@ -9,7 +9,7 @@ from rich.text import Text
 from arc_experiments.grids import Grid, to_rich
 from arc_experiments.inputs import Inputs
 from arc_experiments.inspection import Counted, Lengths, count, count_validation, histogram
-from arc_experiments.jobs.display import progress
+from arc_experiments.jobs.display import progress, things
 from arc_experiments.report.samples import SampleCard, card, length_row, source_row, write_inspection
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.stream import Sample, SampleStream
@@ -60,7 +60,7 @@ def _settings(inputs: Inputs) -> list[tuple[str, str]]:
     settings = [
         (
             "data",
-            f"{config.data.name}: {len(inputs.partition.train)} tasks train, {len(tasks)} validate "
+            f"{config.data.name}: {things(inputs, inputs.partition.train)} train, {things(inputs, tasks.ids)} validate "
             f"({tasks.num_test_outputs} test outputs), partition {inputs.partition.hash}",
         ),
         ("augmentation", ", ".join(config.augmentation) or "none"),
@@ -69,7 +69,7 @@ def _settings(inputs: Inputs) -> list[tuple[str, str]]:
         ("seed", f"{config.seeds.stream} (partition {config.seeds.partition})"),
     ]
     skipped = sum(map(len, inputs.corpus.skipped.values()))
-    return settings if not skipped else [*settings, ("left out", f"{skipped} tasks that could not be read")]
+    return settings if not skipped else [*settings, ("left out", f"{skipped} tasks or rows")]
 
 
 def _numbered(stream: SampleStream, index: int) -> list[tuple[str, Sample]]:
@@ -124,7 +124,8 @@ def _pictures(sample: Sample) -> Columns:
     pairs = [
         (f"{number} in", f"{number} out", pair) for number, pair in enumerate(sample.task.train, start=1)
     ]
-    pairs.append(("test in", "test out", sample.task.test[sample.test_index]))
+    if sample.task.test:
+        pairs.append(("test in", "test out", sample.task.test[sample.test_index]))
     pictures = [
         _titled(title, grid)
         for before, after, pair in pairs

@@ -173,6 +173,12 @@ class Prompt:
             return None
         return Fitted(encoded=encoded, task=row, test_index=0, kind=MAIN, num_dropped=0)
 
+    def fit_whole(self, task: Task) -> list[Fitted | None]:
+        """What validation asks of a task: each of its test pairs; of a ready row the row itself."""
+        if isinstance(task, Row):
+            return [self.fit_row(task)]
+        return [self.fit(task, test_index) for test_index in range(len(task.test))]
+
     def check_rows(self, rows: Iterable[Row]) -> None:
         """Raises ValueError where the tokenizer loses characters of these rows, or cannot write them at all."""
         for row in rows:

@@ -17,7 +17,7 @@ from arc_experiments.report.gallery import Picture, picture, picture_or_none
 from arc_experiments.report.page import environment, write_page
 from arc_experiments.report.words import NO_VALUE, percent, plural
 from arc_experiments.stream import Sample
-from arc_experiments.tasks import Task
+from arc_experiments.tasks import Row, Task
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 220, 60, 40, 10
 EXTREMES = 12  # tasks named as drawn most and least often
@@ -34,13 +34,13 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCard:
-    """One sample; `facts` are its names and counts in words."""
+    """One sample; `facts` are its names and counts in words. A ready row has no pictures."""
 
     number: str
     task_id: str
     facts: tuple[str, ...]
     demonstrations: tuple[tuple[Picture, Picture | None], ...]
-    test: tuple[Picture, Picture | None]
+    test: tuple[Picture, Picture | None] | None
     tokens: tuple[Token, ...]
 
     @property
@@ -87,7 +87,8 @@ def card(
     """
     learnt = sample.encoded.labels >= 0
     facts = [f"from {source}"] if several else []
-    facts += [sample.kind.replace("_", " "), " ".join(sample.augmentation) or "not augmented"]
+    what = "ready row" if isinstance(sample.task, Row) else sample.kind.replace("_", " ")
+    facts += [what, " ".join(sample.augmentation) or "not augmented"]
     facts += [f"{plural(len(sample.encoded), 'token')}, {int(learnt.sum()):,} of them with loss"]
     if sample.num_dropped:
         facts.append(f"{plural(sample.num_dropped, 'demonstration')} dropped to fit")
@@ -126,7 +127,9 @@ def source_row(name: str, source: SourceCount) -> tuple[str, ...]:
     return (*length_row(name, source), drawn, f"{tasks['fewest']} to {tasks['most']}")
 
 
-def _test(task: Task, test_index: int) -> tuple[Picture, Picture | None]:
+def _test(task: Task, test_index: int) -> tuple[Picture, Picture | None] | None:
+    if isinstance(task, Row):
+        return None
     pair = task.test[test_index]
     return picture(pair.input), picture_or_none(pair.output)
 

@@ -84,7 +84,11 @@ class UserFile:
             where = _where(function, self.validation_split)
             _keep(held_out or {}, "evaluation", where, kept, bad_tasks)
         validation = list(kept)
-        _keep(train, "training", _where(function, self.train_split), kept, bad_tasks)
+        num_read = _keep(train, "training", _where(function, self.train_split), kept, bad_tasks)
+        if not num_read:
+            raise UserCodeError(
+                f"{_where(function, self.train_split)}: none of its items can be read, the first: {bad_tasks.skipped[-len(train)]}"
+            )
         if len(kept) == len(validation):
             raise UserCodeError(
                 f"data.file={self.file}: {function.name} gives nothing for {self.train_split!r} that it does not give for "
@@ -145,18 +149,21 @@ def _where(function: UserFunction, split: str) -> str:
 
 def _keep(
     items: Mapping[Any, Any], split: str, where: str, kept: dict[str, Task], bad_tasks: BadTasks
-) -> None:
-    """Add the tasks and rows to those that are kept by their ids."""
+) -> int:
+    """Add the tasks and rows to those that are kept by their ids; gives the number of those that can be read."""
+    num_read = 0
     for key, item in items.items():
         place = f"{where}, item {key!r}"
         with bad_tasks.caught():
             task = _parse(item, key, split, place)
+            num_read += 1
             if task.id not in kept:
                 kept[task.id] = task
             elif _digest(task) != _digest(kept[task.id]):
                 raise ValueError(f"{place}: another task has the id {task.id}")
             else:
                 bad_tasks.skipped.append(f"{place}: {task.id} was there before, and is kept once")
+    return num_read
 
 
 def _by_number(result: Any) -> Iterator[Any]:

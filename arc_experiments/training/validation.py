@@ -84,11 +84,7 @@ def make_records(
     """
     records, too_long = [], 0
     for task in tasks:
-        if isinstance(task, Row):
-            fits = [prompt.fit_row(task)]
-        else:
-            fits = [prompt.fit(task, test_index) for test_index in range(len(task.test))]
-        for fitted in fits:
+        for fitted in prompt.fit_whole(task):
             if fitted is None:
                 too_long += 1
                 continue
