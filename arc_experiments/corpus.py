@@ -3,9 +3,10 @@
 data (one source, or several with weights) ──> parts that train, validation tasks, one partition over all
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from arc_experiments.checking import build
@@ -34,6 +35,8 @@ from arc_experiments.tasks import (
     TokenizerReader,
     TrainingSource,
 )
+
+MAX_HASHED = 20_000  # pairs of a source whose tasks draw theirs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +169,12 @@ class Corpus:
 
     @property
     def hash(self) -> str:
-        """A digest of all tasks that train (where they are fixed) and validate."""
-        fixed = [_fixed(share.source, share.task_ids) for share in self.shares]
-        return "-".join([*(tasks.hash() for tasks in fixed if len(tasks)), self.validation_tasks.hash()])
+        """A digest of the tasks that train and validate. Of tasks that draw their pairs it holds the first ones of each,
+        of generators nothing.
+        """
+        sets = [_fixed(share.source, share.task_ids) for share in self.shares]
+        sets += [_sampled(share.source, share.task_ids) for share in self.shares]
+        return "-".join([*(tasks.hash() for tasks in sets if len(tasks)), self.validation_tasks.hash()])
 
     @property
     def skipped(self) -> dict[str, list[str]]:
@@ -266,6 +272,15 @@ def _fixed(source: TrainingSource, ids: Iterable[str]) -> TaskSet:
     """Those of a source's tasks that are the same at each visit."""
     fixed = source.fixed
     return fixed.select(task_id for task_id in ids if task_id in fixed)
+
+
+def _sampled(source: TrainingSource, ids: Sequence[str]) -> TaskSet:
+    """The first pairs of each of a source's tasks that draw theirs."""
+    position = {task_id: number for number, task_id in enumerate(source.ids)}
+    limit = max(1, MAX_HASHED // max(1, len(ids)))
+    drawing = [task_id for task_id in ids if task_id not in source.fixed]
+    pairs = {task_id: tuple(islice(source.pairs(position[task_id]), limit)) for task_id in drawing}
+    return TaskSet(Task(id=task_id, train=kept, test=()) for task_id, kept in pairs.items() if kept)
 
 
 def _check_solved(tasks: TaskSet) -> None:

@@ -158,6 +158,18 @@ def test_a_runs_partition_can_be_used_again(tmp_path: Path) -> None:
     assert (again, again.hash) == (first, first.hash)
 
 
+def test_another_pair_of_a_task_that_draws_its_pairs_is_other_data(tmp_path: Path) -> None:
+    pairs = [{"input": [[n]], "output": [[n + 1]]} for n in range(6)]
+    whole = {"train": pairs[:2], "test": pairs[2:3]}
+
+    def digest(*, last: int) -> str:
+        tasks = {"drawn": {"train": [*pairs, {"input": [[9]], "output": [[last]]}], "n_train": 3}}
+        (tmp_path / "tasks.json").write_text(json.dumps({**tasks, "a": whole, "b": whole}))
+        return corpus_of("data=files", f"data.path={tmp_path}", "data.num_validation=1").hash
+
+    assert digest(last=1) == digest(last=1) != digest(last=2)
+
+
 def test_holding_out_every_task_is_refused(tmp_path: Path) -> None:
     folder = write_tasks(tmp_path / "mine", ["a", "b"])
     corpus = corpus_of("data=files", f"data.path={folder}", "data.num_validation=2")

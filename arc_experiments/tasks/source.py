@@ -4,9 +4,11 @@ A data YAML's `source` names a dataclass with `read(bad_tasks) -> TrainingSource
 generators. Most give `FixedTasks`; tasks that hold more pairs than a visit shows, or make them, draw.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,19 +64,14 @@ class FixedTasks:
         return (*task.train, *task.test)
 
 
-@dataclass(frozen=True)
 class Joined:
     """The tasks of several sources one after another, which must have other ids each."""
 
-    sources: tuple[TrainingSource, ...]
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(task_id for source in self.sources for task_id in source.ids)
-
-    @property
-    def fixed(self) -> TaskSet:
-        return TaskSet(task for source in self.sources for task in source.fixed)
+    def __init__(self, sources: Iterable[TrainingSource]) -> None:
+        self._sources = tuple(sources)
+        self.ids = tuple(task_id for source in self._sources for task_id in source.ids)
+        self.fixed = TaskSet(task for source in self._sources for task in source.fixed)
+        self._ends = list(accumulate(len(source.ids) for source in self._sources))
 
     def draw(self, number: int, rng: np.random.Generator) -> Task:
         source, own = self._place(number)
@@ -85,11 +82,8 @@ class Joined:
         return source.pairs(own)
 
     def _place(self, number: int) -> tuple[TrainingSource, int]:
-        for source in self.sources:
-            if number < len(source.ids):
-                return source, number
-            number -= len(source.ids)
-        raise IndexError(number)
+        place = bisect_right(self._ends, number)
+        return self._sources[place], number - ([0, *self._ends][place])
 
 
 class BadTasks:
