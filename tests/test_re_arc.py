@@ -283,6 +283,16 @@ def test_the_cache_notes_what_was_drawn_again(tmp_path: Path, monkeypatch: pytes
     assert store.notes["redrawn"]["duplicate"] >= 100
 
 
+@pytest.mark.usefixtures("toys")
+def test_the_making_is_told_and_a_start_from_the_cache_is_silent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path)
+    assert "making RE-ARC pairs: 24 in" in capsys.readouterr().err
+    make(tmp_path)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_with_max_side_only_small_pairs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = {"input": [[1, 2] * 6], "output": [[1]]}
     use_generators(monkeypatch, a=toy_generator, b=lambda *_: large)

@@ -1,4 +1,4 @@
-"""A progress bar for what is made once and kept: in a terminal live, and a line in the log at the end."""
+"""A progress bar for what is made once and kept: live in a terminal, elsewhere a line; and one in the log at the end."""
 
 import logging
 import time
@@ -19,11 +19,12 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
     console, start = Console(stderr=True), time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
+    if not console.is_terminal:
+        console.print(f"{title}: once, later starts find them", markup=False, soft_wrap=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as live:
         task = live.add_task(title, total=total)
         yield lambda number: live.update(task, advance=number)
         done = live.tasks[task].completed
     text = f"{title}: {done:.0f} in {time.perf_counter() - start:.1f} s"
-    if console.is_terminal:
-        console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
     log.info(text)
