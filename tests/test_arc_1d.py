@@ -10,8 +10,9 @@ from task_files import GOOD, write
 
 from arc_experiments.grids import check_grid
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import Arc1D, BadTasks
-from arc_experiments.tasks.writing import to_json
+from arc_experiments.sources import Arc1D
+from arc_experiments.sources.writing import to_json
+from arc_experiments.tasks import BadTasks
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_bad_options_are_refused(options: dict[str, list[int]]) -> None:
 
 
 def test_without_reasoning_gym_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from arc_experiments.tasks.arc_1d import _generators
+    from arc_experiments.sources.arc_1d import _generators
 
     for name in ["reasoning_gym", *[name for name in sys.modules if name.startswith("reasoning_gym.")]]:
         monkeypatch.setitem(sys.modules, name, None)

@@ -13,7 +13,8 @@ from pyarrow import parquet
 from arc_experiments.composing import compose_config
 from arc_experiments.corpus import Corpus
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import BadTasks, Barc, TrainingSource
+from arc_experiments.sources import Barc
+from arc_experiments.tasks import BadTasks, TrainingSource
 
 
 def example(number: int) -> list[list[list[int]]]:

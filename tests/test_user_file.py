@@ -24,7 +24,8 @@ from arc_experiments.composing import compose_config
 from arc_experiments.jobs import benchmark, evaluate, finetune, inspect
 from arc_experiments.report.__main__ import main as report
 from arc_experiments.run import Run
-from arc_experiments.tasks import BadTasks, FixedTasks, Row, TaskSet, UserFile
+from arc_experiments.sources import UserFile
+from arc_experiments.tasks import BadTasks, FixedTasks, Row, TaskSet
 from arc_experiments.training.checkpoints import last_complete
 from arc_experiments.training.dataset import Collator, Turn, as_dataset, as_iterable
 

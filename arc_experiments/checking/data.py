@@ -50,14 +50,14 @@ def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator
 
 def _may_be_on_the_hub(source: Source) -> bool:
     """Whether `path` may be the id of a dataset of the hub."""
-    is_hub: bool = source.source["_target_"] == "arc_experiments.tasks.Hub"
+    is_hub: bool = source.source["_target_"] == "arc_experiments.sources.Hub"
     return is_hub and HUB_ID.fullmatch(source.path or "") is not None
 
 
 def _check_file(place: str, source: Source) -> Iterator[str]:
     if source.file is None:
         return
-    from arc_experiments.tasks.user_code import check_file  # with numpy, which --help is not to wait for
+    from arc_experiments.sources.user_code import check_file  # with numpy, which --help is not to wait for
 
     if source.source.get("file") != source.file:
         yield f"{place}.file={source.file} is not read by data={source.name}: use data=custom"

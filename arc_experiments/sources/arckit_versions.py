@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from arc_experiments.tasks.files import Files
-from arc_experiments.tasks.parsing import parse_task
+from arc_experiments.sources.files import Files
+from arc_experiments.sources.parsing import parse_task
 from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import TaskSet
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.tasks.archive import File, opened
-from arc_experiments.tasks.drawn import without_repetitions
-from arc_experiments.tasks.pair_store import PairStore, StoreWriter, open_or_make, pack
-from arc_experiments.tasks.parsing import parse_pair
-from arc_experiments.tasks.progress import progress
+from arc_experiments.sources.archive import File, opened
+from arc_experiments.sources.drawn import without_repetitions
+from arc_experiments.sources.parsing import parse_pair
+from arc_experiments.sources.pools.pair_store import PairStore, StoreWriter, open_or_make, pack
+from arc_experiments.sources.pools.progress import progress
 from arc_experiments.tasks.source import BadTasks
 from arc_experiments.tasks.task import Pair
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from arc_experiments.grids import MAX_SIDE
-from arc_experiments.tasks.archive import File
-from arc_experiments.tasks.converting import RawTask, converted
-from arc_experiments.tasks.files import BESIDE_TASKS
-from arc_experiments.tasks.generated_store import FIRST_TRIES, generated_store
-from arc_experiments.tasks.generators import GeneratedTasks, Recipe, generators
-from arc_experiments.tasks.pair_store import PairStore
-from arc_experiments.tasks.parsing import load_json
-from arc_experiments.tasks.pooled import PooledTasks, pooled
+from arc_experiments.sources.archive import File
+from arc_experiments.sources.files import BESIDE_TASKS
+from arc_experiments.sources.parsing import load_json
+from arc_experiments.sources.pools.converting import RawTask, converted
+from arc_experiments.sources.pools.generated_store import FIRST_TRIES, generated_store
+from arc_experiments.sources.pools.generators import GeneratedTasks, Recipe, generators
+from arc_experiments.sources.pools.pair_store import PairStore
+from arc_experiments.sources.pools.pooled import PooledTasks, pooled
+from arc_experiments.sources.pools.visits import check_demonstrations, check_max_side, without
 from arc_experiments.tasks.source import BadTasks
-from arc_experiments.tasks.visits import check_demonstrations, check_max_side, without
 
 
 @dataclass(frozen=True, kw_only=True)

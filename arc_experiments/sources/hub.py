@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.tasks.drawn import Drawn, PairPool, kept_tasks, without_repetitions
-from arc_experiments.tasks.parsing import load_json, parse, parse_pairs
+from arc_experiments.sources.drawn import Drawn, PairPool, kept_tasks, without_repetitions
+from arc_experiments.sources.parsing import load_json, parse, parse_pairs
+from arc_experiments.sources.pools.visits import check_demonstrations
 from arc_experiments.tasks.source import BadTasks, TrainingSource
 from arc_experiments.tasks.task import Task
-from arc_experiments.tasks.visits import check_demonstrations
 
 SPLITS = {"train": "training", "validation": "evaluation", "eval": "evaluation"}  # ours by the hub's
 ID_COLUMNS = ("id", "task_id")

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from arc_experiments.grids import Grid, GridError, check_grid
-from arc_experiments.tasks.drawn import PairPool, Variants, without_repetitions
+from arc_experiments.sources.drawn import PairPool, Variants, without_repetitions
 from arc_experiments.tasks.task import Pair, Task
 
 FORM = '{"train": [...], "test": [...]}'

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from arc_experiments.tasks.archive import UNREADABLE, File
-from arc_experiments.tasks.converting import RawTask, converted
-from arc_experiments.tasks.parsing import load_json
-from arc_experiments.tasks.pooled import PooledTasks, pooled
+from arc_experiments.sources.archive import UNREADABLE, File
+from arc_experiments.sources.parsing import load_json
+from arc_experiments.sources.pools.converting import RawTask, converted
+from arc_experiments.sources.pools.pooled import PooledTasks, pooled
+from arc_experiments.sources.pools.visits import check_demonstrations, check_max_side
 from arc_experiments.tasks.source import BadTasks
-from arc_experiments.tasks.visits import check_demonstrations, check_max_side
 
 COLUMN = "examples"
 ROWS_AT_ONCE = 64  # of Parquet

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from arc_experiments.tasks.parsing import parse_task
+from arc_experiments.sources.parsing import parse_task
+from arc_experiments.sources.user_code import UserCodeError, UserFunction, as_theirs
 from arc_experiments.tasks.rows import parse_row, row_forms, shown
 from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import Task, TaskSet
-from arc_experiments.tasks.user_code import UserCodeError, UserFunction, as_theirs
 
 EXPECTED = """Expected a list, a dict {id: task} or a Dataset of ARC tasks
   {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}

@@ -1,0 +1,11 @@
+"""Where tasks come from: one reader a source, each a small dataclass that a data YAML names."""
+
+from arc_experiments.sources.arc_1d import Arc1D
+from arc_experiments.sources.arckit_versions import Arckit
+from arc_experiments.sources.barc import Barc
+from arc_experiments.sources.files import Files
+from arc_experiments.sources.hub import Hub
+from arc_experiments.sources.re_arc import ReArc
+from arc_experiments.sources.user_file import UserFile
+
+__all__ = ["Arc1D", "Arckit", "Barc", "Files", "Hub", "ReArc", "UserFile"]
