@@ -89,7 +89,7 @@ class Run(Inputs):
             ValueError: the adapter was trained with another prompt, dtype or vocabulary (`inference.force=true`
                 goes on).
         """
-        from arc_experiments.models import add_adapter, needs_samples
+        from arc_experiments.models.adapters import add_adapter, needs_samples
 
         self.weights.check_ancestry(dtype=self.dtype)
         model = self.config.model
@@ -224,7 +224,7 @@ class Run(Inputs):
         Args:
             resume: take the answers that an earlier attempt has kept, which must have been this model's.
         """
-        from arc_experiments.models import merge
+        from arc_experiments.models.adapters import merge
 
         partial = self.folder / PARTIAL_PREDICTIONS
         if not resume:
@@ -272,7 +272,7 @@ class Run(Inputs):
 
     def trained_model(self) -> Any:
         """The model with the weights that this run has trained."""
-        from arc_experiments.models import add_adapter
+        from arc_experiments.models.adapters import add_adapter
 
         model = self.weights.trained()
         return add_adapter(self._base(model), model, seed=0, trainable=False)

@@ -112,7 +112,7 @@ class Weights:
         Args:
             state_dict: the trained weights, where the model itself holds a part of them only.
         """
-        from arc_experiments.models import save_weights
+        from arc_experiments.models.adapters import save_weights
 
         temporary = self.folder.with_name(f".{self.folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)

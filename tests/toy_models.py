@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from arc_experiments.config import Lora, Model
-from arc_experiments.models import add_adapter, load_base, load_tokenizer, save_weights
+from arc_experiments.models import load_base, load_tokenizer
+from arc_experiments.models.adapters import add_adapter, save_weights
 
 
 def byte_tokenizer() -> Qwen2Tokenizer:

@@ -6,7 +6,7 @@ from typing import Any
 
 from arc_experiments.benchmarking.cell import now, summary
 from arc_experiments.generation import generate, plan_batches
-from arc_experiments.models import merge
+from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import Run
 

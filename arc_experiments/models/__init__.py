@@ -1,6 +1,8 @@
-"""Models: tokenizer and vocabulary, base model, adapter, and in which precision they compute."""
+"""Models: tokenizer and vocabulary, base model, and in which precision they compute.
 
-from arc_experiments.models.adapters import add_adapter, merge, needs_samples, save_weights
+Adapters are imported from `arc_experiments.models.adapters`: PEFT takes seconds, which tokens alone need not wait for.
+"""
+
 from arc_experiments.models.advice import notes
 from arc_experiments.models.errors import ModelError
 from arc_experiments.models.loading import has_random_weights, load_base, load_tokenizer, local_path
@@ -12,7 +14,6 @@ __all__ = [
     "ArcTokenizer",
     "ModelError",
     "Vocabulary",
-    "add_adapter",
     "collect",
     "for_trainer",
     "has_bfloat16",
@@ -20,13 +21,10 @@ __all__ = [
     "load_base",
     "load_tokenizer",
     "local_path",
-    "merge",
-    "needs_samples",
     "notes",
     "pick_attention",
     "pick_device",
     "pick_dtype",
     "read_vocabulary",
-    "save_weights",
     "union",
 ]

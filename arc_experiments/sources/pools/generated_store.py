@@ -51,7 +51,6 @@ def generated_store(
         "generators": package_version(), "validation": VALIDATION, "difficulty": recipe.difficulty,
         "max_side": recipe.max_side, "seed": seed, "num_pairs": num_pairs, "later_tries": later_tries,
     }  # fmt: skip
-    generators()  # where they are not installed, that is told before anything is begun
     one = partial(task_pairs, recipe=recipe, num_pairs=num_pairs, seed=seed, later_tries=later_tries)
     make = partial(_fill, one=one, num_pairs=num_pairs, num_processes=num_processes)
     return open_or_make("re_arc", key, make, cache_dir)

@@ -35,17 +35,28 @@ def generators() -> dict[str, Callable[..., dict[str, Any]]]:
     try:
         from reasoning_gym.arc.rearc_utils import generators as module  # 1 s, and only where it is used
     except ImportError as error:
-        raise ValueError(f"data=re_arc needs {PACKAGE} ({error}): {INSTALL}") from error
+        raise _not_installed(error) from error
     prefix = "generate_"
     names = sorted(name for name in vars(module) if name.startswith(prefix))
     return {name.removeprefix(prefix): getattr(module, name) for name in names}
 
 
 def package_version() -> str:
-    """Of the package that the generators are from."""
-    from importlib.metadata import version  # 30 ms, and only where it is used
+    """Of the package that the generators are from.
 
-    return version(PACKAGE)
+    Raises:
+        ValueError: it is not installed; with what installs it.
+    """
+    from importlib.metadata import PackageNotFoundError, version  # 30 ms, and only where it is used
+
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError as error:
+        raise _not_installed(error) from error
+
+
+def _not_installed(error: Exception) -> ValueError:
+    return ValueError(f"data=re_arc needs {PACKAGE} ({error}): {INSTALL}")
 
 
 @dataclass(frozen=True, kw_only=True)
