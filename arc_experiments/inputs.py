@@ -20,7 +20,7 @@ from arc_experiments.weights import Weights
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from arc_experiments.generation import Request
+    from arc_experiments.generation import Engine, Request
     from arc_experiments.models import ArcTokenizer, Vocabulary
 
 NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
@@ -158,6 +158,19 @@ class Inputs:
             self.prompt,
             num_views=config.inference.num_views,
             seed=config.seeds.inference,
+        )
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """How questions are answered."""
+        from arc_experiments.generation import Transformers
+
+        options = self.config.inference
+        return Transformers(
+            num_samples=options.num_samples,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            seed=self.config.seeds.inference,
         )
 
     @property

@@ -260,6 +260,7 @@ class Run(Inputs):
                 partial=partial,
                 processes=self.processes,
                 on_progress=on_progress,
+                engine=self.engine,
             )
 
     def save_weights(self, model: Any, state_dict: "dict[str, torch.Tensor] | None" = None) -> Path:

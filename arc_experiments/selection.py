@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from arc_experiments.grids import Grid, check_grid
 
@@ -24,6 +25,7 @@ class Candidate:
 
     Attributes:
         view: position of the view; `transforms` is its name, such as "rot90 colours_0213456789".
+        sample: number of the answer among those to this view.
         text: the answer as it was generated, in the orientation and colours of the view.
         log_probability: natural logarithm, summed over the generated tokens.
         grid: the answer in the original orientation and colours; None where it is not valid.
@@ -42,6 +44,7 @@ class Candidate:
     log_probability: float
     grid: Grid | None
     reason: str | None
+    sample: int = 0
 
     def __post_init__(self) -> None:
         where = f"candidate of task {self.task_id}, test output {self.test_index}, view {self.view}"
@@ -58,12 +61,13 @@ class Candidate:
         """Per generated token, so that a large grid is not worth less than a small one."""
         return self.log_probability / max(self.num_tokens, 1)
 
-    def to_json(self) -> str:
-        """One line of `predictions.jsonl`, without the line break."""
-        record = {
+    def to_record(self) -> dict[str, Any]:
+        """What `to_json` writes."""
+        return {
             "task": self.task_id,
             "test_index": self.test_index,
             "view": self.view,
+            "sample": self.sample,
             "transforms": self.transforms,
             "text": self.text,
             "num_tokens": self.num_tokens,
@@ -72,21 +76,24 @@ class Candidate:
             "reason": self.reason,
             "grid": None if self.grid is None else self.grid.tolist(),
         }
-        return json.dumps(record)
+
+    def to_json(self) -> str:
+        """One line of `predictions.jsonl`, without the line break."""
+        return json.dumps(self.to_record())
 
     @classmethod
-    def from_json(cls, line: str) -> "Candidate":
-        """The candidate that `to_json` wrote.
+    def from_record(cls, record: Any) -> "Candidate":
+        """The candidate of a record; one of the days before samples had numbers is sample 0.
 
         Raises:
-            ValueError: not JSON, a field is missing, or the grid breaks the rules.
+            ValueError: a field is missing, or the grid breaks the rules.
         """
-        record = json.loads(line)
         try:
             return cls(
                 task_id=record["task"],
                 test_index=record["test_index"],
                 view=record["view"],
+                sample=record.get("sample", 0),
                 transforms=record["transforms"],
                 text=record["text"],
                 num_tokens=record["num_tokens"],
@@ -95,7 +102,18 @@ class Candidate:
                 reason=record["reason"],
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"this line holds no whole candidate ({error}): {line[:80]}") from error
+            raise ValueError(
+                f"this line holds no whole candidate ({error}): {json.dumps(record)[:80]}"
+            ) from error
+
+    @classmethod
+    def from_json(cls, line: str) -> "Candidate":
+        """The candidate that `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, a field is missing, or the grid breaks the rules.
+        """
+        return cls.from_record(json.loads(line))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

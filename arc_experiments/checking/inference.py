@@ -1,0 +1,25 @@
+"""The checks of the `inference` section: values that need others, or exclude them."""
+
+from collections.abc import Iterator
+
+from arc_experiments.config import Inference
+
+
+def check_inference(inference: Inference) -> Iterator[str]:
+    """A line for each mistake."""
+    yield from _check_sampling(inference)
+
+
+def _check_sampling(inference: Inference) -> Iterator[str]:
+    if inference.temperature > 0:
+        return
+    if inference.num_samples > 1:
+        yield (
+            f"inference.num_samples={inference.num_samples} greedy answers to a view would all be the same: "
+            "set inference.temperature above 0, or take more views (inference.num_views)"
+        )
+    if inference.top_p < 1:
+        yield (
+            f"inference.top_p={inference.top_p} is not read by greedy answers: "
+            "set inference.temperature above 0, or inference.top_p=1"
+        )
