@@ -180,10 +180,11 @@ class Inference:
     """Views, generation, selection."""
 
     num_views: int = limited(8, low=1)
-    engine: str = one_of("transformers")
+    engine: str = one_of("transformers", "threshold")
     num_samples: int = limited(1, low=1)
     temperature: float = limited(0.0, low=0)
     top_p: float = limited(1.0, above=0, high=1)
+    threshold: float = limited(0.1, above=0, high=1)
     selection: str = one_of("votes_then_log_probability")
     max_new_tokens: int | None = limited(None, low=1)
     batch_tokens: int = limited(32768, low=1)

@@ -163,9 +163,11 @@ class Inputs:
     @cached_property
     def engine(self) -> "Engine":
         """How questions are answered."""
-        from arc_experiments.generation import Transformers
+        from arc_experiments.generation import Threshold, Transformers
 
         options = self.config.inference
+        if options.engine == "threshold":
+            return Threshold(threshold=options.threshold)
         return Transformers(
             num_samples=options.num_samples,
             temperature=options.temperature,

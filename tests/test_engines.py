@@ -158,3 +158,16 @@ def test_a_prediction_of_the_days_before_samples_is_read_as_the_first() -> None:
         "log_probability": -1.0, "valid": True, "reason": None, "grid": [[1]],
     }  # fmt: skip
     assert Candidate.from_json(json.dumps(line)).sample == 0
+
+
+def test_the_threshold_engine_gives_every_view_its_likely_answers(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    overrides = ["experiment=smoke", "tracking=off", "inference.max_new_tokens=3", "inference.limit=1"]
+    run = compose([*overrides, "inference.engine=threshold", "inference.threshold=0.02"], tmp_path)
+    candidates = run.predict(run.model())
+    for request in run.requests:
+        group = [c for c in candidates if (c.task_id, c.test_index, c.view) == request.key]
+        assert [candidate.sample for candidate in group] == list(range(len(group)))
+        assert group
+        values = [candidate.log_probability for candidate in group]
+        assert values == sorted(values, reverse=True)

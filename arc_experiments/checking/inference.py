@@ -11,6 +11,16 @@ def check_inference(inference: Inference) -> Iterator[str]:
 
 
 def _check_sampling(inference: Inference) -> Iterator[str]:
+    if inference.engine == "threshold":
+        for key, value, default in (
+            ("num_samples", inference.num_samples, 1),
+            ("temperature", inference.temperature, 0),
+        ):
+            if value != default:
+                yield (
+                    f"inference.{key}={value} is not read by inference.engine=threshold, which draws nothing: "
+                    f"leave it out, or take inference.engine=transformers"
+                )
     if inference.temperature > 0:
         return
     if inference.num_samples > 1:

@@ -3,12 +3,14 @@
 from arc_experiments.generation.decoding import Transformers, generate
 from arc_experiments.generation.engine import Answer, Engine, Limits, plan_batches
 from arc_experiments.generation.predict import Request, make_requests, predict
+from arc_experiments.generation.threshold import Threshold
 
 __all__ = [
     "Answer",
     "Engine",
     "Limits",
     "Request",
+    "Threshold",
     "Transformers",
     "generate",
     "make_requests",
