@@ -185,6 +185,7 @@ class Inference:
     temperature: float = limited(0.0, low=0)
     top_p: float = limited(1.0, above=0, high=1)
     threshold: float = limited(0.1, above=0, high=1)
+    constrain: str = one_of("none", "grid")
     selection: str = one_of("votes_then_log_probability")
     max_new_tokens: int | None = limited(None, low=1)
     batch_tokens: int = limited(32768, low=1)

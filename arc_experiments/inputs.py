@@ -20,7 +20,7 @@ from arc_experiments.weights import Weights
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from arc_experiments.generation import Engine, Request
+    from arc_experiments.generation import Constraint, Engine, Request
     from arc_experiments.models import ArcTokenizer, Vocabulary
 
 NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
@@ -162,17 +162,33 @@ class Inputs:
 
     @cached_property
     def engine(self) -> "Engine":
-        """How questions are answered."""
+        """How questions are answered.
+
+        Raises:
+            ValueError: `inference.constrain=grid` with a tokenizer whose tokens are not whole characters.
+        """
+        from arc_experiments.generation import grid_constraint
+
+        is_constrained = self.config.inference.constrain == "grid"
+        return self._make_engine(grid_constraint(self.prompt) if is_constrained else None)
+
+    @property
+    def unconstrained_engine(self) -> "Engine":
+        """The same without `inference.constrain`."""
+        return self._make_engine(None)
+
+    def _make_engine(self, constraint: "Constraint | None") -> "Engine":
         from arc_experiments.generation import Threshold, Transformers
 
         options = self.config.inference
         if options.engine == "threshold":
-            return Threshold(threshold=options.threshold)
+            return Threshold(threshold=options.threshold, constraint=constraint)
         return Transformers(
             num_samples=options.num_samples,
             temperature=options.temperature,
             top_p=options.top_p,
             seed=self.config.seeds.inference,
+            constraint=constraint,
         )
 
     @property

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from arc_experiments.ancestry import Ancestry
 from arc_experiments.checking import split_batch
 from arc_experiments.composing import compose_config
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, TrainerCallback
 
+    from arc_experiments.generation import Engine, Request
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
 PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that is under way
+NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
 
 
@@ -247,21 +251,51 @@ class Run(Inputs):
             shutil.rmtree(folder, ignore_errors=True)
         self.processes.wait_for_everyone()
 
-    def _predict(self, model: Any, partial: Path, on_progress: Callable[[int, int], None]) -> list[Candidate]:
+    def _predict(
+        self,
+        model: Any,
+        partial: Path,
+        on_progress: Callable[[int, int], None],
+        requests: "list[Request] | None" = None,
+        engine: "Engine | None" = None,
+    ) -> list[Candidate]:
         from arc_experiments.generation import predict
 
         with self.autocast():
             return predict(
                 model,
                 self.prompt,
-                self.requests,
+                self.requests if requests is None else requests,
                 max_new_tokens=self.max_new_tokens,
                 batch_tokens=self.config.inference.batch_tokens,
                 partial=partial,
                 processes=self.processes,
                 on_progress=on_progress,
-                engine=self.engine,
+                engine=engine or self.engine,
             )
+
+    def unconstrained_valid(self, model: Any, *, resume: bool = False) -> float | None:
+        """The share of valid answers without `inference.constrain`, on a sample of the requests.
+
+        None where nothing is constrained, or nothing can be asked.
+        """
+        from arc_experiments.models import merge
+
+        asked = [request for request in self.requests if request.ids is not None]
+        if self.config.inference.constrain == "none" or not asked:
+            return None
+        places = np.linspace(0, len(asked) - 1, min(len(asked), NUM_UNCONSTRAINED)).round().astype(int)
+        partial = self.folder / PARTIAL_PREDICTIONS / "unconstrained"
+        if not resume:
+            self._remove(partial)
+        candidates = self._predict(
+            merge(model.eval()),
+            partial,
+            lambda done, total: None,
+            [asked[place] for place in places],
+            self.unconstrained_engine,
+        )
+        return sum(candidate.grid is not None for candidate in candidates) / len(candidates)
 
     def save_weights(self, model: Any, state_dict: "dict[str, torch.Tensor] | None" = None) -> Path:
         """Save what was trained, with its ancestry; the folder appears whole or not at all.

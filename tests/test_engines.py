@@ -1,15 +1,18 @@
 """Engines: what they answer is what the model says, whatever else is in the batch."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from toy_models import load, settings
 
 from arc_experiments import compose
 from arc_experiments.generation import Answer, Limits, Transformers, plan_batches
+from arc_experiments.jobs import evaluate
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.selection import Candidate
@@ -171,3 +174,25 @@ def test_the_threshold_engine_gives_every_view_its_likely_answers(tmp_path: Path
         assert group
         values = [candidate.log_probability for candidate in group]
         assert values == sorted(values, reverse=True)
+
+
+def test_free_answers_are_counted_beside_constrained_ones(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    few = ["data.limit=4", "inference.limit=1", "inference.num_views=2", "inference.max_new_tokens=8"]
+    own = ["experiment=smoke", "tracking=off", "job=evaluate", "inference.constrain=grid", *few]
+    run = compose(own, tmp_path)
+    evaluate.main(run.folder, Console(file=io.StringIO()))
+    metrics = run.folder.read_json("metrics.json")
+    assert metrics["score"]["unconstrained_valid"] == 0, "the untrained model writes no grids by itself"
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    assert all(set(json.loads(line)["text"]) <= set("0123456789\n") for line in lines)
+    assert not (run.folder / PARTIAL_PREDICTIONS).exists()
+    assert "valid without inference.constrain, of a sample: 0.0%" in shown(run)
+    assert "unconstrained_valid" in (tmp_path / "report.html").read_text()
+
+
+def shown(run: Run) -> str:
+    """What the same command prints when the run is finished."""
+    printed = io.StringIO()
+    evaluate.main(run.folder, Console(file=printed, width=200))
+    return printed.getvalue()

@@ -1,5 +1,6 @@
 """From a model and tasks without solutions to candidates."""
 
+from arc_experiments.generation.constraint import Constraint, grid_constraint
 from arc_experiments.generation.decoding import Transformers, generate
 from arc_experiments.generation.engine import Answer, Engine, Limits, plan_batches
 from arc_experiments.generation.predict import Request, make_requests, predict
@@ -7,12 +8,14 @@ from arc_experiments.generation.threshold import Threshold
 
 __all__ = [
     "Answer",
+    "Constraint",
     "Engine",
     "Limits",
     "Request",
     "Threshold",
     "Transformers",
     "generate",
+    "grid_constraint",
     "make_requests",
     "plan_batches",
     "predict",

@@ -1,6 +1,6 @@
 """Greedy answers and samples by transformers' `generate`: a prompt is read once, however many samples it has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, StaticCache
 from transformers.cache_utils import DynamicLayer
 
 from arc_experiments.generation.cache import read_prompts
+from arc_experiments.generation.constraint import Constraint
 from arc_experiments.generation.engine import Answer, Key, Limits, pad_left
 from arc_experiments.rngs import rng_for
 
@@ -26,12 +27,14 @@ class Transformers:
         num_samples: answers a prompt; more than one needs a temperature.
         top_p: draw from the smallest set of tokens that holds this share of the probability.
         seed: of the draws.
+        constraint: which tokens there are to choose from.
     """
 
     num_samples: int = 1
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    constraint: Constraint | None = None
 
     @property
     def rows_per_prompt(self) -> int:
@@ -42,16 +45,7 @@ class Transformers:
     ) -> list[list[Answer]]:
         """The answers to each prompt of one batch; a prompt's samples in the order of their numbers."""
         inputs = pad_left(prompts, limits.pad_id, model.device)
-        chooser: _Greedy | _Sampler = _Greedy()
-        if self.temperature > 0:
-            draws = [
-                rng_for("sample", self.seed, *key, sample).random(limits.max_new_tokens)
-                for key in keys
-                for sample in range(self.num_samples)
-            ]
-            chooser = _Sampler(
-                torch.from_numpy(np.stack(draws)).to(model.device), self.temperature, self.top_p
-            )
+        chooser = self._chooser(keys, limits, model.device)
         with torch.inference_mode():
             new_ids = _generate(model, inputs, chooser, limits, rows=self.num_samples)
         log_probabilities = torch.stack(chooser.steps, dim=1).double().tolist()
@@ -59,6 +53,21 @@ class Transformers:
         return [
             answers[start : start + self.num_samples] for start in range(0, len(answers), self.num_samples)
         ]
+
+    def _chooser(self, keys: Sequence[Key], limits: Limits, device: torch.device) -> "_Greedy | _Chooser":
+        if self.temperature == 0:
+            return _Greedy() if self.constraint is None else _Chooser(_best, self.constraint)
+        draws = [
+            rng_for("sample", self.seed, *key, sample).random(limits.max_new_tokens)
+            for key in keys
+            for sample in range(self.num_samples)
+        ]
+        uniform = torch.from_numpy(np.stack(draws)).to(device)
+
+        def draw(logits: torch.Tensor, step: int) -> torch.Tensor:
+            return _draw(logits, uniform[:, step], self.temperature, self.top_p)
+
+        return _Chooser(draw, self.constraint)
 
 
 def generate(
@@ -82,31 +91,47 @@ class _Greedy(LogitsProcessor):
         return scores
 
 
-class _Sampler(LogitsProcessor):
-    """Draws each step's tokens, so that greedy decoding has no choice; keeps their log-probabilities.
+class _Chooser(LogitsProcessor):
+    """Chooses each step's tokens, so that greedy decoding has no choice; keeps their own log-probabilities.
 
     Args:
-        draws: uniform in [0, 1), float64, shape (rows, steps).
+        choose: logits of the allowed tokens, float32, and the number of the step -> a token a row.
     """
 
-    def __init__(self, draws: torch.Tensor, temperature: float, top_p: float) -> None:
+    def __init__(
+        self, choose: Callable[[torch.Tensor, int], torch.Tensor], constraint: Constraint | None
+    ) -> None:
         self.steps: list[torch.Tensor] = []
-        self._draws, self._temperature, self._top_p = draws, temperature, top_p
+        self._choose, self._constraint = choose, constraint
+        self._states: list[int] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         wide = scores.float()
-        chosen = self._draw(wide, self._draws[:, len(self.steps)])[:, None]
-        self.steps.append(wide.log_softmax(-1).gather(1, chosen)[:, 0])
-        return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0.0)
+        chosen = self._choose(self._allowed(wide), len(self.steps))
+        self.steps.append(wide.log_softmax(-1).gather(1, chosen[:, None])[:, 0])
+        if self._constraint is not None:
+            self._states = self._constraint.after(self._states, chosen.tolist())
+        return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
-    def _draw(self, logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        shares = (logits.double() / self._temperature).softmax(-1)
-        if self._top_p < 1:
-            ordered, ids = shares.sort(dim=-1, descending=True, stable=True)
-            before = ordered.cumsum(-1) - ordered
-            shares = torch.zeros_like(shares).scatter(1, ids, ordered.masked_fill(before >= self._top_p, 0.0))
-        edges = shares.cumsum(-1)  # in the order of ids, which no rounding changes
-        return torch.searchsorted(edges, draws[:, None] * edges[:, -1:], right=True)[:, 0]
+    def _allowed(self, logits: torch.Tensor) -> torch.Tensor:
+        if self._constraint is None:
+            return logits
+        self._states = self._states or [self._constraint.start] * len(logits)
+        return logits.masked_fill(~self._constraint.mask(self._states, logits), -torch.inf)
+
+
+def _best(logits: torch.Tensor, step: int) -> torch.Tensor:
+    return logits.argmax(-1)
+
+
+def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    shares = (logits.double() / temperature).softmax(-1)
+    if top_p < 1:
+        ordered, ids = shares.sort(dim=-1, descending=True, stable=True)
+        before = ordered.cumsum(-1) - ordered
+        shares = torch.zeros_like(shares).scatter(1, ids, ordered.masked_fill(before >= top_p, 0.0))
+    edges = shares.cumsum(-1)  # in the order of ids, which no rounding changes
+    return torch.searchsorted(edges, uniform[:, None] * edges[:, -1:], right=True)[:, 0]
 
 
 def _generate(

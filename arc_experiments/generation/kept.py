@@ -33,7 +33,7 @@ def in_batches(
         on_progress: called with the number of pieces done before the first and after each batch; of several processes
             each takes the others to be as far as itself.
     """
-    partial.mkdir(exist_ok=True)
+    partial.mkdir(parents=True, exist_ok=True)
     done = _read(partial)
     processes.wait_for_everyone()  # all have read before one writes
     earlier, fresh = sum(name in done for name in names), 0

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from arc_experiments.generation.cache import positions, read_prompts
+from arc_experiments.generation.constraint import Constraint
 from arc_experiments.generation.engine import Answer, Key, Limits, pad_left
 
 
@@ -24,9 +25,13 @@ class Threshold:
 
     Prefixes that are at least as probable when the tokens run out are unfinished answers. Where there are several end
     tokens, an answer ends in the most probable one.
+
+    Attributes:
+        constraint: leaves out answers with other tokens. It does not change what the rest is worth.
     """
 
     threshold: float = 0.1
+    constraint: Constraint | None = None
 
     @property
     def rows_per_prompt(self) -> int:
@@ -60,7 +65,8 @@ class Threshold:
         found = _Found(len(prompts), math.log(self.threshold))
         paths = _Paths.at_prompts(len(prompts), mask.device)
         for step in range(1, limits.max_new_tokens + 1):
-            rows, paths = paths.grown(_one_end(logits.float().log_softmax(-1), stop_ids), found.bound)
+            next_token = _one_end(logits.float().log_softmax(-1), stop_ids)
+            rows, paths = paths.grown(next_token, found.bound, self.constraint)
             ends = torch.isin(paths.ids[:, -1], stop_ids)
             found.add(paths.only(ends), finished=True)
             alive = ~ends & found.still_wanted(paths)
@@ -93,12 +99,14 @@ class _Paths:
         ids: int64, shape (rows, steps).
         log_probability: float64, shape (rows,).
         is_greedy: whether each token was the best one; of each prompt one row at the most.
+        state: of the constraint; int64, shape (rows,).
     """
 
     owner: torch.Tensor
     ids: torch.Tensor
     log_probability: torch.Tensor
     is_greedy: torch.Tensor
+    state: torch.Tensor
 
     @classmethod
     def at_prompts(cls, num_prompts: int, device: torch.device) -> "_Paths":
@@ -108,29 +116,39 @@ class _Paths:
             ids=torch.empty((num_prompts, 0), dtype=torch.int64, device=device),
             log_probability=torch.zeros(num_prompts, dtype=torch.float64, device=device),
             is_greedy=torch.ones(num_prompts, dtype=torch.bool, device=device),
+            state=torch.full((num_prompts,), Constraint.start, device=device),
         )
 
     def only(self, rows: torch.Tensor) -> "_Paths":
         """Those that a mask or indices choose."""
         return _Paths(**{name: values[rows] for name, values in vars(self).items()})
 
-    def grown(self, next_token: torch.Tensor, bound: float) -> tuple[torch.Tensor, "_Paths"]:
+    def grown(
+        self, next_token: torch.Tensor, bound: float, constraint: Constraint | None
+    ) -> tuple[torch.Tensor, "_Paths"]:
         """All that are not below the bound with one more token, and the greedy ones; and the row each came from.
 
         Args:
             next_token: log-probabilities, shape (rows, vocabulary).
         """
+        if constraint is not None:
+            next_token = next_token.masked_fill(~constraint.mask(self.state.tolist(), next_token), -torch.inf)
         total = self.log_probability[:, None] + next_token.double()
         best = next_token.argmax(-1, keepdim=True)
-        is_best = torch.zeros_like(total, dtype=torch.bool).scatter_(1, best, True)
-        is_greedy = self.is_greedy[:, None] & is_best
+        is_greedy = (
+            torch.zeros_like(total, dtype=torch.bool).scatter_(1, best, True) & self.is_greedy[:, None]
+        )
         rows, ids = ((total >= bound) | is_greedy).nonzero(as_tuple=True)
         before = self.only(rows)
+        state = before.state
+        if constraint is not None:
+            state = state.new_tensor(constraint.after(state.tolist(), ids.tolist()))
         return rows, _Paths(
             owner=before.owner,
             ids=torch.cat([before.ids, ids[:, None]], dim=1),
             log_probability=total[rows, ids],
             is_greedy=is_greedy[rows, ids],
+            state=state,
         )
 
 

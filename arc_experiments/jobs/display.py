@@ -114,6 +114,10 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
         invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
         if invalid:
             console.print(f"invalid answers: {invalid}")
+        if "unconstrained_valid" in score:
+            console.print(
+                f"valid without inference.constrain, of a sample: {score['unconstrained_valid']:.1%}"
+            )
     shares = metrics.get("train", {}).get("by_source", {})
     if len(shares) > 1:
         total = sum(shares.values())

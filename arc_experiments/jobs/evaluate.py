@@ -67,10 +67,13 @@ def begin(run: Run) -> None:
     """Fix what makes the run repeatable; note what it runs on and what it runs over.
 
     Raises:
-        ValueError: an earlier attempt of this run began with other tasks or another dtype.
+        ValueError: an earlier attempt of this run began with other tasks or another dtype, or the answers cannot be
+            constrained as asked.
     """
     quieten_libraries()
     make_repeatable(run.config.hardware)
+    if run.config.inference.limit != 0:
+        _ = run.engine  # what it refuses is known before anything is trained
     own = {
         "partition": run.partition.hash,
         "data": run.corpus.hash,
@@ -112,11 +115,14 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     tasks = run.predicted_tasks()
     if len(tasks):
         candidates = _answer(run, model, console)
+        unconstrained_valid = run.unconstrained_valid(model, resume=True)
     if not run.processes.is_main_process:
         return
     if len(tasks):
         rule = _rule(run)
         metrics["score"] = score(tasks, candidates, rule)
+        if unconstrained_valid is not None:
+            metrics["score"]["unconstrained_valid"] = unconstrained_valid
         attempts = submission(tasks, candidates, rule)
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)

@@ -17,7 +17,7 @@ SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit", "augmentation", "model.name",
     "model.path", "model.adapter", "model.dtype", "model.lora.rank", "model.lora.alpha", "prompt.name",
     "prompt.max_length", "optim.max_steps", "optim.batch_size", "optim.learning_rate", "optim.schedule",
-    "inference.num_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run",
+    "inference.num_views", "inference.engine", "inference.constrain", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run",
     "seed",
 )  # fmt: skip
 OF_TRAINING = ("optim.", "augmentation")  # say nothing about a run that did not train
@@ -37,6 +37,7 @@ AVERAGED = {
     "correct_size": "share of candidates of the right size",
     "correct_pixels": "share of right cells, mean over candidates",
     "max_correct_pixels": "share of right cells of the best candidate",
+    "unconstrained_valid": "share of valid answers without inference.constrain, on a sample of the views",
 }
 BY_RULE = {
     "task_fraction": "mean over tasks of the share of right test outputs",
