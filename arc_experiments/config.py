@@ -8,6 +8,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "startup")
+# Rules that order candidates, by the names of their functions in `selection.py`.
+NEED_LIKELIHOODS = (
+    "likelihood_product", "likelihood_sum", "likelihood_mean", "likelihood_min", "likelihood_max",
+    "votes_plus_likelihood",
+)  # fmt: skip
+SELECTIONS = ("votes_then_log_probability", "majority_vote", *NEED_LIKELIHOODS)
 # transformers' optimizers, without those that change weights during the backward pass (no guard could stop them),
 # that need target modules or a mode of their own for evaluation, or that run on neither a CPU nor an NVIDIA GPU.
 OPTIMIZERS = (
@@ -186,7 +192,8 @@ class Inference:
     top_p: float = limited(1.0, above=0, high=1)
     threshold: float = limited(0.1, above=0, high=1)
     constrain: str = one_of("none", "grid")
-    selection: str = one_of("votes_then_log_probability")
+    scoring_views: int = limited(0, low=0)
+    selection: str = one_of(*SELECTIONS)
     max_new_tokens: int | None = limited(None, low=1)
     batch_tokens: int = limited(32768, low=1)
     limit: int | None = limited(None, low=0)

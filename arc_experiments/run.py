@@ -14,12 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from arc_experiments.ancestry import Ancestry
+from arc_experiments.answering import with_likelihoods
 from arc_experiments.checking import split_batch
 from arc_experiments.composing import compose_config
-from arc_experiments.config import Model
+from arc_experiments.config import NEED_LIKELIHOODS, Model
 from arc_experiments.freezing import freeze
 from arc_experiments.inputs import Inputs
 from arc_experiments.naming import folder_name
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from arc_experiments.training.validation import ValidationLoss
 
 PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that is under way
-NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
 
 
@@ -233,13 +231,15 @@ class Run(Inputs):
         partial = self.folder / PARTIAL_PREDICTIONS
         if not resume:
             self._remove(partial)
-        return self._predict(merge(model.eval()), partial, on_progress)
+        return self.ask(merge(model.eval()), partial, on_progress)
 
     def predict_in_training(self, model: Any) -> list[Candidate]:
         """The same with the model left exactly as it is, for a look during training; nothing is kept."""
         was_training, partial = model.training, self.folder / f"{PARTIAL_PREDICTIONS}.training"
         self._remove(partial)  # that of a killed attempt, with other weights
-        candidates = self._predict(model.eval(), partial, lambda done, total: None)
+        candidates = self.ask(model.eval(), partial, lambda done, total: None)
+        if self.config.inference.selection in NEED_LIKELIHOODS:
+            candidates = with_likelihoods(self, model, candidates, partial / "likelihoods")
         self._remove(partial)
         model.train(was_training)
         return candidates
@@ -251,7 +251,7 @@ class Run(Inputs):
             shutil.rmtree(folder, ignore_errors=True)
         self.processes.wait_for_everyone()
 
-    def _predict(
+    def ask(
         self,
         model: Any,
         partial: Path,
@@ -259,6 +259,11 @@ class Run(Inputs):
         requests: "list[Request] | None" = None,
         engine: "Engine | None" = None,
     ) -> list[Candidate]:
+        """Candidates for the requests, by the engine; the run's own, if left out.
+
+        Args:
+            partial: where the answers of finished batches are kept if this is killed, and taken from.
+        """
         from arc_experiments.generation import predict
 
         with self.autocast():
@@ -273,29 +278,6 @@ class Run(Inputs):
                 on_progress=on_progress,
                 engine=engine or self.engine,
             )
-
-    def unconstrained_valid(self, model: Any, *, resume: bool = False) -> float | None:
-        """The share of valid answers without `inference.constrain`, on a sample of the requests.
-
-        None where nothing is constrained, or nothing can be asked.
-        """
-        from arc_experiments.models import merge
-
-        asked = [request for request in self.requests if request.ids is not None]
-        if self.config.inference.constrain == "none" or not asked:
-            return None
-        places = np.linspace(0, len(asked) - 1, min(len(asked), NUM_UNCONSTRAINED)).round().astype(int)
-        partial = self.folder / PARTIAL_PREDICTIONS / "unconstrained"
-        if not resume:
-            self._remove(partial)
-        candidates = self._predict(
-            merge(model.eval()),
-            partial,
-            lambda done, total: None,
-            [asked[place] for place in places],
-            self.unconstrained_engine,
-        )
-        return sum(candidate.grid is not None for candidate in candidates) / len(candidates)
 
     def save_weights(self, model: Any, state_dict: "dict[str, torch.Tensor] | None" = None) -> Path:
         """Save what was trained, with its ancestry; the folder appears whole or not at all.

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 
-from arc_experiments.config import Inference
+from arc_experiments.config import NEED_LIKELIHOODS, Inference
 
 
 def check_inference(inference: Inference) -> Iterator[str]:
     """A line for each mistake."""
     yield from _check_sampling(inference)
+    if inference.selection in NEED_LIKELIHOODS and inference.scoring_views == 0:
+        yield (
+            f"inference.selection={inference.selection} needs likelihoods: set inference.scoring_views (8, say), or "
+            "take votes_then_log_probability"
+        )
 
 
 def _check_sampling(inference: Inference) -> Iterator[str]:

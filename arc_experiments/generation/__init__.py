@@ -3,6 +3,7 @@
 from arc_experiments.generation.constraint import Constraint, grid_constraint
 from arc_experiments.generation.decoding import Transformers, generate
 from arc_experiments.generation.engine import Answer, Engine, Limits, plan_batches
+from arc_experiments.generation.likelihood import log_probabilities, with_likelihoods
 from arc_experiments.generation.predict import Request, make_requests, predict
 from arc_experiments.generation.threshold import Threshold
 
@@ -16,7 +17,9 @@ __all__ = [
     "Transformers",
     "generate",
     "grid_constraint",
+    "log_probabilities",
     "make_requests",
     "plan_batches",
     "predict",
+    "with_likelihoods",
 ]

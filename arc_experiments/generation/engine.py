@@ -51,18 +51,24 @@ class Engine(Protocol):
 
 
 def plan_batches(
-    lengths: Sequence[int], *, extra: int, batch_tokens: int, rows_per_prompt: int = 1
+    lengths: Sequence[int], *, extra: int, batch_tokens: int, rows_per_prompt: int | Sequence[int] = 1
 ) -> list[list[int]]:
     """Group positions so that rows x (longest + extra) stays within `batch_tokens`, longest first.
 
     The same lengths give the same batches, so that an interrupted evaluation can go on with them.
+
+    Args:
+        rows_per_prompt: of each position, or one number for all.
     """
+    rows = [rows_per_prompt] * len(lengths) if isinstance(rows_per_prompt, int) else rows_per_prompt
     batches: list[list[int]] = []
+    taken = 0
     for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
         longest = lengths[batches[-1][0]] if batches else 0
-        rows = rows_per_prompt * (len(batches[-1]) + 1) if batches else 0
-        if not batches or rows * (longest + extra) > batch_tokens:
+        taken += rows[position]
+        if not batches or taken * (longest + extra) > batch_tokens:
             batches.append([])
+            taken = rows[position]
         batches[-1].append(position)
     return batches
 
