@@ -20,7 +20,7 @@ from arc_experiments.generation import likelihood, log_probabilities, with_likel
 from arc_experiments.grids import Grid
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.evaluate import score_in_training
-from arc_experiments.models import merge
+from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.selection import Candidate
 from arc_experiments.tasks import Pair, Task, TaskSet

@@ -19,7 +19,6 @@ from arc_experiments.environment import (
 )
 from arc_experiments.jobs.display import Bar, duration, progress, show_finished, show_plan, show_scores
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
-from arc_experiments.models import merge
 from arc_experiments.report import write_report
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
@@ -113,6 +112,8 @@ def _write_partition(run: Run) -> None:
 
 def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, console: Console) -> None:
     """From the model to the page: answer, select, score, write everything down, show it."""
+    from arc_experiments.models.adapters import merge
+
     start = time.perf_counter()
     tasks = run.predicted_tasks()
     if len(tasks):
@@ -176,7 +177,7 @@ def _compare(run: Run, model: Any, candidates: Sequence[Candidate], console: Con
     }
     partial = run.folder / PARTIAL_PREDICTIONS / "likelihoods"
     with progress(console, "comparing", len(outputs) * run.config.inference.scoring_views) as bar:
-        return with_likelihoods(run, merge(model), candidates, partial, _timed(bar))
+        return with_likelihoods(run, model, candidates, partial, _timed(bar))
 
 
 def _timed(bar: Bar) -> Callable[[int, int], None]:
