@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "startup")
+BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring", "startup")
 # Rules that order candidates, by the names of their functions in `selection.py`.
 NEED_LIKELIHOODS = (
     "likelihood_product", "likelihood_sum", "likelihood_mean", "likelihood_min", "likelihood_max",
@@ -250,6 +250,8 @@ class Benchmark:
     vary: list[str] = field(default_factory=list)  # "model.attention=sdpa,eager"
     prompts: int = limited(64, low=1)
     new_tokens: int = limited(64, low=1)
+    candidates: int = limited(8, low=1)
+    prompt_tokens: int = limited(1500, low=2)
 
 
 OWN_SETS = ("validation", "train")  # what `audit` calls the two sides of this composition's partition

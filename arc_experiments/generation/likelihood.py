@@ -147,7 +147,7 @@ def _comparisons(
                         view=view,
                         prompt=fitted.encoded.input_ids,
                         grids=distinct,
-                        answers=tuple(_answer_ids(prompt, one.test[test_index]) for one in seen),
+                        answers=tuple(answer_ids(prompt, one.test[test_index]) for one in seen),
                     )
 
 
@@ -158,7 +158,7 @@ def _answered(task: Task, test_index: int, grid: Grid) -> Task:
     return dataclasses.replace(task, test=tuple(pairs))
 
 
-def _answer_ids(prompt: Prompt, pair: Pair) -> Ids:
+def answer_ids(prompt: Prompt, pair: Pair) -> Ids:
     """The tokens of a pair's output, with the end; they are the same behind any prompt."""
     encoded = prompt.encode(Task(id="", train=(pair,), test=(pair,)))
     return encoded.input_ids[encoded.num_prompt :]
