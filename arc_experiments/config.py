@@ -186,12 +186,13 @@ class Inference:
     """Views, generation, selection."""
 
     num_views: int = limited(8, low=1)
-    engine: str = one_of("transformers", "threshold")
+    engine: str = one_of("transformers", "threshold", "vllm")
     num_samples: int = limited(1, low=1)
     temperature: float = limited(0.0, low=0)
     top_p: float = limited(1.0, above=0, high=1)
     threshold: float = limited(0.1, above=0, high=1)
     constrain: str = one_of("none", "grid")
+    vllm_memory_share: float = limited(0.6, above=0, high=1)
     scoring_views: int = limited(0, low=0)
     selection: str = one_of(*SELECTIONS)
     max_new_tokens: int | None = limited(None, low=1)

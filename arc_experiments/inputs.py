@@ -165,7 +165,8 @@ class Inputs:
         """How questions are answered.
 
         Raises:
-            ValueError: `inference.constrain=grid` with a tokenizer whose tokens are not whole characters.
+            ValueError: `inference.constrain=grid` with a tokenizer whose tokens are not whole characters, or
+                `inference.engine=vllm` without the package.
         """
         from arc_experiments.generation import grid_constraint
 
@@ -183,12 +184,31 @@ class Inputs:
         options = self.config.inference
         if options.engine == "threshold":
             return Threshold(threshold=options.threshold, constraint=constraint)
-        return Transformers(
-            num_samples=options.num_samples,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            seed=self.config.seeds.inference,
-            constraint=constraint,
+        sampling: dict[str, Any] = {
+            "num_samples": options.num_samples,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "seed": self.config.seeds.inference,
+        }
+        if options.engine == "vllm":
+            return self._vllm(sampling)
+        return Transformers(constraint=constraint, **sampling)
+
+    def _vllm(self, sampling: dict[str, Any]) -> "Engine":
+        from arc_experiments.generation.vllm import Vllm
+        from arc_experiments.models import local_path, pick_device, pick_dtype
+        from arc_experiments.models.adapters import save_weights
+
+        config = self.config
+        base = local_path(config.model.path)
+        dtype = pick_dtype(config.model.dtype, pick_device(config.hardware))
+        return Vllm(
+            base=base,
+            dtype=str(dtype).removeprefix("torch."),
+            max_length=config.prompt.max_length,
+            memory_share=config.inference.vllm_memory_share,
+            save=lambda model, folder: save_weights(model, self.tokenizer, folder, base=base),
+            **sampling,
         )
 
     @property

@@ -231,6 +231,8 @@ class Run(Inputs):
         partial = self.folder / PARTIAL_PREDICTIONS
         if not resume:
             self._remove(partial)
+        if self.config.inference.engine == "vllm":  # which takes the adapter as it is
+            return self.ask(model.eval(), partial, on_progress)
         return self.ask(merge(model.eval()), partial, on_progress)
 
     def predict_in_training(self, model: Any) -> list[Candidate]:

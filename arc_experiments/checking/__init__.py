@@ -148,7 +148,7 @@ def _check_combination(config: Config) -> Iterator[str]:
     jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))
     if config.job.name not in jobs:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
-    yield from check_inference(config.inference)
+    yield from check_inference(config)
     yield from check_optim(optim, can_score=config.inference.limit != 0)
     yield from _check_paths(config)
     yield from check_benchmark(config)

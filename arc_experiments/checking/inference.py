@@ -2,17 +2,39 @@
 
 from collections.abc import Iterator
 
-from arc_experiments.config import NEED_LIKELIHOODS, Inference
+from arc_experiments.config import NEED_LIKELIHOODS, Config, Inference
 
 
-def check_inference(inference: Inference) -> Iterator[str]:
+def check_inference(config: Config) -> Iterator[str]:
     """A line for each mistake."""
+    inference = config.inference
+    if inference.engine == "vllm":
+        yield from _check_vllm(config)
     yield from _check_sampling(inference)
     if inference.selection in NEED_LIKELIHOODS and inference.scoring_views == 0:
         yield (
             f"inference.selection={inference.selection} needs likelihoods: set inference.scoring_views (8, say), or "
             "take votes_then_log_probability"
         )
+
+
+def _check_vllm(config: Config) -> Iterator[str]:
+    """What is not handed over to vLLM, or has no room beside it."""
+    inference, model, gpus = config.inference, config.model, config.hardware
+    excluded = {
+        "inference.constrain=grid": inference.constrain == "grid",
+        "model.vocabulary=arc": model.vocabulary == "arc",
+        f"model.quantisation={model.quantisation}": model.quantisation != "none",
+        "model.weights=random": model.weights == "random",
+        f"model.path={model.path}": model.path.startswith("package:"),
+        f"hardware.num_processes={gpus.num_processes}": gpus.num_processes != 1,
+        f"hardware.parallelism={gpus.parallelism}": gpus.parallelism != "data",
+        "hardware.device=cpu": gpus.device == "cpu",
+        "optim.best_by=pass_at_2": config.optim.best_by == "pass_at_2",
+    }
+    for value, is_so in excluded.items():
+        if is_so:
+            yield f"inference.engine=vllm does not go with {value}: change it, or take inference.engine=transformers"
 
 
 def _check_sampling(inference: Inference) -> Iterator[str]:
