@@ -7,7 +7,13 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "startup")
+BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring", "startup")
+# Rules that order candidates, by the names of their functions in `selection.py`.
+NEED_LIKELIHOODS = (
+    "likelihood_product", "likelihood_sum", "likelihood_mean", "likelihood_min", "likelihood_max",
+    "votes_plus_likelihood",
+)  # fmt: skip
+SELECTIONS = ("votes_then_log_probability", "majority_vote", *NEED_LIKELIHOODS)
 # transformers' optimizers, without those that change weights during the backward pass (no guard could stop them),
 # that need target modules or a mode of their own for evaluation, or that run on neither a CPU nor an NVIDIA GPU.
 OPTIMIZERS = (
@@ -180,8 +186,15 @@ class Inference:
     """Views, generation, selection."""
 
     num_views: int = limited(8, low=1)
-    engine: str = one_of("transformers")
-    selection: str = one_of("votes_then_log_probability")
+    engine: str = one_of("transformers", "threshold", "vllm")
+    num_samples: int = limited(1, low=1)
+    temperature: float = limited(0.0, low=0)
+    top_p: float = limited(1.0, above=0, high=1)
+    threshold: float = limited(0.1, above=0, high=1)
+    constrain: str = one_of("none", "grid")
+    vllm_memory_share: float = limited(0.6, above=0, high=1)
+    scoring_views: int = limited(0, low=0)
+    selection: str = one_of(*SELECTIONS)
     max_new_tokens: int | None = limited(None, low=1)
     batch_tokens: int = limited(32768, low=1)
     limit: int | None = limited(None, low=0)
@@ -238,6 +251,8 @@ class Benchmark:
     vary: list[str] = field(default_factory=list)  # "model.attention=sdpa,eager"
     prompts: int = limited(64, low=1)
     new_tokens: int = limited(64, low=1)
+    candidates: int = limited(8, low=1)
+    prompt_tokens: int = limited(1500, low=2)
 
 
 OWN_SETS = ("validation", "train")  # what `audit` calls the two sides of this composition's partition

@@ -20,7 +20,7 @@ from arc_experiments.weights import Weights
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from arc_experiments.generation import Request
+    from arc_experiments.generation import Constraint, Engine, Request
     from arc_experiments.models import ArcTokenizer, Vocabulary
 
 NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
@@ -158,6 +158,57 @@ class Inputs:
             self.prompt,
             num_views=config.inference.num_views,
             seed=config.seeds.inference,
+        )
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """How questions are answered.
+
+        Raises:
+            ValueError: `inference.constrain=grid` with a tokenizer whose tokens are not whole characters, or
+                `inference.engine=vllm` without the package.
+        """
+        from arc_experiments.generation import grid_constraint
+
+        is_constrained = self.config.inference.constrain == "grid"
+        return self._make_engine(grid_constraint(self.prompt) if is_constrained else None)
+
+    @property
+    def unconstrained_engine(self) -> "Engine":
+        """The same without `inference.constrain`."""
+        return self._make_engine(None)
+
+    def _make_engine(self, constraint: "Constraint | None") -> "Engine":
+        from arc_experiments.generation import Threshold, Transformers
+
+        options = self.config.inference
+        if options.engine == "threshold":
+            return Threshold(threshold=options.threshold, constraint=constraint)
+        sampling: dict[str, Any] = {
+            "num_samples": options.num_samples,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "seed": self.config.seeds.inference,
+        }
+        if options.engine == "vllm":
+            return self._vllm(sampling)
+        return Transformers(constraint=constraint, **sampling)
+
+    def _vllm(self, sampling: dict[str, Any]) -> "Engine":
+        from arc_experiments.generation.vllm import Vllm
+        from arc_experiments.models import local_path, pick_device, pick_dtype
+        from arc_experiments.models.adapters import save_weights
+
+        config = self.config
+        base = local_path(config.model.path)
+        dtype = pick_dtype(config.model.dtype, pick_device(config.hardware))
+        return Vllm(
+            base=base,
+            dtype=str(dtype).removeprefix("torch."),
+            max_length=config.prompt.max_length,
+            memory_share=config.inference.vllm_memory_share,
+            save=lambda model, folder: save_weights(model, self.tokenizer, folder, base=base),
+            **sampling,
         )
 
     @property

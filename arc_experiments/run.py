@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arc_experiments.ancestry import Ancestry
+from arc_experiments.answering import with_likelihoods
 from arc_experiments.checking import split_batch
 from arc_experiments.composing import compose_config
-from arc_experiments.config import Model
+from arc_experiments.config import NEED_LIKELIHOODS, Model
 from arc_experiments.freezing import freeze
 from arc_experiments.inputs import Inputs
 from arc_experiments.naming import folder_name
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, TrainerCallback
 
+    from arc_experiments.generation import Engine, Request
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
@@ -229,13 +231,17 @@ class Run(Inputs):
         partial = self.folder / PARTIAL_PREDICTIONS
         if not resume:
             self._remove(partial)
-        return self._predict(merge(model.eval()), partial, on_progress)
+        if self.config.inference.engine == "vllm":  # which takes the adapter as it is
+            return self.ask(model.eval(), partial, on_progress)
+        return self.ask(merge(model.eval()), partial, on_progress)
 
     def predict_in_training(self, model: Any) -> list[Candidate]:
         """The same with the model left exactly as it is, for a look during training; nothing is kept."""
         was_training, partial = model.training, self.folder / f"{PARTIAL_PREDICTIONS}.training"
         self._remove(partial)  # that of a killed attempt, with other weights
-        candidates = self._predict(model.eval(), partial, lambda done, total: None)
+        candidates = self.ask(model.eval(), partial, lambda done, total: None)
+        if self.config.inference.selection in NEED_LIKELIHOODS:
+            candidates = with_likelihoods(self, model, candidates, partial / "likelihoods")
         self._remove(partial)
         model.train(was_training)
         return candidates
@@ -247,19 +253,32 @@ class Run(Inputs):
             shutil.rmtree(folder, ignore_errors=True)
         self.processes.wait_for_everyone()
 
-    def _predict(self, model: Any, partial: Path, on_progress: Callable[[int, int], None]) -> list[Candidate]:
+    def ask(
+        self,
+        model: Any,
+        partial: Path,
+        on_progress: Callable[[int, int], None],
+        requests: "list[Request] | None" = None,
+        engine: "Engine | None" = None,
+    ) -> list[Candidate]:
+        """Candidates for the requests, by the engine; the run's own, if left out.
+
+        Args:
+            partial: where the answers of finished batches are kept if this is killed, and taken from.
+        """
         from arc_experiments.generation import predict
 
         with self.autocast():
             return predict(
                 model,
                 self.prompt,
-                self.requests,
+                self.requests if requests is None else requests,
                 max_new_tokens=self.max_new_tokens,
                 batch_tokens=self.config.inference.batch_tokens,
                 partial=partial,
                 processes=self.processes,
                 on_progress=on_progress,
+                engine=engine or self.engine,
             )
 
     def save_weights(self, model: Any, state_dict: "dict[str, torch.Tensor] | None" = None) -> Path:

@@ -20,6 +20,7 @@ from arc_experiments.selection import (
     Ranked,
     Rule,
     distinct,
+    rules,
     select,
     votes_then_log_probability,
 )
@@ -44,6 +45,7 @@ def score(
     - `unanswered`: no valid candidate.
     - `by_rule`, within two attempts: `test_output` (right outputs / all outputs, as on Kaggle),
       `task_fraction` (mean over tasks of the share of right outputs), `task_strict` (all outputs right).
+    - `by_selection`: `pass_at_1` and `pass_at_2` of every rule; those of likelihoods where they were computed.
     - `by_task`: the share of right outputs of each task within two attempts.
     - `invalid`: number of candidates by reason.
     - `interval`: 95% bootstrap interval [low, high] of each headline fraction.
@@ -69,9 +71,29 @@ def score(
             "task_fraction": _mean(list(by_task.values())),
             "task_strict": _mean([float(share == 1) for share in by_task.values()]),
         },
+        "by_selection": _by_selection(solutions, by_output),
         "by_task": by_task,
         "invalid": dict(sorted(reasons.items())),
         "interval": _intervals(list(marks.values())),
+    }
+
+
+def _by_selection(
+    solutions: dict[str, list[Grid]], by_output: dict[tuple[str, int], list[Candidate]]
+) -> dict[str, dict[str, float]]:
+    """What the attempts of each rule would have scored."""
+    has_likelihoods = any(candidate.likelihoods for group in by_output.values() for candidate in group)
+    grids = [
+        (expected, distinct(by_output[task_id, i]))
+        for task_id, outputs in solutions.items()
+        for i, expected in enumerate(outputs)
+    ]
+    return {
+        name: {
+            f"pass_at_{k}": _mean([_right_within(rule(group)[:k], expected) for expected, group in grids])
+            for k in range(1, NUM_ATTEMPTS + 1)
+        }
+        for name, rule in rules(with_likelihoods=has_likelihoods).items()
     }
 
 

@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 
 from arc_experiments import compose, environment, places, worker
 from arc_experiments.benchmarking import cell as cell_process
-from arc_experiments.benchmarking import cells, generation, loading, show, startup, stream, training
+from arc_experiments.benchmarking import cells, generation, loading, scoring, show, startup, stream, training
 from arc_experiments.benchmarking.cell import summary
 from arc_experiments.benchmarking.cells import Cell, collect, freeze_cells, plan, run_cell
 from arc_experiments.benchmarking.rows import rows_of_length, rows_of_size
@@ -297,6 +297,14 @@ def test_generation_without_prompts_is_told(run: Run) -> None:
         generation.measure(run)
 
 
+def test_candidates_behind_one_prompt_are_measured_against_a_row_each(run: Run) -> None:
+    vars(run.config.benchmark).update(candidates=3, prompt_tokens=50)
+    result = scoring.measure(run)
+    assert_summarised(result, "candidates_per_second", "plain_candidates_per_second", "speedup")
+    assert (result["candidates"], result["candidate_tokens"], result["prompt_tokens"]) == (3, 100, 50)
+    assert result["largest_difference"] < 1e-3
+
+
 def fake_start(tmp_path: Path, phases: dict[str, str], *, code: int = 0) -> str:
     """A stand-in for Python that notes what it is called with and leaves what the real command leaves."""
     lines = [
@@ -451,7 +459,7 @@ def mistakes(config: Config, **benchmark: Any) -> str:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("parts", ["samples"], "stream, loading, training, generation, startup"),
+        ("parts", ["samples"], "stream, loading, training, generation, scoring, startup"),
         ("parts", [], "nothing to measure"),
         ("workers", [], "nothing to measure"),
         ("workers", [-1], "at least 0"),
@@ -672,6 +680,7 @@ CANNED = {
     },
     "training": trained(1000.0),
     "generation": {"error": "no [such] | model"},
+    "scoring": {"candidates_per_second": 40.0, "plain_candidates_per_second": 10.0},
     "startup": {"model_seconds": 2.5, "total_seconds": 5.0},
 }
 
@@ -710,10 +719,10 @@ def test_the_job_writes_figures_a_table_and_a_picture(folder: RunFolder) -> None
     measured, printed = run_job(folder, RIGHT)
     assert measured == [
         "stream", "loading", "training-batch_1-length_64-packing_False", "training-batch_2-length_64-packing_False",
-        "generation", "startup",
+        "generation", "scoring", "startup",
     ]  # fmt: skip
     results = folder.read_json("benchmark.json")
-    assert results["num_measured"] == results["num_cells"] == 6
+    assert results["num_measured"] == results["num_cells"] == 7
     assert results["stream"]["samples_per_second"] == 100
     assert results["loading"][1] == {
         "consumer_tokens_per_second": 60000.0, "num_workers": 1, "data_wait_fraction": 0.25
@@ -722,7 +731,7 @@ def test_the_job_writes_figures_a_table_and_a_picture(folder: RunFolder) -> None
     for size, row in enumerate(results["training"], start=1):
         assert row == {"per_device_batch_size": size, **identity, **CANNED["training"]}
     assert results["machines"] == [MACHINE]
-    assert "6 of 6 measurements made." in (folder / "benchmark.md").read_text()
+    assert "7 of 7 measurements made." in (folder / "benchmark.md").read_text()
     assert ElementTree.parse(folder / "benchmark.svg").getroot().tag.endswith("svg")
     assert printed.splitlines()[-1] == str(folder)
 
@@ -733,9 +742,9 @@ def test_a_finished_benchmark_shows_its_tables_again_and_measures_nothing(folder
         (folder / name).unlink()  # as if killed after the last result and before these
     measured, printed = run_job(folder, {})
     assert measured == []
-    assert "6 measurements, 6 made already" in printed
+    assert "7 measurements, 7 made already" in printed
     assert "100 (90 to 110)".replace("90", "90.00") in printed
-    assert folder.read_json("benchmark.json")["num_measured"] == 6
+    assert folder.read_json("benchmark.json")["num_measured"] == 7
 
 
 def test_a_benchmark_that_was_killed_goes_on_with_the_cells_it_has_not(folder: RunFolder) -> None:
@@ -743,20 +752,20 @@ def test_a_benchmark_that_was_killed_goes_on_with_the_cells_it_has_not(folder: R
         run_job(folder, RIGHT, kill_after=4)
     assert folder.read_json("benchmark.json")["num_measured"] == 4
     measured, _ = run_job(folder, RIGHT)
-    assert measured == ["generation", "startup"]
+    assert measured == ["generation", "scoring", "startup"]
 
 
 def test_a_measurement_that_fails_fails_the_job_and_is_tried_again(folder: RunFolder) -> None:
-    with pytest.raises(RuntimeError, match="1 of 6 measurements failed"):
+    with pytest.raises(RuntimeError, match="1 of 7 measurements failed"):
         run_job(folder, CANNED)
-    assert "5 of 6 measurements made, 1 failed." in (folder / "benchmark.md").read_text()
+    assert "6 of 7 measurements made, 1 failed." in (folder / "benchmark.md").read_text()
     measured, _ = run_job(folder, RIGHT)
     assert measured == ["generation"]
 
 
 def test_what_has_not_the_memory_fails_nothing(folder: RunFolder) -> None:
     run_job(folder, RIGHT | {"training": {"error": "out of memory"}})
-    assert "4 of 6 measurements made, 2 out of memory." in (folder / "benchmark.md").read_text()
+    assert "5 of 7 measurements made, 2 out of memory." in (folder / "benchmark.md").read_text()
     assert run_job(folder, {})[0] == []
 
 

@@ -236,7 +236,11 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         ("data.limit=0", ["data.limit=0 is", "at least 1"]),
         ("data.num_validation=1.5", ["data.num_validation=1.5 must be", "whole number"]),
         ("hardware.device=gpu", ["hardware.device=gpu is", "auto, cpu, cuda"]),
-        ("inference.engine=vllm", ["inference.engine=vllm is", "transformers"]),
+        ("inference.engine=guess", ["inference.engine=guess is", "transformers"]),
+        ("inference.num_samples=2", ["inference.num_samples=2 greedy answers", "inference.temperature"]),
+        ("inference.selection=likelihood_min", ["inference.selection=likelihood_min needs", "scoring_views"]),
+        ("inference.threshold=0", ["inference.threshold=0.0 is too small", "above 0"]),
+        ("inference.top_p=0.5", ["inference.top_p=0.5 is not read", "inference.temperature"]),
         ("job.name=train", ["job.name=train is", "evaluate, finetune"]),
         # files that are not there
         ("data.path=nowhere", ["data.path=nowhere does not exist", "looked in"]),

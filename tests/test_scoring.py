@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from arc_experiments.grids import Grid
 from arc_experiments.scoring import HEADLINES, check_submission, score, submission
-from arc_experiments.selection import Candidate, Ranked, votes_then_log_probability
+from arc_experiments.selection import Candidate, Likelihood, Ranked, rules, votes_then_log_probability
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 Cells = list[list[int]]
@@ -73,6 +74,28 @@ def test_pass_at_n_needs_one_right_candidate_among_all() -> None:
     result = one_output(FAR, FAR, CLOSE, CLOSE, RIGHT)
     assert (result["pass_at_n"], result["pass_at_2"], result["vote_2"]) == (1, 0, 0)
     assert one_output(FAR, CLOSE)["pass_at_n"] == 0
+
+
+def test_every_rule_is_scored_beside_the_one_that_gives_the_attempts() -> None:
+    plain = one_output(FAR, RIGHT, RIGHT)
+    assert plain["by_selection"] == {
+        "votes_then_log_probability": {"pass_at_1": 1.0, "pass_at_2": 1.0},
+        "majority_vote": {"pass_at_1": 1.0, "pass_at_2": 1.0},
+    }
+    values = {str(FAR): -1.0, str(CLOSE): -2.0, str(RIGHT): -3.0}
+    compared = [
+        replace(one, likelihoods=(Likelihood(view=0, log_probability=values[str(cells)], num_tokens=4),))
+        for cells in (FAR, CLOSE, RIGHT, RIGHT)
+        for one in answers(cells)
+    ]
+    result = score(tasks(a=1, b=1), compared)  # b has no answer
+    assert result["by_selection"]["majority_vote"] == {"pass_at_1": 0.5, "pass_at_2": 0.5}
+    assert result["by_selection"]["likelihood_product"] == {"pass_at_1": 0.0, "pass_at_2": 0.0}
+    named = score(tasks(a=1, b=1), compared, rules(with_likelihoods=True)["votes_plus_likelihood"])
+    assert named["by_selection"] == result["by_selection"]
+    assert named["by_selection"]["votes_plus_likelihood"] == {
+        name: named[name] for name in ("pass_at_1", "pass_at_2")
+    }
 
 
 def test_the_most_voted_grid_is_the_first_attempt() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_experiments.selection import Candidate, Ranked, select, votes_then_log_probability
+from arc_experiments.config import NEED_LIKELIHOODS, SELECTIONS
+from arc_experiments.selection import (
+    Candidate,
+    Likelihood,
+    Ranked,
+    rules,
+    select,
+    votes_then_log_probability,
+)
 
 A, B, C = [[1]], [[2]], [[3, 3]]
 
@@ -92,6 +101,12 @@ def test_candidates_of_two_test_outputs_are_not_ranked_together() -> None:
         select([candidate(A), candidate(A, test_index=1)])
 
 
+likelihoods = st.lists(
+    st.builds(
+        Likelihood, view=st.integers(0, 7), log_probability=st.floats(-900, 0), num_tokens=st.integers(1, 9)
+    ),
+    max_size=3,
+)
 answers = st.builds(
     candidate,
     st.sampled_from([A, B, C, None]),
@@ -118,6 +133,13 @@ def test_every_valid_candidate_votes_once(given: list[Candidate]) -> None:
     assert sum(one.votes for one in select(given)) == sum(one.grid is not None for one in given)
 
 
+@given(answers, likelihoods)
+def test_likelihoods_read_back_as_they_were_written(one: Candidate, values: list[Likelihood]) -> None:
+    line = replace(one, likelihoods=tuple(values)).to_json()
+    assert Candidate.from_json(line).likelihoods == tuple(values)
+    assert Candidate.from_json(line).to_json() == line
+
+
 @given(answers)
 def test_a_candidate_reads_back_as_it_was_written(one: Candidate) -> None:
     line = one.to_json()
@@ -127,8 +149,9 @@ def test_a_candidate_reads_back_as_it_was_written(one: Candidate) -> None:
 
 def test_a_candidate_is_written_with_the_documented_fields() -> None:
     assert candidate(A).to_json() == (
-        '{"task": "007bbfb7", "test_index": 0, "view": 0, "transforms": "identity", "text": "some text", '
-        '"num_tokens": 10, "log_probability": -5.0, "valid": true, "reason": null, "grid": [[1]]}'
+        '{"task": "007bbfb7", "test_index": 0, "view": 0, "sample": 0, "transforms": "identity", "text": "some text", '
+        '"num_tokens": 10, "log_probability": -5.0, "valid": true, "reason": null, "grid": [[1]], '
+        '"likelihoods": []}'
     )
     assert '"valid": false, "reason": "no_grid", "grid": null' in candidate(None).to_json()
 
@@ -153,6 +176,87 @@ def test_a_line_with_a_grid_that_breaks_the_rules_is_refused() -> None:
 def test_a_log_probability_that_is_not_finite_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="task 007bbfb7, test output 0, view 0: log_probability"):
         candidate(A, log_probability=value)
+
+
+def test_a_likelihood_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"log_probability is .*inf.*overflowed"):
+        candidate(A, likelihoods=(Likelihood(view=0, log_probability=-math.inf, num_tokens=3),))
+
+
+# Rules of likelihood. Each grid has probabilities under two views, and candidates that voted for it.
+D = [[4]]
+PROBABILITIES = {"A": (0.5, 0.1), "B": (0.25, 0.24), "C": (0.8, 0.001), "D": (0.2, 0.2)}
+TOKENS = {"A": (2, 2), "B": (4, 4), "C": (9, 9), "D": (20, 20)}
+VOTES = {"A": 1, "B": 1, "C": 2, "D": 1}
+ORDERS = {
+    "majority_vote": "CABD",
+    "votes_then_log_probability": "CABD",
+    "likelihood_product": "BADC",  # 0.06, 0.05, 0.04, 0.0008
+    "likelihood_sum": "CABD",  # 0.801, 0.6, 0.49, 0.4
+    "likelihood_min": "BDAC",
+    "likelihood_max": "CABD",
+    "likelihood_mean": "DBCA",  # -0.08, -0.35, -0.40, -0.75 a token
+    "votes_plus_likelihood": "BADC",  # -0.41, -0.50, -0.61, -1.57
+}
+
+
+def compared_candidates() -> list[Candidate]:
+    grids = dict(zip("ABCD", (A, B, C, D), strict=True))
+    found = []
+    for name, probabilities in PROBABILITIES.items():
+        values = tuple(
+            Likelihood(view=view, log_probability=math.log(value), num_tokens=num_tokens)
+            for view, (value, num_tokens) in enumerate(zip(probabilities, TOKENS[name], strict=True))
+        )
+        found += [candidate(grids[name], view=len(found), likelihoods=values) for _ in range(VOTES[name])]
+    return found
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_every_rule_has_the_order_that_it_is_named_for(name: str) -> None:
+    rule = rules(with_likelihoods=True)[name]
+    by_cells = {str(cells): letter for letter, cells in zip("ABCD", (A, B, C, D), strict=True)}
+    for listed in (compared_candidates(), compared_candidates()[::-1]):
+        order = "".join(by_cells[str(one.grid.tolist())] for one in select(listed, rule))
+        assert order == ORDERS[name]
+
+
+def test_rules_of_likelihood_break_ties_by_votes() -> None:
+    values = (Likelihood(view=0, log_probability=-1.0, num_tokens=2),)
+    given = [
+        candidate(A, likelihoods=values),
+        candidate(B, view=1, likelihoods=values),
+        candidate(B, view=2, likelihoods=values),
+    ]
+    for name in NEED_LIKELIHOODS:
+        assert cells(select(given, rules(with_likelihoods=True)[name])) == [B, A]
+
+
+def test_very_small_probabilities_do_not_underflow() -> None:
+    def with_values(grid: list[list[int]], *values: float) -> Candidate:
+        return candidate(
+            grid,
+            likelihoods=tuple(
+                Likelihood(view=view, log_probability=value, num_tokens=900)
+                for view, value in enumerate(values)
+            ),
+        )
+
+    given = [with_values(A, -2000.0, -2010.0), with_values(B, -1999.0, -3000.0)]
+    assert cells(select(given, rules(with_likelihoods=True)["likelihood_sum"])) == [B, A]
+    assert cells(select(given, rules(with_likelihoods=True)["likelihood_product"])) == [A, B]
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_every_rule_takes_no_candidates_and_invalid_ones_and_such_without_likelihoods(name: str) -> None:
+    rule = rules(with_likelihoods=True)[name]
+    assert select([], rule) == select([candidate(None)], rule) == []
+    assert cells(select([candidate(A), candidate(B, view=1), candidate(B, view=2)], rule)) == [B, A]
+
+
+def test_without_likelihoods_the_rules_of_votes_are_left() -> None:
+    assert set(rules(with_likelihoods=False)) == set(SELECTIONS) - set(NEED_LIKELIHOODS)
+    assert list(rules(with_likelihoods=True)) == list(SELECTIONS)
 
 
 def test_a_candidate_has_a_grid_or_a_reason_and_never_both() -> None:

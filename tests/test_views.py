@@ -86,9 +86,19 @@ def test_a_view_refuses_a_step_that_makes_another_task(step: Step) -> None:
         View(index=1, steps=(step,))  # type: ignore[arg-type]
 
 
-def test_an_answer_without_a_way_back_is_an_invalid_candidate(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+class Canned:
+    """An engine that gives these answers."""
+
+    rows_per_prompt = 1
+
+    def __init__(self, answers: list[Answer]) -> None:
+        self._answers = answers
+
+    def answer(self, *args: object) -> list[list[Answer]]:
+        return [[answer] for answer in self._answers]
+
+
+def test_an_answer_without_a_way_back_is_an_invalid_candidate(tmp_path: Path) -> None:
     prompt = Prompt(
         tokenizer=AutoTokenizer.from_pretrained(TINY), grid=GridText(), system=None, introduction="",
         demonstration="I{input}O{output}", question="I{input}O", answer="{output}", loss_on="test_output",
@@ -102,7 +112,6 @@ def test_an_answer_without_a_way_back_is_an_invalid_candidate(
         Answer(ids=tuple(prompt.tokenize(text)), num_tokens=7, log_probability=-1.0, finished=True)
         for text in texts
     ]
-    monkeypatch.setitem(predict.__globals__, "generate", lambda *args, **options: answers)
     candidates = predict(
         None,
         prompt,
@@ -112,6 +121,7 @@ def test_an_answer_without_a_way_back_is_an_invalid_candidate(
         partial=tmp_path / "partial",
         processes=PartialState(cpu=True),
         on_progress=lambda done, total: None,
+        engine=Canned(answers),
     )
     assert [candidate.reason for candidate in candidates] == [None, "not_upscaled", "ragged"]
     assert candidates[0].grid is not None

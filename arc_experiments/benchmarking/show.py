@@ -15,6 +15,7 @@ TITLES = {
     "loading": "Waiting for data: of a consumer that only sleeps, and of the real training",
     "training": "Training against a bare loop",
     "generation": "Answers in batches against one at a time",
+    "scoring": "Likelihood of candidates, their prompt read once against once a candidate",
     "startup": "From the command to the first step",
 }
 # What the picture shows: heading, place in benchmark.json, name of a bar -> key; the first is ours.
@@ -25,6 +26,8 @@ BARS = (
      {"": "tokens_per_second", "bare loop": "bare_tokens_per_second"}),
     ("answers, tokens/s", "generation",
      {"in batches": "tokens_per_second", "one at a time": "one_at_a_time_tokens_per_second"}),
+    ("scored candidates/s", "scoring",
+     {"prompt read once": "candidates_per_second", "once a candidate": "plain_candidates_per_second"}),
     ("from the command to the first step, seconds", "startup",
      {"compose": "compose_seconds", "imports": "imports_seconds", "data": "data_seconds", "model": "model_seconds",
       "preparation": "preparation_seconds", "first validation": "first_validation_seconds",

@@ -16,6 +16,7 @@ from arc_experiments.checking.audit import check_audit
 from arc_experiments.checking.benchmark import check_benchmark
 from arc_experiments.checking.data import check_data, check_path
 from arc_experiments.checking.hardware import check_hardware, check_sharding, split_batch
+from arc_experiments.checking.inference import check_inference
 from arc_experiments.checking.model import check_model
 from arc_experiments.checking.optim import check_optim
 from arc_experiments.checking.prompt import check_templates
@@ -147,6 +148,7 @@ def _check_combination(config: Config) -> Iterator[str]:
     jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))
     if config.job.name not in jobs:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
+    yield from check_inference(config)
     yield from check_optim(optim, can_score=config.inference.limit != 0)
     yield from _check_paths(config)
     yield from check_benchmark(config)

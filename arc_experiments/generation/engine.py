@@ -1,17 +1,22 @@
-"""Greedy answers by transformers' `generate`: left-padded batches of similar length, filled by tokens."""
+"""The contract of engines: prompts in, for each prompt a list of answers out; and what engines have in common."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
-from transformers import LogitsProcessor, LogitsProcessorList
+
+Key = tuple[str, int, int]
+"""Whose prompt it is: task id, test index, number of the view."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Token ids without the end token, their summed log-probability (the end's too), and whether it ended."""
+    """Token ids without the end token, their summed log-probability (the end's too), and whether it ended.
+
+    The log-probability is always the model's own: at temperature 1, over all tokens, whatever was allowed.
+    """
 
     ids: tuple[int, ...]
     num_tokens: int
@@ -19,16 +24,51 @@ class Answer:
     finished: bool
 
 
-def plan_batches(lengths: Sequence[int], *, extra: int, batch_tokens: int) -> list[list[int]]:
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Where an answer ends: at a token of `stop_ids`, or unfinished after `max_new_tokens`."""
+
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+    pad_id: int
+
+
+class Engine(Protocol):
+    """A way of answering, with its options; the model comes with each call."""
+
+    @property
+    def rows_per_prompt(self) -> int:
+        """Rows of a batch that one prompt is expected to take."""
+
+    def answer(
+        self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
+    ) -> list[list[Answer]]:
+        """The answers to each prompt of one batch, at least one a prompt.
+
+        Args:
+            keys: of the prompts; all that is drawn depends on them, and on nothing else of the batch.
+        """
+
+
+def plan_batches(
+    lengths: Sequence[int], *, extra: int, batch_tokens: int, rows_per_prompt: int | Sequence[int] = 1
+) -> list[list[int]]:
     """Group positions so that rows x (longest + extra) stays within `batch_tokens`, longest first.
 
     The same lengths give the same batches, so that an interrupted evaluation can go on with them.
+
+    Args:
+        rows_per_prompt: of each position, or one number for all.
     """
+    rows = [rows_per_prompt] * len(lengths) if isinstance(rows_per_prompt, int) else rows_per_prompt
     batches: list[list[int]] = []
+    taken = 0
     for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
         longest = lengths[batches[-1][0]] if batches else 0
-        if not batches or (len(batches[-1]) + 1) * (longest + extra) > batch_tokens:
+        taken += rows[position]
+        if not batches or taken * (longest + extra) > batch_tokens:
             batches.append([])
+            taken = rows[position]
         batches[-1].append(position)
     return batches
 
@@ -42,49 +82,3 @@ def pad_left(rows: Sequence[NDArray[Any]], pad_id: int, device: torch.device) ->
         ids[row, longest - len(values) :] = torch.from_numpy(values)
         mask[row, longest - len(values) :] = 1
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-
-
-class _BestLogProbability(LogitsProcessor):
-    """Keeps each step's best log-probability: with greedy decoding that is the chosen token's."""
-
-    def __init__(self) -> None:
-        self.steps: list[torch.Tensor] = []
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        wide = scores.float()
-        self.steps.append(wide.amax(-1) - wide.logsumexp(-1))
-        return scores
-
-
-def generate(
-    model: Any, prompts: Sequence[NDArray[Any]], *, max_new_tokens: int, stop_ids: Sequence[int], pad_id: int
-) -> list[Answer]:
-    """Greedy answers of one batch, in the order of the prompts."""
-    inputs = pad_left(prompts, pad_id, model.device)
-    recorder = _BestLogProbability()
-    with torch.inference_mode():
-        output = model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=list(stop_ids),
-            pad_token_id=pad_id,
-            logits_processor=LogitsProcessorList([recorder]),
-            # A growing cache is copied at each step, up to 2.5 times slower; flash attention takes no other.
-            cache_implementation=None if "flash" in model.config._attn_implementation else "static",
-            disable_compile=True,
-        )
-    new_ids = output[:, inputs["input_ids"].shape[1] :].tolist()
-    log_probabilities = torch.stack(recorder.steps, dim=1).double().tolist()
-    return [_cut(*row, stop_ids) for row in zip(new_ids, log_probabilities, strict=True)]
-
-
-def _cut(ids: list[int], log_probabilities: list[float], stop_ids: Sequence[int]) -> Answer:
-    end = next((place for place, token in enumerate(ids) if token in stop_ids), None)
-    num_tokens = len(ids) if end is None else end + 1
-    return Answer(
-        ids=tuple(ids[:end]),
-        num_tokens=num_tokens,
-        log_probability=sum(log_probabilities[:num_tokens]),
-        finished=end is not None,
-    )

@@ -5,9 +5,7 @@ r"""Views of tasks -> prompts -> answers -> candidates, saved batch by batch.
 A killed evaluation goes on after its last whole batch: batches depend on the requests alone.
 """
 
-import contextlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,9 @@ from typing import Any
 from accelerate import PartialState
 
 from arc_experiments.augmentation import NotInImage, View, draw_views
-from arc_experiments.generation.engine import Answer, generate, plan_batches
-from arc_experiments.grids import Grid
+from arc_experiments.generation.decoding import Transformers
+from arc_experiments.generation.engine import Answer, Engine, Key, Limits, plan_batches
+from arc_experiments.generation.kept import Record, in_batches
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.selection import Candidate
@@ -34,7 +33,7 @@ class Request:
     num_dropped: int = 0
 
     @property
-    def key(self) -> tuple[str, int, int]:
+    def key(self) -> Key:
         return self.task_id, self.test_index, self.view.index
 
 
@@ -63,86 +62,78 @@ def predict(
     partial: Path,
     processes: PartialState,
     on_progress: Callable[[int, int], None],
+    engine: Engine | None = None,
 ) -> list[Candidate]:
     """Answer every request, batches shared out among the processes; candidates in the order of the requests.
 
     Args:
-        partial: candidates of finished batches are kept in this folder, a file a process, while the work goes on.
-        on_progress: called with (requests done, requests in all) before the first and after each batch; of several
-            processes each takes the others to be as far as itself.
+        partial: candidates of finished batches are kept in this folder while the work goes on.
+        on_progress: called with (requests done, requests in all) before the first and after each batch.
+        engine: one greedy answer a request by transformers, if left out.
     """
-    partial.mkdir(exist_ok=True)
-    asked = [request for request in requests if request.ids is not None]
-    done = _read_partial(partial)
-    processes.wait_for_everyone()  # all have read before one writes
-    for request in requests:
-        if request.ids is None:
-            done[request.key] = _candidate(request, "", 0, 0.0, None, "too_long")
-    earlier, fresh_here = len(done), 0
-    on_progress(earlier, len(requests))
-    lengths = [len(request.ids) for request in asked if request.ids is not None]
-    batches = plan_batches(lengths, extra=max_new_tokens, batch_tokens=batch_tokens)
-    with (partial / f"{processes.process_index}.jsonl").open("a", encoding="utf-8") as file:
-        file.write("\n")  # ends a line that a kill has torn
-        for batch in batches[processes.process_index :: processes.num_processes]:
-            chosen = [asked[position] for position in batch]
-            if not all(request.key in done for request in chosen):
-                answers = generate(
-                    model,
-                    [request.ids for request in chosen if request.ids is not None],
-                    max_new_tokens=max_new_tokens,
-                    stop_ids=prompt.stop_ids,
-                    pad_id=prompt.pad_id,
-                )
-                fresh = [_read(prompt, *pair) for pair in zip(chosen, answers, strict=True)]
-                file.write("".join(f"{candidate.to_json()}\n" for candidate in fresh))
-                file.flush()
-                done |= {request.key: candidate for request, candidate in zip(chosen, fresh, strict=True)}
-                fresh_here += len(fresh)
-                everywhere = earlier + fresh_here * processes.num_processes
-                on_progress(min(everywhere, len(requests)), len(requests))
-    processes.wait_for_everyone()
-    done |= _read_partial(partial)
-    return [done[request.key] for request in requests]
+    engine = engine or Transformers()
+    limits = Limits(max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
+    asked = [(request, request.ids) for request in requests if request.ids is not None]
+
+    def answer(batch: Sequence[int]) -> list[list[Record]]:
+        chosen, prompts = zip(*(asked[position] for position in batch), strict=True)
+        answers = engine.answer(model, prompts, [request.key for request in chosen], limits)
+        return [
+            [_read(prompt, request, sample, one).to_record() for sample, one in enumerate(group)]
+            for request, group in zip(chosen, answers, strict=True)
+        ]
+
+    num_too_long = len(requests) - len(asked)
+    keys = [request.key for request, _ in asked]
+    found = in_batches(
+        keys,
+        plan_batches(
+            [len(ids) for _, ids in asked],
+            extra=max_new_tokens,
+            batch_tokens=batch_tokens,
+            rows_per_prompt=engine.rows_per_prompt,
+        ),
+        answer,
+        partial=partial,
+        processes=processes,
+        on_progress=lambda done: on_progress(done + num_too_long, len(requests)),
+    )
+    done = {
+        key: [Candidate.from_record(record) for record in group]
+        for key, group in zip(keys, found, strict=True)
+    }
+    too_long = {"text": "", "num_tokens": 0, "log_probability": 0.0, "grid": None, "reason": "too_long"}
+    return [
+        candidate
+        for request in requests
+        for candidate in done.get(request.key, [_candidate(request, 0, **too_long)])
+    ]
 
 
-def _read_partial(partial: Path) -> dict[tuple[str, int, int], Candidate]:
-    """Candidates of earlier attempts and of the other processes, but for lines torn by a kill."""
-    found: dict[tuple[str, int, int], Candidate] = {}
-    for file in sorted(partial.glob("*.jsonl")):
-        for line in file.read_bytes().splitlines():
-            with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, KeyError):
-                candidate = Candidate.from_json(line.decode())
-                found[candidate.task_id, candidate.test_index, candidate.view] = candidate
-    return found
-
-
-def _read(prompt: Prompt, request: Request, answer: Answer) -> Candidate:
+def _read(prompt: Prompt, request: Request, sample: int, answer: Answer) -> Candidate:
     text, grid, reason = prompt.decode(answer.ids), None, None
     try:
         grid = request.view.undo(prompt.read(text)) if answer.finished else None
         reason = None if answer.finished else "unfinished"
     except (UnreadableGrid, NotInImage) as error:
         reason = error.reason
-    return _candidate(request, text, answer.num_tokens, answer.log_probability, grid, reason)
+    return _candidate(
+        request,
+        sample,
+        text=text,
+        num_tokens=answer.num_tokens,
+        log_probability=answer.log_probability,
+        grid=grid,
+        reason=reason,
+    )
 
 
-def _candidate(
-    request: Request,
-    text: str,
-    num_tokens: int,
-    log_probability: float,
-    grid: Grid | None,
-    reason: str | None,
-) -> Candidate:
+def _candidate(request: Request, sample: int, **found: Any) -> Candidate:
     return Candidate(
         task_id=request.task_id,
         test_index=request.test_index,
         view=request.view.index,
+        sample=sample,
         transforms=request.view.name,
-        text=text,
-        num_tokens=num_tokens,
-        log_probability=log_probability,
-        grid=grid,
-        reason=reason,
+        **found,
     )

@@ -1,4 +1,4 @@
-"""Benchmark: samples, loading, training, generation and start-up of a composition on this machine."""
+"""Benchmark: samples, loading, training, generation, scoring and start-up of a composition on this machine."""
 
 import os
 from collections.abc import Sequence

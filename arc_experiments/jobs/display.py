@@ -109,11 +109,16 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
             shown = "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
             table.add_row(name, f"{score[key]:.1%}", shown)
         console.print(table)
+        console.print(selection_table(score["by_selection"], run.config.inference.selection))
         rules = ", ".join(f"{name} {value:.1%}" for name, value in score["by_rule"].items())
         console.print(f"two attempts, by rule: {rules}")
         invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
         if invalid:
             console.print(f"invalid answers: {invalid}")
+        if "unconstrained_valid" in score:
+            console.print(
+                f"valid without inference.constrain, of a sample: {score['unconstrained_valid']:.1%}"
+            )
     shares = metrics.get("train", {}).get("by_source", {})
     if len(shares) > 1:
         total = sum(shares.values())
@@ -129,6 +134,15 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
     if score is not None:
         console.print(f"report: {run.folder}/report.html")
     console.print(str(run.folder))
+
+
+def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Table:
+    """What each rule would have scored; the one that gave the attempts is marked."""
+    table = Table("selection", "pass@1", "pass@2")
+    for name, values in by_selection.items():
+        mark = " (the attempts)" if name == named else ""
+        table.add_row(name + mark, *(f"{values[key]:.1%}" for key in ("pass_at_1", "pass_at_2")))
+    return table
 
 
 def show_finished(run: Run, console: Console) -> None:

@@ -2,13 +2,14 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
 from arc_experiments import selection
+from arc_experiments.answering import unconstrained_valid, with_likelihoods
 from arc_experiments.environment import (
     describe,
     device_name,
@@ -16,7 +17,7 @@ from arc_experiments.environment import (
     peak_memory_bytes,
     quieten_libraries,
 )
-from arc_experiments.jobs.display import duration, progress, show_finished, show_plan, show_scores
+from arc_experiments.jobs.display import Bar, duration, progress, show_finished, show_plan, show_scores
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
 from arc_experiments.report import write_report
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
@@ -67,10 +68,13 @@ def begin(run: Run) -> None:
     """Fix what makes the run repeatable; note what it runs on and what it runs over.
 
     Raises:
-        ValueError: an earlier attempt of this run began with other tasks or another dtype.
+        ValueError: an earlier attempt of this run began with other tasks or another dtype, or the answers cannot be
+            constrained as asked.
     """
     quieten_libraries()
     make_repeatable(run.config.hardware)
+    if run.config.inference.limit != 0:
+        _ = run.engine  # what it refuses is known before anything is trained
     own = {
         "partition": run.partition.hash,
         "data": run.corpus.hash,
@@ -108,15 +112,22 @@ def _write_partition(run: Run) -> None:
 
 def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, console: Console) -> None:
     """From the model to the page: answer, select, score, write everything down, show it."""
+    from arc_experiments.models.adapters import merge
+
     start = time.perf_counter()
     tasks = run.predicted_tasks()
     if len(tasks):
-        candidates = _answer(run, model, console)
+        candidates = _compare(run, model, _answer(run, model, console), console)
+        free_valid = unconstrained_valid(
+            run, merge(model), run.folder / PARTIAL_PREDICTIONS / "unconstrained"
+        )
     if not run.processes.is_main_process:
         return
     if len(tasks):
         rule = _rule(run)
         metrics["score"] = score(tasks, candidates, rule)
+        if free_valid is not None:
+            metrics["score"]["unconstrained_valid"] = free_valid
         attempts = submission(tasks, candidates, rule)
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
@@ -153,15 +164,32 @@ def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
             f"[yellow]note[/]         of {len(run.requests)} prompts {dropped} lost demonstrations to fit "
             f"prompt.max_length, {too_long} fit not even with one"
         )
-    start, earlier = time.perf_counter(), None
     with progress(console, "answering", len(run.requests)) as bar:
+        return run.predict(model, _timed(bar), resume=True)
 
-        def show(done: int, total: int) -> None:
-            nonlocal earlier
-            if earlier is None:  # by an attempt that was killed
-                earlier = done
-            if done > earlier:
-                speed = (done - earlier) / (time.perf_counter() - start)
-                bar.update(done, f"{speed:.1f} prompts/s, {duration((total - done) / speed)} left")
 
-        return run.predict(model, show, resume=True)
+def _compare(run: Run, model: Any, candidates: Sequence[Candidate], console: Console) -> list[Candidate]:
+    """The candidates with their likelihoods, where the composition asks for them."""
+    if run.config.inference.scoring_views == 0:
+        return list(candidates)
+    outputs = {
+        (candidate.task_id, candidate.test_index) for candidate in candidates if candidate.grid is not None
+    }
+    partial = run.folder / PARTIAL_PREDICTIONS / "likelihoods"
+    with progress(console, "comparing", len(outputs) * run.config.inference.scoring_views) as bar:
+        return with_likelihoods(run, model, candidates, partial, _timed(bar))
+
+
+def _timed(bar: Bar) -> Callable[[int, int], None]:
+    """What moves the bar, with the speed of this attempt."""
+    start, earlier = time.perf_counter(), None
+
+    def show(done: int, total: int) -> None:
+        nonlocal earlier
+        if earlier is None:  # by an attempt that was killed
+            earlier = done
+        if done > earlier:
+            speed = (done - earlier) / (time.perf_counter() - start)
+            bar.update(done, f"{speed:.1f} prompts/s, {duration((total - done) / speed)} left")
+
+    return show

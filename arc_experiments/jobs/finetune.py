@@ -200,8 +200,13 @@ def _show_estimate(
     row = run.config.optim.pack_length or tokens / len(records)  # tokens
     trained = max(0, num_steps) * run.config.optim.batch_size * row
     asked = [len(request.ids) for request in run.requests if request.ids is not None]
-    batches = plan_batches(asked, extra=run.max_new_tokens, batch_tokens=run.config.inference.batch_tokens)
-    rows = max(map(len, batches), default=1)
+    batches = plan_batches(
+        asked,
+        extra=run.max_new_tokens,
+        batch_tokens=run.config.inference.batch_tokens,
+        rows_per_prompt=run.engine.rows_per_prompt,
+    )
+    rows = run.engine.rows_per_prompt * max(map(len, batches), default=1)
     writing = len(batches) * run.max_new_tokens * _forward_seconds(model, rows, 1)
     answering = ""
     if asked:

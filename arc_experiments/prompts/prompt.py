@@ -10,6 +10,8 @@ import numpy as np
 from arc_experiments.grids import MAX_SIDE, Grid
 from arc_experiments.prompts.encoding import Encoded, Encoder, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
+from arc_experiments.prompts.language import AnswerLanguage
+from arc_experiments.prompts.layout import split
 from arc_experiments.prompts.probes import probe_tasks
 from arc_experiments.prompts.rows import RowEncoder
 from arc_experiments.prompts.templates import KINDS, MAIN, Chat, Kind, Template
@@ -200,6 +202,16 @@ class Prompt:
 
     def decode(self, ids: Any) -> str:
         return str(self._tokenizer.decode(ids))
+
+    @property
+    def num_ids(self) -> int:
+        """How many tokens the tokenizer has."""
+        return len(self._tokenizer)
+
+    def answer_language(self) -> AnswerLanguage:
+        """All texts that `read` is meant to read."""
+        answer = split(self._templates[MAIN].write_answer(), self._grid)
+        return AnswerLanguage(self._grid, *answer.texts)
 
     def verify(self, tasks: Iterable[Task]) -> None:
         """Compare the look-up table with the tokenizer; use it only if they always agree.

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from arc_experiments.selection import Candidate
+from arc_experiments.selection import Candidate, Rule, rules, votes_then_log_probability
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +33,12 @@ class RunFiles:
     validation_ids: tuple[str, ...]
     log: tuple[dict[str, Any], ...]
     candidates: tuple[Candidate, ...]
+
+    @property
+    def rule(self) -> Rule:
+        """What orders the candidates (`inference.selection`)."""
+        named = str((self.settings.get("inference") or {}).get("selection"))
+        return rules(with_likelihoods=True).get(named, votes_then_log_probability)
 
 
 def read_run(folder: Path) -> RunFiles:

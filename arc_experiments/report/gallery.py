@@ -13,7 +13,14 @@ from markupsafe import Markup
 
 from arc_experiments.grids import Grid, to_svg
 from arc_experiments.report.words import number, plural, times
-from arc_experiments.selection import NUM_ATTEMPTS, Candidate, Ranked, select
+from arc_experiments.selection import (
+    NUM_ATTEMPTS,
+    Candidate,
+    Ranked,
+    Rule,
+    select,
+    votes_then_log_probability,
+)
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 PICTURE_SIDE = 132  # pixels of a picture's longer side, where its cells can be between 4 and 16 pixels
@@ -113,12 +120,16 @@ class TaskCard:
 
 
 def task_cards(
-    tasks: TaskSet, candidates: Sequence[Candidate], num_scored: int | None
+    tasks: TaskSet,
+    candidates: Sequence[Candidate],
+    num_scored: int | None,
+    rule: Rule = votes_then_log_probability,
 ) -> tuple[TaskCard, ...]:
     """A card for every task, in order.
 
     `num_scored` is `score.num_tasks`, the denominator: the first so many tasks were asked, and one of them
-    without candidates is unanswered. None where nothing was scored: the asked ones have candidates.
+    without candidates is unanswered. None where nothing was scored: the asked ones have candidates. `rule` orders the
+    answers.
 
     Raises:
         ValueError: a candidate of none of the tasks.
@@ -134,33 +145,39 @@ def task_cards(
         by_output[candidate.task_id, candidate.test_index].append(candidate)
     asked = {task_id for task_id, _ in by_output} | set(tasks.ids[: num_scored or 0] if by_output else ())
     return tuple(
-        _task_card(task, index, [by_output[task.id, i] for i in range(len(task.test))], task.id in asked)
+        _task_card(
+            task, index, [by_output[task.id, i] for i in range(len(task.test))], task.id in asked, rule
+        )
         for index, task in enumerate(tasks)
     )
 
 
-def _task_card(task: Task, index: int, groups: Sequence[Sequence[Candidate]], predicted: bool) -> TaskCard:
+def _task_card(
+    task: Task, index: int, groups: Sequence[Sequence[Candidate]], predicted: bool, rule: Rule
+) -> TaskCard:
     several = len(task.test) > 1
     return TaskCard(
         id=task.id,
         anchor=f"task-{index}",
         demonstrations=tuple((picture(pair.input), picture_or_none(pair.output)) for pair in task.train),
         tests=tuple(
-            _test_card(f"Test {i + 1} of {len(task.test)}" if several else "Test", pair, group)
+            _test_card(f"Test {i + 1} of {len(task.test)}" if several else "Test", pair, group, rule)
             for i, (pair, group) in enumerate(zip(task.test, groups, strict=True))
         ),
         predicted=predicted,
     )
 
 
-def _test_card(heading: str, pair: Pair, candidates: Sequence[Candidate]) -> TestCard:
+def _test_card(heading: str, pair: Pair, candidates: Sequence[Candidate], rule: Rule) -> TestCard:
     names = {candidate.view: candidate.transforms for candidate in candidates}
     invalid = sorted((c for c in candidates if c.grid is None), key=lambda candidate: candidate.view)
     return TestCard(
         heading=heading,
         input=picture(pair.input),
         expected=picture_or_none(pair.output),
-        answers=tuple(_answer(ranked, pair.output, len(candidates), names) for ranked in select(candidates)),
+        answers=tuple(
+            _answer(ranked, pair.output, len(candidates), names) for ranked in select(candidates, rule)
+        ),
         invalid=tuple(_invalid_answer(candidate) for candidate in invalid[:MAX_TEXTS]),
         num_invalid=len(invalid),
         reasons=tuple(Counter(str(candidate.reason) for candidate in invalid).most_common()),

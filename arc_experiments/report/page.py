@@ -48,7 +48,7 @@ def write_page(path: Path, page: str) -> Path:
 def render(run: RunFiles, tasks: TaskSet) -> str:
     """The page as text: the same for the same files and tasks."""
     score = run.metrics.get("score", {})
-    cards = task_cards(tasks, run.candidates, score.get("num_tasks"))
+    cards = task_cards(tasks, run.candidates, score.get("num_tasks"), run.rule)
     counts = Counter(name for card in cards for name in ("all", *card.filters))
     template = environment().get_template("page.html.j2")
     return template.render(

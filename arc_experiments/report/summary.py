@@ -17,7 +17,7 @@ SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit", "augmentation", "model.name",
     "model.path", "model.adapter", "model.dtype", "model.lora.rank", "model.lora.alpha", "prompt.name",
     "prompt.max_length", "optim.max_steps", "optim.batch_size", "optim.learning_rate", "optim.schedule",
-    "inference.num_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run",
+    "inference.num_views", "inference.engine", "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run",
     "seed",
 )  # fmt: skip
 OF_TRAINING = ("optim.", "augmentation")  # say nothing about a run that did not train
@@ -37,6 +37,7 @@ AVERAGED = {
     "correct_size": "share of candidates of the right size",
     "correct_pixels": "share of right cells, mean over candidates",
     "max_correct_pixels": "share of right cells of the best candidate",
+    "unconstrained_valid": "share of valid answers without inference.constrain, on a sample of the views",
 }
 BY_RULE = {
     "task_fraction": "mean over tasks of the share of right test outputs",
@@ -72,6 +73,7 @@ class Summary:
     tiles: tuple[Tile, ...]
     settings: tuple[Row, ...]
     scores: tuple[ScoreRow, ...]
+    by_selection: tuple[tuple[str, str, str, str], ...]
     invalid: tuple[tuple[str, int], ...]
     training: tuple[Row, ...]
     seconds: tuple[Row, ...]
@@ -88,6 +90,7 @@ def summarise(run: RunFiles) -> Summary:
         tiles=tuple(_tiles(run.metrics)),
         settings=settings,
         scores=tuple(_score_rows(score)) if score else (),
+        by_selection=tuple(_selection_rows(score, dict(settings).get("inference.selection"))),
         invalid=tuple(score.get("invalid", {}).items()),
         training=tuple(_training_rows(run.metrics)),
         seconds=tuple((name, duration(value)) for name, value in _phases(run.metrics)),
@@ -172,6 +175,13 @@ def _score_rows(score: dict[str, Any]) -> Iterator[ScoreRow]:
             if name == "task_strict":
                 count = f"{round(value * score['num_tasks']):,} of {plural(score['num_tasks'], 'task')}"
             yield ScoreRow(name=name, meaning=meaning, value=percent(value), interval=NO_VALUE, count=count)
+
+
+def _selection_rows(score: dict[str, Any], named: str | None) -> Iterator[tuple[str, str, str, str]]:
+    """Rule, a word on the one that gave the attempts, and its pass@1 and pass@2."""
+    for name, values in score.get("by_selection", {}).items():
+        note = "gave the attempts" if name == named else ""
+        yield name, note, percent(values["pass_at_1"]), percent(values["pass_at_2"])
 
 
 def _counted_row(score: dict[str, Any], name: str) -> ScoreRow:

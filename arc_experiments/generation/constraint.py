@@ -1,0 +1,116 @@
+r"""Which tokens may come next in an answer, so that it can only become a rectangular grid of 1 to 30 rows and columns.
+
+Tokens are read as the characters that they stand for, so one may hold several cells or a piece of the fixed text:
+
+    answer so far "12\n3", tokens "1", "12", "\n"   ->   "1" alone ("12" would make the row too long)
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from arc_experiments.prompts import Prompt
+from arc_experiments.prompts.language import AnswerLanguage, State
+from arc_experiments.prompts.probes import probe_tasks
+
+ENDED: State = frozenset()
+
+
+class Constraint:
+    """The tokens allowed after each beginning of an answer. States are numbers, so that rows can carry them.
+
+    Args:
+        texts: the characters of each token that may be used.
+        stop_ids: tokens that end an answer. They are also what is left where no token fits.
+    """
+
+    def __init__(self, language: AnswerLanguage, texts: dict[int, str], stop_ids: Sequence[int]) -> None:
+        self._language, self._texts, self._stop_ids = language, texts, stop_ids
+        self._tokens: dict[str, Any] = {}  # a tree: by character, and under "" the ids that end there
+        for id, text in texts.items():
+            node = self._tokens
+            for character in text:
+                node = node.setdefault(character, {})
+            node.setdefault("", []).append(id)
+        self._numbers: dict[State, int] = {language.start: 0}
+        self._states: list[State] = [language.start]
+        self._after: dict[int, dict[int, int]] = {}
+        self._allowed: dict[int, torch.Tensor] = {}
+
+    start = 0
+
+    def mask(self, states: Iterable[int], logits: torch.Tensor) -> torch.Tensor:
+        """Whether each token may come next; bool, shape (rows, vocabulary), as the logits."""
+        allowed = torch.zeros_like(logits, dtype=torch.bool)
+        for row, state in enumerate(states):
+            if state not in self._allowed:
+                self._allowed[state] = torch.tensor(list(self._next(state)), device=logits.device)
+            allowed[row, self._allowed[state]] = True
+        return allowed
+
+    def after(self, states: Iterable[int], ids: Iterable[int]) -> list[int]:
+        """The state of each row after its next token, which must be an allowed one."""
+        return [self._next(state)[id] for state, id in zip(states, ids, strict=True)]
+
+    def accepts(self, ids: Sequence[int]) -> bool:
+        """Whether an answer may be these tokens, the end token included."""
+        state = self._language.start
+        for id in ids[:-1]:
+            for character in self._texts.get(id, "\0"):
+                state = self._language.step(state, character)
+        return self._language.is_end(state) and ids[-1] in self._stop_ids
+
+    def _next(self, state: int) -> dict[int, int]:
+        if state not in self._after:
+            found = dict(self._walk(self._states[state], self._tokens))
+            if not found or self._language.is_end(self._states[state]):
+                found |= dict.fromkeys(self._stop_ids, self._number(ENDED))
+            self._after[state] = found
+        return self._after[state]
+
+    def _walk(self, state: State, tokens: dict[str, Any]) -> Iterable[tuple[int, int]]:
+        for character, node in tokens.items():
+            if character == "":
+                for id in node:
+                    yield id, self._number(state)
+            elif following := self._language.step(state, character):
+                yield from self._walk(following, node)
+
+    def _number(self, state: State) -> int:
+        if state not in self._numbers:
+            self._numbers[state] = len(self._states)
+            self._states.append(state)
+        return self._numbers[state]
+
+
+def grid_constraint(prompt: Prompt) -> Constraint:
+    """The constraint for a prompt's own answers.
+
+    Raises:
+        ValueError: the prompt's tokenizer writes grids with tokens that stand for parts of characters only.
+    """
+    language = prompt.answer_language()
+    constraint = Constraint(language, _texts(prompt, language.alphabet), prompt.stop_ids)
+    for task in probe_tasks():
+        encoded = prompt.encode(task)
+        answer = encoded.input_ids[encoded.num_prompt :].tolist()
+        if not constraint.accepts(answer):
+            raise ValueError(
+                "inference.constrain=grid: this model's tokenizer writes the grids of this prompt in tokens that stand "
+                f"for no whole characters, such as those of {prompt.decode(answer)[:40]!r}. Take "
+                "inference.constrain=none, or train with digits as cells (prompt/grid=minimal)"
+            )
+    return constraint
+
+
+def _texts(prompt: Prompt, alphabet: frozenset[str]) -> dict[int, str]:
+    """The characters of each token that is made of the alphabet alone, as it reads behind other text."""
+    anchor = prompt.tokenize("\n")[-1:].tolist()
+    before = prompt.decode(anchor)
+    texts = {}
+    for id in range(prompt.num_ids):
+        text = prompt.decode([*anchor, id]).removeprefix(before)
+        if id not in prompt.stop_ids and id != prompt.pad_id and text and alphabet.issuperset(text):
+            texts[id] = text
+    return texts

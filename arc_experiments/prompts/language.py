@@ -1,0 +1,94 @@
+r"""The language of answers: which characters may follow a beginning, so that a rectangular grid comes of it.
+
+In the compact prompt, of which an answer is the rows and nothing else:
+
+    ""         one of 0 to 9
+    "12"       one of 0 to 9, or "\n", which ends the row and makes the grid two cells wide
+    "12\n3"    one of 0 to 9 only
+    "12\n34\n" one of 0 to 9, or the end
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from arc_experiments.grids import MAX_SIDE
+from arc_experiments.prompts.grid_text import GridText
+
+
+class Place(NamedTuple):
+    """A place in a grid's text; height and width are None until the text has said them.
+
+    Attributes:
+        part: "row" before a row's number, "cell" before a cell, "after" a cell, or "end".
+        row, column: finished rows, and cells of the row that is being written.
+    """
+
+    part: str
+    height: int | None
+    width: int | None
+    row: int = 0
+    column: int = 0
+
+
+State = frozenset[tuple[str, Place]]
+"""All that the text so far can be: the characters that must come next, and where they lead."""
+
+
+class AnswerLanguage:
+    """The answers that a prompt's template writes, read character by character.
+
+    Args:
+        before, after: the answer's fixed texts, with what every grid's text begins and ends with.
+    """
+
+    def __init__(self, grid_text: GridText, before: str, after: str) -> None:
+        self._grid_text, self._after = grid_text, after
+        sizes: dict[str, Place] = {}
+        for height in range(1, MAX_SIDE + 1):
+            for width in range(1, MAX_SIDE + 1):
+                text = before + grid_text.write_sizes(height, width)
+                sizes[text] = Place(
+                    "row",
+                    height if "{height}" in grid_text.opening else None,
+                    width if "{width}" in grid_text.opening else None,
+                )
+        self.start = self._opened(iter(sizes.items()))
+        self.alphabet = frozenset(
+            "".join([*sizes, *grid_text.cells, grid_text.separator, after, "\n"])
+            + ("0123456789 " if grid_text.row_numbers else "")
+        )
+
+    def step(self, state: State, character: str) -> State:
+        """What the text can be after one more character; empty where it may not come."""
+        return self._opened((text[1:], place) for text, place in state if text.startswith(character))
+
+    def is_end(self, state: State) -> bool:
+        """Whether an answer may end here."""
+        return any(place.part == "end" for text, place in state if not text)
+
+    def _opened(self, items: Iterator[tuple[str, Place]]) -> State:
+        """The same, with what comes next where nothing is left to come first."""
+        waiting, done = list(items), set()
+        while waiting:
+            text, place = waiting.pop()
+            if text or place.part == "end":
+                done.add((text, place))
+            else:
+                waiting.extend(self._next(place))
+        return frozenset(done)
+
+    def _next(self, place: Place) -> Iterator[tuple[str, Place]]:
+        grid_text, row, column = self._grid_text, place.row, place.column
+        if place.part == "row":
+            yield f"{row + 1} " if grid_text.row_numbers else "", place._replace(part="cell")
+        elif place.part == "cell":
+            for cell in grid_text.cells:
+                yield cell, place._replace(part="after", column=column + 1)
+        else:
+            if column < (place.width or MAX_SIDE):
+                yield grid_text.separator, place._replace(part="cell")
+            if column == (place.width or column):
+                if row + 1 < (place.height or MAX_SIDE):
+                    yield "\n", Place("row", place.height, column, row + 1)
+                if row + 1 == (place.height or row + 1):
+                    yield self._after, Place("end", None, None)

@@ -1,0 +1,198 @@
+"""Engines: what they answer is what the model says, whatever else is in the batch."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from toy_models import load, settings
+
+from arc_experiments import compose
+from arc_experiments.generation import Answer, Limits, Transformers, plan_batches
+from arc_experiments.jobs import evaluate
+from arc_experiments.prompts.tokens import Ids
+from arc_experiments.run import PARTIAL_PREDICTIONS, Run
+from arc_experiments.selection import Candidate
+
+NUM_TOKENS = 8
+SAMPLES = Transformers(num_samples=3, temperature=1.0, seed=5)
+LIMITS = Limits(max_new_tokens=NUM_TOKENS, stop_ids=tuple(range(40)), pad_id=0)
+PROMPTS = [np.arange(60, 60 + length, dtype=np.int32) for length in (9, 30, 17, 1)]
+KEYS = [("task", 0, view) for view in range(len(PROMPTS))]
+
+
+@pytest.fixture(scope="module")
+def model(base: Path) -> torch.nn.Module:
+    torch.set_num_threads(1)
+    return load(settings(base), trainable=False).eval()
+
+
+def forced(model: torch.nn.Module, prompt: Ids, answer: list[int]) -> float:
+    """The log-probability of an answer by plain teacher forcing."""
+    ids = torch.tensor([[*prompt.tolist(), *answer]])
+    with torch.inference_mode():
+        log_probabilities = model(input_ids=ids, use_cache=False).logits[0, :-1].log_softmax(-1)
+    return float(log_probabilities.gather(1, ids[0, 1:, None])[len(prompt) - 1 :].double().sum())
+
+
+def as_given(answers: list[list[Answer]]) -> list[list[tuple[int, ...]]]:
+    return [[answer.ids for answer in group] for group in answers]
+
+
+def test_samples_are_the_same_alone_and_in_any_batch(model: torch.nn.Module) -> None:
+    together = SAMPLES.answer(model, PROMPTS, KEYS, LIMITS)
+    turned = SAMPLES.answer(model, PROMPTS[::-1], KEYS[::-1], LIMITS)[::-1]
+    alone = [SAMPLES.answer(model, [p], [k], LIMITS)[0] for p, k in zip(PROMPTS, KEYS, strict=True)]
+    assert as_given(together) == as_given(turned) == as_given(alone)
+    assert len({answer.ids for group in together for answer in group}) > len(PROMPTS), (
+        "they are not all alike"
+    )
+
+
+def test_fewer_samples_are_the_first_ones_and_another_seed_gives_others(model: torch.nn.Module) -> None:
+    three = as_given(SAMPLES.answer(model, PROMPTS, KEYS, LIMITS))
+    one = Transformers(temperature=1.0, seed=5).answer(model, PROMPTS, KEYS, LIMITS)
+    assert as_given(one) == [group[:1] for group in three]
+    other = Transformers(num_samples=3, temperature=1.0, seed=6).answer(model, PROMPTS, KEYS, LIMITS)
+    assert as_given(other) != three
+
+
+@pytest.mark.parametrize(
+    "engine", [Transformers(), SAMPLES, Transformers(num_samples=2, temperature=0.7, top_p=0.5)]
+)
+def test_the_log_probability_of_an_answer_is_the_models_own(
+    model: torch.nn.Module, engine: Transformers
+) -> None:
+    limits = Limits(max_new_tokens=4, stop_ids=tuple(range(40)), pad_id=0)
+    for prompt, answers in zip(PROMPTS, engine.answer(model, PROMPTS, KEYS, limits), strict=True):
+        for answer in answers:
+            if not answer.finished:  # which of the end tokens it was is not told
+                assert answer.log_probability == pytest.approx(
+                    forced(model, prompt, list(answer.ids)), abs=1e-4
+                )
+                assert answer.num_tokens == len(answer.ids) == 4
+            else:
+                assert answer.num_tokens == len(answer.ids) + 1
+
+
+def test_samples_come_as_often_as_the_model_says(model: torch.nn.Module) -> None:
+    engine = Transformers(num_samples=2000, temperature=0.8)
+    limits = Limits(max_new_tokens=1, stop_ids=(), pad_id=0)
+    (answers,) = engine.answer(model, PROMPTS[:1], KEYS[:1], limits)
+    with torch.inference_mode():
+        logits = model(input_ids=torch.from_numpy(PROMPTS[0])[None]).logits[0, -1]
+    expected = (logits / 0.8).softmax(-1).numpy()
+    drawn = np.bincount([answer.ids[0] for answer in answers], minlength=len(expected)) / 2000
+    assert np.abs(drawn - expected).max() < 0.04
+
+
+def test_a_small_top_p_leaves_the_best_token_alone(model: torch.nn.Module) -> None:
+    narrow = Transformers(temperature=1.0, top_p=1e-6).answer(model, PROMPTS, KEYS, LIMITS)
+    assert as_given(narrow) == as_given(Transformers().answer(model, PROMPTS, KEYS, LIMITS))
+
+
+def test_a_prompt_takes_as_many_rows_of_a_batch_as_it_has_samples() -> None:
+    lengths = [10, 10, 10, 10]
+    assert [len(batch) for batch in plan_batches(lengths, extra=10, batch_tokens=80)] == [4]
+    halves = plan_batches(lengths, extra=10, batch_tokens=80, rows_per_prompt=2)
+    assert [len(batch) for batch in halves] == [2, 2]
+    assert len(plan_batches(lengths, extra=10, batch_tokens=1, rows_per_prompt=2)) == 4
+
+
+def test_batched_answers_differ_from_single_ones_only_where_two_tokens_are_as_good(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    overrides = ["experiment=smoke", "tracking=off", "data.limit=24", "inference.limit=null"]
+    run = compose([*overrides, "inference.num_views=1", "prompt.max_length=900"], tmp_path / "run")
+    model = run.model(trainable=False).eval()
+    prompts = [request.ids for request in run.requests if request.ids is not None]
+    limits = Limits(max_new_tokens=12, stop_ids=run.prompt.stop_ids, pad_id=run.prompt.pad_id)
+    keys = [("", 0, 0)] * len(prompts)
+    together = as_given(Transformers().answer(model, prompts, keys, limits))
+    assert len(prompts) >= 6
+    for prompt, ((batched,)) in zip(prompts, together, strict=True):
+        ((single,),) = as_given(Transformers().answer(model, [prompt], keys[:1], limits))
+        if batched != single:
+            fork = next(n for n, (a, b) in enumerate(zip(batched, single, strict=False)) if a != b)
+            with torch.inference_mode():
+                ids = torch.tensor([[*prompt.tolist(), *single[:fork]]])
+                best = model(input_ids=ids).logits[0, -1].topk(2).values
+            assert best[0] - best[1] < 1e-4
+
+
+# From the command line to the file
+
+
+def sampling_run(folder: Path) -> Run:
+    torch.set_num_threads(1)
+    overrides = ["experiment=smoke", "tracking=off", "inference.max_new_tokens=6"]
+    sampled = ["inference.batch_tokens=1000", "inference.num_samples=2", "inference.temperature=1"]
+    return compose([*overrides, *sampled], folder)
+
+
+def test_every_view_has_its_numbered_samples(tmp_path: Path) -> None:
+    run = sampling_run(tmp_path)
+    candidates = run.predict(run.model())
+    assert len(candidates) == 2 * len(run.requests)
+    assert [(c.task_id, c.test_index, c.view, c.sample) for c in candidates] == [
+        (*request.key, sample) for request in run.requests for sample in (0, 1)
+    ]
+
+
+def test_a_killed_sampling_goes_on_after_its_last_whole_batch(tmp_path: Path) -> None:
+    run = sampling_run(tmp_path)
+    model = run.model()
+    before = [candidate.to_json() for candidate in run.predict(model)]
+    (file,) = (run.folder / PARTIAL_PREDICTIONS).iterdir()
+    lines = file.read_text().splitlines()
+    assert len(lines) > 3
+    file.write_text("\n".join([*lines[:2], lines[2][:70]]))  # torn in the middle of a line
+    seen: list[int] = []
+    again = run.predict(model, lambda done, total: seen.append(done), resume=True)
+    assert [candidate.to_json() for candidate in again] == before
+    assert seen[0] == 1
+
+
+def test_a_prediction_of_the_days_before_samples_is_read_as_the_first() -> None:
+    line = {
+        "task": "a", "test_index": 0, "view": 1, "transforms": "identity", "text": "1", "num_tokens": 2,
+        "log_probability": -1.0, "valid": True, "reason": None, "grid": [[1]],
+    }  # fmt: skip
+    assert Candidate.from_json(json.dumps(line)).sample == 0
+
+
+def test_the_threshold_engine_gives_every_view_its_likely_answers(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    overrides = ["experiment=smoke", "tracking=off", "inference.max_new_tokens=3", "inference.limit=1"]
+    run = compose([*overrides, "inference.engine=threshold", "inference.threshold=0.02"], tmp_path)
+    candidates = run.predict(run.model())
+    for request in run.requests:
+        group = [c for c in candidates if (c.task_id, c.test_index, c.view) == request.key]
+        assert [candidate.sample for candidate in group] == list(range(len(group)))
+        assert group
+        values = [candidate.log_probability for candidate in group]
+        assert values == sorted(values, reverse=True)
+
+
+def test_free_answers_are_counted_beside_constrained_ones(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    few = ["data.limit=4", "inference.limit=1", "inference.num_views=2", "inference.max_new_tokens=8"]
+    own = ["experiment=smoke", "tracking=off", "job=evaluate", "inference.constrain=grid", *few]
+    run = compose(own, tmp_path)
+    evaluate.main(run.folder, Console(file=io.StringIO()))
+    metrics = run.folder.read_json("metrics.json")
+    assert metrics["score"]["unconstrained_valid"] == 0, "the untrained model writes no grids by itself"
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    assert all(set(json.loads(line)["text"]) <= set("0123456789\n") for line in lines)
+    assert not (run.folder / PARTIAL_PREDICTIONS).exists()
+    assert "valid without inference.constrain, of a sample: 0.0%" in shown(run)
+    assert "unconstrained_valid" in (tmp_path / "report.html").read_text()
+
+
+def shown(run: Run) -> str:
+    """What the same command prints when the run is finished."""
+    printed = io.StringIO()
+    evaluate.main(run.folder, Console(file=printed, width=200))
+    return printed.getvalue()
