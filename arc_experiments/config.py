@@ -277,6 +277,18 @@ class Inspect:
 
 
 @dataclass
+class Adapt:
+    """Test-time fine-tuning (job=adapt): which tasks share an adapted model, what it is trained on, for how long."""
+
+    mode: str = one_of("per_task", "joint", "groups")
+    groups: int | None = limited(None, low=2)  # of mode=groups
+    leave_out: list[int] = field(default_factory=lambda: [1])
+    seconds_per_task: float | None = limited(None, above=0)
+    seconds: float | None = limited(None, above=0)
+    save: bool = False
+
+
+@dataclass
 class Launch:
     """Where and how many at once."""
 
@@ -315,6 +327,7 @@ class Config:
     benchmark: Benchmark = field(default_factory=Benchmark)
     inspect: Inspect = field(default_factory=Inspect)
     audit: Audit = field(default_factory=Audit)
+    adapt: Adapt = field(default_factory=Adapt)
     seed: int = limited(1, low=0, high=MAX_SEED)
     seeds: Seeds = field(default_factory=Seeds)
     from_run: str | None = None

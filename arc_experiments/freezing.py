@@ -56,7 +56,8 @@ def _is_extension(before: DictConfig, config: DictConfig) -> bool:
     only_longer = OmegaConf.merge(before, {"optim": {"max_steps": config.optim.max_steps}})
     assert isinstance(only_longer, DictConfig)
     return (
-        config.optim.max_steps > before.optim.max_steps
+        config.job.name != "adapt"  # each of its tasks is finished by itself
+        and config.optim.max_steps > before.optim.max_steps
         and not differences(only_longer, config)
         and config.optim.schedule in OPEN_ENDED_SCHEDULES
         and not 0 < config.optim.warmup < 1  # a share of max_steps

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from arc_experiments.augmentation import Transform
 from arc_experiments.checking import build, check
 from arc_experiments.config import Config
 from arc_experiments.config import Prompt as PromptOptions
@@ -14,7 +15,7 @@ from arc_experiments.partitions import Partition
 from arc_experiments.prompts import Prompt
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.stream import Part, SampleStream
-from arc_experiments.tasks import Row, Task, TaskSet
+from arc_experiments.tasks import FixedTasks, Row, Task, TaskSet
 from arc_experiments.weights import Weights
 
 if TYPE_CHECKING:
@@ -121,7 +122,6 @@ class Inputs:
 
     def stream(self) -> SampleStream:
         """Endless training samples, and rows of them, by number."""
-        transforms = {name: build(options) for name, options in self.config.augmentation.items()}
         parts = [
             Part(
                 name=share.name,
@@ -130,7 +130,7 @@ class Inputs:
                 weight=share.weight,
                 transforms=[
                     transform
-                    for name, transform in transforms.items()
+                    for name, transform in self._transforms.items()
                     if share.augmentation is None or name in share.augmentation
                 ],
                 prompt=None if share.prompt is None else self._verified_prompt(share.prompt),
@@ -141,6 +141,20 @@ class Inputs:
             parts, self.prompt, seed=self.config.seeds.stream, pack_length=self.config.optim.pack_length
         )
 
+    def stream_of(self, tasks: TaskSet, *, seed: int) -> SampleStream:
+        """The same of other tasks: all of the run's augmentations, its own prompt."""
+        part = Part(
+            name="tasks",
+            source=FixedTasks(tasks),
+            task_ids=tasks.ids,
+            transforms=list(self._transforms.values()),
+        )
+        return SampleStream([part], self.prompt, seed=seed, pack_length=self.config.optim.pack_length)
+
+    @cached_property
+    def _transforms(self) -> dict[str, Transform]:
+        return {name: build(options) for name, options in self.config.augmentation.items()}
+
     @cached_property
     def validation_records(self) -> tuple[list[Any], int]:
         from arc_experiments.training.validation import make_records
@@ -150,14 +164,15 @@ class Inputs:
     @cached_property
     def requests(self) -> "list[Request]":
         """All views of all predicted tasks, as prompts."""
+        return self.requests_of(self.predicted_tasks())
+
+    def requests_of(self, tasks: TaskSet) -> "list[Request]":
+        """The same of other tasks, whose test outputs may be missing."""
         from arc_experiments.generation import make_requests
 
         config = self.config
         return make_requests(
-            self.predicted_tasks(),
-            self.prompt,
-            num_views=config.inference.num_views,
-            seed=config.seeds.inference,
+            tasks, self.prompt, num_views=config.inference.num_views, seed=config.seeds.inference
         )
 
     @cached_property

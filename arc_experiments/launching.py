@@ -25,6 +25,10 @@ from arc_experiments.worker import STOPPED, TAKEN
 # 150,000 that took half of the time on a CPU. It reads these when a process starts.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
+# A benchmark starts processes for what it measures with them, an adaptation to share its tasks out; an audit has no
+# use for them.
+BEGIN_ALONE = ("benchmark", "adapt", "audit")
+
 # What a sweep's table shows: heading and place in metrics.json.
 COLUMNS = {
     "loss": ("validation", "loss", "token_mean"),
@@ -39,10 +43,7 @@ def worker_command(folder: RunFolder) -> list[str]:
     """The command that runs, or goes on with, this folder: one worker, or what starts several."""
     started_by_others = "RANK" in os.environ  # by torchrun: this process becomes one of theirs
     config = folder.read_config()
-    # A benchmark starts several processes itself, for what it measures with them; an audit has no use for them.
-    alone = (
-        started_by_others or config.hardware.num_processes == 1 or config.job.name in ("benchmark", "audit")
-    )
+    alone = started_by_others or config.hardware.num_processes == 1 or config.job.name in BEGIN_ALONE
     return [sys.executable, "-m", f"arc_experiments.{'worker' if alone else 'ranks'}", str(folder.path)]
 
 
@@ -60,6 +61,21 @@ def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]
         **places.environment(place, num_places),
         "PYTHONPATH": os.pathsep.join(paths),
     }
+
+
+def start_helpers(folder: RunFolder, count: int) -> list[subprocess.Popen[bytes]]:
+    """Start what makes this process one of `count` that share out the work on a folder."""
+    with (folder / "run.log").open("ab") as output:
+        return [
+            subprocess.Popen(
+                worker_command(folder),
+                env={**worker_environment(), **places.part(number, count), places.HELPS: str(os.getpid())},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+            for number in range(1, count)
+        ]
 
 
 def become_worker(folder: RunFolder) -> NoReturn:

@@ -1,13 +1,37 @@
-"""Jobs of a sweep that run at the same time on one machine: which of them this is, its cores and its GPU."""
+"""Processes that run at the same time on one machine: which of them this is, its cores and its GPU.
+
+They are jobs of a sweep, or one job's helpers, which end when the process does that has started them.
+"""
 
 import os
+import threading
+import time
+from pathlib import Path
 
 PLACE, NUM_PLACES = "ARC_EXPERIMENTS_PLACE", "ARC_EXPERIMENTS_NUM_PLACES"
+HELPS = "ARC_EXPERIMENTS_HELPS"  # the process that this one was started to help
 
 
 def environment(place: int, num_places: int) -> dict[str, str]:
     """What tells a job that it has place 0 <= `place` < `num_places`."""
     return {PLACE: str(place), NUM_PLACES: str(num_places)}
+
+
+def part(number: int, count: int) -> dict[str, str]:
+    """What tells process 0 <= `number` < `count` of a job which part it has of the job's place."""
+    place, num_places = int(os.environ.get(PLACE, "0")), int(os.environ.get(NUM_PLACES, "1"))
+    return environment(place * count + number, num_places * count)
+
+
+def die_with(process: int) -> None:
+    """End this process when another has ended, however it did."""
+
+    def watch() -> None:
+        while Path(f"/proc/{process}").exists():
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def share_of_cores() -> int:

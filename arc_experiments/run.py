@@ -126,8 +126,19 @@ class Run(Inputs):
             gradient_checkpointing=self.config.model.gradient_checkpointing,
         )
 
-    def trainer(self, model: Any, callbacks: "list[TrainerCallback]") -> "StreamTrainer":
+    def trainer(
+        self,
+        model: Any,
+        callbacks: "list[TrainerCallback]",
+        *,
+        stream: SampleStream | None = None,
+        folder: Path | None = None,
+        seed: int | None = None,
+    ) -> "StreamTrainer":
         """SFTTrainer on the stream.
+
+        Args:
+            stream, folder, seed: samples, a place for checkpoints, a seed of the dropout other than the run's own.
 
         Raises:
             ValueError: the batch does not divide among the processes, or the model cannot be sharded over them.
@@ -141,17 +152,17 @@ class Run(Inputs):
         arguments = make_arguments(
             config.optim,
             config.hardware,
-            output_dir=self.folder / "checkpoints",
+            output_dir=folder or self.folder / "checkpoints",
             dtype=self.dtype,
             device=self.device,
-            seed=config.seeds.train,
+            seed=config.seeds.train if seed is None else seed,
             gradient_checkpointing=config.model.gradient_checkpointing,
             per_device_batch_size=self.per_device_batch_size,
             iterable=config.data.stream == "iterable",
             accumulation=split_batch(config.optim.batch_size, num_processes, self.per_device_batch_size),
             compile=config.model.compile,
         )
-        stream = self.stream()
+        stream = stream or self.stream()
         return make_trainer(
             model,
             for_trainer(self.tokenizer),

@@ -104,16 +104,9 @@ class RunFolder:
             with self._heartbeat():
                 yield
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[bool]:
+    def locked(self) -> contextlib.AbstractContextManager[bool]:
         """Take the folder's lock; says whether it could be had."""
-        with (self.path / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield True
+        return locked(self.path / ".lock")
 
     @contextlib.contextmanager
     def _heartbeat(self) -> Iterator[None]:
@@ -139,6 +132,18 @@ class RunFolder:
     def end(self, state: str, error: str | None = None) -> None:
         """Write how this attempt ended: done, paused or failed."""
         self.update_status(state=state, ended=_now(), error=error)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Take the lock of a file, which is made; the system frees it when the process dies. Says whether it could be had."""
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def _now() -> str:

@@ -53,12 +53,8 @@ def score(
     Raises:
         ValueError: a test output without solution, a candidate of no task, or nothing to score.
     """
-    solutions = _solutions(tasks)
     by_output = _by_output(tasks, candidates)
-    marks = {
-        task_id: [_marks(expected, by_output[task_id, i], rule) for i, expected in enumerate(outputs)]
-        for task_id, outputs in solutions.items()
-    }
+    marks = _marks_of(tasks, by_output, rule)
     rows = [row for rows in marks.values() for row in rows]
     by_task = {task_id: _mean([row["pass_at_2"] for row in rows]) for task_id, rows in marks.items()}
     reasons = Counter(c.reason for group in by_output.values() for c in group if c.reason is not None)
@@ -74,7 +70,37 @@ def score(
         "by_selection": _by_selection(solutions, by_output),
         "by_task": by_task,
         "invalid": dict(sorted(reasons.items())),
-        "interval": _intervals(list(marks.values())),
+        "interval": intervals(list(marks.values())),
+    }
+
+
+def marks_by_task(
+    tasks: TaskSet, candidates: Iterable[Candidate], rule: Rule = votes_then_log_probability
+) -> dict[str, list[dict[str, float]]]:
+    """The metrics that `score` gives the means of, for each test output of each task.
+
+    Raises:
+        ValueError: as `score`.
+    """
+    return _marks_of(tasks, _by_output(tasks, candidates), rule)
+
+
+def intervals(marks: Sequence[Sequence[dict[str, float]]]) -> dict[str, list[float] | None]:
+    """Percentile bootstrap over whole tasks, since the test outputs of a task stand or fall together.
+
+    All headlines see the same resamples, and so does every run on the same tasks. None where every task has
+    the same mark: resampling them can say nothing, and a point would look like certainty.
+    """
+    num_tasks = len(marks)
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), size=NUM_RESAMPLES).astype(float)
+    right = np.array([[sum(row[name] for row in rows) for name in HEADLINES] for rows in marks])
+    outputs = np.array([[len(rows)] for rows in marks])
+    fractions = (draws @ right) / (draws @ outputs)
+    low, high = np.percentile(fractions, [2.5, 97.5], axis=0)
+    return {
+        name: [float(low[i]), float(high[i])] if low[i] < high[i] else None
+        for i, name in enumerate(HEADLINES)
     }
 
 
@@ -168,6 +194,15 @@ def _by_output(tasks: TaskSet, candidates: Iterable[Candidate]) -> dict[tuple[st
     return by_output
 
 
+def _marks_of(
+    tasks: TaskSet, by_output: dict[tuple[str, int], list[Candidate]], rule: Rule
+) -> dict[str, list[dict[str, float]]]:
+    return {
+        task_id: [_marks(expected, by_output[task_id, i], rule) for i, expected in enumerate(outputs)]
+        for task_id, outputs in _solutions(tasks).items()
+    }
+
+
 def _marks(expected: Grid, candidates: Sequence[Candidate], rule: Rule) -> dict[str, float]:
     """Every metric of one test output; its mean over test outputs is the metric of that name."""
     grids = distinct(candidates)
@@ -205,25 +240,6 @@ def _share_of_right_cells(grid: Grid, expected: Grid) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return fsum(values) / len(values)
-
-
-def _intervals(marks: Sequence[Sequence[dict[str, float]]]) -> dict[str, list[float] | None]:
-    """Percentile bootstrap over whole tasks, since the test outputs of a task stand or fall together.
-
-    All headlines see the same resamples, and so does every run on the same tasks. None where every task has
-    the same mark: resampling them can say nothing, and a point would look like certainty.
-    """
-    num_tasks = len(marks)
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), size=NUM_RESAMPLES).astype(float)
-    right = np.array([[sum(row[name] for row in rows) for name in HEADLINES] for rows in marks])
-    outputs = np.array([[len(rows)] for rows in marks])
-    fractions = (draws @ right) / (draws @ outputs)
-    low, high = np.percentile(fractions, [2.5, 97.5], axis=0)
-    return {
-        name: [float(low[i]), float(high[i])] if low[i] < high[i] else None
-        for i, name in enumerate(HEADLINES)
-    }
 
 
 def _attempts(ranked: Sequence[Ranked]) -> dict[str, list[list[int]]]:

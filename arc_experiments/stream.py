@@ -27,6 +27,10 @@ MAX_PACKED = 256  # samples in a packed row at most
 MAX_MISSES = 4  # samples in a row that were too long for what was left of a packed row: it is full
 
 
+class NothingFits(ValueError):
+    """No task fits into the prompt's max_length."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """One source of the stream.
@@ -98,7 +102,7 @@ class SampleStream:
         self._passes: dict[int, tuple[int, NDArray[np.int64]]] = {}
 
     def __getitem__(self, index: int) -> Sample:
-        """Raises ValueError where no task fits into the prompt's max_length."""
+        """Raises NothingFits where no task fits into the prompt's max_length."""
         rng = rng_for("stream", self._seed, index)
         number, visit = self._part_at(index)
         part = self.parts[number]
@@ -127,7 +131,7 @@ class SampleStream:
                     steps=steps,
                 )
             task_number = int(rng.choice(part.numbers))
-        raise ValueError(
+        raise NothingFits(
             f"prompt.max_length={prompt.max_length} is too short: of {MAX_REDRAWS} tasks of {part.name} drawn for "
             f"sample {index} none fits, even with one demonstration (with all of them if prompt.fit=redraw; rows whole)"
         )

@@ -106,20 +106,23 @@ class Weights:
         tokenizer: Any,
         ancestry: Ancestry,
         state_dict: "dict[str, torch.Tensor] | None" = None,
+        folder: Path | None = None,
     ) -> Path:
         """Save what was trained, with its ancestry; the folder appears whole or not at all.
 
         Args:
             state_dict: the trained weights, where the model itself holds a part of them only.
+            folder: for them, if not the run's own.
         """
         from arc_experiments.models.adapters import save_weights
 
-        temporary = self.folder.with_name(f".{self.folder.name}.tmp")
+        folder = folder or self.folder
+        temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         save_weights(model, tokenizer, temporary, base=self._config.model.path, state_dict=state_dict)
         ancestry.save(temporary)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return temporary.rename(self.folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return temporary.rename(folder)
 
     def _prompt_look(self) -> dict[str, Any]:
         return {name: getattr(self._config.prompt, name) for name in PROMPT_LOOK}

@@ -1,5 +1,7 @@
 """Runs, or goes on with, a frozen run folder: `python -m arc_experiments.worker <run folder>`.
 
+A folder that another process works on is refused, but for jobs whose work is shared out: there this one helps.
+
 The one place that turns how a job ended into a status, an exit code and a message:
 0 done, 1 failed, 2 a mistake of the user, 3 another process has the folder, 130 stopped (to be gone on with).
 """
@@ -9,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -16,12 +19,15 @@ from types import FrameType
 
 from rich.console import Console
 
+from arc_experiments import places
 from arc_experiments.checking import check
 from arc_experiments.config import Hardware
-from arc_experiments.places import own_gpu
 from arc_experiments.run_folder import FolderError, FolderTaken, RunFolder
 
 DONE, FAILED, MISTAKE, TAKEN, STOPPED = 0, 1, 2, 3, 130
+
+LOOK_SECONDS = 1.0  # how often a process that waits for another looks whether it still has to
+SHARED_JOBS = ("adapt",)  # several workers may be at one folder, the first of which holds it
 
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -42,13 +48,39 @@ def main(arguments: list[str]) -> int:
     is_main = os.environ.get("RANK", "0") == "0"
     console = Console(soft_wrap=True, highlight=False, quiet=not is_main)
     folder = RunFolder(Path(arguments[0]), read_only=not is_main)
+    if places.HELPS in os.environ:
+        places.die_with(int(os.environ[places.HELPS]))
     try:
-        folder.read_config()
-        with folder.worked_on():
-            return _work(folder, console)
+        is_shared = folder.read_config().job.name in SHARED_JOBS
+        while True:
+            try:
+                with folder.worked_on():
+                    return _work(folder, console)
+            except FolderTaken:
+                if not is_shared:
+                    raise
+            code = _help(folder, console)
+            if code != DONE or folder.is_done or places.HELPS in os.environ:
+                return code  # else the process that held it has died: on with what is left to do
     except FolderError as error:
         console.print(str(error), markup=False)
         return TAKEN if isinstance(error, FolderTaken) else MISTAKE
+
+
+def _help(folder: RunFolder, console: Console) -> int:
+    """Work on a folder that another process holds, until there is nothing left to do or that one is gone."""
+    helper = RunFolder(folder.path, read_only=True)
+    console.print(f"Helping process {folder.status.get('pid')}, which has {folder}.")
+    code = _work(helper, console)
+    try:
+        while code == DONE and not folder.is_done and places.HELPS not in os.environ:
+            with folder.locked() as is_free:
+                if is_free:
+                    break
+            time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        return STOPPED
+    return code
 
 
 def _work(folder: RunFolder, console: Console) -> int:
@@ -87,7 +119,7 @@ def show_gpus(hardware: Hardware) -> None:
     elif hardware.num_processes != 1 or hardware.parallelism == "split" or "RANK" in os.environ:
         return
     else:
-        visible = own_gpu()
+        visible = places.own_gpu()
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
@@ -95,10 +127,10 @@ def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:
     log.error("%s", traceback.format_exc())
     if folder.status.get("state") == "failed":  # another process's failure, which brings this one down, too
         return code
-    if folder.read_only:  # not the first of several processes, which writes and talks otherwise
+    if "RANK" in os.environ and folder.read_only:  # not the first, which writes and talks otherwise
         folder, console = RunFolder(folder.path), Console(soft_wrap=True, highlight=False)
         message = f"process {os.environ['RANK']}: {message}"
-    folder.end("failed", message)
+    folder.end("failed", message)  # a helper's end is not the folder's: nothing is written then
     console.print("[bold red]Failed:[/] ", end="")
     console.print(message, markup=False)
     console.print(f"Details: {folder}/run.log")

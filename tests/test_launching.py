@@ -155,6 +155,7 @@ def test_a_worker_that_never_got_going_is_entered_as_failed(
         ([], "worker"),
         (["hardware.num_processes=2"], "ranks"),
         (["hardware.num_processes=2", "job=benchmark"], "worker"),
+        (["hardware.num_processes=2", "job=adapt"], "worker"),
     ],
 )
 def test_a_job_of_several_processes_is_begun_by_what_starts_them(

@@ -10,7 +10,6 @@ import logging
 import os
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from arc_experiments.benchmarking.cells import OUT_OF_MEMORY
 from arc_experiments.checking import check
 from arc_experiments.environment import describe, make_repeatable, quieten_libraries
+from arc_experiments.places import die_with
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import show_gpus
@@ -74,17 +74,13 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _die_with(job_pid: int) -> None:
-    """End when the job has been killed: its next attempt is not to share the machine with this one."""
-    while Path(f"/proc/{job_pid}").exists():
-        time.sleep(0.5)
-    os._exit(1)
-
-
 def _be_expendable(job_pid: int) -> None:
-    """If memory runs out the system is to take this process, not the job; and it ends when the job does."""
+    """If memory runs out the system is to take this process, not the job; and it ends when the job does.
+
+    The job's next attempt is not to share the machine with it.
+    """
     Path("/proc/self/oom_score_adj").write_text("1000")
-    threading.Thread(target=_die_with, args=(job_pid,), daemon=True).start()
+    die_with(job_pid)
 
 
 def _start(folder: RunFolder) -> None:

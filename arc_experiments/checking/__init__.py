@@ -12,6 +12,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from arc_experiments.checking.adapt import check_adapt
 from arc_experiments.checking.audit import check_audit
 from arc_experiments.checking.benchmark import check_benchmark
 from arc_experiments.checking.data import check_data, check_path
@@ -134,7 +135,8 @@ def _check_limit(key: str, item: Any, rule: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_combination(config: Config) -> Iterator[str]:
     optim, hardware, model = config.optim, config.hardware, config.model
-    yield from check_hardware(hardware, optim.batch_size)
+    trains_apart = config.job.name == "adapt"  # each of its processes has tasks of its own
+    yield from check_hardware(hardware, optim.batch_size, shares_batch=not trains_apart)
     yield from check_sharding(config)
     yield from check_data(config.data, list(config.augmentation))
     for place, prompt in _prompts(config):
@@ -153,6 +155,7 @@ def _check_combination(config: Config) -> Iterator[str]:
     yield from _check_paths(config)
     yield from check_benchmark(config)
     yield from check_audit(config)
+    yield from check_adapt(config)
 
 
 def _prompts(config: Config) -> Iterator[tuple[str, Prompt]]:

@@ -15,14 +15,19 @@ SHARDABLE_OPTIMIZERS = (
 )  # seen to step on shards
 
 
-def check_hardware(hardware: Hardware, batch_size: int) -> Iterator[str]:
-    """A line for each mistake; `batch_size` is that of an optimizer step."""
+def check_hardware(hardware: Hardware, batch_size: int, *, shares_batch: bool = True) -> Iterator[str]:
+    """A line for each mistake.
+
+    Args:
+        batch_size: samples of an optimizer step.
+        shares_batch: the processes train together, each on a part of it.
+    """
     size, processes, gpus = hardware.per_device_batch_size, hardware.num_processes, hardware.gpu_ids
     if size != "auto" and (not isinstance(size, int) or size < 1):
         yield f"hardware.per_device_batch_size={size} is neither a number of rows, from 1, nor auto"
     else:
         try:
-            split_batch(batch_size, processes or 1, 1 if size == "auto" else size)
+            split_batch(batch_size, (processes or 1) if shares_batch else 1, 1 if size == "auto" else size)
         except ValueError as error:
             yield str(error)
     if hardware.parallelism == "split" and processes != 1:

@@ -9,10 +9,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from arc_experiments.inputs import Inputs
+from arc_experiments.report.adaptation import adaptation_sentences
+from arc_experiments.report.words import plural
 from arc_experiments.run import Run
 from arc_experiments.stream import Sample
 
 SHOWN_LINES = 14  # of the first sample's text, at its beginning and at its end
+SHOWN_IDS = 12  # of tasks won or lost
 SCORES = {
     "pass@1": "pass_at_1", "pass@2": "pass_at_2", "pass@n": "pass_at_n", "vote@1": "vote_1", "vote@2": "vote_2",
     "accuracy": "accuracy", "correct pixels": "correct_pixels", "best correct pixels": "max_correct_pixels",
@@ -100,15 +103,12 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
     """The score table and where everything lies; the last line is the run folder."""
     score = metrics.get("score")
     if score is not None:
-        outputs = score["num_test_outputs"]
-        table = Table(
-            "score", "", "95 % interval", title=f"{score['num_tasks']} tasks, {outputs} test outputs"
-        )
-        for name, key in SCORES.items():
-            interval = score["interval"].get(key)  # None where all tasks are alike
-            shown = "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
-            table.add_row(name, f"{score[key]:.1%}", shown)
-        console.print(table)
+        title = f"{score['num_tasks']} tasks, {score['num_test_outputs']} test outputs"
+        if "before" in metrics:
+            console.print(_paired_table(metrics, title))
+            _show_adaptation(metrics, console)
+        else:
+            console.print(_score_table(score, title))
         console.print(selection_table(score["by_selection"], run.config.inference.selection))
         rules = ", ".join(f"{name} {value:.1%}" for name, value in score["by_rule"].items())
         console.print(f"two attempts, by rule: {rules}")
@@ -123,7 +123,53 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
     if len(shares) > 1:
         total = sum(shares.values())
         console.print("samples by source: " + ", ".join(f"{n} {c / total:.1%}" for n, c in shares.items()))
-    losses = metrics["validation"]
+    if "validation" in metrics:
+        _show_losses(metrics["validation"], console)
+    if score is not None:
+        console.print(f"report: {run.folder}/report.html")
+    console.print(str(run.folder))
+
+
+def _score_table(score: dict[str, Any], title: str) -> Table:
+    table = Table("score", "", "95 % interval", title=title)
+    for name, key in SCORES.items():
+        table.add_row(name, f"{score[key]:.1%}", _interval(score["interval"].get(key)))
+    return table
+
+
+def _paired_table(metrics: dict[str, Any], title: str) -> Table:
+    """The scores before and after adaptation, and what they differ by."""
+    before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
+    table = Table("score", "before", "after", "difference", "95 % interval", title=title)
+    for name, key in SCORES.items():
+        gain = f"{after[key] - before[key]:+.1%}"
+        table.add_row(
+            name,
+            f"{before[key]:.1%}",
+            f"{after[key]:.1%}",
+            gain,
+            _interval(gains.get(key, {}).get("interval"), "+"),
+        )
+    return table
+
+
+def _interval(interval: list[float] | None, sign: str = "") -> str:
+    """Nothing for None: all tasks are alike."""
+    return "" if interval is None else " to ".join(f"{value:{sign}.1%}" for value in interval)
+
+
+def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
+    """What became of the tasks, the losses, and which tasks were won and lost."""
+    adaptation, gains = metrics["adaptation"], metrics["difference"]
+    for sentence in adaptation_sentences(adaptation):
+        console.print(sentence)
+    for name in ("won", "lost"):
+        ids = gains[name]
+        shown = f": {', '.join(ids[:SHOWN_IDS])}{', ...' if len(ids) > SHOWN_IDS else ''}" if ids else ""
+        console.print(f"{name}: {plural(len(ids), 'task')}{shown}", markup=False)
+
+
+def _show_losses(losses: dict[str, Any], console: Console) -> None:
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
     console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token")
     by_source = losses["loss"]["by_source"]
@@ -131,9 +177,6 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
         console.print(
             "by source: " + ", ".join(f"{n} {part['token_mean']:.4f}" for n, part in by_source.items())
         )
-    if score is not None:
-        console.print(f"report: {run.folder}/report.html")
-    console.print(str(run.folder))
 
 
 def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Table:

@@ -115,16 +115,33 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     from arc_experiments.models.adapters import merge
 
     start = time.perf_counter()
-    tasks = run.predicted_tasks()
-    if len(tasks):
+    candidates, free_valid = list[Candidate](), None
+    if len(run.predicted_tasks()):
         candidates = _compare(run, model, _answer(run, model, console), console)
         free_valid = unconstrained_valid(
             run, merge(model), run.folder / PARTIAL_PREDICTIONS / "unconstrained"
         )
-    if not run.processes.is_main_process:
-        return
+    if run.processes.is_main_process:
+        metrics["seconds"]["inference"] = time.perf_counter() - start
+        conclude(run, candidates, metrics, tracker, console, free_valid)
+
+
+def conclude(
+    run: Run,
+    candidates: Sequence[Candidate],
+    metrics: dict[str, Any],
+    tracker: Tracker,
+    console: Console,
+    free_valid: float | None = None,
+) -> None:
+    """From the answers to the page.
+
+    Args:
+        free_valid: the share of valid answers without `inference.constrain`, where that was measured.
+    """
+    tasks = run.predicted_tasks()
     if len(tasks):
-        rule = _rule(run)
+        rule = selection_rule(run)
         metrics["score"] = score(tasks, candidates, rule)
         if free_valid is not None:
             metrics["score"]["unconstrained_valid"] = free_valid
@@ -133,9 +150,8 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
         run.folder.write_json("submission.json", attempts)
         run.folder.write("predictions.jsonl", "".join(f"{candidate.to_json()}\n" for candidate in candidates))
     metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
-    metrics["seconds"]["inference"] = time.perf_counter() - start
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
-    metrics["peak_memory_bytes"] = peak_memory_bytes(run.device)
+    metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
     run.folder.write_json("metrics.json", metrics)
     if len(tasks):
         write_report(run.folder.path, tasks)
@@ -147,16 +163,18 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
 
 def score_in_training(run: Run, model: Any) -> dict[str, float]:
     """What the finished run would be scored with, for a look during training: `{"pass_at_2": ...}`."""
-    scores = score(run.predicted_tasks(), run.predict_in_training(model), _rule(run))
+    scores = score(run.predicted_tasks(), run.predict_in_training(model), selection_rule(run))
     return {"pass_at_2": scores["pass_at_2"]}
 
 
-def _rule(run: Run) -> selection.Rule:
+def selection_rule(run: Run) -> selection.Rule:
+    """The rule by which this run's attempts are chosen."""
     rule: selection.Rule = getattr(selection, run.config.inference.selection)
     return rule
 
 
-def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
+def show_shrunk(run: Run, console: Console) -> None:
+    """How many prompts are not whole."""
     dropped = sum(request.num_dropped > 0 for request in run.requests)
     too_long = sum(request.ids is None for request in run.requests)
     if dropped or too_long:
@@ -164,6 +182,10 @@ def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
             f"[yellow]note[/]         of {len(run.requests)} prompts {dropped} lost demonstrations to fit "
             f"prompt.max_length, {too_long} fit not even with one"
         )
+
+
+def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
+    show_shrunk(run, console)
     with progress(console, "answering", len(run.requests)) as bar:
         return run.predict(model, _timed(bar), resume=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from arc_experiments.report.adaptation import adaptation_block
 from arc_experiments.report.curves import count_not_finite, learning_rate_figure, loss_figure
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
@@ -58,6 +59,7 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         losses=loss_figure(run.log, initial_loss(run.metrics)),
         learning_rate=learning_rate_figure(run.log),
         leaks=leak_block(run.leaks),
+        adaptation=adaptation_block(run.metrics),
         cards=cards,
         filters=[(name, words, counts[name]) for name, words in FILTERS],
         not_predicted=_not_predicted(run, cards),

@@ -25,6 +25,24 @@ class StopAfter(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
+class StopAtTime(TrainerCallback):
+    """Stops after the step in which the time ran out, with the weights as they are then.
+
+    Args:
+        is_over: whether it has.
+    """
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self.has_stopped = False
+        self._is_over = is_over
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step < args.max_steps and self._is_over():
+            self.has_stopped = control.should_training_stop = True
+
+
 class Checkpoints(TrainerCallback):
     """Completes each checkpoint and marks it whole.
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from datasets import Dataset, IterableDataset
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig, SFTTrainer
 
 from arc_experiments.config import Optim
@@ -200,7 +201,8 @@ class StreamTrainer(SFTTrainer):
                     self._prepare_for_training(self.args.max_steps, None, str(checkpoint))
                 else:
                     self._load_from_checkpoint(str(checkpoint))
-                self.state.global_step = step_of(checkpoint)
+                stored = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+                self.state.global_step, self.state.log_history = stored.global_step, stored.log_history
                 return
         if self._stop_after is not None:
             self.add_callback(StopAfter(self._stop_after))

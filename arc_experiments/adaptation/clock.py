@@ -1,0 +1,67 @@
+"""The time budget of the whole job, over all its processes and attempts.
+
+    clock.json  {"attempt": 2, "spent": 310.5, "until": 1760000000.0}
+
+The process that holds the run folder keeps it. What counts is the time that it has been at work: a job that was killed
+has left what it had not used.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from arc_experiments.run_folder import RunFolder
+
+FILE = "clock.json"
+LOOK_SECONDS = 0.2
+
+
+class Clock:
+    """How much is left of a budget; endless without one.
+
+    Args:
+        folder: where the file lies.
+        seconds: the budget, None for none.
+        attempt: of the process that holds the run folder.
+    """
+
+    def __init__(self, folder: RunFolder, seconds: float | None, attempt: int) -> None:
+        self._folder, self._seconds, self._attempt = folder, seconds, attempt
+        self._spent, self._began, self._until = 0.0, time.monotonic(), float("inf")
+
+    def start(self) -> None:
+        """Begin an attempt, with what the earlier ones have left."""
+        if self._seconds is None:
+            return
+        self._folder.path.mkdir(parents=True, exist_ok=True)
+        self._spent = self._read().get("spent", 0.0)
+        self._began = time.monotonic()
+        self._until = time.time() + self._seconds - self._spent
+        self.note()
+
+    def note(self) -> None:
+        """Write down what has been spent so far."""
+        if self._seconds is None:
+            return
+        spent = self._spent + time.monotonic() - self._began
+        self._folder.write_json(FILE, {"attempt": self._attempt, "spent": spent, "until": self._until})
+
+    def follow(self, is_over: Callable[[], bool]) -> None:
+        """Take the end from the process that holds the folder, once it has started; `is_over` ends the waiting."""
+        if self._seconds is None:
+            return
+        while (values := self._read()).get("attempt") != self._attempt:
+            if is_over():
+                return
+            time.sleep(LOOK_SECONDS)
+        self._until = values["until"]
+
+    @property
+    def is_over(self) -> bool:
+        return time.time() >= self._until
+
+    def _read(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        if (self._folder / FILE).exists():
+            values = self._folder.read_json(FILE)
+        return values

@@ -1,0 +1,107 @@
+"""What became of each unit, as its file holds it, and what became of all of them together."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from arc_experiments.selection import Candidate
+
+
+class Outcome(StrEnum):
+    """What became of an adaptation. But for the first two the model's answers are those before adaptation."""
+
+    WHOLE = "whole"
+    STOPPED = "stopped_by_time"  # during the training: it answered with the weights that it had
+    NOT_BEGUN = "not_begun_in_time"
+    TOO_FEW = "too_few_demonstrations"
+    TOO_LONG = "too_long"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Counts of one adaptation; `loss` is the mean of its first and of its last logged steps, if any was logged."""
+
+    steps: int
+    samples: int
+    tokens: int
+    samples_shrunk: int
+    samples_redrawn: int
+    loss: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adapted:
+    """A finished unit.
+
+    Attributes:
+        training: None where there was none.
+        candidates: None where the model answered no otherwise than before.
+        seconds: by phase.
+    """
+
+    task_ids: tuple[str, ...]
+    outcome: Outcome
+    training: Training | None
+    candidates: tuple[Candidate, ...] | None
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self) | {
+            "training": None if self.training is None else asdict(self.training),
+            "candidates": None if self.candidates is None else [c.to_json() for c in self.candidates],
+        }
+
+    def summary(self) -> str:
+        """One line of `adaptation.jsonl`, without the line break: all but the candidates."""
+        return json.dumps({name: value for name, value in self.to_json().items() if name != "candidates"})
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Adapted":
+        training, candidates = values["training"], values["candidates"]
+        if training is not None:
+            loss = training["loss"]
+            training = Training(**training | {"loss": None if loss is None else tuple(loss)})
+        if candidates is not None:
+            candidates = tuple(map(Candidate.from_json, candidates))
+        known = {
+            "task_ids": tuple(values["task_ids"]),
+            "outcome": Outcome(values["outcome"]),
+            "training": training,
+            "candidates": candidates,
+        }
+        return cls(**values | known)
+
+
+def merged(before: Sequence[Candidate], units: Iterable[Adapted]) -> list[Candidate]:
+    """The answers after adaptation, in the order of those before, which stand where there are no others."""
+    by_task = _by_task(before)
+    by_task |= _by_task(candidate for unit in units for candidate in unit.candidates or ())
+    return [candidate for candidates in by_task.values() for candidate in candidates]
+
+
+def _by_task(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    found: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        found.setdefault(candidate.task_id, []).append(candidate)
+    return found
+
+
+def totals(units: Sequence[Adapted]) -> dict[str, Any]:
+    """For metrics.json: tasks by outcome, and the sums and means of all trainings."""
+    outcomes = Counter({outcome.value: 0 for outcome in Outcome})
+    for unit in units:
+        outcomes[unit.outcome.value] += len(unit.task_ids)
+    trainings = [unit.training for unit in units if unit.training is not None]
+    counts = ("steps", "samples", "tokens", "samples_shrunk", "samples_redrawn")
+    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in trainings) for name in counts}
+    losses = [one.loss for one in trainings if one.loss is not None]
+    if losses:
+        first, last = zip(*losses, strict=True)
+        sums |= {"initial_loss": sum(first) / len(first), "final_loss": sum(last) / len(last)}
+    return {"outcomes": dict(outcomes), **sums}

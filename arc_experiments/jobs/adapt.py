@@ -1,0 +1,164 @@
+"""Adapt: each validation task's demonstrations -> an adapted model -> its answers; scored beside those before.
+
+Any number of processes share out the tasks: those that `hardware.num_processes` asks for, and the same command started
+again while it runs, here or on another machine that sees the folder. The one that holds the run folder collects.
+"""
+
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from arc_experiments import places
+from arc_experiments.adaptation import Adapted, Work, merged, totals
+from arc_experiments.jobs.display import duration, progress, show_finished, show_plan
+from arc_experiments.jobs.evaluate import (
+    begin,
+    check_weights,
+    conclude,
+    is_reported,
+    selection_rule,
+    show_shrunk,
+)
+from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
+from arc_experiments.launching import start_helpers
+from arc_experiments.paired import difference
+from arc_experiments.ranks import count_processes
+from arc_experiments.run import Run
+from arc_experiments.run_folder import RunFolder
+from arc_experiments.scoring import score
+from arc_experiments.tracking import Tracker
+
+BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
+
+log = logging.getLogger(__name__)
+
+
+def main(folder: RunFolder, console: Console) -> None:
+    """Adapt, answer and compare; or, where another process holds the folder, help it.
+
+    Raises:
+        ValueError: started by torchrun or accelerate.
+    """
+    if "RANK" in os.environ:
+        raise ValueError("job=adapt starts its processes itself: start it by the plain command")
+    run = Run(folder)
+    check_weights(run)
+    if is_reported(run):
+        if not folder.read_only:
+            show_finished(run, console)
+        return
+    if places.HELPS not in os.environ and (count := count_processes(run.config.hardware)) > 1:
+        helpers = start_helpers(folder, count)
+        os.environ.update(places.part(0, count))
+    else:
+        helpers = []
+    if helpers or places.HELPS in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpu()
+    try:
+        if folder.read_only:
+            _help(run, console)
+        else:
+            _lead(run, console)
+    finally:
+        _end(helpers)
+
+
+def _help(run: Run, console: Console) -> None:
+    """Do what is left to do, and leave the rest to the process that holds the folder."""
+    begin(run)
+    work = Work(run, lambda: is_reported(run))
+    work.clock.follow(lambda: is_reported(run))
+    _do(work, console)
+
+
+def _lead(run: Run, console: Console) -> None:
+    begin(run)
+    leaks = look_for_leaks(run, trains=False)
+    tracker = Tracker(run.folder, console)
+    work = Work(run, lambda: False)
+    work.clock.start()
+    if work.num_waiting:
+        show_plan(run, work.tuner.model, console)
+        _show_plan(work, run, console)
+        show_leaks(leaks, console)
+        show_shrunk(run, console)
+    _do(work, console)
+    before, seconds, units = work.results()
+    metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
+    run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))
+    run.folder.write(UNITS, "".join(f"{unit.summary()}\n" for unit in units))
+    conclude(run, merged(before, units), metrics, tracker, console)
+    shutil.rmtree(work.folder.path)
+
+
+def _do(work: Work, console: Console) -> None:
+    with progress(console, "answering", work.num_tasks) as bar:
+        work.answer(bar.update)
+    start, earlier = time.perf_counter(), None
+    with progress(console, "adapting", work.num_units) as bar:
+
+        def show(done: int, last: Adapted | None) -> None:
+            nonlocal earlier
+            if earlier is None:  # by an attempt that was killed, or by others
+                earlier = done
+            bar.update(
+                done, _how_far(done, done - earlier, work.num_units, time.perf_counter() - start, last)
+            )
+
+        work.adapt(show)
+
+
+def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | None) -> str:
+    """The losses of what was adapted last, and how long the rest may take."""
+    words = []
+    if last is not None and last.training is not None and last.training.loss is not None:
+        words.append("loss {:.3f} -> {:.3f}".format(*last.training.loss))
+    if fresh:
+        words.append(f"{duration((total - done) * seconds / fresh)} left")
+    return ", ".join(words)
+
+
+def _metrics(run: Run, before: Any, seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
+    """What job=adapt has beside the score."""
+    tasks, rule = run.predicted_tasks(), selection_rule(run)
+    after = merged(before, units)
+    phases = {name: sum(unit.seconds[name] for unit in units) for name in ("training", "inference")}
+    return {
+        "before": {"score": score(tasks, before, rule)},
+        "difference": difference(tasks, before, after, rule),
+        "adaptation": totals(units),
+        "seconds": {"before": seconds, **phases},  # of all processes together
+        "peak_memory_bytes": max(unit.peak_memory_bytes for unit in units),
+    }
+
+
+def _show_plan(work: Work, run: Run, console: Console) -> None:
+    adapt, optim = run.config.adapt, run.config.optim
+    who = {"per_task": "each task by itself", "joint": "all tasks together"}
+    left_out = " and ".join(map(str, adapt.leave_out))
+    limits = [f"at most {optim.max_steps} steps" if adapt.seconds_per_task else f"{optim.max_steps} steps"]
+    if adapt.seconds_per_task:
+        limits.append(f"{adapt.seconds_per_task:g} s a task")
+    if adapt.seconds:
+        limits.append(f"{adapt.seconds:g} s in all")
+    console.print(
+        f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_units} groups of tasks')}, demonstrations "
+        f"left out in turn: {left_out}; {', '.join(limits)}"
+    )
+
+
+def _end(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Stop the helpers, which have nothing left to do."""
+    died = [helper.pid for helper in helpers if helper.poll() not in (None, 0)]
+    if died:
+        log.warning("helpers ended before the work was done: processes %s", died)
+    for helper in helpers:
+        helper.terminate()
+    for helper in helpers:
+        helper.wait()
