@@ -42,6 +42,7 @@ class Adapted:
         training: None where there was none.
         candidates: None where the model answered no otherwise than before.
         seconds: by phase.
+        worker: the process that did it, "<host>:<process id>".
     """
 
     task_ids: tuple[str, ...]
@@ -50,6 +51,7 @@ class Adapted:
     candidates: tuple[Candidate, ...] | None
     seconds: dict[str, float]
     peak_memory_bytes: int
+    worker: str
 
     def to_json(self) -> dict[str, Any]:
         return vars(self) | {

@@ -6,6 +6,8 @@ is drawn for the tasks' ids. Only a time budget makes a difference.
 """
 
 import logging
+import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -91,6 +93,7 @@ class Tuner:
             candidates=candidates,
             seconds={"training": trained - start, "inference": time.perf_counter() - trained},
             peak_memory_bytes=peak_memory_bytes(self._run.device),
+            worker=f"{platform.node()}:{os.getpid()}",
         )
 
     def _train(self, unit: Unit) -> tuple[Outcome, Training | None]:
@@ -190,6 +193,8 @@ def _unwrapped(model: Any) -> Iterator[None]:
     """Take off afterwards what a trainer has wrapped around the model: a thousand of them would be too deep a call."""
     modules = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
     before = [{name: vars(module)[name] for name in WRAPPED if name in vars(module)} for module in modules]
+    hooks = model.get_input_embeddings()._forward_hooks  # with gradient checkpointing each trainer adds two
+    known = set(hooks)
     try:
         yield
     finally:
@@ -197,4 +202,5 @@ def _unwrapped(model: Any) -> Iterator[None]:
             for name in WRAPPED:
                 vars(module).pop(name, None)
             vars(module).update(own)
-        model.disable_input_require_grads()  # a hook a trainer, with gradient checkpointing
+        for key in set(hooks) - known:
+            del hooks[key]

@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from arc_experiments import places
-from arc_experiments.adaptation import Adapted, Work, merged, totals
+from arc_experiments.adaptation.results import Adapted, merged, totals
+from arc_experiments.adaptation.work import FOLDER, Work
 from arc_experiments.jobs.display import duration, progress, show_finished, show_plan
 from arc_experiments.jobs.evaluate import (
     begin,
@@ -32,6 +33,7 @@ from arc_experiments.ranks import count_processes
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.scoring import score
+from arc_experiments.selection import Candidate
 from arc_experiments.tracking import Tracker
 
 BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
@@ -51,6 +53,7 @@ def main(folder: RunFolder, console: Console) -> None:
     check_weights(run)
     if is_reported(run):
         if not folder.read_only:
+            shutil.rmtree(folder / FOLDER, ignore_errors=True)  # where a kill came between the page and this
             show_finished(run, console)
         return
     if places.HELPS not in os.environ and (count := count_processes(run.config.hardware)) > 1:
@@ -74,7 +77,7 @@ def _help(run: Run, console: Console) -> None:
     begin(run)
     work = Work(run, lambda: is_reported(run))
     work.clock.follow(lambda: is_reported(run))
-    _do(work, console)
+    _do(work, run, console)
 
 
 def _lead(run: Run, console: Console) -> None:
@@ -88,7 +91,7 @@ def _lead(run: Run, console: Console) -> None:
         _show_plan(work, run, console)
         show_leaks(leaks, console)
         show_shrunk(run, console)
-    _do(work, console)
+    _do(work, run, console)
     before, seconds, units = work.results()
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
     run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))
@@ -97,7 +100,7 @@ def _lead(run: Run, console: Console) -> None:
     shutil.rmtree(work.folder.path)
 
 
-def _do(work: Work, console: Console) -> None:
+def _do(work: Work, run: Run, console: Console) -> None:
     with progress(console, "answering", work.num_tasks) as bar:
         work.answer(bar.update)
     start, earlier = time.perf_counter(), None
@@ -107,9 +110,9 @@ def _do(work: Work, console: Console) -> None:
             nonlocal earlier
             if earlier is None:  # by an attempt that was killed, or by others
                 earlier = done
-            bar.update(
-                done, _how_far(done, done - earlier, work.num_units, time.perf_counter() - start, last)
-            )
+            run.folder.update_status(step=done, max_steps=work.num_units)
+            seconds = time.perf_counter() - start
+            bar.update(done, _how_far(done, done - earlier, work.num_units, seconds, last))
 
         work.adapt(show)
 
@@ -124,7 +127,7 @@ def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | 
     return ", ".join(words)
 
 
-def _metrics(run: Run, before: Any, seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
+def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
     """What job=adapt has beside the score."""
     tasks, rule = run.predicted_tasks(), selection_rule(run)
     after = merged(before, units)

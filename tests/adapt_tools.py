@@ -1,0 +1,73 @@
+"""Adaptations that are over in a second: tasks of tiny grids, an untrained tiny model, a few steps."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from task_files import write
+
+from arc_experiments import compose
+from arc_experiments.jobs import adapt
+from arc_experiments.run import Run
+
+OPTIONS = [
+    "job=adapt", "data=files", "data.partition=official", "data.num_validation=100", "tracking=off", "hardware=cpu",
+    "hardware.threads=1", "prompt.max_length=256", "augmentation=[geometry,order]", "inference=one_view",
+    "inference.max_new_tokens=8", "model.lora.rank=4", "optim.max_steps=3", "optim.learning_rate=2e-3",
+]  # fmt: skip
+# What may differ between two runs of one composition: times and memory.
+VARYING = ("seconds", "peak_memory_bytes")
+
+
+def make_tasks(
+    folder: Path, num_tasks: int, *, seed: int = 0, demonstrations: int = 3, test_outputs: int = 0
+) -> Path:
+    """A task to train on, and tasks to adapt to: rows of three cells become three cells of the task's own colour.
+
+    Args:
+        test_outputs: seed of the outputs of the test pairs, which the job must not look at.
+    """
+    rng, own = np.random.default_rng(seed), np.random.default_rng(test_outputs)
+
+    def pair(colour: int) -> dict[str, Any]:
+        return {"input": [rng.integers(0, 10, 3).tolist()], "output": [[int(colour)] * 3]}
+
+    def task(colour: int) -> dict[str, Any]:
+        test = {**pair(colour), "output": [own.integers(0, 10, 3).tolist()]}
+        return {"train": [pair(colour) for _ in range(demonstrations)], "test": [test]}
+
+    write(folder, "training/t.json", task(1))
+    for number in range(num_tasks):
+        write(folder, f"evaluation/e{number}.json", task(int(rng.integers(10))))
+    return folder
+
+
+def adapt_run(folder: Path, tasks: Path, *overrides: str) -> Run:
+    torch.set_num_threads(1)
+    return compose([*OPTIONS, f"data.path={tasks}", *overrides], folder)
+
+
+def adapted(folder: Path, tasks: Path, *overrides: str) -> tuple[Run, str]:
+    """The run after the job, and what it printed."""
+    run, printed = adapt_run(folder, tasks, *overrides), io.StringIO()
+    adapt.main(run.folder, Console(file=printed, width=200))
+    return run, printed.getvalue()
+
+
+def lasting_metrics(run: Run) -> dict[str, Any]:
+    metrics = run.folder.read_json("metrics.json")
+    return {name: value for name, value in metrics.items() if name not in VARYING}
+
+
+def predictions(run: Run, name: str = "predictions.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.folder / name).read_text().splitlines()]
+
+
+def outcomes(run: Run) -> dict[str, int]:
+    """Tasks by what became of them, without those that nothing became of."""
+    counts = run.folder.read_json("metrics.json")["adaptation"]["outcomes"]
+    return {name: count for name, count in counts.items() if count}

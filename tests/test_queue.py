@@ -1,0 +1,191 @@
+"""Pieces of work shared out over files: each done once, by whoever is there, and again if that one dies; the clock."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from toy_grids import grid
+
+from arc_experiments.adaptation.clock import Clock
+from arc_experiments.adaptation.queue import Queue
+from arc_experiments.adaptation.units import in_turn, make_units
+from arc_experiments.run_folder import RunFolder
+from arc_experiments.tasks import Pair, Task, TaskSet
+
+# Works on one piece for ever, once it has said so.
+STUCK = """
+import sys, time
+from pathlib import Path
+from arc_experiments.adaptation.queue import Queue
+
+def stuck(name):
+    Path(sys.argv[1], "begun").touch()
+    time.sleep(60)
+
+Queue(Path(sys.argv[1]), ["a"]).work(stuck)
+"""
+
+
+def task(task_id: str, num_demonstrations: int) -> Task:
+    pairs = tuple(Pair(input=grid(str(n)), output=grid(str(n))) for n in range(num_demonstrations))
+    return Task(id=task_id, train=pairs, test=(Pair(input=grid("8"), output=grid("9")),))
+
+
+def digits(pairs: tuple[Pair, ...]) -> str:
+    return "".join(str(pair.input[0, 0]) for pair in pairs)
+
+
+# What is to be done
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([1], ["12|0", "02|1", "01|2"]),
+        ([1, 2], ["12|0", "02|1", "01|2", "2|01", "1|02", "0|12"]),
+        ([3], []),
+    ],
+)
+def test_each_demonstration_is_the_test_pair_in_turn(counts: list[int], expected: list[str]) -> None:
+    made = in_turn([task("a", 3)], counts)
+    assert [f"{digits(one.train)}|{digits(one.test)}" for one in made] == expected
+    assert all(pair.output is not None for one in made for pair in one.test)
+
+
+def test_a_task_with_a_single_demonstration_makes_none() -> None:
+    assert len(in_turn([task("a", 1), task("b", 2)], [1])) == 2
+
+
+@pytest.mark.parametrize(("groups", "sizes"), [(None, [1] * 5), (1, [5]), (2, [3, 2]), (9, [1] * 5)])
+def test_units_hold_every_task_once_in_order_without_its_solution(
+    groups: int | None, sizes: list[int]
+) -> None:
+    tasks = TaskSet(task(f"t/{n}", 2) for n in range(5))
+    units = make_units(tasks, groups)
+    assert [len(unit.tasks) for unit in units] == sizes
+    assert [task_id for unit in units for task_id in unit.tasks.ids] == list(tasks.ids)
+    assert all(pair.output is None for unit in units for each in unit.tasks for pair in each.test)
+    names = [unit.name for unit in units]
+    assert len(set(names)) == len(names)
+    assert not any("/" in name for name in names)
+
+
+# Sharing it out
+
+
+def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
+    names, done, told = [f"p{n}" for n in range(12)], [], []
+
+    def work() -> None:
+        def do(name: str) -> dict[str, str]:
+            time.sleep(0.01)
+            done.append(name)
+            return {"of": name}
+
+        Queue(tmp_path, names).work(do, told.append)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == sorted(names)
+    assert told[-1] == 12
+    assert [Queue(tmp_path, names).result(name) for name in names] == [{"of": name} for name in names]
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    Queue(tmp_path, ["a"]).work(lambda name: 1)
+    again: list[str] = []
+    Queue(tmp_path, ["a", "b"]).work(again.append)
+    assert again == ["b"]
+
+
+def test_a_piece_whose_process_is_killed_is_done_by_another(tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[1])
+    other = subprocess.Popen(
+        [sys.executable, "-c", STUCK, str(tmp_path)], env={**os.environ, "PYTHONPATH": root}
+    )
+    for _ in range(600):
+        if (tmp_path / "begun").exists():
+            break
+        time.sleep(0.05)
+    queue, done = Queue(tmp_path, ["a", "b"]), []
+
+    def do(name: str) -> None:
+        done.append(name)
+        other.send_signal(signal.SIGKILL)
+
+    queue.work(do)
+    other.wait()
+    assert done == ["b", "a"]
+
+
+def test_a_failure_leaves_the_piece_to_be_done(tmp_path: Path) -> None:
+    def fails(name: str) -> None:
+        raise RuntimeError("no such thing")
+
+    queue = Queue(tmp_path, ["a"])
+    with pytest.raises(RuntimeError, match="no such thing"):
+        queue.work(fails)
+    assert queue.waiting == ["a"]
+    queue.work(lambda name: 1)
+    assert queue.waiting == []
+
+
+def test_nothing_is_begun_when_the_results_have_been_collected(tmp_path: Path) -> None:
+    answers = iter([False, True])
+    Queue(tmp_path / "gone", ["a"]).work(pytest.fail, is_over=lambda: True)
+    queue, begun = Queue(tmp_path / "q", ["a"]), []
+
+    def collected(done: int) -> None:
+        (tmp_path / "q").rmdir()
+
+    queue.work(begun.append, collected, lambda: next(answers))
+    assert begun == []
+
+
+# The time for all of it
+
+
+def clock(folder: Path, seconds: float | None, attempt: int = 1) -> Clock:
+    return Clock(RunFolder(folder), seconds, attempt)
+
+
+def test_a_clock_without_budget_never_ends(tmp_path: Path) -> None:
+    endless = clock(tmp_path / "c", None)
+    endless.start()
+    assert not endless.is_over
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_an_attempt_has_spent_is_not_there_for_the_next(tmp_path: Path) -> None:
+    first = clock(tmp_path, 10)
+    first.start()
+    assert not first.is_over
+    spent = json.loads((tmp_path / "clock.json").read_text())
+    (tmp_path / "clock.json").write_text(json.dumps({**spent, "spent": 9.99}))
+    second = clock(tmp_path, 10, attempt=2)
+    second.start()
+    assert not second.is_over
+    time.sleep(0.03)
+    assert second.is_over
+    second.note()
+    assert json.loads((tmp_path / "clock.json").read_text())["spent"] > 10
+
+
+def test_helpers_take_the_end_from_the_process_that_they_help(tmp_path: Path) -> None:
+    old = clock(tmp_path, 0.001)
+    old.start()
+    helper = clock(tmp_path, 100, attempt=2)
+    starts = threading.Timer(0.3, clock(tmp_path, 100, attempt=2).start)
+    starts.start()
+    helper.follow(lambda: False)
+    assert not helper.is_over, "the end of an earlier attempt is not theirs"
+    clock(tmp_path, 100, attempt=3).follow(lambda: True)  # collected: no waiting
