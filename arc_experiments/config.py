@@ -336,7 +336,10 @@ class Config:
 
 def store_schema() -> None:
     """Make the schema known to Hydra as `schema`, the first entry of `conf/config.yaml`."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    # Hydra copies the store for every group that --help lists, which takes a second, and each node again when it is read.
+    vars(store)["__deepcopy__"] = lambda memo: store
 
 
 def conf_dir() -> Path:

@@ -67,7 +67,7 @@ def score(
             "task_fraction": _mean(list(by_task.values())),
             "task_strict": _mean([float(share == 1) for share in by_task.values()]),
         },
-        "by_selection": _by_selection(solutions, by_output),
+        "by_selection": _by_selection(_solutions(tasks), by_output),
         "by_task": by_task,
         "invalid": dict(sorted(reasons.items())),
         "interval": intervals(list(marks.values())),

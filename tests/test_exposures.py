@@ -39,6 +39,7 @@ def eager(run: Run) -> Dataset:
     return dataset.with_format("numpy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["none", "[geometry,colours,order,swap]"])
 def test_eager_virtual_and_iterable_data_give_the_same_loss_curve(tmp_path: Path, augmentation: str) -> None:
     option = f"augmentation={augmentation}"
@@ -96,6 +97,7 @@ def test_resumed_training_equals_training_in_one_go_bit_for_bit(
     assert trained_losses(rest) == through
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exposure", ["indexed", "iterable"])
 def test_resuming_at_step_100000_makes_no_earlier_sample(tmp_path: Path, exposure: str) -> None:
     """A checkpoint of step 2 is passed off as one of step 100,000."""
@@ -134,6 +136,7 @@ def test_a_packed_row_trains_as_its_samples_would_one_by_one(tmp_path: Path) -> 
     assert len(stream.row(0)) > 1
 
 
+@pytest.mark.slow
 def test_packed_training_counts_samples_and_all_their_tokens(tmp_path: Path) -> None:
     run = small_run(tmp_path, "optim.pack_length=1500", "data=mix", "data.weights.re_arc=1.0")
     trainer = run.trainer(run.model(), [])

@@ -147,6 +147,7 @@ def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(alone: Path, 
     assert lasting(folder)["score"] == lasting(alone)["score"]
 
 
+@pytest.mark.slow
 def test_a_mistake_that_only_the_processes_can_see_is_one_message(tmp_path: Path) -> None:
     code, output = run_command(tmp_path / "run", "prompt.max_length=20", "hardware.num_processes=2")
     assert code == 2

@@ -481,6 +481,7 @@ def test_two_workers_give_the_rows_that_none_gives_without_calling_the_function(
     assert batches[0] == batches[1]
 
 
+@pytest.mark.slow
 def test_a_resumed_training_on_rows_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "halved").mkdir()
