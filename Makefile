@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make demo` in a fresh clone is enough.
 #   PYTHON  the interpreter that .venv is made from
-#   ARGS    overrides for train and sweep, options for test:  make train ARGS="model=qwen05 optim.max_steps=100"
+#   ARGS    overrides for demo, train and sweep, options for test:  make train ARGS="model=qwen05 optim.max_steps=100"
 #   RUN     a run folder for evaluate and report:              make report RUN=outputs/<folder>
 PYTHON ?= python3
 ARGS ?=
@@ -30,7 +30,7 @@ setup: $(READY)  ## Make .venv and install everything in it (about 2 minutes; ag
 	@echo "$(VENV) is ready"
 
 demo: $(READY)  ## Run the main job on its default: a small model on ARC-AGI-1, on any machine
-	$(ARC)
+	$(ARC) $(ARGS)
 
 smoke: $(READY)  ## The same in seconds, for a first look
 	$(ARC) experiment=smoke
