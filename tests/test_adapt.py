@@ -245,6 +245,28 @@ def test_a_joint_training_goes_on_from_its_checkpoint(tasks: Path, tmp_path: Pat
 # Modes
 
 
+@pytest.mark.parametrize(
+    "inference",
+    [
+        ["inference.num_views=2", "inference.scoring_views=2", "inference.selection=likelihood_mean"],
+        ["inference.engine=threshold", "inference.threshold=0.2"],
+    ],
+)
+def test_answers_are_made_and_chosen_as_in_an_evaluation(
+    inference: list[str], tasks: Path, tmp_path: Path
+) -> None:
+    learns = ["optim.max_steps=30", "optim.learning_rate=5e-3", "inference.limit=1"]  # to write grids
+    options = ["inference.constrain=grid", *learns, *inference]
+    run, printed = adapted(tmp_path / "run", tasks, *options)
+    for name in ("predictions.jsonl", "predictions_before.jsonl"):
+        found = predictions(run, name)
+        assert {one["task"] for one in found} == set(run.predicted_tasks().ids)
+        if "inference.scoring_views=2" in inference:
+            assert all(len(one["likelihoods"]) == 2 for one in found if one["valid"])
+    assert any(one["valid"] for one in predictions(run))
+    assert f"{run.config.inference.selection} (the attempts)" in printed
+
+
 def test_joint_makes_one_adapter_that_says_what_it_was_trained_on(tasks: Path, tmp_path: Path) -> None:
     run, printed = adapted(tmp_path / "run", tasks, "adapt.mode=joint", "adapt.leave_out=[1,2]")
     [unit] = predictions(run, "adaptation.jsonl")

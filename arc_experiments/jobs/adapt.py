@@ -45,11 +45,13 @@ def main(folder: RunFolder, console: Console) -> None:
     """Adapt, answer and compare; or, where another process holds the folder, help it.
 
     Raises:
-        ValueError: started by torchrun or accelerate.
+        ValueError: started by torchrun or accelerate, or there is nothing to adapt to.
     """
     if "RANK" in os.environ:
         raise ValueError("job=adapt starts its processes itself: start it by the plain command")
     run = Run(folder)
+    if not len(run.predicted_tasks()):
+        raise ValueError("job=adapt: this data has no validation task with demonstrations to adapt to")
     check_weights(run)
     if is_reported(run):
         if not folder.read_only:
