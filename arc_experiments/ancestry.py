@@ -61,9 +61,17 @@ class Ancestry:
         made_of = {origin(task_id) for task_id in self.trained_on if is_left_out(task_id)}
         return Finder(validation).compare_keys(self.pairs, self.by_id, TRAINED_ON, allowed=made_of)
 
-    def conflicts(self, *, dtype: str, vocabulary: str, prompt: dict[str, Any]) -> list[str]:
-        """What differs between training and use, a line each."""
+    def conflicts(
+        self, *, dtype: str, vocabulary: str, prompt: dict[str, Any], base: str | None = None
+    ) -> list[str]:
+        """What differs between training and use, a line each.
+
+        Args:
+            base: path of the model that an adapter is put on; its last part counts, as copies lie elsewhere.
+        """
         lines = [] if dtype == self.dtype else [f"model.dtype: trained in {self.dtype}, used in {dtype}"]
+        if base is not None and _last_part(base) != _last_part(self.base):
+            lines.append(f"model.path: trained on {self.base}, used on {base}")
         if vocabulary != self.vocabulary:
             lines.append(f"model.vocabulary: trained with {self.vocabulary}, used with {vocabulary}")
         for key in sorted(self.prompt.keys() | prompt.keys()):
@@ -71,6 +79,10 @@ class Ancestry:
             if ours != theirs:
                 lines.append(f"prompt.{key}: trained with {ours!r}, used with {theirs!r}")
         return lines
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def read_ancestry(folder: Path) -> Ancestry | None:

@@ -21,9 +21,11 @@ from arc_experiments.partitions import (
     narrowed,
     not_split,
     official,
+    origin,
     seeded,
     stratified,
 )
+from arc_experiments.rngs import rng_for
 from arc_experiments.tasks import (
     BadTasks,
     FixedTasks,
@@ -37,6 +39,7 @@ from arc_experiments.tasks import (
 )
 
 MAX_HASHED = 20_000  # pairs of a source whose tasks draw theirs
+MAX_MADE = 8  # tasks of a source that makes its pairs, which takes milliseconds each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +135,16 @@ class Corpus:
 
     @cached_property
     def _candidates(self) -> dict[str, tuple[str, ...]]:
-        """By source, the tasks that train unless they are dropped: what one source holds out trains in none."""
+        """By source, the tasks that train unless they are dropped: what one source holds out trains in none, and its
+        demonstrations only where that source asks for it.
+        """
         return {
-            name: tuple(task_id for task_id in source.train_ids if task_id not in self.source_of)
+            name: tuple(
+                task_id
+                for task_id in source.train_ids
+                if origin(task_id) not in self.source_of
+                or (task_id not in self.source_of and task_id in source.of_validation)
+            )
             for name, source in self._sources.items()
         }
 
@@ -156,9 +166,27 @@ class Corpus:
                 found.setdefault(task_id, name)
         if not found:
             raise ValueError(
-                "data: no source holds tasks out, so nothing can be validated: data.partition=seeded"
+                "data: no source holds tasks out, so nothing can be validated: data.partition=seeded (or data.tasks names "
+                "none that is held out)"
             )
+        self._note_namesakes(found)
         return found
+
+    def _note_namesakes(self, held_out: Mapping[str, str]) -> None:
+        """Note tasks that do not train for the sake of another task that bears the same id in another source."""
+        for name, source in self._sources.items() if len(self._sources) > 1 else ():
+            others = [
+                task_id
+                for task_id, holder in held_out.items()
+                if holder != name
+                and task_id in source.tasks.fixed
+                and _digest(source.tasks.fixed[task_id]) != _digest(self._sources[holder].pool[task_id])
+            ]
+            if others:
+                source.bad_tasks.notes.append(
+                    f"{len(others)} tasks of {name} bear ids that another source holds out, and differ from the tasks "
+                    f"there: {', '.join(others[:5])}. They neither train nor validate; other ids would let them"
+                )
 
     @cached_property
     def rows(self) -> dict[str, Row]:
@@ -169,8 +197,8 @@ class Corpus:
 
     @property
     def hash(self) -> str:
-        """A digest of the tasks that train and validate. Of tasks that draw their pairs it holds the first ones of each,
-        of generators nothing.
+        """A digest of the tasks that train and validate. Of tasks that draw their pairs it holds the first ones and a
+        visit of each, of generators a visit of a few.
         """
         sets = [_fixed(share.source, share.task_ids) for share in self.shares]
         sets += [_sampled(share.source, share.task_ids) for share in self.shares]
@@ -227,7 +255,7 @@ class _Source:
         split = narrowed(
             self._whole_split(), seed=self._seed, tasks=data.tasks, fraction=data.fraction, limit=self._limit
         )
-        if data.train_tasks != "none":
+        if data.train_tasks == "whole":
             _check_solved(_fixed(self.tasks, split.train))
         if split.validation:
             _check_solved(self.pool.select(split.validation))
@@ -260,12 +288,20 @@ class _Source:
 
     @cached_property
     def _made_of_demonstrations(self) -> TaskSet:
-        tasks: list[Task] = []
+        of_train: Iterable[Task] = ()
         if self._data.train_tasks == "leave_out":
-            tasks += _fixed(self.tasks, self.split.train)
-        if self._data.validation_tasks == "leave_out":
-            tasks += self.pool.select(self.split.validation)
-        return leave_out(tasks, self._data.leave_out)
+            of_train = _fixed(self.tasks, self.split.train)
+        return TaskSet([*leave_out(of_train, self._data.leave_out), *self._left_out_of_validation])
+
+    @cached_property
+    def _left_out_of_validation(self) -> TaskSet:
+        wanted = self._data.validation_tasks == "leave_out"
+        return leave_out(self.pool.select(self.split.validation) if wanted else (), self._data.leave_out)
+
+    @cached_property
+    def of_validation(self) -> frozenset[str]:
+        """Ids of the tasks made, as is asked for, of the demonstrations of those that it holds out."""
+        return frozenset(self._left_out_of_validation.ids)
 
 
 def _fixed(source: TrainingSource, ids: Iterable[str]) -> TaskSet:
@@ -275,12 +311,23 @@ def _fixed(source: TrainingSource, ids: Iterable[str]) -> TaskSet:
 
 
 def _sampled(source: TrainingSource, ids: Sequence[str]) -> TaskSet:
-    """The first pairs of each of a source's tasks that draw theirs."""
+    """Of each of a source's tasks that draw their pairs a visit, and before it the first pairs that it keeps."""
     position = {task_id: number for number, task_id in enumerate(source.ids)}
     limit = max(1, MAX_HASHED // max(1, len(ids)))
-    drawing = [task_id for task_id in ids if task_id not in source.fixed]
-    pairs = {task_id: tuple(islice(source.pairs(position[task_id]), limit)) for task_id in drawing}
-    return TaskSet(Task(id=task_id, train=kept, test=()) for task_id, kept in pairs.items() if kept)
+    tasks, num_made = [], 0
+    for task_id in ids:
+        if task_id in source.fixed:
+            continue
+        kept = tuple(islice(source.pairs(position[task_id]), limit))
+        num_made += not kept
+        if kept or num_made <= MAX_MADE:
+            visit = source.draw(position[task_id], rng_for("hash", 0, task_id))
+            tasks.append(Task(id=task_id, train=(*kept, *visit.train), test=visit.test))
+    return TaskSet(tasks)
+
+
+def _digest(task: Task) -> str:
+    return TaskSet([task]).hash()
 
 
 def _check_solved(tasks: TaskSet) -> None:

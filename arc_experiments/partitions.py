@@ -94,18 +94,28 @@ def from_file(pool: TaskSet, train_ids: Sequence[str], path: str) -> Partition:
         raise ValueError(f"{where} cannot be read: {error}") from error
     if not isinstance(sides, dict) or not sides.get("validation"):
         raise ValueError(f'{where} is not of the form {{"validation": [ids], "train": [ids]}}')
-    for side, known in (("validation", pool.ids), ("train", train_ids)):
+    known = {"validation": set(pool.ids), "train": set(train_ids)}
+    for side, there in known.items():
         ids = sides.get(side, [])
         if not isinstance(ids, list) or not all(isinstance(task_id, str) for task_id in ids):
             raise ValueError(f"{where}: {side} is not a list of task ids")
-        # What trains on the rest of a held-out task is made from the partition, see `leave_out`.
-        unknown = [task_id for task_id in ids if task_id not in set(known) and not is_left_out(task_id)]
+        unknown = [task_id for task_id in ids if task_id not in there]
+        if side == "train":  # a run's file also names what it has made of demonstrations, see `leave_out`
+            unknown = [task_id for task_id in unknown if not is_left_out(task_id)]
         if unknown:
             raise ValueError(f"{where}: {side} names tasks that are not there: {', '.join(unknown[:10])}")
-    if "train" in sides:
-        train_ids = [task_id for task_id in sides["train"] if not is_left_out(task_id)]
-        return Partition(train=tuple(train_ids), validation=tuple(sides["validation"]))
-    return _rest_trains(train_ids, tuple(sides["validation"]))
+    validation = tuple(sides["validation"])
+    if "train" not in sides:
+        return _rest_trains(train_ids, validation)
+    # Each as the task that it was made of; of held-out tasks `data.validation_tasks` makes them anew.
+    wholes = (task_id if task_id in known["train"] else origin(task_id) for task_id in sides["train"])
+    made = {origin(task_id) for task_id in sides["train"] if task_id not in known["train"]}
+    train = dict.fromkeys(
+        task_id
+        for task_id in wholes
+        if task_id in known["train"] and not (task_id in made and task_id in validation)
+    )
+    return Partition(train=tuple(train), validation=validation)
 
 
 def not_split(train_ids: Sequence[str]) -> Partition:

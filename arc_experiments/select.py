@@ -51,7 +51,13 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
         raise ValueError("there is no predictions.jsonl: name a run that has answered (job=evaluate)")
     named = named or str(run.settings["inference"]["selection"])
     rule = _rule(named, run.candidates)
-    tasks = load_run(folder).predicted_tasks()
+    inputs = load_run(folder)
+    began_with = inputs.folder.read_json("environment.json").get("began_with", {})
+    if began_with.get("data", inputs.corpus.hash) != inputs.corpus.hash:
+        raise ValueError(
+            "the tasks have changed since this run answered them, so its scores would be those of others"
+        )
+    tasks = inputs.predicted_tasks()
     scores = score(tasks, run.candidates, rule)
     console.print(selection_table(scores["by_selection"], named))
     if file is not None:

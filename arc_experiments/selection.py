@@ -29,6 +29,10 @@ class Likelihood:
     num_tokens: int
 
 
+class NotFinite(ValueError):
+    """A log-probability that is not a finite number: the model's own numbers have overflowed."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
     """One answer of the model to one view of one test input.
@@ -62,7 +66,7 @@ class Candidate:
         where = f"candidate of task {self.task_id}, test output {self.test_index}, view {self.view}"
         values = [self.log_probability, *(one.log_probability for one in self.likelihoods)]
         if not all(map(math.isfinite, values)):
-            raise ValueError(
+            raise NotFinite(
                 f"{where}: log_probability is {values[0] if len(values) == 1 else values}, so the model's numbers overflowed; "
                 "try model.dtype=float32"
             )

@@ -91,7 +91,10 @@ class Weights:
         if self.parent is None or self._config.inference.force:
             return
         conflicts = self.parent.conflicts(
-            dtype=_name(dtype), vocabulary=self._config.model.vocabulary, prompt=self._prompt_look()
+            dtype=_name(dtype),
+            vocabulary=self._config.model.vocabulary,
+            prompt=self._prompt_look(),
+            base=self._config.model.path if self._config.model.adapter is not None else None,
         )
         if conflicts:
             raise ValueError(

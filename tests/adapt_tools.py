@@ -15,7 +15,7 @@ from arc_experiments.jobs import adapt
 from arc_experiments.run import Run
 
 OPTIONS = [
-    "job=adapt", "data=files", "data.partition=official", "data.num_validation=100", "tracking=off", "hardware=cpu",
+    "job=adapt", "data=files", "data.partition=official", "tracking=off", "hardware=cpu",
     "hardware.threads=1", "prompt.max_length=256", "augmentation=[geometry,order]", "inference=one_view",
     "inference.max_new_tokens=8", "model.lora.rank=4", "optim.max_steps=3", "optim.learning_rate=2e-3",
 ]  # fmt: skip

@@ -126,6 +126,42 @@ def test_one_can_train_on_demonstrations_alone() -> None:
     assert both.hash != corpus_of("data.train_tasks=leave_out").hash
 
 
+def test_held_out_tasks_demonstrations_train_only_where_their_own_source_says_so() -> None:
+    second = ["+data@data.sources.again=arc1", "data.sources.again.partition=none", "+data.weights.again=1.0"]
+    mixed = corpus_of(*MIX, *second, "data.sources.again.train_tasks=leave_out")
+    held_out = set(mixed.partition.validation)
+    assert held_out
+    assert not any(task_id.removesuffix("_leave_1") in held_out for task_id in mixed.partition.train)
+    asked = corpus_of(*MIX, "data.sources.arc1.validation_tasks=leave_out")
+    assert {task_id for task_id in asked.partition.train if task_id.endswith("_leave_1")} == {
+        f"{task_id}_leave_1" for task_id in asked.partition.validation
+    }
+
+
+def test_tasks_without_answers_can_train_on_their_demonstrations(tmp_path: Path) -> None:
+    folder = write_tasks(tmp_path / "mine", ["a", "b", "c"])
+    for file in folder.glob("*.json"):
+        task = json.loads(file.read_text())
+        file.write_text(json.dumps({**task, "test": [{"input": [[1, 0]]}]}))
+    mine = [
+        "+data@data.sources.mine=files", f"data.sources.mine.path={folder}", "+data.weights.mine=0.2",
+        "data.sources.mine.partition=none", "data.sources.mine.train_tasks=leave_out",
+    ]  # fmt: skip
+    assert corpus_of(*MIX, *mine).shares[-1].task_ids == ("a_leave_1", "b_leave_1", "c_leave_1")
+
+
+def test_namesakes_in_another_source_are_told(tmp_path: Path) -> None:
+    mine = write_tasks(tmp_path / "mine" / "evaluation", ["aee291af", "z"])  # the first is held out by arc1
+    overrides = [
+        *MIX, "+data@data.sources.mine=files", f"data.sources.mine.path={mine.parent}", "+data.weights.mine=0.2",
+        "data.sources.mine.partition=none",
+    ]  # fmt: skip
+    corpus = corpus_of(*overrides)
+    assert corpus.shares[-1].task_ids == ("z",)
+    [note] = corpus.notes["mine"]
+    assert note.startswith("1 tasks of mine bear ids that another source holds out")
+
+
 def test_generated_tasks_and_demonstrations_of_held_out_ones_train_together() -> None:
     corpus = corpus_of("data=re_arc", "data.validation_tasks=leave_out")
     [share] = corpus.shares
@@ -157,6 +193,29 @@ def test_a_runs_partition_can_be_used_again(tmp_path: Path) -> None:
     file.write_text(json.dumps({"validation": first.validation, "train": first.train, "hash": first.hash}))
     again = corpus_of("data.partition=file", f"data.partition_file={file}").partition
     assert (again, again.hash) == (first, first.hash)
+
+
+def test_a_partition_of_demonstrations_can_be_used_again(tmp_path: Path) -> None:
+    options = ["data.train_tasks=leave_out", "data.validation_tasks=leave_out", "data.fraction=0.1"]
+    first = corpus_of(*options).partition
+    file = tmp_path / "partition.json"
+    file.write_text(json.dumps({"validation": first.validation, "train": first.train}))
+    again = corpus_of(*options[:2], "data.partition=file", f"data.partition_file={file}").partition
+    assert (again.validation, set(again.train)) == (first.validation, set(first.train))
+
+
+def test_a_held_out_task_that_was_made_of_demonstrations_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "partition.json"
+    file.write_text(json.dumps({"validation": ["aee291af", "2753e76c_leave_1"]}))
+    with pytest.raises(ValueError, match="validation names tasks that are not there: 2753e76c_leave_1"):
+        _ = corpus_of("data.partition=file", f"data.partition_file={file}").partition
+
+
+def test_the_official_split_of_files_needs_no_other_key(tmp_path: Path) -> None:
+    write_tasks(tmp_path / "mine" / "evaluation", ["a", "b"])
+    write_tasks(tmp_path / "mine" / "training", ["c"])
+    corpus = corpus_of("data=files", f"data.path={tmp_path}/mine", "data.partition=official")
+    assert corpus.partition.validation == ("a", "b")
 
 
 def test_another_pair_of_a_task_that_draws_its_pairs_is_other_data(tmp_path: Path) -> None:
@@ -191,6 +250,10 @@ def test_holding_out_every_task_is_refused(tmp_path: Path) -> None:
         (["data.train_tasks=none"], "leave nothing to train on"),
         (["data.leave_out=2"], "data.leave_out=2 is read beside data.train_tasks=leave_out"),
         (["data.partition=official", "data.num_validation=9"], "is not read by data.partition=official"),
+        (
+            ["data.fraction=0.5", "data.train_tasks=none", "data.validation_tasks=leave_out"],
+            "data.fraction=0.5 is a share of the training tasks",
+        ),
         (["data.fraction=0"], "data.fraction=0.0 is too small: above 0"),
         (["data.fraction=1.5"], "data.fraction=1.5 is too large: at most 1"),
         (["data=mix", "data.fraction=0.5"], "data.sources.<name>.fraction=..."),

@@ -34,9 +34,6 @@ def folder(tmp_path: Path) -> Path:
 
 def run_of(folder: Path, policy: str, *overrides: str) -> Run:
     data = ["data=files", f"data.path={folder}/tasks", "data.partition=official", f"data.leaks={policy}"]
-    data.append(
-        "data.num_validation=100"
-    )  # the default: the option of files has a share, which official does not read
     return compose([*QUIET, *data, *overrides], folder / f"run-{policy}")
 
 

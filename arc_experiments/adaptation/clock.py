@@ -14,6 +14,7 @@ from arc_experiments.run_folder import RunFolder
 
 FILE = "clock.json"
 LOOK_SECONDS = 0.2
+NOTE_SECONDS = 5.0  # between two notes: what a kill may take from the count
 
 
 class Clock:
@@ -28,6 +29,7 @@ class Clock:
     def __init__(self, folder: RunFolder, seconds: float | None, attempt: int) -> None:
         self._folder, self._seconds, self._attempt = folder, seconds, attempt
         self._spent, self._began, self._until = 0.0, time.monotonic(), float("inf")
+        self._noted = float("-inf")
 
     def start(self) -> None:
         """Begin an attempt, with what the earlier ones have left."""
@@ -40,21 +42,23 @@ class Clock:
         self.note()
 
     def note(self) -> None:
-        """Write down what has been spent so far."""
-        if self._seconds is None:
+        """Write down what has been spent so far, unless that has just been done."""
+        if self._seconds is None or time.monotonic() - self._noted < NOTE_SECONDS:
             return
+        self._noted = time.monotonic()
         spent = self._spent + time.monotonic() - self._began
         self._folder.write_json(FILE, {"attempt": self._attempt, "spent": spent, "until": self._until})
 
-    def follow(self, is_over: Callable[[], bool]) -> None:
-        """Take the end from the process that holds the folder, once it has started; `is_over` ends the waiting."""
+    def follow(self, is_over: Callable[[], bool]) -> bool:
+        """Take the end from the process that holds the folder, once it has started. False if `is_over` before."""
         if self._seconds is None:
-            return
+            return True
         while (values := self._read()).get("attempt") != self._attempt:
             if is_over():
-                return
+                return False
             time.sleep(LOOK_SECONDS)
         self._until = values["until"]
+        return True
 
     @property
     def is_over(self) -> bool:

@@ -27,11 +27,11 @@ from arc_experiments.environment import peak_memory_bytes
 from arc_experiments.partitions import leave_out
 from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
-from arc_experiments.selection import Candidate
+from arc_experiments.selection import Candidate, NotFinite
 from arc_experiments.stream import NothingFits, Part, SampleStream
 from arc_experiments.tasks import FixedTasks, TaskSet
 from arc_experiments.training.callbacks import StopAtTime
-from arc_experiments.training.checkpoints import last_complete
+from arc_experiments.training.checkpoints import last_complete, step_of
 from arc_experiments.training.guards import TrainingStopped
 from arc_experiments.training.trainer import StreamTrainer
 
@@ -81,8 +81,8 @@ class Tuner:
             trained = time.perf_counter()
             candidates = None
             if training is not None:
-                self._save(unit)
-                candidates = tuple(self.answer(unit.tasks, unit.name))
+                release_memory()  # the trainer is a cycle: its optimizer would lie beside the answers
+                outcome, candidates = self._answer_adapted(unit, outcome)
         finally:
             self._restore()
         shutil.rmtree(self._folder / unit.name, ignore_errors=True)
@@ -95,6 +95,19 @@ class Tuner:
             peak_memory_bytes=peak_memory_bytes(self._run.device),
             worker=f"{platform.node()}:{os.getpid()}",
         )
+
+    def _answer_adapted(self, unit: Unit, outcome: Outcome) -> tuple[Outcome, tuple[Candidate, ...] | None]:
+        """The answers of the model as it is, and its weights kept; none where it cannot answer."""
+        try:
+            candidates = tuple(self.answer(unit.tasks, unit.name))
+        except NotFinite as error:
+            log.warning("%s: %s", unit.name, error)
+            return Outcome.DIVERGED, None
+        except torch.OutOfMemoryError as error:
+            log.warning("%s: %s", unit.name, error)
+            return Outcome.OUT_OF_MEMORY, None
+        self._save(unit)
+        return outcome, candidates
 
     def _train(self, unit: Unit) -> tuple[Outcome, Training | None]:
         """How it ended; without counts the weights are not to be used."""
@@ -120,10 +133,11 @@ class Tuner:
     def _train_on(self, stream: SampleStream, unit: Unit) -> tuple[Outcome, Training]:
         config = self._run.config
         folder = self._folder / unit.name / "checkpoints"
-        if (
-            last_complete(folder) is None
-        ):  # answers of a killed attempt were other weights', if its time ran out
-            shutil.rmtree(self._folder / unit.name, ignore_errors=True)
+        checkpoint = last_complete(folder)
+        if checkpoint is None or step_of(checkpoint) < config.optim.max_steps:
+            # Answers of a killed attempt were other weights', if its time ran out.
+            stale = self._folder / unit.name
+            shutil.rmtree(stale if checkpoint is None else stale / "answers", ignore_errors=True)
         clock = StopAtTime(lambda: self._is_over() or _is_spent(trainer, config.adapt.seconds_per_task, unit))
         with _unwrapped(self.model):
             trainer = self._run.trainer(

@@ -53,7 +53,7 @@ class Work:
     @cached_property
     def tuner(self) -> Tuner:
         """Loads the model."""
-        return Tuner(self._run, self.folder.path, lambda: self.clock.is_over)
+        return Tuner(self._run, self.folder.path, self._is_late)
 
     def answer(self, on_progress: Callable[[int], None]) -> None:
         """Have every task answered by the model as it is."""
@@ -87,6 +87,10 @@ class Work:
             "candidates": [candidate.to_json() for candidate in candidates],
             "seconds": time.perf_counter() - start,
         }
+
+    def _is_late(self) -> bool:
+        self._note()  # a training asks at each step, so that a kill loses no more of the count than a few seconds
+        return self.clock.is_over
 
     def _note(self) -> None:
         if not self._run.folder.read_only:

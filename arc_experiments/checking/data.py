@@ -10,6 +10,9 @@ from arc_experiments.config import Data, Source
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+UNTYPED = (Source.num_validation, 0.1)  # what the options in conf/data say by themselves
+
+
 def check_data(data: Data, transforms: list[str]) -> Iterator[str]:
     """A line for each mistake; `transforms` are the names of this run's augmentations."""
     if data.sources:
@@ -72,7 +75,7 @@ def _check_file(place: str, source: Source) -> Iterator[str]:
 def _check_partition(place: str, source: Source) -> Iterator[str]:
     """Every key that says how to split is read by some partitions only; what another does not read is refused."""
     partition = source.partition
-    if source.num_validation != Source.num_validation and partition not in ("seeded", "stratified"):
+    if source.num_validation not in UNTYPED and partition not in ("seeded", "stratified"):
         yield (
             f"{place}.num_validation={source.num_validation:g} is not read by {place}.partition={partition}, "
             "which says itself what is held out: use partition=seeded, or data.limit for fewer tasks"
@@ -84,6 +87,8 @@ def _check_partition(place: str, source: Source) -> Iterator[str]:
         yield f"{place}.fold and {place}.num_folds are read by {place}.partition=k_fold alone"
     if (partition == "file") != (source.partition_file is not None):
         yield f"{place}.partition=file and {place}.partition_file=<json with validation and train> go together"
+    if source.train_tasks == "none" and source.fraction < 1:
+        yield f"{place}.fraction={source.fraction} is a share of the training tasks, and {place}.train_tasks=none takes none"
     used = {source.train_tasks, source.validation_tasks}
     if used == {"none"}:
         yield f"{place}.train_tasks=none and {place}.validation_tasks=none leave nothing to train on"

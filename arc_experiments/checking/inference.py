@@ -38,16 +38,25 @@ def _check_vllm(config: Config) -> Iterator[str]:
 
 
 def _check_sampling(inference: Inference) -> Iterator[str]:
+    for key, engine in (("threshold", "threshold"), ("vllm_memory_share", "vllm")):
+        value, default = getattr(inference, key), getattr(Inference, key)
+        if value != default and inference.engine != engine:
+            yield (
+                f"inference.{key}={value} is read by inference.engine={engine} alone: choose that, or leave it at "
+                f"{default}"
+            )
     if inference.engine == "threshold":
         for key, value, default in (
             ("num_samples", inference.num_samples, 1),
             ("temperature", inference.temperature, 0),
+            ("top_p", inference.top_p, 1),
         ):
             if value != default:
                 yield (
                     f"inference.{key}={value} is not read by inference.engine=threshold, which draws nothing: "
                     f"leave it out, or take inference.engine=transformers"
                 )
+        return
     if inference.temperature > 0:
         return
     if inference.num_samples > 1:

@@ -6,6 +6,7 @@ name, and would answer another one of the same name from the keys and values of 
 
 import importlib
 import importlib.util
+import json
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
@@ -102,7 +103,8 @@ class Vllm:
         self._adapter = None
         if isinstance(model, PeftModel):
             if self._llm is None or self._num_adapters == 0:
-                rank = max(config.r for config in model.peft_config.values())
+                # That of the files, which is twice the model's own where they fit the published base.
+                rank = json.loads((folder / "adapter_config.json").read_text())["r"]
                 largest = next((size for size in LORA_RANKS if size >= rank), rank)
                 self._llm = self._start(self._base, limits, enable_lora=True, max_lora_rank=largest)
             self._num_adapters += 1

@@ -78,8 +78,13 @@ def _help(run: Run, console: Console) -> None:
     """Do what is left to do, and leave the rest to the process that holds the folder."""
     begin(run)
     work = Work(run, lambda: is_reported(run))
-    work.clock.follow(lambda: is_reported(run))
-    _do(work, run, console)
+
+    def is_left() -> bool:
+        with run.folder.locked() as is_free:
+            return is_free or is_reported(run)
+
+    if work.clock.follow(is_left):
+        _do(work, run, console)
 
 
 def _lead(run: Run, console: Console) -> None:

@@ -20,6 +20,7 @@ from arc_experiments.report.audit import write_audit
 from arc_experiments.report.leaks import is_plain, leak_rows
 from arc_experiments.report.words import plural
 from arc_experiments.run_folder import RunFolder
+from arc_experiments.sources.user_code import split_name
 from arc_experiments.tasks import BadTasks, FixedTasks, Task, TaskSet, TrainingSource
 
 PAGE = "audit.html"
@@ -130,7 +131,9 @@ def _splits(name: str, entry: Source) -> Iterator[NamedSet]:
 def _fingerprint(config: Config) -> str:
     """Of the files under all paths that are compared: other names, sizes or times give another."""
     sources = (config.data, *config.data.sources.values())
-    paths = {source.path for source in sources if source.path is not None}
+    paths = {path for source in sources for path in (source.path, source.partition_file) if path is not None}
+    paths |= {str(split_name(source.file)[0]) for source in sources if source.file is not None}
+    paths |= {s.validation_source["path"] for s in sources if (s.validation_source or {}).get("path")}
     paths |= {name for name in (*config.audit.tasks, *config.audit.against) if name not in OWN_SETS}
     digest = hashlib.sha256()
     for path in sorted(paths):

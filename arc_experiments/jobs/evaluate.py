@@ -81,6 +81,7 @@ def begin(run: Run) -> None:
         "dtype": str(run.dtype).removeprefix("torch."),
         "weights": run.weights.fingerprint,
     }
+    _check_same_data(run, own["data"])
     environment = run.folder.read_json("environment.json")
     run.processes.wait_for_everyone()  # all have read what is there before one writes
     here = {"device": device_name(run.device), "num_processes": run.processes.num_processes}
@@ -101,6 +102,18 @@ def begin(run: Run) -> None:
     _write_partition(run)
     if any(run.corpus.skipped.values()):
         run.folder.write_json("skipped_tasks.json", run.corpus.skipped)
+
+
+def _check_same_data(run: Run, data: str) -> None:
+    """Raises ValueError where the processes of a run have read different tasks."""
+    if run.processes.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        if len(set(gather_object([data]))) > 1:
+            raise ValueError(
+                "the processes of this run have read different data: the files differ between machines, or the function "
+                "in data.file does not give the same each time (a set has no fixed order: sort it)"
+            )
 
 
 def _write_partition(run: Run) -> None:

@@ -45,6 +45,13 @@ class Arc1D:
                 within = f" within {lowest}..{highest}" if highest else ""
                 raise ValueError(f"{key}={value} is not [at least, at most]{within}")
 
+        if self.path is not None:
+            for key, default in (("num_cells", [10, 30]), ("num_demonstrations", [3, 5])):
+                if getattr(self, key) != default:
+                    raise ValueError(
+                        f"{key}={getattr(self, key)} is for generated pairs, and path={self.path} names a file"
+                    )
+
     def read(self, bad_tasks: BadTasks) -> TrainingSource:
         return self if self.path is None else Files(path=self.path).read(bad_tasks)
 

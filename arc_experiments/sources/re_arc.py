@@ -115,6 +115,7 @@ class ReArc:
             num_demonstrations=(least or low, high),
             max_side=self.max_side,
             leave_out=self.leave_out,
+            generated=self.path is None,
         )
 
 

@@ -49,7 +49,11 @@ def parse_row(data: Mapping[str, Any], *, split: str, where: str) -> Row:
         what = f"is {' and '.join(forms)} at once" if forms else "is no form of row"
         raise ValueError(f"{where} {what}: it has the keys {', '.join(map(str, data)) or '(none)'}")
     content = _FORMS[forms[0]](data, where)
-    text = json.dumps(content, sort_keys=True, default=lambda ids: ids.tolist())
+    text = json.dumps(
+        content,
+        sort_keys=True,
+        default=lambda value: value.tolist() if isinstance(value, np.ndarray) else str(value),
+    )
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Row(id=f"row_{digest}", train=(), test=(), split=split, content=content)
 

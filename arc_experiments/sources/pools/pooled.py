@@ -27,6 +27,7 @@ class PooledTasks:
             pairs than the most gives all that it has.
         max_side: pairs with a larger grid are not drawn.
         leave_out: ids that are not drawn.
+        generated: the pairs were made by generators, so that none of them stands in another set.
     """
 
     store: PairStore
@@ -34,6 +35,7 @@ class PooledTasks:
     num_demonstrations: tuple[int, int]
     max_side: int = MAX_SIDE
     leave_out: tuple[str, ...] = ()
+    generated: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made from these: a worker process makes it again."""
@@ -78,7 +80,7 @@ class PooledTasks:
         return Task(id=self.ids[number], train=tuple(train), test=(test,), split=self.split)
 
     def pairs(self, number: int) -> Iterable[Pair]:
-        return (self.store.pair(int(pair)) for pair in self._of(number))
+        return () if self.generated else (self.store.pair(int(pair)) for pair in self._of(number))
 
 
 def pooled(
@@ -89,6 +91,7 @@ def pooled(
     num_demonstrations: Sequence[int],
     max_side: int | None,
     leave_out: Sequence[str],
+    generated: bool = False,
 ) -> PooledTasks:
     """The tasks of a store; which of them have not enough pairs is noted.
 
@@ -103,6 +106,7 @@ def pooled(
         num_demonstrations=(low, high),
         max_side=max_side or MAX_SIDE,
         leave_out=tuple(leave_out),
+        generated=generated,
     )
     small = "" if max_side is None else f" of at most {max_side} cells a side"
     if not tasks.ids:
