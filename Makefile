@@ -30,7 +30,7 @@ setup: $(READY)  ## Make .venv and install everything in it (about 2 minutes; ag
 	@echo "$(VENV) is ready"
 
 demo: $(READY)  ## Run the main job on its default: a small model on ARC-AGI-1, on any machine
-	$(ARC) $(ARGS)
+	$(strip $(ARC) $(ARGS))
 
 smoke: $(READY)  ## The same in seconds, for a first look
 	$(ARC) experiment=smoke
