@@ -8,14 +8,13 @@ run.predict(model)       # candidates for the validation tasks
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arc_experiments.ancestry import Ancestry
-from arc_experiments.answering import with_likelihoods
 from arc_experiments.checking import split_batch
 from arc_experiments.composing import compose_config
 from arc_experiments.config import NEED_LIKELIHOODS, Model
@@ -25,6 +24,7 @@ from arc_experiments.naming import folder_name
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.selection import Candidate
 from arc_experiments.stream import SampleStream
+from arc_experiments.tasks import TaskSet
 
 if TYPE_CHECKING:
     import torch
@@ -252,10 +252,44 @@ class Run(Inputs):
         self._remove(partial)  # that of a killed attempt, with other weights
         candidates = self.ask(model.eval(), partial, lambda done, total: None)
         if self.config.inference.selection in NEED_LIKELIHOODS:
-            candidates = with_likelihoods(self, model, candidates, partial / "likelihoods")
+            candidates = self.with_likelihoods(model, candidates, partial / "likelihoods")
         self._remove(partial)
         model.train(was_training)
         return candidates
+
+    def with_likelihoods(
+        self,
+        model: Any,
+        candidates: Sequence[Candidate],
+        partial: Path,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        *,
+        tasks: TaskSet | None = None,
+    ) -> list[Candidate]:
+        """The candidates, each with its likelihoods under `inference.scoring_views` views.
+
+        Args:
+            partial: where what is finished is kept if this is killed, and taken from.
+            tasks: those of the candidates, if not the run's own.
+        """
+        from arc_experiments.generation import with_likelihoods
+
+        inference = self.config.inference
+        if inference.scoring_views == 0:
+            return list(candidates)
+        with self.autocast():
+            return with_likelihoods(
+                model,
+                self.prompt,
+                self.predicted_tasks() if tasks is None else tasks,
+                candidates,
+                num_views=inference.scoring_views,
+                seed=self.config.seeds.inference,
+                batch_tokens=inference.batch_tokens,
+                partial=partial,
+                processes=self.processes,
+                on_progress=on_progress,
+            )
 
     def _remove(self, folder: Path) -> None:
         """Remove a folder that all processes use, when all are here."""

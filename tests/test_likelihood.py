@@ -14,7 +14,7 @@ from toy_grids import grid
 from toy_models import load, make_base, settings
 from transformers import AutoTokenizer
 
-from arc_experiments import answering, compose, select
+from arc_experiments import compose, select
 from arc_experiments.augmentation import draw_views
 from arc_experiments.generation import likelihood, log_probabilities, with_likelihoods
 from arc_experiments.grids import Grid
@@ -225,9 +225,9 @@ def test_an_adapter_that_was_merged_for_the_answers_counts_once_in_the_likelihoo
             if "lora_B" in name:
                 parameter += 0.1
     given = [candidate(0, run.requests[0].task_id, 0, grid("12", "34"))]
-    (before,) = answering.with_likelihoods(run, model.eval(), given, tmp_path / "before")
+    (before,) = run.with_likelihoods(model.eval(), given, tmp_path / "before")
     run.predict(model)
-    (after,) = answering.with_likelihoods(run, merge(model), given, tmp_path / "after")
+    (after,) = run.with_likelihoods(merge(model), given, tmp_path / "after")
     for one, other in zip(before.likelihoods, after.likelihoods, strict=True):
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
 

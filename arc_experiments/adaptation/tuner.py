@@ -21,7 +21,6 @@ from transformers.trainer_utils import SaveStrategy
 
 from arc_experiments.adaptation.results import Adapted, Outcome, Training
 from arc_experiments.adaptation.units import Unit, in_turn
-from arc_experiments.answering import with_likelihoods
 from arc_experiments.config import MAX_SEED
 from arc_experiments.environment import peak_memory_bytes
 from arc_experiments.partitions import leave_out
@@ -69,7 +68,7 @@ class Tuner:
         partial.parent.mkdir(parents=True, exist_ok=True)
         requests, model = self._run.requests_of(tasks), self.model.eval()
         candidates = self._run.ask(model, partial, lambda done, total: None, requests)
-        return with_likelihoods(self._run, model, candidates, partial / "likelihoods", tasks=tasks)
+        return self._run.with_likelihoods(model, candidates, partial / "likelihoods", tasks=tasks)
 
     def adapt(self, unit: Unit) -> Adapted:
         """Train on the unit's demonstrations, answer its test inputs, and put the weights back."""

@@ -4,12 +4,13 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from arc_experiments import selection
-from arc_experiments.answering import unconstrained_valid, with_likelihoods
 from arc_experiments.environment import (
     describe,
     device_name,
@@ -25,6 +26,8 @@ from arc_experiments.run_folder import RunFolder
 from arc_experiments.scoring import check_submission, score, submission
 from arc_experiments.selection import Candidate
 from arc_experiments.tracking import Tracker
+
+NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 
 
 def main(folder: RunFolder, console: Console) -> None:
@@ -131,7 +134,7 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     candidates, free_valid = list[Candidate](), None
     if len(run.predicted_tasks()):
         candidates = _compare(run, model, _answer(run, model, console), console)
-        free_valid = unconstrained_valid(
+        free_valid = _unconstrained_valid(
             run, merge(model), run.folder / PARTIAL_PREDICTIONS / "unconstrained"
         )
     if run.processes.is_main_process:
@@ -212,7 +215,7 @@ def _compare(run: Run, model: Any, candidates: Sequence[Candidate], console: Con
     }
     partial = run.folder / PARTIAL_PREDICTIONS / "likelihoods"
     with progress(console, "comparing", len(outputs) * run.config.inference.scoring_views) as bar:
-        return with_likelihoods(run, model, candidates, partial, _timed(bar))
+        return run.with_likelihoods(model, candidates, partial, _timed(bar))
 
 
 def _timed(bar: Bar) -> Callable[[int, int], None]:
@@ -228,3 +231,22 @@ def _timed(bar: Bar) -> Callable[[int, int], None]:
             bar.update(done, f"{speed:.1f} prompts/s, {duration((total - done) / speed)} left")
 
     return show
+
+
+def _unconstrained_valid(run: Run, model: Any, partial: Path) -> float | None:
+    """The share of valid answers without `inference.constrain`, on a sample of the requests.
+
+    None where nothing is constrained, or nothing can be asked.
+    """
+    asked = [request for request in run.requests if request.ids is not None]
+    if run.config.inference.constrain == "none" or not asked:
+        return None
+    places = np.linspace(0, len(asked) - 1, min(len(asked), NUM_UNCONSTRAINED)).round().astype(int)
+    candidates = run.ask(
+        model,
+        partial,
+        lambda done, total: None,
+        [asked[place] for place in places],
+        run.unconstrained_engine,
+    )
+    return sum(candidate.grid is not None for candidate in candidates) / len(candidates)
