@@ -342,7 +342,7 @@ class Run(Inputs):
         return add_adapter(self._base(model), model, seed=0, trainable=False)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
-        from arc_experiments.models import load_base
+        from arc_experiments.models.loading import load_base
 
         return load_base(
             model,

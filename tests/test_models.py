@@ -12,14 +12,8 @@ from transformers import BertConfig, BertForMaskedLM, ViTConfig
 from arc_experiments import compose
 from arc_experiments.checking import ConfigError
 from arc_experiments.config import Hardware, Lora, Model
-from arc_experiments.models import (
-    ModelError,
-    load_tokenizer,
-    notes,
-    pick_attention,
-    pick_device,
-    pick_dtype,
-)
+from arc_experiments.models import ModelError, load_tokenizer, pick_attention, pick_device, pick_dtype
+from arc_experiments.models.advice import notes
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=3", "prompt.max_length=600", "optim.max_steps=2"]

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from arc_experiments import compose
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.evaluate import begin
-from arc_experiments.models import load_base
+from arc_experiments.models.loading import load_base
 from arc_experiments.run import Run
 from arc_experiments.training.checkpoints import cut_log, last_complete, mark_complete, remove_torn
 from arc_experiments.training.dataset import Collator, as_dataset

@@ -14,15 +14,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from arc_experiments import compose
 from arc_experiments.ancestry import read_ancestry
 from arc_experiments.checking import ConfigError
-from arc_experiments.models import (
-    ArcTokenizer,
-    ModelError,
-    Vocabulary,
-    collect,
-    for_trainer,
-    load_base,
-    read_vocabulary,
-)
+from arc_experiments.models import ArcTokenizer, ModelError, Vocabulary, collect, for_trainer, read_vocabulary
+from arc_experiments.models.loading import load_base
 from arc_experiments.models.vocabulary import shrink
 from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.run import Run

@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from arc_experiments.config import Lora, Model
-from arc_experiments.models import load_base, load_tokenizer
+from arc_experiments.models import load_tokenizer
 from arc_experiments.models.adapters import add_adapter, save_weights
+from arc_experiments.models.loading import load_base
 
 
 def byte_tokenizer() -> Qwen2Tokenizer:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from arc_experiments.checking.exclusions import excluded
 from arc_experiments.config import Config
 
 MOST_LEFT_OUT = 3  # of ten demonstrations that makes 120 tasks
@@ -48,6 +49,4 @@ def _check_unread(config: Config) -> Iterator[str]:
             "each process adapts to tasks of its own, which takes a whole model. Take data",
         ),
     }
-    for value, (is_so, why) in unread.items():
-        if is_so:
-            yield f"job=adapt does not go with {value}: {why}"
+    yield from excluded("job=adapt", unread)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+from arc_experiments.checking.exclusions import excluded
 from arc_experiments.checking.model import VOCABULARY_LAYERS
 from arc_experiments.config import Config, Hardware
 
@@ -51,7 +52,7 @@ def check_sharding(config: Config) -> Iterator[str]:
     if hardware.parallelism != "fsdp":
         return
     saved = [name for name in (model.lora.modules_to_save if model.lora else ()) if name in VOCABULARY_LAYERS]
-    excluded = {
+    unsharded = {
         # torchrun says the number where it started this process
         "hardware.num_processes=1": (
             hardware.num_processes == 1 and "RANK" not in os.environ,
@@ -95,9 +96,7 @@ def check_sharding(config: Config) -> Iterator[str]:
             "it is not measured. Take another hardware.parallelism",
         ),
     }
-    for value, (is_so, why) in excluded.items():
-        if is_so:
-            yield f"hardware.parallelism=fsdp does not go with {value}: {why}"
+    yield from excluded("hardware.parallelism=fsdp", unsharded)
 
 
 def split_batch(batch_size: int, num_processes: int, per_device_batch_size: int) -> int:

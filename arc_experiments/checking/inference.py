@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from arc_experiments.checking.exclusions import excluded
 from arc_experiments.config import NEED_LIKELIHOODS, Config, Inference
 
 
@@ -21,7 +22,8 @@ def check_inference(config: Config) -> Iterator[str]:
 def _check_vllm(config: Config) -> Iterator[str]:
     """What is not handed over to vLLM, or has no room beside it."""
     inference, model, gpus = config.inference, config.model, config.hardware
-    excluded = {
+    why = "change it, or take inference.engine=transformers"
+    others = {
         "inference.constrain=grid": inference.constrain == "grid",
         "model.vocabulary=arc": model.vocabulary == "arc",
         f"model.quantisation={model.quantisation}": model.quantisation != "none",
@@ -32,9 +34,7 @@ def _check_vllm(config: Config) -> Iterator[str]:
         "hardware.device=cpu": gpus.device == "cpu",
         "optim.best_by=pass_at_2": config.optim.best_by == "pass_at_2",
     }
-    for value, is_so in excluded.items():
-        if is_so:
-            yield f"inference.engine=vllm does not go with {value}: change it, or take inference.engine=transformers"
+    yield from excluded("inference.engine=vllm", {value: (is_so, why) for value, is_so in others.items()})
 
 
 def _check_sampling(inference: Inference) -> Iterator[str]:

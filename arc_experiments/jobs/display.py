@@ -26,7 +26,7 @@ SCORES = {
 def show_plan(run: Run, model: Any, console: Console) -> None:
     """What this run is made of, a line a part."""
     from arc_experiments.environment import device_name
-    from arc_experiments.models import notes
+    from arc_experiments.models.advice import notes
 
     config, validation = run.config, run.validation_tasks
     total = sum(parameter.numel() for parameter in model.parameters())

@@ -1,55 +1,25 @@
-"""The tokenizer and the base model, from what `model` describes.
+"""The base model, from what `model` describes."""
 
-A path is a hub id, a local folder, or `package:<name>` for a model that travels in `assets/`.
-"""
-
-import functools
-import os
-import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import huggingface_hub
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from arc_experiments.config import Model
-from arc_experiments.grids import NUM_COLOURS
 from arc_experiments.models.errors import ModelError
 from arc_experiments.models.precision import pick_attention
+from arc_experiments.models.reaching import loader, local_path, reached
 from arc_experiments.models.vocabulary import Vocabulary, read_vocabulary, shrink
 
 RANDOM_WEIGHTS_SEED = 0  # random weights are the same in every run: they stand for a published base model
-
-
-def local_path(path: str) -> str:
-    """The folder behind `package:<name>` or `~`; a hub id stays as it is."""
-    if path.startswith("package:"):
-        return str(Path(__file__).parents[1] / "assets" / path.removeprefix("package:"))
-    return str(Path(path).expanduser()) if path.startswith("~") else path
-
-
-def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """Raises ModelError where it cannot be had."""
-    tokenizer: PreTrainedTokenizerBase = _reached(model, _loader(AutoTokenizer, model))
-    if len(tokenizer) < NUM_COLOURS:  # without files transformers makes an empty one, and says nothing
-        raise ModelError(
-            f"model.path={model.path} has no tokenizer (tokenizer.json is missing): copy the tokenizer's files of "
-            "its base model into the folder"
-        )
-    return tokenizer
 
 
 def load_base(
@@ -73,7 +43,7 @@ def load_base(
     """
     weights_dtype = dtype if model.lora is not None or model.adapter else torch.float32
     attention = pick_attention(model.attention, device=device, dtype=dtype)
-    config = _reached(model, _loader(AutoConfig, model))
+    config = reached(model, loader(AutoConfig, model))
     _check_kind(model, config)
     if has_random_weights(model):
         if device_map is not None:
@@ -99,9 +69,9 @@ def _pretrained(
     options: dict[str, Any] = {"dtype": weights_dtype, "attn_implementation": attention}
     if model.quantisation != "none":
         options["quantization_config"] = _quantisation(model.quantisation, dtype)
-    base, report = _reached(
+    base, report = reached(
         model,
-        _loader(AutoModelForCausalLM, model, device_map=device_map, output_loading_info=True, **options),
+        loader(AutoModelForCausalLM, model, device_map=device_map, output_loading_info=True, **options),
     )
     if report["missing_keys"]:
         raise ModelError(
@@ -171,50 +141,3 @@ def _keep_gradients_right(base: PreTrainedModel) -> None:
     for module in base.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def _loader(kind: Any, model: Model, **options: Any) -> Callable[[bool], Any]:
-    def load(local_files_only: bool) -> Any:
-        return kind.from_pretrained(
-            local_path(model.path), revision=model.revision, local_files_only=local_files_only, **options
-        )
-
-    return load
-
-
-def _reached(model: Model, load: Callable[[bool], Any]) -> Any:
-    """What `load(local_files_only)` gives, or one message that says what was tried and how to go on."""
-    is_folder = Path(local_path(model.path)).is_dir()
-    hub_answers = is_folder or _hub_answers()  # asked first: the hub's client would retry for a minute
-    if not hub_answers:
-        huggingface_hub.constants.HF_HUB_OFFLINE = True  # PEFT asks the hub at each save, too
-    try:
-        return load(is_folder or not hub_answers)
-    except SafetensorError as error:
-        raise ModelError(
-            f"model.path={model.path}: a weights file is torn or not in safetensors' format ({error}): copy or "
-            "download the model again"
-        ) from error
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        tried = (
-            "the folder"
-            if is_folder
-            else f"the local cache and the hub{'' if hub_answers else ' (which is out of reach)'}"
-        )
-        raise ModelError(
-            f"model.path={model.path} could not be loaded. Tried: {tried}: {reason[:300]} "
-            "Point to a local folder with the model's files (model.path=/folder), or go on with model=tiny."
-        ) from error
-
-
-@functools.cache
-def _hub_answers() -> bool:
-    """Whether the hub's name can be resolved (behind a proxy that is the proxy's business)."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    try:
-        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True

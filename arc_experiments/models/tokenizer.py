@@ -1,4 +1,4 @@
-r"""A tokenizer that speaks the small ids of a cut vocabulary, for prompts and for the trainer.
+r"""The model's tokenizer, and one that speaks the small ids of a cut vocabulary, for prompts and for the trainer.
 
 full tokenizer "10\n" -> 16, 15, 198      small ids 1, 0, 2      back: decode([1, 0, 2]) == "10\n"
 """
@@ -9,12 +9,26 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from arc_experiments.config import Model
+from arc_experiments.grids import NUM_COLOURS
 from arc_experiments.models.errors import ModelError
+from arc_experiments.models.reaching import loader, reached
 from arc_experiments.models.vocabulary import Vocabulary
 
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to a model; raises ModelError where it cannot be had."""
+    tokenizer: PreTrainedTokenizerBase = reached(model, loader(AutoTokenizer, model))
+    if len(tokenizer) < NUM_COLOURS:  # without files transformers makes an empty one, and says nothing
+        raise ModelError(
+            f"model.path={model.path} has no tokenizer (tokenizer.json is missing): copy the tokenizer's files of "
+            "its base model into the folder"
+        )
+    return tokenizer
 
 
 class ArcTokenizer:

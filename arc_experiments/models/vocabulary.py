@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
 from arc_experiments.models.errors import ModelError
 from arc_experiments.tasks import Pair, Task
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from arc_experiments.prompts import GridText, Prompt
 
 FILE = "vocabulary.json"
@@ -133,7 +134,7 @@ def _row_tokens(tokenizer: Any, grid_text: "GridText") -> Iterable[int]:
             yield full
 
 
-def shrink(base: PreTrainedModel, vocabulary: Vocabulary) -> None:
+def shrink(base: "PreTrainedModel", vocabulary: Vocabulary) -> None:
     """Keep the rows of these tokens in embedding and LM head, in place; tied weights stay tied.
 
     Raises:
@@ -170,7 +171,7 @@ def _rows_of(weight: nn.Parameter, rows: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(weight.data[rows].clone(), requires_grad=weight.requires_grad)
 
 
-def _check_nothing_else_depends(base: PreTrainedModel, cut: tuple[nn.Module, nn.Module], size: int) -> None:
+def _check_nothing_else_depends(base: "PreTrainedModel", cut: tuple[nn.Module, nn.Module], size: int) -> None:
     weights = [parameter for module in cut for parameter in module.parameters()]
     own = {id(parameter) for parameter in weights}
     others = [
