@@ -109,7 +109,7 @@ def compose_data(name: str) -> Data:
     else:
         quoted = name.replace("\\", "\\\\").replace("'", "\\'")
         overrides = ["data=files", f"data.path='{quoted}'"]
-    return check(compose_config(overrides)).data
+    return check(compose_config([*overrides, "job=audit"])).data  # a job that need not train on it
 
 
 def complete(node: DictConfig, overrides: list[str]) -> DictConfig:

@@ -85,7 +85,7 @@ class Source:
     validation_source: Any = None  # null: validation tasks come from `source` too
     path: str | None = None
     file: str | None = None
-    partition: str = one_of("seeded", "stratified", "k_fold", "official", "file", "none")
+    partition: str = one_of("seeded", "stratified", "k_fold", "official", "file", "all", "none")
     num_validation: float = limited(100, above=0)  # a share of the pool if below 1
     fold: int = limited(0, low=0)
     num_folds: int = limited(5, low=2)
@@ -99,6 +99,11 @@ class Source:
     on_bad_task: str = one_of("refuse", "skip")
     augmentation: list[str] | None = None
     prompt: Prompt | None = None  # null: the run's; only of a mixture's source
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is more than a set of tasks to be judged by."""
+        return self.partition != "all" or self.validation_tasks == "leave_out"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from arc_experiments.config import Prompt as PromptOptions
 from arc_experiments.leaks import Comparison, Finder
 from arc_experiments.partitions import (
     Partition,
+    all_held_out,
     from_file,
     k_fold,
     leave_out,
@@ -111,11 +112,12 @@ class Corpus:
                 name=name,
                 source=source.training,
                 task_ids=ids[name],
-                weight=self._weights[name],
+                weight=self._weights.get(name, 0.0),
                 augmentation=source.augmentation,
                 prompt=source.prompt,
             )
             for name, source in self._sources.items()
+            if ids[name]
         ]
 
     @cached_property
@@ -126,7 +128,7 @@ class Corpus:
             for name, ids in self._candidates.items()
         }
         for name, ids in found.items():
-            if not ids:
+            if not ids and self._sources[name].trains:
                 place = f"data.sources.{name}" if len(found) > 1 else "data"
                 raise ValueError(
                     f"{place}: every task is held out, left out or not there, and none is left to train on"
@@ -224,6 +226,7 @@ class _Source:
         self._data, self._seed, self._limit, self._tokenizer = data, partition_seed, limit, tokenizer
         self.augmentation = None if data.augmentation is None else tuple(data.augmentation)
         self.prompt = data.prompt
+        self.trains = data.trains
         self.bad_tasks = BadTasks(skip=data.on_bad_task == "skip")
 
     @cached_property
@@ -265,6 +268,8 @@ class _Source:
         data, ids = self._data, self.tasks.ids
         if data.partition == "none":
             return not_split(ids)
+        if data.partition == "all":
+            return all_held_out(self.pool)
         if data.partition == "official":
             return official(self.pool, ids)
         if data.partition == "file":

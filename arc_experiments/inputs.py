@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from arc_experiments.assets import local_path
 from arc_experiments.augmentation import Transform
 from arc_experiments.checking import build, check
 from arc_experiments.config import Config
@@ -211,7 +212,7 @@ class Inputs:
 
     def _vllm(self, sampling: dict[str, Any]) -> "Engine":
         from arc_experiments.generation.vllm import Vllm
-        from arc_experiments.models import local_path, pick_device, pick_dtype
+        from arc_experiments.models import pick_device, pick_dtype
         from arc_experiments.models.adapters import save_weights
 
         config = self.config

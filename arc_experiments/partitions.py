@@ -118,6 +118,11 @@ def from_file(pool: TaskSet, train_ids: Sequence[str], path: str) -> Partition:
     return Partition(train=tuple(train), validation=validation)
 
 
+def all_held_out(pool: TaskSet) -> Partition:
+    """For tasks to be judged by: the whole pool, and nothing trains."""
+    return Partition(train=(), validation=pool.ids)
+
+
 def not_split(train_ids: Sequence[str]) -> Partition:
     """All tasks train: for a source of a mixture in which others validate."""
     return Partition(train=tuple(train_ids), validation=())

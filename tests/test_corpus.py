@@ -237,6 +237,36 @@ def test_holding_out_every_task_is_refused(tmp_path: Path) -> None:
         _ = corpus.partition
 
 
+def test_a_set_to_be_judged_by_holds_every_task_out_and_trains_on_nothing(tmp_path: Path) -> None:
+    judged = write_tasks(tmp_path / "judged", ["a", "b"])
+    options = ["data=files", f"data.path={judged}", "data.partition=all"]
+    partition = corpus_of(*options, "job=evaluate").partition
+    assert (partition.train, set(partition.validation)) == ((), {"a", "b"})
+    with pytest.raises(
+        ConfigError, match=r"data\.partition=all holds every task out .* job=evaluate takes it"
+    ):
+        compose_config(options)
+
+
+def test_a_set_to_be_judged_by_stands_in_a_mixture_without_a_weight(tmp_path: Path) -> None:
+    judged, mine = write_tasks(tmp_path / "judged", ["a", "b"]), write_tasks(tmp_path / "mine", ["b", "c"])
+    options = [
+        "data=mix", "+data@data.sources.judged=files", f"data.sources.judged.path={judged}",
+        "data.sources.judged.partition=all", "+data@data.sources.mine=files", f"data.sources.mine.path={mine}",
+        "data.sources.mine.partition=none", "~data.sources.re_arc", "~data.weights.re_arc", "+data.weights.mine=1",
+    ]  # fmt: skip
+    corpus = corpus_of(*options)
+    assert [share.name for share in corpus.shares] == ["arc1", "mine"]
+    assert dict(zip([s.name for s in corpus.shares], [s.task_ids for s in corpus.shares], strict=True))[
+        "mine"
+    ] == ("c",)
+    assert {"a", "b"} < set(corpus.partition.validation)
+    with pytest.raises(
+        ConfigError, match=r"data\.weights\.judged: .* trains on nothing, leave out its weight"
+    ):
+        compose_config([*options, "+data.weights.judged=1"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

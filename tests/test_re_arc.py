@@ -1,5 +1,6 @@
 """RE-ARC: generated in the stream, kept in a cache, or read from the published archive."""
 
+import itertools
 import json
 import os
 import random
@@ -128,6 +129,9 @@ def test_tasks_can_be_left_out(re_arc: TrainingSource) -> None:
         ({"path": "x", "cache_pairs": 10}, "cache_pairs=10 is for generated pairs"),
         ({"path": "x", "difficulty": [0, 0.5]}, "difficulty=.* is for generated pairs"),
         ({"path": "x", "seed": 1}, "seed=1 is for generated pairs"),
+        ({"path": "x", "max_tries": 5}, "max_tries=5 is for generated pairs"),
+        ({"max_tries": 5}, "max_tries=5 needs cache_pairs"),
+        ({"max_tries": 0, "cache_pairs": 10}, "max_tries=0 is not at least 1"),
     ],
 )
 def test_options_that_are_wrong_or_would_not_be_read_are_refused(
@@ -312,6 +316,23 @@ def test_with_max_side_only_small_pairs_are_kept(tmp_path: Path, monkeypatch: py
     bad_tasks = BadTasks()
     assert ReArc(**options, leave_out=["b"]).read(bad_tasks).ids == ("a",)  # type: ignore[arg-type]
     assert len(bad_tasks.notes) == 1
+
+
+def test_a_generator_is_given_up_after_max_tries_for_a_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = itertools.count()
+
+    def seldom(rng: Any, *difficulty: float) -> dict[str, Any]:
+        made = toy_generator(rng, *difficulty)
+        return made if next(drawn) % 8 == 7 else {"input": made["input"], "output": made["input"]}
+
+    for max_tries, num_pairs in ((8, 10), (7, 0)):
+        use_generators(monkeypatch, a=toy_generator, b=seldom)
+        cache = tmp_path / str(max_tries)
+        source = ReArc(cache_pairs=10, max_tries=max_tries, cache_dir=str(cache)).read(BadTasks())
+        assert isinstance(source, PooledTasks)
+        assert len(source.store) == 10 + num_pairs
 
 
 def test_in_the_stream_tasks_without_small_pairs_are_found_out_before(

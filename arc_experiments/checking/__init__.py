@@ -139,6 +139,10 @@ def _check_combination(config: Config) -> Iterator[str]:
     yield from check_hardware(hardware, optim.batch_size, shares_batch=not trains_apart)
     yield from check_sharding(config)
     yield from check_data(config.data, list(config.augmentation))
+    if config.job.name == "finetune" and not any(
+        source.trains for source in (config.data.sources.values() or [config.data])
+    ):
+        yield "data.partition=all holds every task out and leaves nothing to train on: job=evaluate takes it"
     for place, prompt in _prompts(config):
         yield from check_templates(prompt, place)
         if optim.pack_length is not None and optim.pack_length < prompt.max_length:

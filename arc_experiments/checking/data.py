@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from arc_experiments.assets import local_path
 from arc_experiments.config import Data, Source
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -31,7 +32,7 @@ def check_data(data: Data, transforms: list[str]) -> Iterator[str]:
 
 def check_path(key: str, path: str | None) -> Iterator[str]:
     """A line where the value of `key` is no file or folder."""
-    if path is not None and not Path(path).expanduser().exists():
+    if path is not None and not Path(local_path(path)).exists():
         yield f"{key}={path} does not exist (looked in {Path.cwd()})"
 
 
@@ -106,8 +107,12 @@ def _check_mixture(data: Data) -> Iterator[str]:
         key, value = entry.name, getattr(data, entry.name)
         if key not in ("name", "limit") and value != entry.default:
             yield f"data.{key}={value} is not read by a mixture: data.sources.<name>.{key}=..."
-    for name in sorted(data.weights.keys() ^ data.sources.keys()):
-        yield f"data.weights.{name} and data.sources.{name} must both be there"
+    training = {name for name, source in data.sources.items() if source.trains}
+    for name in sorted(data.weights.keys() ^ training):
+        if name in data.sources and name not in training:
+            yield f"data.weights.{name}: data.sources.{name}.partition=all trains on nothing, leave out its weight"
+        else:
+            yield f"data.weights.{name} and data.sources.{name} must both be there"
     for name, weight in data.weights.items():
         if weight <= 0:
             yield f"data.weights.{name}={weight} is too small: above 0"

@@ -6,7 +6,6 @@ seconds, which tokens alone need not wait for.
 
 from arc_experiments.models.errors import ModelError
 from arc_experiments.models.precision import has_bfloat16, pick_attention, pick_device, pick_dtype
-from arc_experiments.models.reaching import local_path
 from arc_experiments.models.tokenizer import ArcTokenizer, for_trainer, load_tokenizer
 from arc_experiments.models.vocabulary import Vocabulary, collect, read_vocabulary, union
 
@@ -18,7 +17,6 @@ __all__ = [
     "for_trainer",
     "has_bfloat16",
     "load_tokenizer",
-    "local_path",
     "pick_attention",
     "pick_device",
     "pick_dtype",

@@ -1,4 +1,4 @@
-"""Where a model's files are: a hub id, a local folder, or `package:<name>` for one that travels in `assets/`."""
+"""A model's files, from a hub, a local folder, or `assets/` (`package:<name>`)."""
 
 import functools
 import os
@@ -11,15 +11,9 @@ from urllib.parse import urlsplit
 import huggingface_hub
 from safetensors import SafetensorError
 
+from arc_experiments.assets import local_path
 from arc_experiments.config import Model
 from arc_experiments.models.errors import ModelError
-
-
-def local_path(path: str) -> str:
-    """The folder behind `package:<name>` or `~`; a hub id stays as it is."""
-    if path.startswith("package:"):
-        return str(Path(__file__).parents[1] / "assets" / path.removeprefix("package:"))
-    return str(Path(path).expanduser()) if path.startswith("~") else path
 
 
 def loader(kind: Any, model: Model, **options: Any) -> Callable[[bool], Any]:

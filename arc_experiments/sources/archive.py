@@ -17,6 +17,8 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from arc_experiments.assets import local_path
+
 MAX_BYTES = 512 * 2**20
 UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
@@ -62,7 +64,7 @@ def opened(path: str) -> Iterator[list[File]]:
     Raises:
         ValueError: nothing there; a folder that cannot be listed; a zip that is no whole zip, or leads out of itself.
     """
-    root = Path(path).expanduser()
+    root = Path(local_path(path))
     if not root.exists():
         raise ValueError(f"data.path={path} does not exist (looked in {Path.cwd()})")
     if root.is_dir():

@@ -17,7 +17,7 @@ from arc_experiments.sources.archive import File
 from arc_experiments.sources.files import BESIDE_TASKS
 from arc_experiments.sources.parsing import load_json
 from arc_experiments.sources.pools.converting import RawTask, converted
-from arc_experiments.sources.pools.generated_store import FIRST_TRIES, generated_store
+from arc_experiments.sources.pools.generated_store import FIRST_TRIES, LATER_TRIES, generated_store
 from arc_experiments.sources.pools.generators import GeneratedTasks, Recipe, generators
 from arc_experiments.sources.pools.pair_store import PairStore
 from arc_experiments.sources.pools.pooled import PooledTasks, pooled
@@ -36,6 +36,7 @@ class ReArc:
         cache_pairs: so many generated pairs a task are made once and kept; None: they are made at each visit.
         cache_dir: where they are kept; None: `default_cache_dir()`.
         seed: of the pairs that are kept.
+        max_tries: to find each pair that is kept; a task whose generator needs more has no further ones.
         max_side: only pairs whose grids have at most so many rows and columns; None: all.
         leave_out: ids of tasks that are never drawn.
     """
@@ -46,6 +47,7 @@ class ReArc:
     cache_pairs: int | None = None
     cache_dir: str | None = None
     seed: int = 0
+    max_tries: int = LATER_TRIES
     max_side: int | None = None
     leave_out: list[str] = field(default_factory=list)
 
@@ -54,8 +56,11 @@ class ReArc:
             raise ValueError(f"difficulty={self.difficulty} is not [low, high] within 0..1")
         check_demonstrations(self.num_demonstrations)
         check_max_side(self.max_side)
+        if self.max_tries < 1:
+            raise ValueError(f"max_tries={self.max_tries} is not at least 1")
         if self.path is not None:
-            for name, default in {"difficulty": [0.0, 1.0], "cache_pairs": None, "seed": 0}.items():
+            unused = {"difficulty": [0.0, 1.0], "cache_pairs": None, "seed": 0, "max_tries": LATER_TRIES}
+            for name, default in unused.items():
                 value = getattr(self, name)
                 if value != default:
                     raise ValueError(
@@ -65,6 +70,8 @@ class ReArc:
             raise ValueError(
                 f"seed={self.seed} needs cache_pairs: pairs in the stream depend on seeds.stream"
             )
+        elif self.cache_pairs is None and self.max_tries != LATER_TRIES:
+            raise ValueError(f"max_tries={self.max_tries} needs cache_pairs: it is for pairs that are kept")
         elif self.cache_pairs is not None and self.cache_pairs <= self.num_demonstrations[1]:
             raise ValueError(
                 f"cache_pairs={self.cache_pairs} is less than a visit shows: at least {self.num_demonstrations[1] + 1}"
@@ -80,7 +87,11 @@ class ReArc:
             return self._pooled(store, bad_tasks)
         if self.cache_pairs is not None:
             store = generated_store(
-                recipe, num_pairs=self.cache_pairs, seed=self.seed, cache_dir=self.cache_dir
+                recipe,
+                num_pairs=self.cache_pairs,
+                seed=self.seed,
+                cache_dir=self.cache_dir,
+                later_tries=self.max_tries,
             )
             tasks = self._pooled(store, bad_tasks)
             counts = np.diff(store.starts)

@@ -23,7 +23,7 @@ from arc_experiments.sources.pools.progress import progress
 from arc_experiments.tasks.task import Pair
 
 FIRST_TRIES = 100  # for a task's first pair: without one in as many it is taken to have none
-LATER_TRIES = 1000  # for each of the others
+LATER_TRIES = 1000  # for each of the others, where nothing else is said
 
 OneTask = Callable[[str], tuple[Packed, Counter[str]]]
 
@@ -63,9 +63,10 @@ def task_pairs(
     pairs: list[Pair] = []
     seen: set[bytes] = set()
     refused: Counter[str] = Counter()
+    first_tries = min(FIRST_TRIES, later_tries)
     for number in range(num_pairs):
         rng = rng_for("re_arc cache", seed, task_id, number)
-        pair = recipe.next_pair(task_id, rng, seen, refused, later_tries if pairs else FIRST_TRIES)
+        pair = recipe.next_pair(task_id, rng, seen, refused, later_tries if pairs else first_tries)
         if pair is None:
             break
         pairs.append(pair)

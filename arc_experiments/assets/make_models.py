@@ -1,0 +1,63 @@
+"""Makes the files of the package's models but for their weights: `python -m arc_experiments.assets.make_models`.
+
+Both are Qwen2 models whose tokenizer knows one token a cell: the ten colours, the end of a row, `I` and `O` before an
+input and an output, and the marks for padding, begin, end and unknown.
+
+    tiny   untrained: `model.weights=random` draws its weights, from a fixed seed
+    base   what `experiment=pretrain_base` trains
+"""
+
+from pathlib import Path
+
+from transformers import Qwen2Config, Qwen2Tokenizer
+
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
+NEWLINE = "\u010a"  # how byte-level tokenizers spell "\n" in their vocabulary
+SYMBOLS = [NEWLINE, "I", "O", *"0123456789"]
+VOCABULARY_SIZE = 32  # some room for symbols to come
+
+
+def make_tokenizer() -> Qwen2Tokenizer:
+    """Qwen2's own tokenizer class (AutoTokenizer takes no other for this architecture), without merges."""
+    vocabulary = {token: index for index, token in enumerate(SPECIAL + SYMBOLS)}
+    pad, bos, eos, unk = SPECIAL
+    return Qwen2Tokenizer(
+        vocab=vocabulary, merges=[], pad_token=pad, bos_token=bos, eos_token=eos, unk_token=unk
+    )
+
+
+def make_config(*, num_layers: int, initializer_range: float, **sizes: int) -> Qwen2Config:
+    """Width 160: few layers and wide is what a CPU does fastest."""
+    return Qwen2Config(
+        architectures=["Qwen2ForCausalLM"],
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=160,
+        num_hidden_layers=num_layers,
+        num_attention_heads=5,
+        max_position_embeddings=8192,
+        initializer_range=initializer_range,
+        tie_word_embeddings=True,
+        pad_token_id=SPECIAL.index("<pad>"),
+        bos_token_id=SPECIAL.index("<bos>"),
+        eos_token_id=SPECIAL.index("<eos>"),
+        **sizes,
+    )
+
+
+CONFIGS = {
+    # With 0.02 and tied embeddings no output could be certain of a token.
+    "tiny": make_config(num_layers=3, initializer_range=0.08, num_key_value_heads=1, intermediate_size=560),
+    "base": make_config(num_layers=6, initializer_range=0.02, num_key_value_heads=5, intermediate_size=448),
+}
+
+
+def main() -> None:
+    """Write tokenizer and config into the folders beside this file."""
+    for name, config in CONFIGS.items():
+        folder = Path(__file__).parent / name
+        make_tokenizer().save_pretrained(folder)
+        config.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()

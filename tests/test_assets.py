@@ -1,0 +1,49 @@
+"""What travels in the package: the tasks that the base model is judged by are none that it was trained on."""
+
+import json
+from functools import cache
+from typing import Any
+
+from test_corpus import corpus_of
+
+from arc_experiments.assets import local_path
+from arc_experiments.assets.make_re_arc_tasks import RECIPE, REPEATED
+from arc_experiments.composing import compose_config
+from arc_experiments.config import Config
+
+
+@cache
+def base_config() -> Config:
+    return compose_config(["experiment=pretrain_base"])  # type: ignore[return-value]
+
+
+def tasks_of(name: str) -> dict[str, Any]:
+    with open(local_path(f"package:re_arc/{name}.json")) as file:
+        tasks: dict[str, Any] = json.load(file)
+    return tasks
+
+
+def test_the_held_out_tasks_and_those_that_evaluation_tasks_repeat_are_left_out_of_its_training() -> None:
+    held_out = {task_id.removesuffix("_held_out") for task_id in tasks_of("held_out")}
+    assert len(held_out) == 40
+    assert set(base_config().data.sources["re_arc"].source["leave_out"]) == held_out | REPEATED
+
+
+def test_the_other_tasks_that_it_is_judged_by_are_trained_on() -> None:
+    trained = {task_id.removesuffix("_trained") for task_id in tasks_of("trained")}
+    assert len(trained) == 120
+    assert not trained & set(base_config().data.sources["re_arc"].source["leave_out"])
+
+
+def test_their_pairs_come_from_the_same_recipe_as_those_of_the_training() -> None:
+    source = base_config().data.sources["re_arc"].source
+    assert (*source["difficulty"], source["max_side"]) == (*RECIPE.difficulty, RECIPE.max_side)
+    for name in ("held_out", "trained"):
+        for task in tasks_of(name).values():
+            grids = [grid for pair in (*task["train"], *task["test"]) for grid in pair.values()]
+            assert max(max(len(grid), len(grid[0])) for grid in grids) <= RECIPE.max_side
+
+
+def test_each_of_the_sets_is_a_data_option_that_can_be_evaluated() -> None:
+    for name, num_tasks in (("re_arc_held_out", 40), ("re_arc_trained", 120)):
+        assert len(corpus_of(f"data={name}", "job=evaluate").validation_tasks) == num_tasks
