@@ -24,7 +24,8 @@ from arc_experiments.checking import ConfigError
 from arc_experiments.composing import complete, explain, register
 from arc_experiments.config import conf_dir
 from arc_experiments.freezing import freeze
-from arc_experiments.launching import become_worker, run_sweep
+from arc_experiments.launching.commands import become_worker
+from arc_experiments.launching.pool import run_sweep
 from arc_experiments.run_folder import FolderError, RunFolder
 
 EXIT_MISTAKE = 2

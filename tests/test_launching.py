@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from arc_experiments import launching
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Hardware
 from arc_experiments.freezing import freeze
-from arc_experiments.launching import run_sweep, worker_command, worker_environment
+from arc_experiments.launching import commands, pool
+from arc_experiments.launching.commands import worker_command, worker_environment
+from arc_experiments.launching.pool import run_sweep
 from arc_experiments.places import share_of_cores
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import STOPPED, show_gpus
@@ -57,7 +58,7 @@ except FolderError as error:
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        launching, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
+        pool, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
     )
 
 
@@ -143,7 +144,7 @@ def test_a_job_that_another_process_runs_is_left_to_it(tmp_path: Path) -> None:
 def test_a_worker_that_never_got_going_is_entered_as_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
+    monkeypatch.setattr(pool, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
     code, _, rows = sweep(tmp_path, "a")
     assert code == 1
     assert (rows["a"]["state"], rows["a"]["error"]) == ("failed", "ended with exit code 1")
@@ -183,7 +184,7 @@ def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.Monk
 def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path) -> None:
     folders = make_folders(tmp_path, "waits", "later")
     code = (
-        "import sys; from pathlib import Path; from rich.console import Console; import arc_experiments.launching as l;"
+        "import sys; from pathlib import Path; from rich.console import Console; import arc_experiments.launching.pool as l;"
         f"from arc_experiments.run_folder import RunFolder; l.worker_command = lambda f: [sys.executable, '-c', {WORKER!r}, str(f.path)];"
         f"sys.exit(l.run_sweep([RunFolder(Path(p)) for p in {[str(f.path) for f in folders]}], Path({str(tmp_path)!r}), max_parallel=1, console=Console()))"
     )
@@ -201,7 +202,7 @@ def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path) -> None:
 
 
 def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = str(Path(launching.__file__).parents[1])
+    root = str(Path(commands.__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", "mine")
     assert worker_environment()["PYTHONPATH"].split(os.pathsep) == [root, "mine"]
     monkeypatch.delenv("PYTHONPATH")

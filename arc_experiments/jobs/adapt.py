@@ -27,7 +27,7 @@ from arc_experiments.jobs.evaluate import (
     show_shrunk,
 )
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
-from arc_experiments.launching import start_helpers
+from arc_experiments.launching.commands import start_helpers
 from arc_experiments.paired import difference
 from arc_experiments.ranks import count_processes
 from arc_experiments.run import Run

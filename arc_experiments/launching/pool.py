@@ -1,33 +1,22 @@
-"""From frozen folders to running workers: one that replaces this process, or a sweep's jobs one by one."""
+"""A sweep's jobs, each in a process of its own, some of them at a time."""
 
 import csv
 import io
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
-from arc_experiments import places
+from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import STOPPED, TAKEN
-
-# glibc gives large blocks back to the system at once and gets them anew, page by page: with a vocabulary of
-# 150,000 that took half of the time on a CPU. It reads these when a process starts.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
-
-# A benchmark starts processes for what it measures with them, an adaptation to share its tasks out; an audit has no
-# use for them.
-BEGIN_ALONE = ("benchmark", "adapt", "audit")
 
 # What a sweep's table shows: heading and place in metrics.json.
 COLUMNS = {
@@ -37,53 +26,6 @@ COLUMNS = {
     "pass@n": ("score", "pass_at_n"),
     "seconds": ("seconds", "total"),
 }
-
-
-def worker_command(folder: RunFolder) -> list[str]:
-    """The command that runs, or goes on with, this folder: one worker, or what starts several."""
-    started_by_others = "RANK" in os.environ  # by torchrun: this process becomes one of theirs
-    config = folder.read_config()
-    alone = started_by_others or config.hardware.num_processes == 1 or config.job.name in BEGIN_ALONE
-    return [sys.executable, "-m", f"arc_experiments.{'worker' if alone else 'ranks'}", str(folder.path)]
-
-
-def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]:
-    """This process's environment, with the package found wherever the command was started.
-
-    Args:
-        place: of a sweep's jobs that run at the same time, which this is: they share out cores and GPUs.
-    """
-    root = str(Path(__file__).parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **MALLOC,
-        **os.environ,
-        **places.environment(place, num_places),
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
-
-
-def start_helpers(folder: RunFolder, count: int) -> list[subprocess.Popen[bytes]]:
-    """Start what makes this process one of `count` that share out the work on a folder."""
-    with (folder / "run.log").open("ab") as output:
-        return [
-            subprocess.Popen(
-                worker_command(folder),
-                env={**worker_environment(), **places.part(number, count), places.HELPS: str(os.getpid())},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-            )
-            for number in range(1, count)
-        ]
-
-
-def become_worker(folder: RunFolder) -> NoReturn:
-    """Replace this process by the worker: same process id, so Ctrl-C and debuggers work."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    command = worker_command(folder)
-    os.execve(command[0], command, worker_environment())
 
 
 def run_sweep(
