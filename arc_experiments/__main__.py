@@ -22,10 +22,13 @@ from rich.console import Console
 
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import complete, explain, register
-from arc_experiments.config import conf_dir
+from arc_experiments.config import Launch, conf_dir
 from arc_experiments.freezing import freeze
+from arc_experiments.launching.chain import run_here
+from arc_experiments.launching.cluster import ClusterError
 from arc_experiments.launching.commands import become_worker
 from arc_experiments.launching.pool import run_sweep
+from arc_experiments.launching.slurm import submit
 from arc_experiments.run_folder import FolderError, RunFolder
 
 EXIT_MISTAKE = 2
@@ -39,7 +42,7 @@ class Frozen:
     folders: list[RunFolder] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
     sweep_folder: Path | None = None
-    max_parallel: int = 1
+    launch: Launch = field(default_factory=Launch)
 
 
 def main() -> int:
@@ -48,14 +51,27 @@ def main() -> int:
     if frozen.mistakes:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print("\n".join(frozen.mistakes))
         return EXIT_MISTAKE
+    if not frozen.folders:
+        return 0  # --help, --cfg and their like
+    console = Console(soft_wrap=True, highlight=False)
+    if frozen.launch.name == "slurm":
+        return _submit(frozen, console)
     if frozen.sweep_folder is not None:
-        console = Console(soft_wrap=True, highlight=False)
         return run_sweep(
-            frozen.folders, frozen.sweep_folder, max_parallel=frozen.max_parallel, console=console
+            frozen.folders, frozen.sweep_folder, max_parallel=frozen.launch.max_parallel, console=console
         )
-    if frozen.folders:
-        become_worker(frozen.folders[0])
-    return 0  # --help, --cfg and their like
+    if frozen.launch.chain.total_jobs > 1:
+        return run_here(frozen.folders[0], frozen.launch.chain.total_jobs)
+    become_worker(frozen.folders[0])
+
+
+def _submit(frozen: Frozen, console: Console) -> int:
+    home = frozen.sweep_folder or frozen.folders[0].path
+    try:
+        return submit(frozen.folders, home, frozen.launch, console)
+    except ClusterError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(str(error), markup=False)
+        return EXIT_MISTAKE
 
 
 def compose_and_freeze() -> Frozen:
@@ -95,9 +111,9 @@ def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:
         with contextlib.suppress(OSError):
             path.rmdir()  # Hydra made it; only an empty one goes
         return
+    frozen.launch = config.launch
     if settings.mode == RunMode.MULTIRUN:
         frozen.sweep_folder = Path(settings.sweep.dir)
-        frozen.max_parallel = config.launch.max_parallel
 
 
 def _check_start(config: DictConfig, mode: RunMode | None) -> None:

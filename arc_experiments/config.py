@@ -294,11 +294,41 @@ class Adapt:
 
 
 @dataclass
+class Chain:
+    """One long run as several shorter jobs, each of which goes on exactly where the one before has stopped."""
+
+    total_jobs: int = limited(1, low=1)
+    steps_per_job: int | None = limited(None, low=1)
+    seconds_per_job: float | None = limited(None, above=0)
+
+
+@dataclass
+class Slurm:
+    """What `launch=slurm` asks the cluster for, for each job."""
+
+    partition: str | None = None
+    time: str | None = None
+    nodes: int = limited(1, low=1)
+    gpus_per_node: int = limited(0, low=0)
+    cpus_per_task: int | None = limited(None, low=1)
+    memory: str | None = None
+    account: str | None = None
+    constraint: str | None = None
+    directives: list[str] = field(default_factory=list)
+    setup: list[str] = field(default_factory=list)
+    signal_seconds: int = limited(120, low=1)
+    workers: int = limited(1, low=1)
+
+
+@dataclass
 class Launch:
     """Where and how many at once."""
 
-    name: str = "local"
+    name: str = one_of("local", "slurm")
     max_parallel: int = limited(1, low=1)
+    dry_run: bool = False
+    chain: Chain = field(default_factory=Chain)
+    slurm: Slurm | None = None
 
 
 MAX_SEED = 2**32 - 1  # NumPy's, and so the trainer's

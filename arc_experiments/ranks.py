@@ -14,6 +14,9 @@ from arc_experiments.config import Hardware
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import DONE, FAILED, MISTAKE, STOPPED, TAKEN, show_gpus
 
+NUM_NODES = "ARC_EXPERIMENTS_NUM_NODES"  # on each of which one of these is started
+RENDEZVOUS = "ARC_EXPERIMENTS_RENDEZVOUS"  # where they meet, as host:port
+
 
 def main(arguments: list[str]) -> int:
     """Run the folder named with as many processes as its `hardware` says; returns the exit code."""
@@ -25,13 +28,14 @@ def main(arguments: list[str]) -> int:
     hardware = check(folder.read_config()).hardware
     show_gpus(hardware)
     logging.disable(logging.CRITICAL)  # the workers say how they ended
+    num_nodes = int(os.environ.get(NUM_NODES, "1"))
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count_processes(hardware),
-        run_id=str(os.getpid()),
+        min_nodes=num_nodes,
+        max_nodes=num_nodes,
+        nproc_per_node=count_processes(hardware) // num_nodes,
+        run_id=os.environ.get(RENDEZVOUS, str(os.getpid())),
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint=os.environ.get(RENDEZVOUS, "localhost:0"),
         max_restarts=0,
         monitor_interval=0.2,
     )

@@ -134,11 +134,13 @@ class Run(Inputs):
         stream: SampleStream | None = None,
         folder: Path | None = None,
         seed: int | None = None,
+        is_pause_due: Callable[[int], bool] = lambda step: False,
     ) -> "StreamTrainer":
         """SFTTrainer on the stream.
 
         Args:
             stream, folder, seed: samples, a place for checkpoints, a seed of the dropout other than the run's own.
+            is_pause_due: whether to pause at the end of a step, numbered from 1.
 
         Raises:
             ValueError: the batch does not divide among the processes, or the model cannot be sharded over them.
@@ -172,6 +174,7 @@ class Run(Inputs):
             pad_id=self.prompt.pad_id,
             part_names=[part.name for part in stream.parts],
             callbacks=callbacks,
+            is_pause_due=is_pause_due,
         )
 
     def _rows(self, stream: SampleStream) -> "Dataset | IterableDataset":

@@ -9,17 +9,15 @@ The one place that turns how a job ended into a status, an exit code and a messa
 import importlib
 import logging
 import os
-import signal
 import sys
 import time
 import traceback
 import warnings
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
-from arc_experiments import places
+from arc_experiments import pausing, places
 from arc_experiments.checking import check
 from arc_experiments.config import Hardware
 from arc_experiments.run_folder import FolderError, FolderTaken, RunFolder
@@ -86,13 +84,15 @@ def _help(folder: RunFolder, console: Console) -> int:
 def _work(folder: RunFolder, console: Console) -> int:
     """Run the job; every end of it is entered in the status."""
     _quieten(folder)
-    signal.signal(signal.SIGTERM, _stop)
+    pausing.watch_signals()
     try:
         _run_job(folder, console)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if folder.status.get("state") != "failed":  # another process's failure stopped this one
+            folder.update_status(signalled=pausing.is_signalled())
             folder.end("paused")
-        console.print(f"Stopped. The same command goes on from the last checkpoint: {folder}")
+        how = str(interrupt) or "Stopped. The same command goes on from the last checkpoint"
+        console.print(f"{how}: {folder}", markup=False)
         return STOPPED
     except ValueError as error:
         return _fail(folder, console, str(error), MISTAKE)
@@ -147,10 +147,6 @@ def _quieten(folder: RunFolder) -> None:
     )
     logging.captureWarnings(True)
     warnings.simplefilter("default")
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

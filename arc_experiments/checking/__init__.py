@@ -18,6 +18,7 @@ from arc_experiments.checking.benchmark import check_benchmark
 from arc_experiments.checking.data import check_data, check_path
 from arc_experiments.checking.hardware import check_hardware, check_sharding, split_batch
 from arc_experiments.checking.inference import check_inference
+from arc_experiments.checking.launch import check_launch
 from arc_experiments.checking.model import check_model
 from arc_experiments.checking.optim import check_optim
 from arc_experiments.checking.prompt import check_templates
@@ -160,6 +161,7 @@ def _check_combination(config: Config) -> Iterator[str]:
     yield from check_benchmark(config)
     yield from check_audit(config)
     yield from check_adapt(config)
+    yield from check_launch(config)
 
 
 def _prompts(config: Config) -> Iterator[tuple[str, Prompt]]:

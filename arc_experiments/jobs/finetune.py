@@ -4,11 +4,12 @@ import logging
 import shutil
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from rich.console import Console
 
+from arc_experiments import pausing
 from arc_experiments.generation import plan_batches
 from arc_experiments.jobs.display import (
     Bar,
@@ -20,6 +21,7 @@ from arc_experiments.jobs.display import (
 )
 from arc_experiments.jobs.evaluate import begin, finish, is_reported, score_in_training
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
+from arc_experiments.pausing import Pause, Paused
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.tracking import Tracker
@@ -90,6 +92,7 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
 
 def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     """The trained model; its weights, log and counts are on disk when this returns."""
+    pause = Pause(run.folder.path, run.config.launch.chain)
     leaks = look_for_leaks(run, trains=True)
     model, optim = run.model(), run.config.optim
     log.info("the model is there")
@@ -107,7 +110,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
             on_line=lambda line: _on_line(line, run, bar, tracker),
             is_main=run.processes.is_main_process,
         )
-        trainer = run.trainer(model, [recorder])
+        trainer = run.trainer(model, [recorder], is_pause_due=pause.is_due)
         recorder.trainer = trainer
         log.info("the trainer is there")
         start = time.perf_counter()
@@ -120,7 +123,10 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         if not run.is_sharded:
             measured = validated - start if resumed_step is None else None
             _show_estimate(run, model, _last_step(run) - (resumed_step or 0), measured, console)
-        trainer.resume_or_start()
+        with pause.listening(resumed_step or 0):
+            trainer.resume_or_start()
+        if trainer.has_paused:
+            _leave(run, trainer.state.global_step)
         trained, stopped_early, training_seconds = time.perf_counter(), trainer.is_given_up, trainer.seconds
         _warn_of_starvation(trainer.data_wait_seconds / (trained - validated), run, console)
         final = recorder.validate(trainer.state.global_step)
@@ -149,6 +155,14 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     run.folder.write_json(TRAINED, metrics)
     run.processes.wait_for_everyone()
     return model
+
+
+def _leave(run: Run, step: int) -> NoReturn:
+    """Stop here: the checkpoint is on disk, the rest is a later start's."""
+    run.processes.wait_for_everyone()
+    if run.processes.is_main_process:
+        pausing.forget(run.folder.path)
+    raise Paused(f"Paused at step {step} of {_last_step(run)}. The same command goes on from here")
 
 
 def _last_step(run: Run) -> int:

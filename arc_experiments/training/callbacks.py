@@ -25,6 +25,27 @@ class StopAfter(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
+class PauseWhenDue(TrainerCallback):
+    """Pauses after a logged step at whose beginning all processes knew that one of them is to, with a checkpoint.
+
+    A logged loss is the mean since the one before, which a checkpoint between two would forget.
+
+    Args:
+        is_due: whether they did.
+    """
+
+    def __init__(self, is_due: Callable[[], bool]) -> None:
+        self.has_paused = False
+        self._is_due = is_due
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        is_logged = state.global_step % args.logging_steps == 0
+        if is_logged and self._is_due() and not control.should_training_stop:
+            self.has_paused = control.should_save = control.should_training_stop = True
+
+
 class StopAtTime(TrainerCallback):
     """Stops after the step in which the time ran out, with the weights as they are then.
 

@@ -7,7 +7,7 @@ a start from another run's moments, and a schedule whose horizon is `max_steps` 
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from arc_experiments.config import Optim
 from arc_experiments.training import optimizers
 from arc_experiments.training.ahead import Ahead
 from arc_experiments.training.best import Best
-from arc_experiments.training.callbacks import Checkpoints, StopAfter
+from arc_experiments.training.callbacks import Checkpoints, PauseWhenDue, StopAfter
 from arc_experiments.training.checkpoints import last_complete, remove_torn, step_of
 from arc_experiments.training.dataset import COUNTED, Collator, as_tensors
 from arc_experiments.training.guards import Guard
@@ -68,6 +68,7 @@ class StreamTrainer(SFTTrainer):
         label_smoothing: share of each target that goes to the whole vocabulary.
         cycles: of the cyclic schedule; None for the schedule that the arguments name.
         best: keeps the weights of the best validation.
+        is_pause_due: whether this process is to pause at the end of a step, numbered from 1; then all do.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class StreamTrainer(SFTTrainer):
         label_smoothing: float = 0.0,
         cycles: int | None = None,
         best: Best | None = None,
+        is_pause_due: Callable[[int], bool] = lambda step: False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -92,17 +94,26 @@ class StreamTrainer(SFTTrainer):
         self.data_wait_seconds = 0.0
         self._earlier_seconds, self._began = 0.0, time.perf_counter()
         self._ahead: Ahead | None = None
+        self._is_pause_due, self._all_know_of_pause = is_pause_due, False
+        self._pausing = PauseWhenDue(lambda: self._all_know_of_pause)
+        self.add_callback(self._pausing)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """The micro-batches of one optimizer step, with the waiting timed and the samples counted."""
+        """The micro-batches of one optimizer step, with the waiting timed and the samples counted.
+
+        Along with the counts the processes tell each other whether one of them is to pause after it.
+        """
         start = time.perf_counter()
         if self._ahead is None or self._ahead.batches is not epoch_iterator:
             self._end_ahead()
             self._ahead = Ahead(epoch_iterator, depth=STEPS_AHEAD * num_batches)
         batches, num_items = super().get_batch_samples(map(as_tensors, self._ahead), num_batches, device)
         self.data_wait_seconds += time.perf_counter() - start
-        mine = torch.stack([batch.pop("marks").sum(0) for batch in batches]).sum(0).to(device)
-        all_ranks = self.accelerator.reduce(mine, reduction="sum").tolist()
+        marks = torch.stack([batch.pop("marks").sum(0) for batch in batches]).sum(0)
+        due = torch.tensor([self._is_pause_due(self.state.global_step + 1)], dtype=marks.dtype)
+        mine = torch.cat([marks, due]).to(device)
+        *all_ranks, pausing = self.accelerator.reduce(mine, reduction="sum").tolist()
+        self._all_know_of_pause = pausing > 0
         self.counts = self.counts.plus(all_ranks, self._part_names)
         self.session_counts = self.session_counts.plus(all_ranks, self._part_names)
         return batches, num_items
@@ -223,6 +234,11 @@ class StreamTrainer(SFTTrainer):
         return state
 
     @property
+    def has_paused(self) -> bool:
+        """Whether it has left the rest of the training to a later start."""
+        return self._pausing.has_paused
+
+    @property
     def is_given_up(self) -> bool:
         """Whether validation has not become better for as long as the patience lasts."""
         return self.best is not None and self.best.is_given_up
@@ -238,6 +254,7 @@ def make_trainer(
     pad_id: int,
     part_names: Sequence[str],
     callbacks: list[TrainerCallback],
+    is_pause_due: Callable[[int], bool],
 ) -> StreamTrainer:
     """The trainer, ready to start or to go on.
 
@@ -257,6 +274,7 @@ def make_trainer(
             label_smoothing=optim.label_smoothing,
             cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
             best=best if optim.best_by != "none" else None,
+            is_pause_due=is_pause_due,
             model=model,
             args=arguments,
             train_dataset=dataset,

@@ -1,0 +1,52 @@
+"""The checks of `launch`: chains, and what a cluster is asked for."""
+
+from collections.abc import Iterator
+
+from arc_experiments.config import Config, Slurm
+
+SHARED_JOBS = ("adapt",)  # several workers may be at one folder
+
+
+def check_launch(config: Config) -> Iterator[str]:
+    """A line for each mistake."""
+    yield from _check_chain(config)
+    if config.launch.name == "slurm":
+        yield from _check_slurm(config, config.launch.slurm or Slurm())
+    elif config.launch.slurm is not None or config.launch.dry_run:
+        yield "launch.slurm and launch.dry_run are for a cluster: launch=slurm"
+
+
+def _check_chain(config: Config) -> Iterator[str]:
+    chain, optim = config.launch.chain, config.optim
+    clocked = chain.seconds_per_job is not None or config.launch.name == "slurm"
+    if chain.total_jobs == 1 and (chain.steps_per_job or chain.seconds_per_job):
+        yield "launch.chain.total_jobs=1 leaves nothing to go on with what launch.chain stops early: 2 or more"
+    if chain.total_jobs > 1 and chain.steps_per_job is None and not clocked:
+        yield f"launch.chain.total_jobs={chain.total_jobs} needs launch.chain.steps_per_job or launch.chain.seconds_per_job"
+    if chain.steps_per_job is None:
+        return
+    if config.job.name != "finetune":
+        yield f"launch.chain.steps_per_job={chain.steps_per_job} counts training steps: job=finetune, or seconds_per_job"
+    elif chain.steps_per_job % optim.log_steps:
+        yield (
+            f"launch.chain.steps_per_job={chain.steps_per_job} must be a multiple of optim.log_steps={optim.log_steps}: "
+            "a logged loss is the mean since the one before"
+        )
+    elif chain.total_jobs * chain.steps_per_job < (optim.stop_after or optim.max_steps):
+        yield (
+            f"launch.chain: {chain.total_jobs} jobs of {chain.steps_per_job} steps do not reach step "
+            f"{optim.stop_after or optim.max_steps}"
+        )
+
+
+def _check_slurm(config: Config, slurm: Slurm) -> Iterator[str]:
+    processes = config.hardware.num_processes
+    if slurm.nodes > 1 and (processes is None or processes % slurm.nodes):
+        yield (
+            f"launch.slurm.nodes={slurm.nodes} share out hardware.num_processes={processes} (those of all nodes): "
+            "a multiple of the nodes"
+        )
+    if slurm.workers > 1 and config.job.name not in SHARED_JOBS:
+        yield f"launch.slurm.workers={slurm.workers} share out the tasks of job=adapt alone"
+    if slurm.workers > 1 and config.launch.chain.total_jobs > 1:
+        yield f"launch.slurm.workers={slurm.workers} and launch.chain.total_jobs={config.launch.chain.total_jobs} exclude each other"

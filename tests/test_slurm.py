@@ -1,0 +1,165 @@
+"""On a real SLURM cluster (tests/slurm/up.sh): whatever becomes of its jobs, a run ends as it does on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from arc_experiments.run_folder import RunFolder
+
+pytestmark = pytest.mark.slurm
+
+RUN = [
+    "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
+    "optim.max_steps=40", "optim.save_steps=10", "optim.eval_steps=null",
+]  # fmt: skip
+RESULTS = ("adapter/adapter_model.safetensors", "predictions.jsonl", "submission.json")
+PATIENCE = 240  # seconds
+
+
+def command(*overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "arc_experiments", *RUN, *overrides], capture_output=True, text=True
+    )
+
+
+def submit(folder: Path, *overrides: str) -> list[str]:
+    """Submits one run, and gives its jobs."""
+    done = command("launch=slurm", f"hydra.run.dir={folder}", *overrides)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs: list[str] = json.loads((folder / "slurm.json").read_text())["jobs"]
+    return jobs
+
+
+def wait_for(what: str, is_there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_there():
+        assert time.monotonic() < deadline, f"{what} has not come in {PATIENCE} s"
+        time.sleep(0.3)
+
+
+def states(jobs: list[str]) -> list[str]:
+    shown = [
+        subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True).stdout
+        for job in jobs
+    ]
+    return [text.partition("JobState=")[2].split()[0] for text in shown]
+
+
+def wait_for_jobs(jobs: list[str]) -> None:
+    wait_for("the end of the jobs", lambda: not {"PENDING", "RUNNING", "COMPLETING"} & set(states(jobs)))
+
+
+def step_of(folder: Path) -> int:
+    return int(RunFolder(folder).status.get("step", 0))
+
+
+def results(folder: Path) -> list[bytes]:
+    lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+    losses = [(line["step"], line.get("loss"), line.get("learning_rate")) for line in lines]
+    return [*((folder / name).read_bytes() for name in RESULTS), json.dumps(losses).encode()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("here") / "run"
+    done = command(f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stdout
+    return results(folder)
+
+
+def test_a_chain_whose_job_is_killed_equals_an_uninterrupted_run_here(
+    tmp_path: Path, uninterrupted: list[bytes]
+) -> None:
+    folder = tmp_path / "run"
+    jobs = submit(folder, "launch.chain.total_jobs=6", "launch.chain.steps_per_job=10")
+    wait_for("step 13", lambda: step_of(folder) >= 13)
+    os.kill(RunFolder(folder).status["pid"], signal.SIGKILL)
+    wait_for_jobs(jobs)
+    assert RunFolder(folder).is_done
+    assert results(folder) == uninterrupted
+    ended = states(jobs)
+    assert ended[:5] == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED", "COMPLETED"]
+    assert ended[-1] == "CANCELLED", "nothing was left for it"
+    assert not subprocess.run(["squeue", "--noheader"], capture_output=True, text=True).stdout
+
+
+def test_a_job_that_reaches_its_limit_saves_and_the_next_goes_on(tmp_path: Path) -> None:
+    longer = ["optim.max_steps=300", "optim.save_steps=300"]  # no checkpoint but the one at the signal
+    folder = tmp_path / "run"
+    jobs = submit(
+        folder,
+        *longer,
+        "launch.chain.total_jobs=8",
+        "launch.slurm.time=00:01:00",
+        "launch.slurm.signal_seconds=30",
+    )
+    wait_for_jobs(jobs)
+    assert RunFolder(folder).is_done
+    assert RunFolder(folder).status["attempt"] > 1
+    here = tmp_path / "here"
+    assert command(*longer, f"hydra.run.dir={here}").returncode == 0
+    assert results(folder) == results(here)
+
+
+def test_a_preempted_job_saves_is_requeued_and_goes_on(tmp_path: Path, uninterrupted: list[bytes]) -> None:
+    folder = tmp_path / "run"
+    (job,) = submit(
+        folder, "launch.slurm.partition=main", 'launch.slurm.directives=["--exclusive","--nodelist=n1"]'
+    )
+    wait_for("step 1", lambda: step_of(folder) >= 1)
+    subprocess.run(["srun", "-p", "high", "-w", "n1", "-n", "4", "--exclusive", "true"], check=True)
+    wait_for_jobs([job])
+    assert RunFolder(folder).is_done
+    assert RunFolder(folder).status["attempt"] == 2
+    assert results(folder) == uninterrupted
+
+
+def test_in_a_sweep_one_job_is_cancelled_and_one_killed_and_the_others_finish(
+    tmp_path: Path, uninterrupted: list[bytes]
+) -> None:
+    sweep = tmp_path / "sweep"
+    typed = ["--multirun", "launch=slurm", "launch.max_parallel=2", "seed=1,2,3", f"hydra.sweep.dir={sweep}"]
+    assert command(*typed).returncode == 0
+    folders = [sweep / f"seed_{seed}" for seed in (1, 2, 3)]
+    jobs = [json.loads((folder / "slurm.json").read_text())["jobs"][0] for folder in folders]
+    wait_for("step 1 of two", lambda: step_of(folders[0]) and step_of(folders[1]))
+    assert not (folders[2] / "status.json").exists(), "two at a time"
+    again = command(*typed)
+    assert "3 runs, 0 finished already, 0 to submit" in again.stdout, "they are in the queue"
+    subprocess.run(["scancel", jobs[1]], check=True)
+    wait_for("step 1 of the third", lambda: step_of(folders[2]))
+    os.kill(RunFolder(folders[2]).status["pid"], signal.SIGKILL)
+    wait_for_jobs(jobs)
+    assert [RunFolder(folder).is_done for folder in folders] == [True, False, False]
+    assert (
+        "killed by" in RunFolder(folders[2]).status["error"]
+        or "exit code" in RunFolder(folders[2]).status["error"]
+    )
+    assert "3 runs, 1 finished already, 2 to submit" in command(*typed).stdout
+    jobs = [json.loads((folder / "slurm.json").read_text())["jobs"][0] for folder in folders]
+    wait_for_jobs(jobs)
+    assert all(RunFolder(folder).is_done for folder in folders)
+    assert results(folders[0]) == uninterrupted
+
+
+def test_a_run_over_two_nodes_equals_one_of_two_processes_here(tmp_path: Path) -> None:
+    two = ["hardware.num_processes=2"]
+    folder, here = tmp_path / "run", tmp_path / "here"
+    wait_for_jobs(submit(folder, *two, "launch.slurm.nodes=2"))
+    assert RunFolder(folder).is_done, (folder / "run.log").read_text()[-2000:]
+    assert command(*two, f"hydra.run.dir={here}").returncode == 0
+    assert results(folder) == results(here)
+
+
+def test_what_the_cluster_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+    done = command("launch=slurm", "launch.slurm.partition=nowhere", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert "launch=slurm: the cluster refused: " in done.stderr
+    assert "invalid partition" in done.stderr
