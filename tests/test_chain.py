@@ -1,0 +1,227 @@
+"""Chains: a run as several processes in a row, what becomes of one that dies, and how a run is asked to pause."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from arc_experiments import pausing
+from arc_experiments.checking import ConfigError, check
+from arc_experiments.composing import compose_config
+from arc_experiments.config import Chain
+from arc_experiments.launching import links
+from arc_experiments.launching.chain import run_chain
+from arc_experiments.pausing import Pause
+from arc_experiments.run_folder import RunFolder
+from arc_experiments.worker import FAILED, MISTAKE, STOPPED, TAKEN
+
+SMALL = [
+    "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
+    "optim.save_steps=6", "optim.eval_steps=4",
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+def acts(folder: RunFolder, *ends: tuple[str, int, int]) -> Callable[[], int]:
+    """Workers that end one after another, each in a state, at a step, with an exit code."""
+    left = iter(ends)
+
+    def run_once() -> int:
+        state, step, code = next(left)
+        folder.update_status(state="running", step=step, error=None)
+        if state != "dies":
+            folder.end(state, "no such thing" if state == "failed" else None)
+        return code
+
+    return run_once
+
+
+def test_a_chain_ends_when_the_run_is_done(folder: RunFolder) -> None:
+    run = acts(folder, ("paused", 2, STOPPED), ("paused", 4, STOPPED), ("done", 6, 0))
+    assert run_chain(folder, 9, run) == 0
+    assert folder.is_done
+
+
+def test_a_chain_has_no_more_jobs_than_it_is_given(folder: RunFolder) -> None:
+    assert run_chain(folder, 2, acts(folder, ("paused", 2, STOPPED), ("paused", 4, STOPPED))) == STOPPED
+    assert folder.status["state"] == "paused"
+
+
+def test_after_a_death_the_next_job_goes_on(folder: RunFolder) -> None:
+    run = acts(folder, ("dies", 3, -9), ("failed", 5, FAILED), ("done", 6, 0))
+    assert run_chain(folder, 9, run) == 0
+    assert folder.status["deaths"] == [3, 5]
+
+
+@pytest.mark.parametrize(("how", "told"), [("dies", "killed by signal 9"), ("failed", "no such thing")])
+def test_two_deaths_at_one_step_end_the_chain_and_say_so(folder: RunFolder, how: str, told: str) -> None:
+    assert run_chain(folder, 9, acts(folder, (how, 3, -9), (how, 4, -9), (how, 3, -9))) == -9
+    assert folder.status["state"] == "failed"
+    assert folder.status["error"] == f"{told}; 2 times at step 3, so the chain ends here"
+    assert run_chain(folder, 9, acts(folder, ("done", 6, 0))) == 0, "the command typed again tries again"
+
+
+def test_a_mistake_is_not_made_again(folder: RunFolder) -> None:
+    assert run_chain(folder, 9, acts(folder, ("failed", 0, MISTAKE))) == MISTAKE
+    assert "deaths" not in folder.status
+
+
+def test_a_folder_that_another_process_has_is_left_to_it(folder: RunFolder) -> None:
+    assert run_chain(folder, 9, acts(folder, ("dies", 1, TAKEN))) == TAKEN
+    assert "deaths" not in folder.status
+
+
+def test_a_death_that_nobody_saw_is_counted(folder: RunFolder) -> None:
+    folder.update_status(state="running", step=7)
+    assert links.begin(folder), "as after a node was lost"
+    folder.update_status(state="running", step=7)
+    assert not links.begin(folder)
+    assert folder.status["error"].startswith("its process has died unseen; 2 times at step 7")
+
+
+def test_a_run_that_is_still_worked_on_has_not_died(folder: RunFolder) -> None:
+    with folder.worked_on():
+        assert links.begin(folder)
+        assert folder.status["state"] == "running"
+
+
+# Pausing
+
+
+def test_a_pause_is_due_when_its_steps_are_done_or_its_time_is_up_or_the_file_is_there(
+    tmp_path: Path,
+) -> None:
+    pause = Pause(tmp_path, Chain(total_jobs=2, steps_per_job=3))
+    with pause.listening(first_step=4):
+        assert [pause.is_due(step) for step in (5, 6, 7, 8)] == [False, False, True, True]
+    pause = Pause(tmp_path, Chain(total_jobs=2, seconds_per_job=0.05))
+    assert not pause.is_due(1)
+    time.sleep(0.06)
+    assert pause.is_due(1)
+    pause = Pause(tmp_path, Chain())
+    assert not pause.is_due(1)
+    pausing.ask(tmp_path)
+    assert pause.is_due(1)
+    pausing.forget(tmp_path)
+    assert not pause.is_due(1)
+
+
+def test_a_signal_asks_who_listens_and_else_stops_at_once(tmp_path: Path) -> None:
+    code = f"""
+import os, signal, pathlib
+from arc_experiments import pausing
+from arc_experiments.config import Chain
+pausing.watch_signals()
+pause = pausing.Pause(pathlib.Path({str(tmp_path)!r}), Chain())
+with pause.listening(0):
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert pause.is_due(1)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "stopped\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["launch.chain.steps_per_job=10"], "launch.chain.total_jobs=1 leaves nothing to go on"),
+        (["launch.chain.total_jobs=2"], "needs launch.chain.steps_per_job or launch.chain.seconds_per_job"),
+        (
+            ["launch.chain.total_jobs=2", "launch.chain.steps_per_job=10", "optim.max_steps=30"],
+            "2 jobs of 10 steps do not reach step 30",
+        ),
+        (
+            ["launch.chain.total_jobs=9", "launch.chain.steps_per_job=15", "optim.log_steps=10"],
+            "must be a multiple of optim.log_steps=10",
+        ),
+        (
+            ["job=audit", "launch.chain.total_jobs=9", "launch.chain.steps_per_job=15"],
+            "counts training steps: job=finetune",
+        ),
+        (["launch.dry_run=true"], "are for a cluster: launch=slurm"),
+        (["launch=slurm", "launch.slurm.nodes=2"], "a multiple of the nodes"),
+        (["launch=slurm", "launch.slurm.workers=2"], "share out the tasks of job=adapt alone"),
+    ],
+)
+def test_a_chain_that_could_not_end_well_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check(compose_config(overrides))
+    assert message in str(raised.value)
+
+
+# The real thing
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, "-m", "arc_experiments", *SMALL, *overrides]
+
+
+@pytest.mark.slow
+def test_a_chain_of_five_jobs_equals_one_run_bit_for_bit(tmp_path: Path) -> None:
+    whole, chain = tmp_path / "whole", tmp_path / "chain"
+    steps = "optim.max_steps=10"
+    subprocess.run(command(steps, f"hydra.run.dir={whole}"), check=True, capture_output=True)
+    options = ["launch.chain.total_jobs=5", "launch.chain.steps_per_job=2"]
+    done = subprocess.run(
+        command(steps, f"hydra.run.dir={chain}", *options), check=True, capture_output=True, text=True
+    )
+    assert done.stdout.count("Paused at step") == 4
+    assert RunFolder(chain).status["attempt"] == 5
+    assert_equal(chain, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["signal", "file"])
+def test_a_run_that_is_asked_to_pause_saves_and_goes_on_exactly(tmp_path: Path, how: str) -> None:
+    whole, paused = tmp_path / "whole", tmp_path / "paused"
+    steps = ["optim.max_steps=30", "optim.save_steps=30"]  # no checkpoint but the one that is asked for
+    subprocess.run(command(*steps, f"hydra.run.dir={whole}"), check=True, capture_output=True)
+    typed = command(*steps, f"hydra.run.dir={paused}")
+    run = subprocess.Popen(typed, stdout=subprocess.PIPE, text=True)
+    while RunFolder(paused).status.get("step", 0) < 3:
+        assert run.poll() is None
+        time.sleep(0.05)
+    if how == "signal":
+        os.kill(run.pid, signal.SIGTERM)
+    else:
+        (paused / ".pause").touch()
+    shown, _ = run.communicate(timeout=120)
+    assert run.returncode == STOPPED
+    assert "Paused at step" in shown
+    assert RunFolder(paused).status["state"] == "paused"
+    again = subprocess.run(typed, check=True, capture_output=True, text=True)
+    assert "Going on from step" in again.stdout
+    assert_equal(paused, whole)
+
+
+def assert_equal(folder: Path, other: Path) -> None:
+    import json
+
+    for name in ("adapter/adapter_model.safetensors", "predictions.jsonl", "submission.json"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+    timed = {"samples_per_second", "tokens_per_second", "data_wait_fraction"}
+    lines = [
+        [
+            {key: value for key, value in json.loads(line).items() if key not in timed}
+            for line in (path / "train_log.jsonl").read_text().splitlines()
+        ]
+        for path in (folder, other)
+    ]
+    assert lines[0] == lines[1]
+    checkpoints = [sorted((path / "checkpoints").glob("checkpoint-*"))[-1] for path in (folder, other)]
+    assert checkpoints[0].name == checkpoints[1].name
+    for name in ("scheduler.pt", "optimizer.pt"):
+        assert (checkpoints[0] / name).read_bytes() == (checkpoints[1] / name).read_bytes(), name
