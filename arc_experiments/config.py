@@ -173,6 +173,7 @@ class Optim:
     batch_size: int = limited(16, low=1)
     pack_length: int | None = limited(None, low=16)
     max_steps: int = limited(1000, low=1)
+    epochs: float | None = limited(None, above=0)
     stop_after: int | None = limited(None, low=1)
     log_steps: int = limited(1, low=1)
     eval_steps: int | None = limited(None, low=1)

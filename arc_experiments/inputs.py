@@ -1,6 +1,7 @@
 """What a run feeds its model: tasks, tokenizer, prompts, training samples, questions. No weights are needed for it."""
 
 import dataclasses
+import math
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class Inputs:
         self.node: DictConfig = folder.read_config()
         self.config: Config = check(self.node)
         self.weights = Weights(self.config, folder)
+        if self.config.optim.epochs is not None:
+            self.config.optim.max_steps = self._steps_of_epochs(self.config.optim.epochs)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -45,6 +48,31 @@ class Inputs:
             partition_seed=self.config.seeds.partition,
             tokenizer=lambda: self._full_tokenizer,
         )
+
+    def _steps_of_epochs(self, epochs: float) -> int:
+        """Optimizer steps in which every training task comes so often.
+
+        Raises:
+            ValueError: the data has no end, or there would be no logged step.
+        """
+        shares, optim = self.corpus.shares, self.config.optim
+        endless = [
+            share.name
+            for share in shares
+            if len(shares) > 1 or any(task_id not in share.source.fixed for task_id in share.task_ids)
+        ]
+        if endless:
+            raise ValueError(
+                f"optim.epochs={epochs:g}: {', '.join(endless)} has no end (pairs are made anew, or sources are mixed by their "
+                "shares), so there is no epoch: optim.max_steps"
+            )
+        steps = math.ceil(epochs * sum(len(share.task_ids) for share in shares) / optim.batch_size)
+        if steps < optim.log_steps:
+            raise ValueError(
+                f"optim.epochs={epochs:g} are {steps} steps of {optim.batch_size} samples, and optim.log_steps={optim.log_steps} is "
+                "beyond: no loss would be logged"
+            )
+        return steps
 
     @property
     def partition(self) -> Partition:

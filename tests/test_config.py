@@ -23,6 +23,7 @@ from arc_experiments.checking import ConfigError, build, check
 from arc_experiments.composing import compose_config
 from arc_experiments.config import conf_dir
 from arc_experiments.freezing import freeze
+from arc_experiments.naming import differences
 from arc_experiments.run_folder import FolderError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -572,3 +573,12 @@ def test_every_module_and_make_target_in_the_documents_exists(document: Path) ->
     for words in in_document(document, ["make"]):
         named = {word for word in words if "=" not in word and not word.startswith("-")}
         assert named <= targets, f"no such target: {named - targets}"
+
+
+def test_the_experiments_test_and_production_differ_in_size_only() -> None:
+    production, test = (compose_config([f"experiment={name}"]) for name in ("production", "test"))
+    changed = {line.partition(":")[0] for line in differences(production, test)}
+    assert changed == {
+        "optim.max_steps", "optim.batch_size", "optim.log_steps", "optim.eval_steps", "optim.save_steps",
+        "data.limit", "inference.num_views", "inference.limit", "inference.max_new_tokens",
+    }  # fmt: skip

@@ -540,3 +540,34 @@ def test_a_mistake_is_answered_with_its_key_and_the_remedy(typed: str) -> None:
     with pytest.raises(ConfigError) as raised:
         compose_config(typed.split(" "))
     assert [part for part in MISTAKES[typed] if part not in str(raised.value)] == [], str(raised.value)
+
+
+# Epochs, where data have an end
+
+
+def test_an_epoch_is_a_visit_to_each_training_task(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "optim.epochs=2.5", "optim.batch_size=2", "optim.save_steps=1")
+    assert run.config.optim.max_steps == 5, "4 tasks, 2 a step"
+    assert trained(run).counts.samples == 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=mix"], "arc1, re_arc has no end"),
+        (
+            ["optim.epochs=1", "optim.batch_size=4", "optim.log_steps=2", "optim.save_steps=2"],
+            "are 1 steps of 4",
+        ),
+    ],
+)
+def test_epochs_of_what_has_none_are_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_run(tmp_path, "optim.epochs=3", *overrides)
+
+
+def test_epochs_of_packed_rows_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"optim\.epochs=3 counts samples, and optim\.pack_length packs them"
+    ):
+        compose_config(["optim.epochs=3", "optim.pack_length=2048"])

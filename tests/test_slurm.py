@@ -20,7 +20,7 @@ RUN = [
     "optim.max_steps=40", "optim.save_steps=10", "optim.eval_steps=null",
 ]  # fmt: skip
 RESULTS = ("adapter/adapter_model.safetensors", "predictions.jsonl", "submission.json")
-PATIENCE = 240  # seconds
+PATIENCE = 600  # seconds; a job that reaches its limit has run for more than a minute
 
 
 def command(*overrides: str) -> subprocess.CompletedProcess[str]:

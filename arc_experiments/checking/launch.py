@@ -32,7 +32,9 @@ def _check_chain(config: Config) -> Iterator[str]:
             f"launch.chain.steps_per_job={chain.steps_per_job} must be a multiple of optim.log_steps={optim.log_steps}: "
             "a logged loss is the mean since the one before"
         )
-    elif chain.total_jobs * chain.steps_per_job < (optim.stop_after or optim.max_steps):
+    elif optim.epochs is None and chain.total_jobs * chain.steps_per_job < (
+        optim.stop_after or optim.max_steps
+    ):
         yield (
             f"launch.chain: {chain.total_jobs} jobs of {chain.steps_per_job} steps do not reach step "
             f"{optim.stop_after or optim.max_steps}"

@@ -45,11 +45,14 @@ def _check_steps(optim: Optim) -> Iterator[str]:
                 f"optim.{key}={steps} is not a multiple of optim.log_steps={optim.log_steps}: "
                 "a run that goes on from there could not repeat the losses it logs"
             )
-    if optim.log_steps > optim.max_steps:
+    if optim.epochs is not None:
+        if optim.pack_length is not None:
+            yield f"optim.epochs={optim.epochs:g} counts samples, and optim.pack_length packs them into rows: optim.max_steps"
+    elif optim.log_steps > optim.max_steps:
         yield (
             f"optim.log_steps={optim.log_steps} is beyond optim.max_steps={optim.max_steps}: no loss would be logged"
         )
-    if optim.stop_after is not None and optim.stop_after > optim.max_steps:
+    if optim.stop_after is not None and optim.epochs is None and optim.stop_after > optim.max_steps:
         yield f"optim.stop_after={optim.stop_after} is beyond optim.max_steps={optim.max_steps}"
     for key in ("warmup", "decay"):
         value = getattr(optim, key)

@@ -1,0 +1,244 @@
+"""A pipeline's YAML to an experiment of this project: `python -m arc_experiments.import_config old.yaml`.
+
+In: one file with the sections `dataset`, `model`, `training` and `slurm`, as pipelines around llama-cookbook have them.
+Out: conf/experiment/<its name>.yaml, whose name is printed; what could not be carried over is told, key by key.
+
+    dataset:  {name: custom_dataset, file: my_data.py:load, test_split: validation, split_ratio: 0.9}
+    model:    {name: Qwen/Qwen2.5-0.5B-Instruct, peft: true, peft_method: lora, checkpoint_dir: runs/a}
+    training: {batch_size: 8, lr: 1e-4, epochs_per_job: 2, total_jobs: 3, gradient_accumulation: 2}
+    slurm:    {partition: gpu, time: "04:00:00", nodes: 1, gpu_id: 0}
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from yaml import YAMLError
+
+from arc_experiments.config import conf_dir
+from arc_experiments.naming import slug
+from arc_experiments.run_folder import RunFolder
+
+# Names that such files give to what has an option of its own here.
+DATA = {
+    "arc": "arc1", "arc1": "arc1", "arc_agi": "arc1", "arc_agi_1": "arc1", "arc2": "arc2", "arc_agi_2": "arc2",
+    "re_arc": "re_arc", "rearc": "re_arc", "concept_arc": "concept_arc", "mini_arc": "mini_arc", "barc": "barc",
+}  # fmt: skip
+PICTURES = ("vision", "-vl-", "llava")  # in the names of models that read pictures
+SECTIONS = ("dataset", "model", "training", "slurm")
+
+
+class NotImportable(ValueError):
+    """The file cannot become an experiment; the message names it and the reason."""
+
+
+@dataclass
+class Experiment:
+    """What the file becomes.
+
+    Attributes:
+        defaults: options by group.
+        values: values by dotted key.
+        notes: what was not carried over, or otherwise than it stood there.
+    """
+
+    defaults: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Section:
+    """The keys of a section, each to be taken once; what is left over was not understood."""
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        self._name, self._values = name, dict(values)
+
+    def take(self, key: str) -> Any:
+        return self._values.pop(key, None)
+
+    def left(self) -> Iterator[str]:
+        return (f"{self._name}.{key}={value}: not carried over" for key, value in self._values.items())
+
+
+def convert(old: Mapping[str, Any]) -> Experiment:
+    """The experiment that a pipeline's file describes.
+
+    Raises:
+        NotImportable: a model that reads pictures, no model, no data, or a method that there is none for here.
+    """
+    new = Experiment()
+    new.notes += [f"{key}: not carried over" for key in old if key not in SECTIONS]
+    for name, take in zip(SECTIONS, (_dataset, _model, _training, _slurm), strict=True):
+        values = old.get(name) or {}
+        if not isinstance(values, Mapping):
+            raise NotImportable(f"{name}: is to hold keys, and is {values!r}")
+        section = Section(name, values)
+        take(section, new)
+        new.notes += section.left()
+    return new
+
+
+def _dataset(section: Section, new: Experiment) -> None:
+    name, file = section.take("name"), section.take("file")
+    split, ratio = section.take("test_split"), section.take("split_ratio")
+    known = DATA.get(str(name).lower().replace("-", "_"))
+    if file is not None and str(file).partition(":")[0].endswith(".py"):
+        new.defaults["data"] = "custom"
+        new.values["data.file"] = file
+        if split is not None:
+            new.values["data.source.validation_split"] = split
+        if ratio is not None:
+            new.values["data.source.split_ratio"] = ratio
+        return
+    if file is not None:
+        new.defaults["data"] = known if known in ("arc1", "re_arc", "barc") else "files"
+        new.values["data.path"] = file
+    elif known is not None:
+        new.defaults["data"] = known
+    else:
+        raise NotImportable(
+            f"dataset.name={name} is none of: {', '.join(sorted(DATA))}; name its file by dataset.file (a python file, or tasks)"
+        )
+    if ratio is not None:
+        new.values["data.partition"] = "seeded"
+        new.values["data.num_validation"] = round(1 - float(ratio), 6)
+        new.notes.append(
+            f"dataset.split_ratio={ratio}: is the share that trains, so data.num_validation is the rest"
+        )
+    if split is not None:
+        new.notes.append(f"dataset.test_split={split}: data.partition says here what is held out")
+
+
+def _model(section: Section, new: Experiment) -> None:
+    name = section.take("name")
+    if name is None:
+        raise NotImportable("model.name is missing")
+    if any(part in str(name).lower() for part in PICTURES):
+        raise NotImportable(
+            f"model.name={name} reads pictures, which is not supported yet: a text model, as meta-llama/Llama-3.2-1B-Instruct"
+        )
+    option = _options_by_path().get(str(name))
+    new.defaults["model"] = option or "custom"
+    if option is None:
+        new.values["model.path"] = name
+    method, peft = section.take("peft_method"), section.take("peft")
+    if peft is False:
+        new.values["model.lora"] = None
+    elif method not in (None, "lora"):
+        raise NotImportable(f"model.peft_method={method}: there is lora alone here")
+    folder = section.take("checkpoint_dir")
+    if folder is not None:
+        new.values["hydra.run.dir"] = folder
+
+
+def _options_by_path() -> dict[str, str]:
+    found = {}
+    for file in (conf_dir() / "model").glob("*.yaml"):
+        found[str(_read(file).get("path"))] = file.stem
+    return found
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    values = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(values, Mapping):
+        raise NotImportable("is no YAML file of sections")
+    return values  # type: ignore[return-value]
+
+
+def _training(section: Section, new: Experiment) -> None:
+    batch, accumulation = section.take("batch_size"), section.take("gradient_accumulation") or 1
+    if batch is not None:
+        new.values["optim.batch_size"] = batch * accumulation
+        new.values["hardware.per_device_batch_size"] = batch
+    rate = section.take("lr")
+    if rate is not None:
+        new.values["optim.learning_rate"] = float(rate)
+    epochs, jobs = section.take("epochs_per_job"), section.take("total_jobs") or 1
+    if epochs is not None:
+        if new.defaults.get("data") == "re_arc":
+            new.notes.append(f"training.epochs_per_job={epochs}: RE-ARC has no end, so set optim.max_steps")
+        else:
+            new.values["optim.epochs"] = epochs * jobs
+            new.notes.append(
+                f"training.epochs_per_job={epochs} x total_jobs={jobs}: optim.epochs={epochs * jobs} in all, on one schedule"
+            )
+    if jobs > 1:
+        new.values["launch.chain.total_jobs"] = jobs
+
+
+def _slurm(section: Section, new: Experiment) -> None:
+    taken = {key: section.take(key) for key in ("partition", "time", "nodes")}
+    gpu = section.take("gpu_id")
+    if gpu is not None:
+        new.values["hardware.gpu_ids"] = gpu if isinstance(gpu, list) else [gpu]
+    if not any(value is not None for value in taken.values()):
+        if new.values.get("launch.chain.total_jobs"):
+            new.values["launch.chain.seconds_per_job"] = 3600.0
+            new.notes.append(
+                "training.total_jobs without slurm.time: launch.chain.seconds_per_job=3600, adjust it"
+            )
+        return
+    new.defaults["launch"] = "slurm"
+    for key, value in taken.items():
+        if value is not None:
+            new.values[f"launch.slurm.{key}"] = _time(value) if key == "time" else value
+    if gpu is not None:
+        new.values["launch.slurm.gpus_per_node"] = len(new.values["hardware.gpu_ids"])
+
+
+def _time(value: Any) -> str:
+    """YAML reads 04:00:00 as a number of seconds."""
+    if not isinstance(value, int):
+        return str(value)
+    return f"{value // 3600:02}:{value // 60 % 60:02}:{value % 60:02}"
+
+
+def to_yaml(new: Experiment, origin: str) -> str:
+    """The text of the experiment file."""
+    nested: dict[str, Any] = {}
+    for key, value in new.values.items():
+        place = nested
+        *parents, last = key.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    defaults = [{f"override /{group}": option} for group, option in new.defaults.items()]
+    return (
+        f"# @package _global_\n# Imported from {origin}.\n"
+        + "".join(f"# {note}\n" for note in new.notes)
+        + OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **nested}))
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Write the experiment; print its name, and on stderr what was not carried over. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m arc_experiments.import_config", description="See docs/migrating.md"
+    )
+    parser.add_argument("file", type=Path, help="the pipeline's YAML file")
+    parser.add_argument("--name", help="of the experiment (default: that of the file)")
+    typed = parser.parse_args(arguments)
+    says = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    try:
+        new = convert(_read(typed.file))
+    except (OSError, YAMLError, OmegaConfBaseException, NotImportable) as error:
+        says.print(f"{typed.file}: {error}")
+        return 2
+    name = slug(typed.name or typed.file.stem)
+    folder = conf_dir() / "experiment"
+    RunFolder(folder).write(f"{name}.yaml", to_yaml(new, typed.file.name))
+    for note in new.notes:
+        says.print(f"note: {note}")
+    says.print(f"written: {folder / name}.yaml; run it: python -m arc_experiments experiment={name}")
+    Console(soft_wrap=True, highlight=False, markup=False).print(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

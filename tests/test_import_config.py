@@ -1,0 +1,133 @@
+"""A pipeline's YAML becomes an experiment that composes, or a message that names the key."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from arc_experiments import import_config
+from arc_experiments.import_config import NotImportable, convert, to_yaml
+
+OLD = """
+dataset: {name: custom_dataset, file: my_data.py:load, test_split: validation, split_ratio: 0.9}
+model: {name: Qwen/Qwen2.5-0.5B-Instruct, peft: true, peft_method: lora, checkpoint_dir: runs/a}
+training: {batch_size: 8, lr: 1e-4, epochs_per_job: 2, total_jobs: 3, gradient_accumulation: 2}
+slurm: {partition: gpu, time: 04:00:00, nodes: 1, gpu_id: 0}
+"""
+
+
+def old(**sections: dict[str, Any]) -> dict[str, Any]:
+    values = OmegaConf.to_container(OmegaConf.create(OLD))
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in {**values, **sections}.items()}
+
+
+def test_every_key_that_has_a_counterpart_is_carried_over() -> None:
+    new = convert(old())
+    assert new.defaults == {"data": "custom", "model": "qwen05", "launch": "slurm"}
+    assert new.values == {
+        "data.file": "my_data.py:load", "data.source.validation_split": "validation", "data.source.split_ratio": 0.9,
+        "hydra.run.dir": "runs/a", "optim.batch_size": 16, "hardware.per_device_batch_size": 8,
+        "optim.learning_rate": 1e-4, "optim.epochs": 6, "launch.chain.total_jobs": 3, "hardware.gpu_ids": [0],
+        "launch.slurm.partition": "gpu", "launch.slurm.time": "04:00:00", "launch.slurm.nodes": 1,
+        "launch.slurm.gpus_per_node": 1,
+    }  # fmt: skip
+    assert new.notes == ["training.epochs_per_job=2 x total_jobs=3: optim.epochs=6 in all, on one schedule"]
+
+
+def test_what_has_none_is_named() -> None:
+    new = convert(old(training={"lr": 1e-4, "warmup_ratio": 0.1}, wandb={"project": "x"}))
+    assert new.notes == ["wandb: not carried over", "training.warmup_ratio=0.1: not carried over"]
+
+
+def test_tasks_in_a_file_are_split_by_the_share_that_trains() -> None:
+    new = convert(old(dataset={"name": "mine", "file": "tasks.json", "split_ratio": 0.9}))
+    assert (new.defaults["data"], new.values["data.path"]) == ("files", "tasks.json")
+    assert (new.values["data.partition"], new.values["data.num_validation"]) == ("seeded", 0.1)
+
+
+def test_without_peft_all_of_an_unknown_model_is_trained() -> None:
+    new = convert(old(model={"name": "me/mine", "peft": False}))
+    assert (new.defaults["model"], new.values["model.path"]) == ("custom", "me/mine")
+    assert new.values["model.lora"] is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"model": {"name": "meta-llama/Llama-3.2-11B-Vision"}},
+            "11B-Vision reads pictures, .* not supported",
+        ),
+        ({"model": {}}, "model.name is missing"),
+        (
+            {"model": {"name": "a/b", "peft_method": "prefix"}},
+            "model.peft_method=prefix: there is lora alone",
+        ),
+        ({"dataset": {"name": "samsum"}}, "dataset.name=samsum is none of: "),
+        ({"slurm": ["gpu"]}, "slurm: is to hold keys"),
+    ],
+)
+def test_what_cannot_become_an_experiment_is_refused(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(NotImportable, match=message):
+        convert(old(**sections))
+
+
+def test_the_text_says_where_it_is_from_and_what_is_missing() -> None:
+    text = to_yaml(convert(old(wandb={"project": "x"})), "old.yaml")
+    assert text.startswith("# @package _global_\n# Imported from old.yaml.\n# wandb: not carried over\n")
+    assert OmegaConf.create(text)["defaults"][0] == {"override /data": "custom"}
+
+
+@pytest.fixture
+def own_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(import_config, "conf_dir", lambda: tmp_path)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "model").mkdir()
+    return tmp_path
+
+
+def test_a_file_that_is_none_is_answered_in_a_line(
+    own_conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("list.yaml", "[1, 2]"), ("torn.yaml", "a: [1,")):
+        (tmp_path / name).write_text(text)
+        assert import_config.main([str(tmp_path / name)]) == 2
+        assert name in capsys.readouterr().err
+    assert import_config.main([str(tmp_path / "missing.yaml")]) == 2
+    assert not list((own_conf / "experiment").iterdir())
+
+
+@pytest.mark.slow
+def test_train_sh_imports_and_runs_in_one_step(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[1]
+    pair = {"input": [[1, 0]], "output": [[0, 1]]}
+    tasks = {
+        f"task_{n}": {"train": [pair, {"input": [[n]], "output": [[n]]}], "test": [pair]} for n in range(10)
+    }
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    name = f"imported_by_a_test_{os.getpid()}"
+    (tmp_path / f"{name}.yaml").write_text(
+        f"""
+dataset: {{name: mine, file: {tmp_path}/tasks.json, split_ratio: 0.8}}
+model: {{name: package:tiny, checkpoint_dir: {tmp_path}/run}}
+training: {{batch_size: 1, lr: 1e-3, epochs_per_job: 1, gradient_accumulation: 2}}
+"""
+    )
+    experiment = root / "conf" / "experiment" / f"{name}.yaml"
+    try:
+        done = subprocess.run(
+            [root / "train.sh", tmp_path / f"{name}.yaml", "tracking=off", "inference.limit=1", "inference.max_new_tokens=20"],
+            capture_output=True, text=True, cwd=tmp_path,
+            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )  # fmt: skip
+    finally:
+        experiment.unlink(missing_ok=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["train"]["steps"] == 4, "8 tasks once, two a step"
