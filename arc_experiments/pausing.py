@@ -21,29 +21,35 @@ class Paused(KeyboardInterrupt):
     """The run has paused where it was asked to, and can be gone on with."""
 
 
+# Within so many seconds a second signal is the same one: of several processes each is told by the cluster, and by what
+# has started them as well.
+SAME_SIGNAL = 3.0
+
+
 class _Signals:
-    """Whether a signal has come while someone listened; signals belong to the whole process, and so does this."""
+    """Who listens, and when a signal has come; signals belong to the whole process, and so does this."""
 
     listening = False
-    asked = False
+    came: float | None = None
 
 
 def watch_signals() -> None:
-    """SIGTERM asks for a pause where someone listens, and else, or at the second time, raises KeyboardInterrupt."""
-    _Signals.asked = False
+    """SIGTERM asks for a pause where someone listens, and else, or when it comes again, raises KeyboardInterrupt."""
+    _Signals.came = None
     signal.signal(signal.SIGTERM, _on_signal)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    at_once = _Signals.asked or not _Signals.listening
-    _Signals.asked = True
-    if at_once:
+    now = time.monotonic()
+    comes_again = _Signals.came is not None and now - _Signals.came > SAME_SIGNAL
+    _Signals.came = _Signals.came or now
+    if comes_again or not _Signals.listening:
         raise KeyboardInterrupt
 
 
 def is_signalled() -> bool:
     """Whether a signal has told this process to stop."""
-    return _Signals.asked
+    return _Signals.came is not None
 
 
 class Pause:
@@ -72,7 +78,7 @@ class Pause:
         """Whether to pause at the end of a step, numbered from 1."""
         steps, seconds = self._chain.steps_per_job, self._chain.seconds_per_job
         return (
-            _Signals.asked
+            is_signalled()
             or self._file.exists()
             or (steps is not None and step - self._first_step >= steps)
             or (seconds is not None and time.monotonic() - self._began >= seconds)
