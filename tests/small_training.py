@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from toy_models import smaller_tiny
 
 from arc_experiments import compose
 from arc_experiments.run import Run
 from arc_experiments.training.trainer import StreamTrainer
 
 SMALL = [
-    "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=500", "model.lora.rank=4",
+    smaller_tiny(), "model.weights=random", "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=500", "model.lora.rank=4",
     "optim.batch_size=1", "optim.max_steps=8", "optim.save_steps=4", "hardware.threads=1", "hardware=cpu",
 ]  # fmt: skip
 SHARED = ("corpus", "tokenizer", "prompt")  # the same for all: made once

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from toy_models import IDS, load, logits, saved_adapter, settings
+from toy_models import IDS, load, logits, saved_adapter, settings, smaller_tiny
 from transformers import AutoModelForCausalLM
 
 from arc_experiments import compose
@@ -20,7 +20,15 @@ from arc_experiments.models.loading import load_base
 from arc_experiments.run import Run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SMALL = ["experiment=smoke", "tracking=off", "data.limit=3", "prompt.max_length=600", "optim.max_steps=2"]
+SMALL = [
+    smaller_tiny(),
+    "model.weights=random",
+    "experiment=smoke",
+    "tracking=off",
+    "data.limit=3",
+    "prompt.max_length=600",
+    "optim.max_steps=2",
+]
 
 
 def train_a_little(model: torch.nn.Module, steps: int = 3) -> list[float]:

@@ -9,12 +9,21 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from toy_models import smaller_tiny
 
 from arc_experiments import compose
 from arc_experiments.run import Run
 from arc_experiments.training.dataset import Collator, Turn, as_dataset, as_iterable, as_tensors, make_row
 
-SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
+SMALL = [
+    smaller_tiny(),
+    "model.weights=random",
+    "experiment=smoke",
+    "tracking=off",
+    "data.limit=6",
+    "prompt.max_length=600",
+    "optim.max_steps=4",
+]
 
 
 def small_run(folder: Path, *overrides: str) -> Run:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 from small_training import weights
+from toy_models import smaller_tiny
 from transformers import TrainerCallback
 
 from arc_experiments import compose
@@ -22,7 +23,15 @@ from arc_experiments.training.dataset import Collator, as_dataset
 from arc_experiments.training.guards import NonFiniteGradients
 from arc_experiments.training.validation import validation_loss
 
-SMALL = ["experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "optim.max_steps=4"]
+SMALL = [
+    smaller_tiny(),
+    "model.weights=random",
+    "experiment=smoke",
+    "tracking=off",
+    "data.limit=6",
+    "prompt.max_length=600",
+    "optim.max_steps=4",
+]
 
 
 def small_run(folder: Path, *overrides: str) -> Run:

@@ -1,5 +1,9 @@
 """Models and tokenizers small enough for a test, of the kinds that people use."""
 
+import atexit
+import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,22 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
+from arc_experiments.assets import local_path
 from arc_experiments.config import Lora, Model
 from arc_experiments.models import load_tokenizer
 from arc_experiments.models.adapters import add_adapter, save_weights
 from arc_experiments.models.loading import load_base
+
+
+def smaller_tiny() -> str:
+    """The override for a model as `tiny`, of which all but the width is the same: it trains in a tenth of the time."""
+    folder = Path(tempfile.mkdtemp(prefix="smaller_tiny"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    shutil.copytree(local_path("package:tiny"), folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_size": 40, "intermediate_size": 80}
+    (folder / "config.json").write_text(json.dumps(config))
+    return f"model.path={folder}"
 
 
 def byte_tokenizer() -> Qwen2Tokenizer:
