@@ -43,7 +43,7 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
         ValueError: no run folder, no candidates, or no likelihoods for a rule that needs them.
     """
     # Here, because the run object and what jobs show stand over all stages.
-    from arc_experiments.jobs.display import selection_table
+    from arc_experiments.jobs.results import selection_table
     from arc_experiments.run import load_run
 
     run = read_run(folder)

@@ -225,6 +225,14 @@ def distinct(candidates: Iterable[Candidate]) -> list[Ranked]:
     return [_rank(group) for group in groups.values()]
 
 
+def distinct_by_output(candidates: Iterable[Candidate]) -> list[Ranked]:
+    """The distinct grids of every test output that the candidates are of."""
+    groups: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        groups[candidate.task_id, candidate.test_index].append(candidate)
+    return [ranked for group in groups.values() for ranked in distinct(group)]
+
+
 def select(candidates: Sequence[Candidate], rule: Rule = votes_then_log_probability) -> list[Ranked]:
     """The distinct valid grids among the candidates of one test output, in the order of the rule."""
     assert len({(candidate.task_id, candidate.test_index) for candidate in candidates}) <= 1

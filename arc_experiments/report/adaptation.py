@@ -30,12 +30,15 @@ class AdaptationBlock:
 
 
 def adaptation_block(metrics: dict[str, Any]) -> AdaptationBlock | None:
-    """None where nothing was adapted."""
-    if "adaptation" not in metrics or "score" not in metrics:
+    """None where nothing was adapted; only sentences where nothing could be scored."""
+    if "adaptation" not in metrics:
         return None
+    sentences = tuple(adaptation_sentences(metrics["adaptation"]))
+    if "difference" not in metrics:
+        return AdaptationBlock(sentences=sentences, rows=(), won=(), lost=())
     before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
     return AdaptationBlock(
-        sentences=tuple(adaptation_sentences(metrics["adaptation"])),
+        sentences=sentences,
         rows=tuple(
             (name, percent(before[name]), percent(after[name]), *_gain(gains[name])) for name in SCORES
         ),

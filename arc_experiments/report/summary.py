@@ -17,9 +17,10 @@ SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit", "augmentation", "model.name",
     "model.path", "model.adapter", "model.dtype", "model.lora.rank", "model.lora.alpha", "prompt.name",
     "prompt.max_length", "optim.max_steps", "optim.batch_size", "optim.learning_rate", "optim.schedule",
-    "inference.num_views", "inference.engine", "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run",
+    "inference.num_views", "inference.engine", "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run", "submission",
     "seed",
 )  # fmt: skip
+OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # nor about a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # say nothing about a run that did not train
 
 # Metric -> what it says. The first group counts test outputs, so its fractions are given as counts too.
@@ -42,6 +43,14 @@ AVERAGED = {
 BY_RULE = {
     "task_fraction": "mean over tasks of the share of right test outputs",
     "task_strict": "tasks with every test output right",
+}
+
+
+TOKENS = {
+    "prompt": "of prompts",
+    "generated": "generated",
+    "compared": "of answers compared",
+    "training": "trained on",
 }
 
 
@@ -77,6 +86,7 @@ class Summary:
     invalid: tuple[tuple[str, int], ...]
     training: tuple[Row, ...]
     seconds: tuple[Row, ...]
+    cost: tuple[Row, ...]
     command: str | None
     environment: tuple[Row, ...]
 
@@ -94,6 +104,7 @@ def summarise(run: RunFiles) -> Summary:
         invalid=tuple(score.get("invalid", {}).items()),
         training=tuple(_training_rows(run.metrics)),
         seconds=tuple((name, duration(value)) for name, value in _phases(run.metrics)),
+        cost=tuple(_cost_rows(run.metrics.get("cost", {}))),
         command=_command(run.environment),
         environment=tuple(_flat({k: v for k, v in run.environment.items() if k != "command"})),
     )
@@ -107,7 +118,10 @@ def initial_loss(metrics: dict[str, Any]) -> float | None:
 def _settings(run: RunFiles) -> tuple[Row, ...]:
     trained = bool(run.metrics.get("train") or run.log or _look_up(run.settings, "job.name") == "finetune")
     rows = []
+    scores_file = run.settings.get("submission") is not None
     for key in SETTINGS:
+        if scores_file and key.startswith(OF_ANSWERING):
+            continue
         value = _look_up(run.settings, key)
         if isinstance(value, dict):
             value = ", ".join(value) or "none"
@@ -207,6 +221,20 @@ def _training_rows(metrics: dict[str, Any]) -> Iterator[Row]:
         loss = validation.get(key)
         if isinstance(loss, dict) and "task_mean" in loss:
             yield f"validation loss {title}, task mean", number(loss["task_mean"], 4)
+
+
+def _cost_rows(cost: dict[str, Any]) -> Iterator[Row]:
+    """Seconds, tokens and memory behind the scores."""
+    if not cost:
+        return
+    processes = "" if cost["num_processes"] < 2 else f", {cost['num_processes']} processes"
+    yield "device", f"{cost['device']}{processes}"
+    yield "time at work a task", duration(cost["device_seconds_per_task"])
+    yield "in all (every attempt and process)", duration(cost["device_seconds"])
+    for kind, words in TOKENS.items():
+        if cost.get(f"{kind}_tokens"):
+            yield f"tokens {words}", f"{cost[f'{kind}_tokens']:,}"
+    yield "memory at its peak", memory(cost["peak_memory_bytes"])
 
 
 def _phases(metrics: dict[str, Any]) -> list[tuple[str, float]]:
