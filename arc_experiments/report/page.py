@@ -112,9 +112,7 @@ def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
     elif not run.metrics.get("score") and num_predicted:
         yield "There is no score in metrics.json yet, so the pictures below are all there is to see."
     if run.metrics.get("submission", {}).get("mistakes"):
-        counts = ", ".join(
-            f"{count} {kind}" for kind, count in run.metrics["submission"]["mistakes"].items()
-        )
+        counts = ", ".join(f"{count} {kind}" for kind, count in run.metrics["submission"]["mistakes"].items())
         yield f"The submission has mistakes ({counts}). What is missing or no grid counts as wrong."
     if count_not_finite(run.log):
         yield (
