@@ -44,9 +44,9 @@ def unscored_sentence(num_tasks: int, num_unsolved: int) -> str:
     if not num_unsolved:
         return ""
     if num_unsolved == num_tasks:
-        return f"no score: none of the {plural(num_tasks, 'task')} has solutions; they are answered in submission.json"
+        return f"no score: none of the {plural(num_tasks, 'task')} has solutions; their answers are in submission.json"
     return (
-        f"{num_unsolved} of {plural(num_tasks, 'task')} have no solutions: they are answered in submission.json, "
+        f"{num_unsolved} of {plural(num_tasks, 'task')} have no solutions: their answers are in submission.json, "
         f"and the scores are over the other {num_tasks - num_unsolved}"
     )
 
