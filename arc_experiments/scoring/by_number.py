@@ -4,6 +4,7 @@
  {"predictions": 2, ...}, {"predictions": 4, ...}, {"predictions": 8, ...}]
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from math import comb
@@ -14,7 +15,7 @@ import numpy as np
 from arc_experiments.grids import Grid
 from arc_experiments.rngs import rng_for
 from arc_experiments.scoring.marks import HEADLINES, Marks, by_output, mean, right_within, solutions
-from arc_experiments.selection import Candidate, Rule, distinct, votes_then_log_probability
+from arc_experiments.selection import Candidate, Rule, alike, rank, votes_then_log_probability
 from arc_experiments.tasks.task import TaskSet
 
 MOST_COUNTED = 100  # ways to take some of the candidates, up to which all of them are counted
@@ -27,7 +28,8 @@ def by_num_predictions(
     """The headline fractions for 1, 2, 4, ... and all candidates of each test output.
 
     Each is a mean over subsets of the test output's candidates: over all of them where there are at most
-    `MOST_COUNTED`, else over `NUM_DRAWN`, drawn for the task and the number alone (`pass_at_n` is exact always). A test
+    `MOST_COUNTED`, else over `NUM_DRAWN`, drawn for the task and the number alone (`pass_at_n` is exact always, and all that does not
+    depend on an order). A test
     output with fewer candidates than the number gives all it has.
 
     Raises:
@@ -60,31 +62,47 @@ def _expected_marks(
 ) -> Marks:
     """What `number` of these candidates give on average."""
     number, total = min(number, len(candidates)), len(candidates)
-    num_right = sum(c.grid is not None and np.array_equal(c.grid, expected) for c in candidates)
+    groups = alike(sorted(candidates, key=lambda candidate: (candidate.view, candidate.sample)))
+    num_right = sum(len(group) for group in groups if _is_right(group[0], expected))
     if num_right in (0, total):  # whichever are taken
         return dict.fromkeys(HEADLINES, float(num_right > 0))
-    marks = [_marks(expected, subset, rule) for subset in _subsets(place, candidates, number)]
+    # Which grid a candidate gave is looked up: comparing them in each subset anew takes most of the time.
+    members = [(n, candidate) for n, group in enumerate(groups) for candidate in group]
+    marks = [
+        _marks(expected, [members[n] for n in positions if n < len(members)], rule)
+        for positions in _subsets(place, total, number)
+    ]
     means = {name: mean([one[name] for one in marks]) for name in marks[0]}
-    return {**means, "pass_at_n": 1 - comb(total - num_right, number) / comb(total, number)}
+    exact = {"pass_at_n": 1 - comb(total - num_right, number) / comb(total, number)}
+    if number <= 2:  # no rule leaves one of two out
+        exact |= dict.fromkeys(("pass_at_2", "vote_2"), exact["pass_at_n"])
+    return {**means, **exact}
 
 
-def _marks(expected: Grid, candidates: Sequence[Candidate], rule: Rule) -> Marks:
-    grids = distinct(candidates)
-    attempts, most_voted = rule(grids), votes_then_log_probability(grids)
+def _is_right(candidate: Candidate, expected: Grid) -> bool:
+    return candidate.grid is not None and np.array_equal(candidate.grid, expected)
+
+
+def _marks(expected: Grid, members: Sequence[tuple[int, Candidate]], rule: Rule) -> Marks:
+    """Of some candidates, each with the number of its group."""
+    groups: dict[int, list[Candidate]] = defaultdict(list)
+    for number, candidate in members:
+        groups[number].append(candidate)
+    grids = [rank(group) for group in groups.values()]
+    most_voted = votes_then_log_probability(grids)
+    attempts = most_voted if rule is votes_then_log_probability else rule(grids)
     return {
-        "pass_at_1": right_within(attempts[:1], expected),
-        "pass_at_2": right_within(attempts[:2], expected),
-        "vote_1": right_within(most_voted[:1], expected),
-        "vote_2": right_within(most_voted[:2], expected),
+        f"{name}_{k}": right_within(order[:k], expected)
+        for name, order in (("pass_at", attempts), ("vote", most_voted))
+        for k in (1, 2)
     }
 
 
-def _subsets(place: str, candidates: Sequence[Candidate], number: int) -> Iterator[list[Candidate]]:
-    """All subsets of this size, or some, drawn; in no order of the candidates."""
-    ordered = sorted(candidates, key=lambda candidate: (candidate.view, candidate.sample))
-    if comb(len(ordered), number) <= MOST_COUNTED:
-        yield from map(list, combinations(ordered, number))
+def _subsets(place: str, total: int, number: int) -> Iterator[Sequence[int]]:
+    """All subsets of this size, or some, drawn, as positions; those past the valid candidates are not valid."""
+    if comb(total, number) <= MOST_COUNTED:
+        yield from combinations(range(total), number)
         return
     rng = rng_for("predictions", number, place)
     for _ in range(NUM_DRAWN):
-        yield [ordered[position] for position in rng.choice(len(ordered), number, replace=False)]
+        yield rng.choice(total, number, replace=False).tolist()
