@@ -85,8 +85,12 @@ class Inputs:
         return self.corpus.validation_tasks
 
     def predicted_tasks(self) -> TaskSet:
-        """Those of the validation tasks that are to be answered (`inference.limit`); ready rows never are."""
-        return TaskSet(self._arc_validation_tasks[: self.config.inference.limit])
+        """Those of the validation tasks that are to be answered (`inference.limit`); ready rows never are.
+
+        All of them where they are answered already: a limit to the work would shorten the list that a file is scored by.
+        """
+        limit = self.config.inference.limit if self.config.submission is None else None
+        return TaskSet(self._arc_validation_tasks[:limit])
 
     @property
     def can_validate(self) -> bool:

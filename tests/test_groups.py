@@ -60,7 +60,7 @@ def test_concepts_are_the_folders_that_tasks_lie_in() -> None:
     splits = {"a": "Center", "b": "Center", "c": "AboveBelow", "d": ""}
     tasks = TaskSet(task(name, 1, split=split) for name, split in splits.items())
     found = score(tasks, [answer("a", square(1))])["by_group"]["concept"]
-    assert list(found) == ["", "AboveBelow", "Center"]
+    assert list(found) == ["AboveBelow", "Center", "other"]
     assert found["Center"]["pass_at_2"] == 0.5
     low, high = found["Center"]["interval"]
     assert (low, high) == (0, 1)

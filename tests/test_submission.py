@@ -150,15 +150,17 @@ def test_a_submission_is_named_with_the_job_that_scores_it(tmp_path: Path, optio
         compose([*options[1:], f"submission={file}"], tmp_path / "run")
 
 
-def test_no_model_is_looked_at(tmp_path: Path, options: list[str]) -> None:
-    _, metrics, _ = scored(tmp_path / "run", options, {"a": [ENTRY]}, "model=qwen05")
-    assert metrics["score"]["pass_at_2"] == 1 / 6
+def test_no_model_is_looked_at_and_no_limit_of_its_answers(tmp_path: Path, options: list[str]) -> None:
+    _, metrics, _ = scored(tmp_path / "run", options, {"a": [ENTRY]}, "model=qwen05", "inference.limit=1")
+    assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 6, 5)
+    _, metrics, _ = scored(tmp_path / "fewer", options, {"a": [ENTRY]}, "data.limit=2")
+    assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 2, 2)
 
 
 def test_what_a_run_has_written_scores_as_the_run_did(tmp_path: Path) -> None:
     own = [
         "experiment=smoke", "job=evaluate", "tracking=off", "hardware=cpu", "hardware.threads=1",
-        "inference.limit=3", "inference.max_new_tokens=8", "inference.num_views=2",
+        "data.limit=3", "inference.limit=3", "inference.max_new_tokens=8", "inference.num_views=2",
     ]  # fmt: skip
     run = compose(own, tmp_path / "own")
     evaluate.main(run.folder, Console(file=io.StringIO()))

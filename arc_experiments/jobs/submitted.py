@@ -35,7 +35,8 @@ def score_file(run: Run, file: Path, console: Console) -> None:
         show_finished(run, console)
         return
     tasks = run.predicted_tasks()
-    mistakes = find_mistakes(submission, tasks)
+    # Tasks of another set can be many; what counts as wrong is told first.
+    mistakes = sorted(find_mistakes(submission, tasks), key=lambda mistake: mistake.kind == "unknown task")
     candidates = attempted(submission, tasks)
     if not len(solved(tasks)):
         raise ValueError(

@@ -16,6 +16,7 @@ from arc_experiments.scoring.marks import Marks, mean
 from arc_experiments.tasks.task import Task, TaskSet
 
 SIZES = (9, 25, 100, 225, 400, 900)  # most cells of a test output in each group: 3 x 3, 5 x 5, 10 x 10, ...
+OTHER = "other"  # of no folder
 MOST_DEMONSTRATIONS = 6  # told apart
 
 Groups = dict[str, dict[str, Any]]
@@ -35,7 +36,9 @@ def by_group(tasks: TaskSet, marks: Mapping[str, Sequence[Marks]]) -> dict[str, 
         ),
     }
     if len({task.split for task in scored}) > 1:
-        rows["concept"] = _grouped(marks, {task.id: [task.split] * len(task.test) for task in scored})
+        rows["concept"] = _grouped(
+            marks, {task.id: [task.split or OTHER] * len(task.test) for task in scored}
+        )
     order = {"output_cells": _first_number, "demonstrations": _first_number}
     return {
         kind: {name: _group(found[name]) for name in sorted(found, key=order.get(kind, str))}
