@@ -1,6 +1,6 @@
-"""Scores taken apart: by kind of task, and against the number of predictions; in rows, and as a chart.
+"""Scores taken apart: by kind of task, and against the number of predictions; in rows, and as a chart. Their cost.
 
-In: the `score` part of metrics.json. Out: rows of text; nothing where a run did not write the part.
+In: the `score` and `cost` parts of metrics.json. Out: rows of text; nothing where a run did not write the part.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arc_experiments.report.curves import Figure, predictions_figure
-from arc_experiments.report.words import NO_VALUE, percent, percent_range
+from arc_experiments.report.words import NO_VALUE, duration, memory, percent, percent_range
 
 # What tasks are grouped by.
 KINDS = {
@@ -18,6 +18,12 @@ KINDS = {
 }
 # By the style of its line in the chart.
 LINES = {"line": "pass_at_2", "dots": "pass_at_n", "second": "vote_1", "third": "vote_2"}
+TOKENS = {
+    "prompt": "of prompts",
+    "generated": "generated",
+    "compared": "of answers compared",
+    "training": "trained on",
+}
 COLUMNS = ("pass_at_1", *LINES.values())
 
 
@@ -77,3 +83,17 @@ def by_number(score: dict[str, Any]) -> ByNumber | None:
         columns=COLUMNS,
         rows=tuple((str(row["predictions"]), *(percent(row[name]) for name in COLUMNS)) for row in rows),
     )
+
+
+def cost_rows(cost: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Seconds, tokens and memory behind the scores."""
+    if not cost:
+        return
+    processes = "" if cost["num_processes"] < 2 else f", {cost['num_processes']} processes"
+    yield "device", f"{cost['device']}{processes}"
+    yield "time at work a task", duration(cost["device_seconds_per_task"])
+    yield "in all (every attempt and process)", duration(cost["device_seconds"])
+    for kind, words in TOKENS.items():
+        if cost.get(f"{kind}_tokens"):
+            yield f"tokens {words}", f"{cost[f'{kind}_tokens']:,}"
+    yield "memory at its peak", memory(cost["peak_memory_bytes"])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from arc_experiments.report.breakdown import cost_rows
 from arc_experiments.report.files import RunFiles
 from arc_experiments.report.words import NO_VALUE, duration, memory, number, percent, percent_range, plural
 
@@ -43,14 +44,6 @@ AVERAGED = {
 BY_RULE = {
     "task_fraction": "mean over tasks of the share of right test outputs",
     "task_strict": "tasks with every test output right",
-}
-
-
-TOKENS = {
-    "prompt": "of prompts",
-    "generated": "generated",
-    "compared": "of answers compared",
-    "training": "trained on",
 }
 
 
@@ -104,7 +97,7 @@ def summarise(run: RunFiles) -> Summary:
         invalid=tuple(score.get("invalid", {}).items()),
         training=tuple(_training_rows(run.metrics)),
         seconds=tuple((name, duration(value)) for name, value in _phases(run.metrics)),
-        cost=tuple(_cost_rows(run.metrics.get("cost", {}))),
+        cost=tuple(cost_rows(run.metrics.get("cost", {}))),
         command=_command(run.environment),
         environment=tuple(_flat({k: v for k, v in run.environment.items() if k != "command"})),
     )
@@ -221,20 +214,6 @@ def _training_rows(metrics: dict[str, Any]) -> Iterator[Row]:
         loss = validation.get(key)
         if isinstance(loss, dict) and "task_mean" in loss:
             yield f"validation loss {title}, task mean", number(loss["task_mean"], 4)
-
-
-def _cost_rows(cost: dict[str, Any]) -> Iterator[Row]:
-    """Seconds, tokens and memory behind the scores."""
-    if not cost:
-        return
-    processes = "" if cost["num_processes"] < 2 else f", {cost['num_processes']} processes"
-    yield "device", f"{cost['device']}{processes}"
-    yield "time at work a task", duration(cost["device_seconds_per_task"])
-    yield "in all (every attempt and process)", duration(cost["device_seconds"])
-    for kind, words in TOKENS.items():
-        if cost.get(f"{kind}_tokens"):
-            yield f"tokens {words}", f"{cost[f'{kind}_tokens']:,}"
-    yield "memory at its peak", memory(cost["peak_memory_bytes"])
 
 
 def _phases(metrics: dict[str, Any]) -> list[tuple[str, float]]:
