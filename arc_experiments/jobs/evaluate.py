@@ -32,10 +32,7 @@ from arc_experiments.selection import Candidate
 from arc_experiments.tracking import Tracker
 from arc_experiments.training.validation import ValidationLoss
 
-LIKELIHOODS, UNCONSTRAINED = (
-    "likelihoods",
-    "unconstrained",
-)  # folders of what is under way, beside the answers
+LIKELIHOODS, UNCONSTRAINED = "likelihoods", "unconstrained"  # folders beside the answers under way
 NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 
 
