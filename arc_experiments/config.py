@@ -367,6 +367,7 @@ class Config:
     seed: int = limited(1, low=0, high=MAX_SEED)
     seeds: Seeds = field(default_factory=Seeds)
     from_run: str | None = None
+    submission: str | None = None
     resume: bool = True
 
 

@@ -120,20 +120,22 @@ class Corpus:
             if ids[name]
         ]
 
-    @cached_property
-    def _train_ids(self) -> dict[str, tuple[str, ...]]:
-        """By source, the tasks that train."""
-        found = {
-            name: tuple(task_id for task_id in ids if task_id not in self.dropped)
-            for name, ids in self._candidates.items()
-        }
-        for name, ids in found.items():
+    def check_trains(self) -> None:
+        """Raises ValueError where no task of a source is left to train on."""
+        for name, ids in self._train_ids.items():
             if not ids and self._sources[name].trains:
-                place = f"data.sources.{name}" if len(found) > 1 else "data"
+                place = f"data.sources.{name}" if len(self._train_ids) > 1 else "data"
                 raise ValueError(
                     f"{place}: every task is held out, left out or not there, and none is left to train on"
                 )
-        return found
+
+    @cached_property
+    def _train_ids(self) -> dict[str, tuple[str, ...]]:
+        """By source, the tasks that train."""
+        return {
+            name: tuple(task_id for task_id in ids if task_id not in self.dropped)
+            for name, ids in self._candidates.items()
+        }
 
     @cached_property
     def _candidates(self) -> dict[str, tuple[str, ...]]:
@@ -260,8 +262,6 @@ class _Source:
         )
         if data.train_tasks == "whole":
             _check_solved(_fixed(self.tasks, split.train))
-        if split.validation:
-            _check_solved(self.pool.select(split.validation))
         return split
 
     def _whole_split(self) -> Partition:
@@ -339,6 +339,6 @@ def _check_solved(tasks: TaskSet) -> None:
     unsolved = [task.id for task in tasks if any(pair.output is None for pair in task.test)]
     if unsolved:
         raise ValueError(
-            f"data: {len(unsolved)} tasks have test inputs without outputs, which can be neither trained on "
-            f"nor scored: {', '.join(unsolved[:10])}"
+            f"data: {len(unsolved)} tasks have test inputs without outputs, which cannot be trained on: "
+            f"{', '.join(unsolved[:10])}. data.train_tasks=leave_out trains on their demonstrations alone"
         )

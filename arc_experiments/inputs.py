@@ -13,7 +13,7 @@ from arc_experiments.checking import build, check
 from arc_experiments.config import Config
 from arc_experiments.config import Prompt as PromptOptions
 from arc_experiments.corpus import Corpus
-from arc_experiments.partitions import Partition
+from arc_experiments.partitions import Partition, leave_out
 from arc_experiments.prompts import Prompt
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.stream import Part, SampleStream
@@ -85,12 +85,31 @@ class Inputs:
         return self.corpus.validation_tasks
 
     def predicted_tasks(self) -> TaskSet:
-        """Those of the validation tasks that are to be answered (`inference.limit`); ready rows never are."""
-        return TaskSet(self._arc_validation_tasks[: self.config.inference.limit])
+        """Those of the validation tasks that are to be answered (`inference.limit`); ready rows never are.
+
+        All of them where they are answered already: a limit to the work would shorten the list that a file is scored by.
+        """
+        limit = self.config.inference.limit if self.config.submission is None else None
+        return TaskSet(self._arc_validation_tasks[:limit])
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether a validation loss can be measured: some test output is known, or a ready row is held out."""
+        return any(
+            isinstance(task, Row) or any(pair.output is not None for pair in task.test)
+            for task in self.validation_tasks
+        )
 
     @property
     def _arc_validation_tasks(self) -> list[Task]:
         return [task for task in self.validation_tasks if not isinstance(task, Row)]
+
+    @property
+    def _verified_tasks(self) -> list[Task]:
+        """Real tasks with answers, on which the token table is compared with the tokenizer."""
+        tasks = self._arc_validation_tasks
+        known = [task for task in tasks if task.test[0].output is not None]
+        return known[:NUM_VERIFIED] or list(leave_out(tasks[:NUM_VERIFIED], 1))
 
     @cached_property
     def vocabulary(self) -> "Vocabulary | None":
@@ -108,7 +127,7 @@ class Inputs:
             saved = read_vocabulary(folder)
             if saved is not None:
                 return saved
-        extra, full = self._arc_validation_tasks[:NUM_VERIFIED], self._full_tokenizer
+        extra, full = self._verified_tasks, self._full_tokenizer
         prompts = [
             self.config.prompt,
             *(share.prompt for share in self.corpus.shares if share.prompt is not None),
@@ -140,7 +159,7 @@ class Inputs:
 
     def _verified_prompt(self, own: PromptOptions) -> Prompt:
         prompt = self._make_prompt(own, self.tokenizer)
-        prompt.verify(self._arc_validation_tasks[:NUM_VERIFIED])
+        prompt.verify(self._verified_tasks)
         return prompt
 
     def _make_prompt(self, own: PromptOptions, tokenizer: Any) -> Prompt:
@@ -150,7 +169,12 @@ class Inputs:
         return Prompt(tokenizer=tokenizer, **options)
 
     def stream(self) -> SampleStream:
-        """Endless training samples, and rows of them, by number."""
+        """Endless training samples, and rows of them, by number.
+
+        Raises:
+            ValueError: no task of a source is left to train on.
+        """
+        self.corpus.check_trains()
         parts = [
             Part(
                 name=share.name,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -42,7 +43,8 @@ def composition_hash(config: DictConfig) -> str:
 def folder_name(config: DictConfig) -> str:
     """`<data>-<model>-<hash of the composition>`, without characters that an override could not hold."""
     job = "" if config.job.name == "finetune" else f"{config.job.name}-"
-    return f"{job}{slug(config.data.name)}-{slug(config.model.name)}-{composition_hash(config)}"
+    what = config.model.name if config.submission is None else Path(config.submission).stem
+    return f"{job}{slug(config.data.name)}-{slug(what)}-{composition_hash(config)}"
 
 
 def job_name(overrides: list[str]) -> str:

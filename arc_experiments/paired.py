@@ -14,23 +14,30 @@ from arc_experiments.tasks.task import TaskSet
 
 
 def difference(
-    tasks: TaskSet, before: Iterable[Candidate], after: Iterable[Candidate], rule: Rule
+    tasks: TaskSet,
+    before: Iterable[Candidate],
+    after: Iterable[Candidate],
+    rule: Rule,
+    rule_before: Rule | None = None,
 ) -> dict[str, Any]:
     """What the second candidates are better (or worse) by.
 
     - each headline fraction: after - before, and its 95% bootstrap interval over tasks (None where all gained alike).
     - `won`, `lost`: the tasks of which more, or fewer, test outputs are right within two attempts.
 
+    Args:
+        rule_before: that of the first candidates, if it is another one.
+
     Raises:
         ValueError: as `scoring.score`.
     """
-    old, new = (marks_by_task(tasks, candidates, rule) for candidates in (before, after))
+    old, new = marks_by_task(tasks, before, rule_before or rule), marks_by_task(tasks, after, rule)
     gains = {
         task_id: [
             {name: second[name] - first[name] for name in HEADLINES}
             for first, second in zip(old[task_id], new[task_id], strict=True)
         ]
-        for task_id in tasks.ids
+        for task_id in old
     }
     rows = [row for rows in gains.values() for row in rows]
     bounds = intervals(list(gains.values()))

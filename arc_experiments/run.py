@@ -201,10 +201,12 @@ class Run(Inputs):
 
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def validation_loss(self, model: Any) -> "ValidationLoss":
-        """Exact loss over all validation tasks."""
+    def validation_loss(self, model: Any) -> "ValidationLoss | None":
+        """Exact loss over all validation tasks with solutions; None where there is none."""
         from arc_experiments.training.validation import validation_loss
 
+        if not self.can_validate:
+            return None
         records, too_long = self.validation_records
         with self.autocast():
             return validation_loss(
@@ -216,7 +218,7 @@ class Run(Inputs):
                 processes=self.processes,
             )
 
-    def untrained_validation_loss(self, model: Any) -> "ValidationLoss":
+    def untrained_validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The same before training, a quarter faster where a new LoRA still adds exactly nothing."""
         lora = self.config.model.lora
         adds = lora is None or self.config.model.adapter or lora.dora or lora.initialisation != "default"

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from arc_experiments.config import NEED_LIKELIHOODS, SELECTIONS
 from arc_experiments.report.files import read_run
-from arc_experiments.scoring import check_submission, score, submission
+from arc_experiments.report.words import unscored_sentence
+from arc_experiments.scoring import check_submission, score, solved, submission
 from arc_experiments.selection import Candidate, Rule, rules
 from arc_experiments.tasks import TaskSet
 
@@ -37,13 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def select_again(folder: Path, named: str | None, file: Path | None, console: Console) -> dict[str, Any]:
-    """The scores of the candidates in a run folder under this rule, shown.
+    """The scores of the candidates in a run folder under this rule, shown; none where no task has solutions.
 
     Raises:
         ValueError: no run folder, no candidates, or no likelihoods for a rule that needs them.
     """
     # Here, because the run object and what jobs show stand over all stages.
-    from arc_experiments.jobs.display import selection_table
+    from arc_experiments.jobs.results import selection_table
     from arc_experiments.run import load_run
 
     run = read_run(folder)
@@ -58,8 +59,12 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
             "the tasks have changed since this run answered them, so its scores would be those of others"
         )
     tasks = inputs.predicted_tasks()
-    scores = score(tasks, run.candidates, rule)
-    console.print(selection_table(scores["by_selection"], named))
+    scores: dict[str, Any] = {}
+    if len(solved(tasks)):
+        scores = score(tasks, run.candidates, rule)
+        console.print(selection_table(scores["by_selection"], named))
+    if unscored := unscored_sentence(len(tasks), len(tasks) - len(solved(tasks))):
+        console.print(unscored)
     if file is not None:
         _write(file, tasks, run.candidates, rule)
         console.print(str(file))

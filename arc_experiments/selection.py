@@ -218,11 +218,24 @@ def rules(*, with_likelihoods: bool) -> dict[str, Rule]:
 
 def distinct(candidates: Iterable[Candidate]) -> list[Ranked]:
     """The distinct valid grids among the candidates of one test output, in no order of merit."""
+    return [rank(group) for group in alike(candidates)]
+
+
+def alike(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+    """The valid candidates in groups of one grid each."""
     groups: dict[tuple[tuple[int, ...], bytes], list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         if candidate.grid is not None:
             groups[candidate.grid.shape, candidate.grid.tobytes()].append(candidate)
-    return [_rank(group) for group in groups.values()]
+    return list(groups.values())
+
+
+def distinct_by_output(candidates: Iterable[Candidate]) -> list[Ranked]:
+    """The distinct grids of every test output that the candidates are of."""
+    groups: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        groups[candidate.task_id, candidate.test_index].append(candidate)
+    return [ranked for group in groups.values() for ranked in distinct(group)]
 
 
 def select(candidates: Sequence[Candidate], rule: Rule = votes_then_log_probability) -> list[Ranked]:
@@ -231,7 +244,8 @@ def select(candidates: Sequence[Candidate], rule: Rule = votes_then_log_probabil
     return rule(distinct(candidates))
 
 
-def _rank(group: list[Candidate]) -> Ranked:
+def rank(group: Sequence[Candidate]) -> Ranked:
+    """What speaks for the one grid of these candidates."""
     assert group[0].grid is not None
     # fsum is exact, so the order of the candidates cannot decide a tie by rounding.
     log_probability = math.fsum(candidate.mean_log_probability for candidate in group) / len(group)

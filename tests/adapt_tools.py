@@ -20,7 +20,7 @@ OPTIONS = [
     "inference.max_new_tokens=8", "model.lora.rank=4", "optim.max_steps=3", "optim.learning_rate=2e-3",
 ]  # fmt: skip
 # What may differ between two runs of one composition: times and memory.
-VARYING = ("seconds", "peak_memory_bytes")
+VARYING = ("seconds", "peak_memory_bytes", "cost")
 
 
 def make_tasks(

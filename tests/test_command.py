@@ -14,7 +14,7 @@ from toy_models import make_base
 
 SMALL = ["experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=600"]
 # What may differ between two runs of one composition: times and memory.
-VARYING = ("seconds", "peak_memory_bytes")
+VARYING = ("seconds", "peak_memory_bytes", "cost")
 VARYING_TRAINING = ("samples_per_second", "tokens_per_second", "data_wait_fraction")
 
 

@@ -86,7 +86,7 @@ def test_a_source_with_nothing_left_to_train_on_is_named(tmp_path: Path) -> None
     }
     corpus = Corpus(Data(name="mix", sources=sources, weights={"mine": 1, "theirs": 1}), partition_seed=7)
     with pytest.raises(ValueError, match=r"data\.sources\.theirs: every task is held out"):
-        _ = corpus.shares
+        corpus.check_trains()
 
 
 def test_another_source_is_added_on_the_command_line(tmp_path: Path) -> None:
@@ -230,11 +230,12 @@ def test_another_pair_of_a_task_that_draws_its_pairs_is_other_data(tmp_path: Pat
     assert digest(last=1) == digest(last=1) != digest(last=2)
 
 
-def test_holding_out_every_task_is_refused(tmp_path: Path) -> None:
+def test_holding_out_every_task_leaves_none_to_train_on(tmp_path: Path) -> None:
     folder = write_tasks(tmp_path / "mine", ["a", "b"])
     corpus = corpus_of("data=files", f"data.path={folder}", "data.num_validation=2")
     with pytest.raises(ValueError, match=r"data: every task is held out"):
-        _ = corpus.partition
+        corpus.check_trains()
+    assert (corpus.partition.train, set(corpus.partition.validation)) == ((), {"a", "b"})
 
 
 def test_a_set_to_be_judged_by_holds_every_task_out_and_trains_on_nothing(tmp_path: Path) -> None:

@@ -252,6 +252,12 @@ def test_a_task_that_is_on_no_side_cannot_be_kept() -> None:
         narrowed(partition, seed=1, tasks=["a", "e", "d"])
 
 
+def test_the_official_partition_holds_out_a_test_split_where_there_is_no_other() -> None:
+    splits = {"a": "training", "b": "test", "c": "test"}
+    tasks = TaskSet(Task(id=name, train=(), test=(), split=split) for name, split in splits.items())
+    assert official(tasks, tasks.ids) == Partition(train=("a",), validation=("b", "c"))
+
+
 def test_the_official_partition_needs_an_evaluation_split() -> None:
     tasks = toy_set(5)
     with pytest.raises(ValueError, match=r"data\.partition=official needs .*use seeded"):

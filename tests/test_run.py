@@ -64,11 +64,16 @@ def test_tasks_that_are_left_out_are_shown_listed_and_counted(tasks: Path, tmp_p
     assert "torn" not in run.partition.train + run.partition.validation
 
 
-def test_tasks_without_solutions_can_neither_train_nor_score(tasks: Path, tmp_path: Path) -> None:
+def test_tasks_without_solutions_cannot_train(tasks: Path, tmp_path: Path) -> None:
     pair = {"input": [[1]], "output": [[2]]}
-    (tasks / "open.json").write_text(json.dumps({"train": [pair], "test": [{"input": [[1]]}]}))
-    run = compose(["data=files", f"data.path={tasks}"], tmp_path / "run")
-    with pytest.raises(ValueError, match=r"1 tasks have test inputs without outputs.*open"):
+    (tasks / "open.json").write_text(json.dumps({"train": [pair, pair], "test": [{"input": [[1]]}]}))
+    options = ["data=files", f"data.path={tasks}"]
+    others = compose([*options, "data.train_tasks=leave_out"], tmp_path / "others")
+    assert "open_leave_1" in others.partition.train
+    run = compose(options, tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"1 tasks have test inputs without outputs.*open.*train_tasks=leave_out"
+    ):
         _ = run.partition
 
 

@@ -174,6 +174,9 @@ def _prompts(config: Config) -> Iterator[tuple[str, Prompt]]:
 
 def _check_paths(config: Config) -> Iterator[str]:
     yield from check_path("model.adapter", config.model.adapter)
+    yield from check_path("submission", config.submission)
+    if config.submission is not None and config.job.name != "evaluate":
+        yield f"submission={config.submission} is scored by job=evaluate, not by job={config.job.name}"
     adapter = Path(config.model.adapter or "").expanduser()
     if config.model.adapter is not None and (adapter / "adapter" / "adapter_config.json").exists():
         yield f"model.adapter={config.model.adapter} is a run, which holds its adapter: model.adapter={adapter}/adapter"

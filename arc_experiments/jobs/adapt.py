@@ -17,7 +17,9 @@ from rich.console import Console
 from arc_experiments import places
 from arc_experiments.adaptation.results import Adapted, merged, totals
 from arc_experiments.adaptation.work import FOLDER, Work
-from arc_experiments.jobs.display import duration, progress, show_finished, show_plan
+from arc_experiments.generation.kept import Spent
+from arc_experiments.jobs.cost import cost
+from arc_experiments.jobs.display import duration, progress, show_plan
 from arc_experiments.jobs.evaluate import (
     begin,
     check_weights,
@@ -27,12 +29,13 @@ from arc_experiments.jobs.evaluate import (
     show_shrunk,
 )
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
+from arc_experiments.jobs.results import show_finished
 from arc_experiments.launching.commands import start_helpers
 from arc_experiments.paired import difference
 from arc_experiments.ranks import count_processes
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
-from arc_experiments.scoring import score
+from arc_experiments.scoring import score, solved
 from arc_experiments.selection import Candidate
 from arc_experiments.tracking import Tracker
 
@@ -139,13 +142,35 @@ def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[
     tasks, rule = run.predicted_tasks(), selection_rule(run)
     after = merged(before, units)
     phases = {name: sum(unit.seconds[name] for unit in units) for name in ("training", "inference")}
+    peak = max(unit.peak_memory_bytes for unit in units)
+    compared: dict[str, Any] = {}
+    if len(solved(tasks)):
+        compared["before"] = {"score": score(tasks, before, rule)}
+        compared["difference"] = difference(tasks, before, after, rule)
     return {
-        "before": {"score": score(tasks, before, rule)},
-        "difference": difference(tasks, before, after, rule),
+        **compared,
         "adaptation": totals(units),
         "seconds": {"before": seconds, **phases},  # of all processes together
-        "peak_memory_bytes": max(unit.peak_memory_bytes for unit in units),
+        "cost": _cost(
+            run, before, units, Spent(seconds=seconds + sum(phases.values()), peak_memory_bytes=peak)
+        ),
+        "peak_memory_bytes": peak,
     }
+
+
+def _cost(run: Run, before: list[Candidate], units: Sequence[Adapted], spent: Spent) -> dict[str, Any]:
+    """What was asked before and after adaptation, and what was trained on."""
+    after = [candidate for unit in units for candidate in unit.candidates or ()]
+    adapted_to = {candidate.task_id for candidate in after}
+    return cost(
+        run,
+        spent,
+        [*run.requests, *(request for request in run.requests if request.task_id in adapted_to)],
+        before,
+        after,
+        num_processes=len({unit.worker for unit in units}),
+        training_tokens=sum(unit.training.tokens for unit in units if unit.training is not None),
+    )
 
 
 def _show_plan(work: Work, run: Run, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""What a job shows in the terminal: what is going to happen, how far it is, and the scores."""
+"""What a job shows in the terminal: what is going to happen, and how far it is."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,21 +6,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from arc_experiments.inputs import Inputs
-from arc_experiments.report.adaptation import adaptation_sentences
-from arc_experiments.report.words import plural
+from arc_experiments.report.words import unscored_sentence
 from arc_experiments.run import Run
+from arc_experiments.scoring import solved
 from arc_experiments.stream import Sample
 
 SHOWN_LINES = 14  # of the first sample's text, at its beginning and at its end
-SHOWN_IDS = 12  # of tasks won or lost
-SCORES = {
-    "pass@1": "pass_at_1", "pass@2": "pass_at_2", "pass@n": "pass_at_n", "vote@1": "vote_1", "vote@2": "vote_2",
-    "accuracy": "accuracy", "correct pixels": "correct_pixels", "best correct pixels": "max_correct_pixels",
-    "correct size": "correct_size", "any correct size": "any_correct_size", "unanswered": "unanswered",
-}  # fmt: skip
 
 
 def show_plan(run: Run, model: Any, console: Console) -> None:
@@ -63,6 +56,11 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
         console.print(
             "[yellow]note[/]         only ready rows are held out: their loss is measured, and nothing is answered or scored"
         )
+    elif not run.can_validate:
+        console.print("[yellow]note[/]         no validation loss: no validation task has solutions")
+    asked = run.predicted_tasks()
+    if unsolved := unscored_sentence(len(asked), len(asked) - len(solved(asked))):
+        console.print(f"[yellow]note[/]         {unsolved}")
     if run.prompt.table_refused is not None:
         console.print(f"[yellow]note[/]         slower text path for each sample: {run.prompt.table_refused}")
 
@@ -97,101 +95,6 @@ def show_sample(sample: Sample, run: Run, console: Console) -> None:
     console.print(f"[bold]first sample[/] {sample.task.id}: {length} tokens, {num_labels} of them with loss")
     for line in lines:
         console.print(f"  {line}", markup=False, style="dim")
-
-
-def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
-    """The score table and where everything lies; the last line is the run folder."""
-    score = metrics.get("score")
-    if score is not None:
-        title = f"{score['num_tasks']} tasks, {score['num_test_outputs']} test outputs"
-        if "before" in metrics:
-            console.print(_paired_table(metrics, title))
-            _show_adaptation(metrics, console)
-        else:
-            console.print(_score_table(score, title))
-        console.print(selection_table(score["by_selection"], run.config.inference.selection))
-        rules = ", ".join(f"{name} {value:.1%}" for name, value in score["by_rule"].items())
-        console.print(f"two attempts, by rule: {rules}")
-        invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
-        if invalid:
-            console.print(f"invalid answers: {invalid}")
-        if "unconstrained_valid" in score:
-            console.print(
-                f"valid without inference.constrain, of a sample: {score['unconstrained_valid']:.1%}"
-            )
-    shares = metrics.get("train", {}).get("by_source", {})
-    if len(shares) > 1:
-        total = sum(shares.values())
-        console.print("samples by source: " + ", ".join(f"{n} {c / total:.1%}" for n, c in shares.items()))
-    if "validation" in metrics:
-        _show_losses(metrics["validation"], console)
-    if score is not None:
-        console.print(f"report: {run.folder}/report.html")
-    console.print(str(run.folder))
-
-
-def _score_table(score: dict[str, Any], title: str) -> Table:
-    table = Table("score", "", "95 % interval", title=title)
-    for name, key in SCORES.items():
-        table.add_row(name, f"{score[key]:.1%}", _interval(score["interval"].get(key)))
-    return table
-
-
-def _paired_table(metrics: dict[str, Any], title: str) -> Table:
-    """The scores before and after adaptation, and what they differ by."""
-    before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
-    table = Table("score", "before", "after", "difference", "95 % interval", title=title)
-    for name, key in SCORES.items():
-        gain = f"{after[key] - before[key]:+.1%}"
-        table.add_row(
-            name,
-            f"{before[key]:.1%}",
-            f"{after[key]:.1%}",
-            gain,
-            _interval(gains.get(key, {}).get("interval"), "+"),
-        )
-    return table
-
-
-def _interval(interval: list[float] | None, sign: str = "") -> str:
-    """Nothing for None: all tasks are alike."""
-    return "" if interval is None else " to ".join(f"{value:{sign}.1%}" for value in interval)
-
-
-def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
-    """What became of the tasks, the losses, and which tasks were won and lost."""
-    adaptation, gains = metrics["adaptation"], metrics["difference"]
-    for sentence in adaptation_sentences(adaptation):
-        console.print(sentence)
-    for name in ("won", "lost"):
-        ids = gains[name]
-        shown = f": {', '.join(ids[:SHOWN_IDS])}{', ...' if len(ids) > SHOWN_IDS else ''}" if ids else ""
-        console.print(f"{name}: {plural(len(ids), 'task')}{shown}", markup=False)
-
-
-def _show_losses(losses: dict[str, Any], console: Console) -> None:
-    before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
-    console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token")
-    by_source = losses["loss"]["by_source"]
-    if len(by_source) > 1:
-        console.print(
-            "by source: " + ", ".join(f"{n} {part['token_mean']:.4f}" for n, part in by_source.items())
-        )
-
-
-def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Table:
-    """What each rule would have scored; the one that gave the attempts is marked."""
-    table = Table("selection", "pass@1", "pass@2")
-    for name, values in by_selection.items():
-        mark = " (the attempts)" if name == named else ""
-        table.add_row(name + mark, *(f"{values[key]:.1%}" for key in ("pass_at_1", "pass_at_2")))
-    return table
-
-
-def show_finished(run: Run, console: Console) -> None:
-    """For a run that was finished before: its scores again."""
-    console.print("This run is finished (resume=false starts another beside it).")
-    show_scores(run.folder.read_json("metrics.json"), run, console)
 
 
 @contextmanager

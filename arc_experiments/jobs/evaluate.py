@@ -18,21 +18,30 @@ from arc_experiments.environment import (
     peak_memory_bytes,
     quieten_libraries,
 )
-from arc_experiments.jobs.display import Bar, duration, progress, show_finished, show_plan, show_scores
+from arc_experiments.generation.kept import spent
+from arc_experiments.jobs.cost import cost
+from arc_experiments.jobs.display import Bar, duration, progress, show_plan
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
+from arc_experiments.jobs.results import answered, show_finished, show_scores
+from arc_experiments.jobs.submitted import score_file
 from arc_experiments.report import write_report
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
-from arc_experiments.scoring import check_submission, score, submission
+from arc_experiments.scoring import by_num_predictions, check_submission, score, solved, submission
 from arc_experiments.selection import Candidate
 from arc_experiments.tracking import Tracker
+from arc_experiments.training.validation import ValidationLoss
 
+LIKELIHOODS, UNCONSTRAINED = "likelihoods", "unconstrained"  # folders beside the answers under way
 NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 
 
 def main(folder: RunFolder, console: Console) -> None:
-    """Score a model as it is, or a run's (`from_run`)."""
+    """Score a model as it is, or a run's (`from_run`), or answers that are there already (`submission`)."""
     run = Run(folder)
+    if run.config.submission is not None:
+        score_file(run, Path(run.config.submission), console)
+        return
     check_weights(run)
     if is_reported(run):
         show_finished(run, console)
@@ -46,7 +55,7 @@ def main(folder: RunFolder, console: Console) -> None:
     start = time.perf_counter()
     loss = run.validation_loss(model)
     seconds = {"validation": time.perf_counter() - start}
-    metrics = {"validation": {"loss": asdict(loss)}, **leak_metrics(leaks), "seconds": seconds}
+    metrics = {**validation_metrics(loss), **leak_metrics(leaks), "seconds": seconds}
     finish(run, model, metrics, tracker, console)
 
 
@@ -54,7 +63,16 @@ def is_reported(run: Run) -> bool:
     """Whether an earlier attempt came to its end: the page is the last thing written, where there is one."""
     if not (run.folder / "metrics.json").exists():
         return False
-    return "score" not in run.folder.read_json("metrics.json") or (run.folder / "report.html").exists()
+    has_page = {"score", "answered"} & run.folder.read_json("metrics.json").keys()
+    return not has_page or (run.folder / "report.html").exists()
+
+
+def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | None = None) -> dict[str, Any]:
+    """The `validation` part of metrics.json: none where nothing could be measured."""
+    if loss is None:
+        return {}
+    before = {} if initial_loss is None else {"initial_loss": initial_loss}
+    return {"validation": {**before, "loss": asdict(loss)}}
 
 
 def check_weights(run: Run) -> None:
@@ -130,16 +148,21 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     """From the model to the page: answer, select, score, write everything down, show it."""
     from arc_experiments.models.adapters import merge
 
-    start = time.perf_counter()
+    start, num_processes = time.perf_counter(), run.processes.num_processes
+    kept = run.folder / PARTIAL_PREDICTIONS
+    places = (kept, kept / LIKELIHOODS, kept / UNCONSTRAINED)
+    earlier = spent(*places).seconds / num_processes  # by attempts that were killed
     candidates, free_valid = list[Candidate](), None
     if len(run.predicted_tasks()):
         candidates = _compare(run, model, _answer(run, model, console), console)
-        free_valid = _unconstrained_valid(
-            run, merge(model), run.folder / PARTIAL_PREDICTIONS / "unconstrained"
-        )
-    if run.processes.is_main_process:
-        metrics["seconds"]["inference"] = time.perf_counter() - start
-        conclude(run, candidates, metrics, tracker, console, free_valid)
+        free_valid = _unconstrained_valid(run, merge(model), kept / UNCONSTRAINED)
+    if not run.processes.is_main_process:
+        return
+    metrics["seconds"]["inference"] = earlier + time.perf_counter() - start
+    if candidates:
+        metrics["cost"] = cost(run, spent(*places), run.requests, candidates, num_processes=num_processes)
+        metrics["peak_memory_bytes"] = metrics["cost"]["peak_memory_bytes"]
+    conclude(run, candidates, metrics, tracker, console, free_valid)
 
 
 def conclude(
@@ -158,9 +181,12 @@ def conclude(
     tasks = run.predicted_tasks()
     if len(tasks):
         rule = selection_rule(run)
-        metrics["score"] = score(tasks, candidates, rule)
-        if free_valid is not None:
-            metrics["score"]["unconstrained_valid"] = free_valid
+        metrics |= answered(tasks)
+        if len(solved(tasks)):
+            metrics["score"] = score(tasks, candidates, rule)
+            metrics["score"]["by_num_predictions"] = by_num_predictions(tasks, candidates, rule)
+            if free_valid is not None:
+                metrics["score"]["unconstrained_valid"] = free_valid
         attempts = submission(tasks, candidates, rule)
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
@@ -213,7 +239,7 @@ def _compare(run: Run, model: Any, candidates: Sequence[Candidate], console: Con
     outputs = {
         (candidate.task_id, candidate.test_index) for candidate in candidates if candidate.grid is not None
     }
-    partial = run.folder / PARTIAL_PREDICTIONS / "likelihoods"
+    partial = run.folder / PARTIAL_PREDICTIONS / LIKELIHOODS
     with progress(console, "comparing", len(outputs) * run.config.inference.scoring_views) as bar:
         return run.with_likelihoods(model, candidates, partial, _timed(bar))
 

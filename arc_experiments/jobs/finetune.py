@@ -15,15 +15,16 @@ from arc_experiments.jobs.display import (
     Bar,
     duration,
     progress,
-    show_finished,
     show_plan,
     show_sample,
 )
-from arc_experiments.jobs.evaluate import begin, finish, is_reported, score_in_training
+from arc_experiments.jobs.evaluate import begin, finish, is_reported, score_in_training, validation_metrics
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
+from arc_experiments.jobs.results import show_finished
 from arc_experiments.pausing import Pause, Paused
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
+from arc_experiments.scoring import solved
 from arc_experiments.tracking import Tracker
 from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
 from arc_experiments.training.recording import Line, Recorder, read_log
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)  # its lines say when what was done; job=bench
 def main(folder: RunFolder, console: Console) -> None:
     """Train to the end, or go on from where an earlier attempt stopped; then evaluate."""
     run = Run(folder)
+    run.corpus.check_trains()
     trained = _is_trained(run, TRAINED)
     if trained and is_reported(run) and _is_trained(run, "metrics.json"):
         show_finished(run, console)
@@ -49,6 +51,13 @@ def main(folder: RunFolder, console: Console) -> None:
         raise ValueError(
             "optim.best_by=pass_at_2 needs ARC tasks to answer, and only ready rows are held out: "
             "optim.best_by=validation_loss"
+        )
+    by_score = run.config.optim.best_by == "pass_at_2"
+    can_choose = len(solved(run.predicted_tasks())) if by_score else run.can_validate
+    if run.config.optim.best_by != "none" and not can_choose:
+        raise ValueError(
+            f"optim.best_by={run.config.optim.best_by} needs validation tasks with solutions, and none of these has them: "
+            "optim.best_by=none"
         )
     log.info("the data is there")
     tracker = Tracker(run.folder, console, is_main=run.processes.is_main_process)
@@ -142,7 +151,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)  # those of an earlier stop
         run.save_weights(model, weights)
     metrics = {
-        "validation": {"initial_loss": _initial_loss(run), "loss": asdict(final)},
+        **validation_metrics(final, initial_loss=None if final is None else _initial_loss(run)),
         "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, trained - validated)},
         **leak_metrics(leaks),
         "seconds": seconds,
@@ -209,9 +218,12 @@ def _show_estimate(
     tokens = sum(len(record.input_ids) for record in records)
     # The validation is the better measure, where it has just been run.
     read = (
-        _forward_seconds(model, 1, 512) / 512 if validation_seconds is None else validation_seconds / tokens
+        validation_seconds / tokens
+        if validation_seconds is not None and tokens
+        else _forward_seconds(model, 1, 512) / 512
     )
-    row = run.config.optim.pack_length or tokens / len(records)  # tokens
+    mean_length = tokens / len(records) if records else len(run.stream()[0].encoded)
+    row = run.config.optim.pack_length or mean_length  # tokens
     trained = max(0, num_steps) * run.config.optim.batch_size * row
     asked = [len(request.ids) for request in run.requests if request.ids is not None]
     batches = plan_batches(

@@ -176,10 +176,12 @@ class Prompt:
         return Fitted(encoded=encoded, task=row, test_index=0, kind=MAIN, num_dropped=0)
 
     def fit_whole(self, task: Task) -> list[Fitted | None]:
-        """What validation asks of a task: each of its test pairs; of a ready row the row itself."""
+        """What validation asks of a task: each of its test pairs whose output is known; of a ready row the row itself."""
         if isinstance(task, Row):
             return [self.fit_row(task)]
-        return [self.fit(task, test_index) for test_index in range(len(task.test))]
+        return [
+            self.fit(task, test_index) for test_index, pair in enumerate(task.test) if pair.output is not None
+        ]
 
     def check_rows(self, rows: Iterable[Row]) -> None:
         """Raises ValueError where the tokenizer loses characters of these rows, or cannot write them at all."""

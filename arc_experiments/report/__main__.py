@@ -1,31 +1,55 @@
-"""`python -m arc_experiments.report <run folder> ...` makes the page of finished runs again."""
+"""`python -m arc_experiments.report <run folder> ...` makes the page of finished runs again.
+
+With `--against <run folder>` each run gets a page beside it that compares it with that one, task by task.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
 from arc_experiments.report.page import write_report
+from arc_experiments.report.versus import write_versus
+from arc_experiments.tasks.task import TaskSet
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the report of every folder named; returns the exit code (2: a mistake of the user)."""
     parser = argparse.ArgumentParser(
-        prog="python -m arc_experiments.report", description="Write report.html."
+        prog="python -m arc_experiments.report",
+        description="Write report.html, or a page that compares two runs task by task.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="folder", help="a run folder")
-    folders: list[Path] = parser.parse_args(arguments).folders
-    for folder in folders:
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FOLDER",
+        help="compare with the run in FOLDER: what was won and lost from there (against-<its name>.html)",
+    )
+    options = parser.parse_args(arguments)
+    for folder in options.folders:
         try:
-            if not folder.is_dir():
-                raise ValueError("there is no such folder; name one that a run has written")
-            # Here, because the run object stands over all stages.
-            from arc_experiments.run import load_run
-
-            print(write_report(folder, load_run(folder).predicted_tasks()))  # noqa: T201 (this is a command)
+            print(_write(folder, options.against))  # noqa: T201 (this is a command)
         except (ValueError, FileNotFoundError) as error:
             print(f"{folder}: {error}", file=sys.stderr)  # noqa: T201
             return 2
     return 0
+
+
+def _write(folder: Path, against: Path | None) -> Path:
+    tasks = _tasks(folder)
+    if against is None:
+        return write_report(folder, tasks)
+    return write_versus(folder, tasks, against, _tasks(against))
+
+
+def _tasks(folder: Path) -> TaskSet:
+    """The tasks that a run was asked."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no such folder as {folder}; name one that a run has written")
+    # Here, because the run object stands over all stages.
+    from arc_experiments.run import load_run
+
+    return load_run(folder).predicted_tasks()
 
 
 if __name__ == "__main__":

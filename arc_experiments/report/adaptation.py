@@ -30,14 +30,17 @@ class AdaptationBlock:
 
 
 def adaptation_block(metrics: dict[str, Any]) -> AdaptationBlock | None:
-    """None where nothing was adapted."""
-    if "adaptation" not in metrics or "score" not in metrics:
+    """None where nothing was adapted; only sentences where nothing could be scored."""
+    if "adaptation" not in metrics:
         return None
+    sentences = tuple(adaptation_sentences(metrics["adaptation"]))
+    if "difference" not in metrics:
+        return AdaptationBlock(sentences=sentences, rows=(), won=(), lost=())
     before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
     return AdaptationBlock(
-        sentences=tuple(adaptation_sentences(metrics["adaptation"])),
+        sentences=sentences,
         rows=tuple(
-            (name, percent(before[name]), percent(after[name]), *_gain(gains[name])) for name in SCORES
+            (name, percent(before[name]), percent(after[name]), *gain(gains[name])) for name in SCORES
         ),
         won=tuple(gains["won"]),
         lost=tuple(gains["lost"]),
@@ -60,10 +63,11 @@ def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
         yield f"{plural(adaptation['samples_redrawn'], 'sample')} in place of others that did not fit at all"
 
 
-def _gain(gain: dict[str, Any]) -> tuple[str, str]:
-    interval = gain["interval"]
+def gain(found: dict[str, Any]) -> tuple[str, str]:
+    """A paired difference and its interval, or a dash where there is none."""
+    interval = found["interval"]
     shown = NO_VALUE if interval is None else " to ".join(map(_signed, interval))
-    return _signed(gain["difference"]), shown
+    return _signed(found["difference"]), shown
 
 
 def _signed(fraction: float) -> str:

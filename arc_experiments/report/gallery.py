@@ -43,6 +43,7 @@ class Answer:
     Attributes:
         verdict: "right", "wrong", or "unknown" where there is no solution to compare with.
         difference: how a wrong answer differs from the solution, in words.
+        log_probability: "" where no model has written it.
         views: name of each view that gave this grid.
     """
 
@@ -169,15 +170,12 @@ def _task_card(
 
 
 def _test_card(heading: str, pair: Pair, candidates: Sequence[Candidate], rule: Rule) -> TestCard:
-    names = {candidate.view: candidate.transforms for candidate in candidates}
     invalid = sorted((c for c in candidates if c.grid is None), key=lambda candidate: candidate.view)
     return TestCard(
         heading=heading,
         input=picture(pair.input),
         expected=picture_or_none(pair.output),
-        answers=tuple(
-            _answer(ranked, pair.output, len(candidates), names) for ranked in select(candidates, rule)
-        ),
+        answers=tuple(_answer(ranked, pair.output, candidates) for ranked in select(candidates, rule)),
         invalid=tuple(_invalid_answer(candidate) for candidate in invalid[:MAX_TEXTS]),
         num_invalid=len(invalid),
         reasons=tuple(Counter(str(candidate.reason) for candidate in invalid).most_common()),
@@ -185,14 +183,16 @@ def _test_card(heading: str, pair: Pair, candidates: Sequence[Candidate], rule: 
     )
 
 
-def _answer(ranked: Ranked, expected: Grid | None, num_candidates: int, names: dict[int, str]) -> Answer:
+def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidate]) -> Answer:
+    names = {candidate.view: candidate.transforms for candidate in candidates}
+    is_generated = any(candidate.num_tokens for candidate in candidates)
     right = expected is not None and np.array_equal(ranked.grid, expected)
     return Answer(
         picture=picture(ranked.grid),
         verdict="unknown" if expected is None else "right" if right else "wrong",
         difference="" if expected is None or right else _difference(ranked.grid, expected),
-        votes=f"{ranked.votes} of {plural(num_candidates, 'vote')}",
-        log_probability=number(ranked.log_probability, 3),
+        votes=f"{ranked.votes} of {plural(len(candidates), 'vote')}",
+        log_probability=number(ranked.log_probability, 3) if is_generated else "",
         views=tuple(f"{view}: {names[view]}" for view in ranked.views),
     )
 

@@ -4,16 +4,18 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from arc_experiments.report.adaptation import adaptation_block
+from arc_experiments.report.breakdown import by_number, groups
 from arc_experiments.report.curves import count_not_finite, learning_rate_figure, loss_figure
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.leaks import leak_block
 from arc_experiments.report.summary import initial_loss, summarise
-from arc_experiments.report.words import plural
+from arc_experiments.report.words import plural, unscored_sentence
 from arc_experiments.tasks.task import TaskSet
 
 FILTERS = (
@@ -49,7 +51,8 @@ def write_page(path: Path, page: str) -> Path:
 def render(run: RunFiles, tasks: TaskSet) -> str:
     """The page as text: the same for the same files and tasks."""
     score = run.metrics.get("score", {})
-    cards = task_cards(tasks, run.candidates, score.get("num_tasks"), run.rule)
+    num_asked = run.metrics.get("answered", score).get("num_tasks")
+    cards = task_cards(tasks, run.candidates, num_asked, run.rule)
     counts = Counter(name for card in cards for name in ("all", *card.filters))
     template = environment().get_template("page.html.j2")
     return template.render(
@@ -60,6 +63,10 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         learning_rate=learning_rate_figure(run.log),
         leaks=leak_block(run.leaks),
         adaptation=adaptation_block(run.metrics),
+        answered=run.metrics.get("answered"),
+        groups=list(groups(score)),
+        by_number=by_number(score),
+        mistakes=run.metrics.get("submission", {}).get("details", []),
         cards=cards,
         filters=[(name, words, counts[name]) for name, words in FILTERS],
         not_predicted=_not_predicted(run, cards),
@@ -99,14 +106,26 @@ def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
     if num_silent:
         verb = "counts" if num_silent == 1 else "count"
         yield f"{plural(num_silent, 'task')} got no candidate at all and {verb} as wrong."
-    if not run.metrics.get("score") and num_predicted:
+    answered = run.metrics.get("answered", {})
+    if answered:
+        yield from _unscored(answered)
+    elif not run.metrics.get("score") and num_predicted:
         yield "There is no score in metrics.json yet, so the pictures below are all there is to see."
+    if run.metrics.get("submission", {}).get("mistakes"):
+        counts = ", ".join(f"{count} {kind}" for kind, count in run.metrics["submission"]["mistakes"].items())
+        yield f"The submission has mistakes ({counts}). What is missing or no grid counts as wrong."
     if count_not_finite(run.log):
         yield (
             f"Values in the log that are not finite numbers: {count_not_finite(run.log):,}. "
             "The curves leave them out."
         )
     yield from _disagreement(run, cards)
+
+
+def _unscored(answered: dict[str, Any]) -> Iterator[str]:
+    sentence = unscored_sentence(answered["num_tasks"], answered["num_tasks_without_solutions"])
+    if sentence:
+        yield f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _disagreement(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:

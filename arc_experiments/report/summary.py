@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from arc_experiments.report.breakdown import cost_rows
 from arc_experiments.report.files import RunFiles
 from arc_experiments.report.words import NO_VALUE, duration, memory, number, percent, percent_range, plural
 
@@ -17,9 +18,10 @@ SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit", "augmentation", "model.name",
     "model.path", "model.adapter", "model.dtype", "model.lora.rank", "model.lora.alpha", "prompt.name",
     "prompt.max_length", "optim.max_steps", "optim.batch_size", "optim.learning_rate", "optim.schedule",
-    "inference.num_views", "inference.engine", "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run",
+    "inference.num_views", "inference.engine", "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run", "submission",
     "seed",
 )  # fmt: skip
+OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # nor about a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # say nothing about a run that did not train
 
 # Metric -> what it says. The first group counts test outputs, so its fractions are given as counts too.
@@ -77,6 +79,7 @@ class Summary:
     invalid: tuple[tuple[str, int], ...]
     training: tuple[Row, ...]
     seconds: tuple[Row, ...]
+    cost: tuple[Row, ...]
     command: str | None
     environment: tuple[Row, ...]
 
@@ -94,6 +97,7 @@ def summarise(run: RunFiles) -> Summary:
         invalid=tuple(score.get("invalid", {}).items()),
         training=tuple(_training_rows(run.metrics)),
         seconds=tuple((name, duration(value)) for name, value in _phases(run.metrics)),
+        cost=tuple(cost_rows(run.metrics.get("cost", {}))),
         command=_command(run.environment),
         environment=tuple(_flat({k: v for k, v in run.environment.items() if k != "command"})),
     )
@@ -107,7 +111,10 @@ def initial_loss(metrics: dict[str, Any]) -> float | None:
 def _settings(run: RunFiles) -> tuple[Row, ...]:
     trained = bool(run.metrics.get("train") or run.log or _look_up(run.settings, "job.name") == "finetune")
     rows = []
+    scores_file = run.settings.get("submission") is not None
     for key in SETTINGS:
+        if scores_file and key.startswith(OF_ANSWERING):
+            continue
         value = _look_up(run.settings, key)
         if isinstance(value, dict):
             value = ", ".join(value) or "none"

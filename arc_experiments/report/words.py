@@ -1,5 +1,7 @@
 """Numbers in words: how the page writes fractions, durations, amounts of memory and counts."""
 
+from typing import Any
+
 NO_VALUE = "\N{EN DASH}"
 
 
@@ -35,6 +37,29 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def unscored_sentence(num_tasks: int, num_unsolved: int) -> str:
+    """Which tasks are answered and not scored, "" for none."""
+    if not num_unsolved:
+        return ""
+    if num_unsolved == num_tasks:
+        return f"no score: none of the {plural(num_tasks, 'task')} has solutions; their answers are in submission.json"
+    return (
+        f"{num_unsolved} of {plural(num_tasks, 'task')} have no solutions: their answers are in submission.json, "
+        f"and the scores are over the other {num_tasks - num_unsolved}"
+    )
+
+
+def cost_sentence(cost: dict[str, Any]) -> str:
+    """What the answers have cost, a task and at the peak."""
+    kinds = ("prompt", "generated", "compared", "training")
+    tokens = [f"{cost[f'{kind}_tokens']:,} {kind}" for kind in kinds if cost.get(f"{kind}_tokens")]
+    per_task = f"{cost['device_seconds_per_task']:.3g}"
+    return (
+        f"{per_task} s a task on {cost['device']} ({duration(cost['device_seconds'])} in all attempts and processes), "
+        f"{', '.join(tokens)} tokens, memory at its peak {memory(cost['peak_memory_bytes'])}"
+    )
 
 
 def memory(num_bytes: float) -> str:

@@ -22,7 +22,7 @@ class Recorder(TrainerCallback):
     """Writes the log, runs the validation when it is due, and hands every line on.
 
     Args:
-        evaluate: gives the validation loss of the model as it is.
+        evaluate: gives the validation loss of the model as it is; None where nothing can be measured.
         evaluate_untrained: the same, before the first step.
         score: gives what is to be logged beside the validation loss during training; None for nothing.
         eval_steps: every so many steps; None for never during training.
@@ -34,15 +34,15 @@ class Recorder(TrainerCallback):
         self,
         log: Path,
         *,
-        evaluate: Callable[[], ValidationLoss],
-        evaluate_untrained: Callable[[], ValidationLoss],
+        evaluate: Callable[[], ValidationLoss | None],
+        evaluate_untrained: Callable[[], ValidationLoss | None],
         score: Callable[[], dict[str, float]] | None = None,
         eval_steps: int | None,
         on_line: Callable[[Line], None],
         is_main: bool = True,
     ) -> None:
         self.trainer: StreamTrainer | None = None  # set once the trainer is there
-        self.validations: dict[int, ValidationLoss] = {}
+        self.validations: dict[int, ValidationLoss | None] = {}
         self._evaluate, self._evaluate_untrained, self._score = evaluate, evaluate_untrained, score
         self._log, self._eval_steps, self._on_line = log, eval_steps, on_line
         self._since, self._waited = time.perf_counter(), 0.0
@@ -55,11 +55,13 @@ class Recorder(TrainerCallback):
             file.write(json.dumps(line) + "\n")
         self._on_line(line)
 
-    def validate(self, step: int) -> ValidationLoss:
-        """The validation loss at this step, computed and written once."""
+    def validate(self, step: int) -> ValidationLoss | None:
+        """The validation loss at this step, computed and written once; without one nothing is written."""
         if step not in self.validations:
             start = time.perf_counter()
             loss = self.validations[step] = self._evaluate() if step else self._evaluate_untrained()
+            if loss is None:
+                return None
             line = {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
             if len(loss.by_source) > 1:
                 line |= {f"validation_loss.{name}": part.token_mean for name, part in loss.by_source.items()}

@@ -77,7 +77,7 @@ class ValidationLoss(Loss):
 def make_records(
     tasks: Iterable[Task], prompt: Prompt, source_of: Mapping[str, str]
 ) -> tuple[list[Record], int]:
-    """The test outputs of these tasks and the ready rows among them, and how many do not fit `max_length`.
+    """The known test outputs of these tasks and the ready rows among them, and how many do not fit `max_length`.
 
     Args:
         source_of: the source that each task is held out by.

@@ -1,0 +1,159 @@
+"""What a job shows at its end: the scores with their intervals, by rule and by kind of task, and what they have cost."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from arc_experiments.report.adaptation import adaptation_sentences
+from arc_experiments.report.breakdown import KINDS
+from arc_experiments.report.words import cost_sentence, plural, unscored_sentence
+from arc_experiments.run import Run
+from arc_experiments.scoring import solved
+from arc_experiments.tasks import TaskSet
+
+SHOWN_IDS = 12  # of tasks won or lost
+SHOWN_MISTAKES = 10  # of a submission
+SCORES = {
+    "pass@1": "pass_at_1", "pass@2": "pass_at_2", "pass@n": "pass_at_n", "vote@1": "vote_1", "vote@2": "vote_2",
+    "accuracy": "accuracy", "correct pixels": "correct_pixels", "best correct pixels": "max_correct_pixels",
+    "correct size": "correct_size", "any correct size": "any_correct_size", "unanswered": "unanswered",
+}  # fmt: skip
+
+
+def answered(tasks: TaskSet) -> dict[str, Any]:
+    """For metrics.json: how many tasks and test outputs were asked for, and how many of them cannot be scored."""
+    counts = {"num_tasks": len(tasks), "num_test_outputs": tasks.num_test_outputs}
+    return {"answered": {**counts, "num_tasks_without_solutions": len(tasks) - len(solved(tasks))}}
+
+
+def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
+    """The score table, what it has cost, and where everything lies; the last line is the run folder."""
+    if "submission" in metrics:
+        _show_mistakes(metrics["submission"], console)
+    if "score" in metrics:
+        _show_score(metrics, run.config.inference.selection, console)
+    if "answered" in metrics:
+        counts = metrics["answered"]
+        if unscored := unscored_sentence(counts["num_tasks"], counts["num_tasks_without_solutions"]):
+            console.print(unscored)
+    if "adaptation" in metrics:
+        _show_adaptation(metrics, console)
+    if "cost" in metrics:
+        console.print(f"cost: {cost_sentence(metrics['cost'])}", markup=False)
+    shares = metrics.get("train", {}).get("by_source", {})
+    if len(shares) > 1:
+        total = sum(shares.values())
+        console.print("samples by source: " + ", ".join(f"{n} {c / total:.1%}" for n, c in shares.items()))
+    if "validation" in metrics:
+        _show_losses(metrics["validation"], console)
+    if (run.folder / "report.html").exists():
+        console.print(f"report: {run.folder}/report.html")
+    console.print(str(run.folder))
+
+
+def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> None:
+    """The scores in a table, by rule and by kind of task; what was not valid."""
+    score = metrics["score"]
+    title = f"{score['num_tasks']} tasks, {score['num_test_outputs']} test outputs"
+    console.print(_paired_table(metrics, title) if "before" in metrics else _score_table(score, title))
+    if "by_selection" in score:
+        console.print(selection_table(score["by_selection"], selection))
+    _show_groups(score.get("by_group", {}), console)
+    rules = ", ".join(f"{name} {value:.1%}" for name, value in score["by_rule"].items())
+    console.print(f"two attempts, by rule: {rules}")
+    invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
+    if invalid:
+        console.print(f"invalid answers: {invalid}")
+    if "unconstrained_valid" in score:
+        console.print(f"valid without inference.constrain, of a sample: {score['unconstrained_valid']:.1%}")
+
+
+def _score_table(score: dict[str, Any], title: str) -> Table:
+    table = Table("score", "", "95 % interval", title=title)
+    for name, key in SCORES.items():
+        if key in score:
+            table.add_row(name, f"{score[key]:.1%}", _interval(score["interval"].get(key)))
+    return table
+
+
+def _show_groups(by_group: dict[str, dict[str, Any]], console: Console) -> None:
+    """pass@2 by kind of task, a line a kind; the page has the intervals."""
+    for kind, groups in by_group.items():
+        parts = (
+            f"{name} {group['pass_at_2']:.1%} of {group['num_test_outputs']}"
+            for name, group in groups.items()
+        )
+        console.print(f"pass@2 by {KINDS[kind]}: {', '.join(parts)}", markup=False)
+
+
+def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
+    """What was wrong with a submission: counted by kind, the first ones in full."""
+    console.print(f"submission: {submission['path']}", markup=False)
+    counts = ", ".join(f"{count} x {kind}" for kind, count in submission["mistakes"].items())
+    if not counts:
+        console.print("It answers every test output, two attempts each.")
+        return
+    console.print(f"[yellow]mistakes[/]     {counts}. What is missing or no grid counts as wrong:")
+    for text in submission["details"][:SHOWN_MISTAKES]:
+        console.print(f"             {text}", markup=False)
+    if len(submission["details"]) > SHOWN_MISTAKES:
+        left = len(submission["details"]) - SHOWN_MISTAKES
+        console.print(f"             ... and {left} more (metrics.json)")
+
+
+def _paired_table(metrics: dict[str, Any], title: str) -> Table:
+    """The scores before and after adaptation, and what they differ by."""
+    before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
+    table = Table("score", "before", "after", "difference", "95 % interval", title=title)
+    for name, key in SCORES.items():
+        gain = f"{after[key] - before[key]:+.1%}"
+        table.add_row(
+            name,
+            f"{before[key]:.1%}",
+            f"{after[key]:.1%}",
+            gain,
+            _interval(gains.get(key, {}).get("interval"), "+"),
+        )
+    return table
+
+
+def _interval(interval: list[float] | None, sign: str = "") -> str:
+    """Nothing for None: all tasks are alike."""
+    return "" if interval is None else " to ".join(f"{value:{sign}.1%}" for value in interval)
+
+
+def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
+    """What became of the tasks, the losses, and which tasks were won and lost, where that is known."""
+    for sentence in adaptation_sentences(metrics["adaptation"]):
+        console.print(sentence)
+    gains = metrics.get("difference", {})
+    for name in ("won", "lost") if gains else ():
+        ids = gains[name]
+        shown = f": {', '.join(ids[:SHOWN_IDS])}{', ...' if len(ids) > SHOWN_IDS else ''}" if ids else ""
+        console.print(f"{name}: {plural(len(ids), 'task')}{shown}", markup=False)
+
+
+def _show_losses(losses: dict[str, Any], console: Console) -> None:
+    before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
+    console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token")
+    by_source = losses["loss"]["by_source"]
+    if len(by_source) > 1:
+        console.print(
+            "by source: " + ", ".join(f"{n} {part['token_mean']:.4f}" for n, part in by_source.items())
+        )
+
+
+def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Table:
+    """What each rule would have scored; the one that gave the attempts is marked."""
+    table = Table("selection", "pass@1", "pass@2")
+    for name, values in by_selection.items():
+        mark = " (the attempts)" if name == named else ""
+        table.add_row(name + mark, *(f"{values[key]:.1%}" for key in ("pass_at_1", "pass_at_2")))
+    return table
+
+
+def show_finished(run: Run, console: Console) -> None:
+    """For a run that was finished before: its scores again."""
+    console.print("This run is finished (resume=false starts another beside it).")
+    show_scores(run.folder.read_json("metrics.json"), run, console)

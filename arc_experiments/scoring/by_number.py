@@ -1,0 +1,108 @@
+"""Scores against the number of predictions: what fewer candidates would have given.
+
+[{"predictions": 1, "pass_at_1": 0.2, "pass_at_2": 0.2, "pass_at_n": 0.2, "vote_1": 0.2, "vote_2": 0.2},
+ {"predictions": 2, ...}, {"predictions": 4, ...}, {"predictions": 8, ...}]
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from arc_experiments.grids import Grid
+from arc_experiments.rngs import rng_for
+from arc_experiments.scoring.marks import HEADLINES, Marks, by_output, mean, right_within, solutions
+from arc_experiments.selection import Candidate, Rule, alike, rank, votes_then_log_probability
+from arc_experiments.tasks.task import TaskSet
+
+MOST_COUNTED = 100  # ways to take some of the candidates, up to which all of them are counted
+NUM_DRAWN = 32  # of more
+
+
+def by_num_predictions(
+    tasks: TaskSet, candidates: Iterable[Candidate], rule: Rule = votes_then_log_probability
+) -> list[dict[str, Any]]:
+    """The headline fractions for 1, 2, 4, ... and all candidates of each test output.
+
+    Each is a mean over subsets of the test output's candidates: over all of them where there are at most
+    `MOST_COUNTED`, else over `NUM_DRAWN`, drawn for the task and the number alone (`pass_at_n` is exact always, and all that does not
+    depend on an order). A test
+    output with fewer candidates than the number gives all it has.
+
+    Raises:
+        ValueError: as `score`.
+    """
+    found = by_output(tasks, candidates)
+    outputs = [
+        (f"{task_id}[{i}]", expected, found[task_id, i])
+        for task_id, grids in solutions(tasks).items()
+        for i, expected in enumerate(grids)
+    ]
+    most = max(len(group) for _, _, group in outputs)
+    numbers = [2**power for power in range(most.bit_length()) if 2**power < most]
+    return [
+        {"predictions": number}
+        | _means(
+            [_expected_marks(place, expected, group, number, rule) for place, expected, group in outputs]
+        )
+        for number in [*numbers, most]
+        if number
+    ]
+
+
+def _means(marks: Sequence[Marks]) -> Marks:
+    return {name: mean([one[name] for one in marks]) for name in HEADLINES}
+
+
+def _expected_marks(
+    place: str, expected: Grid, candidates: Sequence[Candidate], number: int, rule: Rule
+) -> Marks:
+    """What `number` of these candidates give on average."""
+    number, total = min(number, len(candidates)), len(candidates)
+    groups = alike(sorted(candidates, key=lambda candidate: (candidate.view, candidate.sample)))
+    num_right = sum(len(group) for group in groups if _is_right(group[0], expected))
+    if num_right in (0, total):  # whichever are taken
+        return dict.fromkeys(HEADLINES, float(num_right > 0))
+    # Which grid a candidate gave is looked up: comparing them in each subset anew takes most of the time.
+    members = [(n, candidate) for n, group in enumerate(groups) for candidate in group]
+    marks = [
+        _marks(expected, [members[n] for n in positions if n < len(members)], rule)
+        for positions in _subsets(place, total, number)
+    ]
+    means = {name: mean([one[name] for one in marks]) for name in marks[0]}
+    exact = {"pass_at_n": 1 - comb(total - num_right, number) / comb(total, number)}
+    if number <= 2:  # no rule leaves one of two out
+        exact |= dict.fromkeys(("pass_at_2", "vote_2"), exact["pass_at_n"])
+    return {**means, **exact}
+
+
+def _is_right(candidate: Candidate, expected: Grid) -> bool:
+    return candidate.grid is not None and np.array_equal(candidate.grid, expected)
+
+
+def _marks(expected: Grid, members: Sequence[tuple[int, Candidate]], rule: Rule) -> Marks:
+    """Of some candidates, each with the number of its group."""
+    groups: dict[int, list[Candidate]] = defaultdict(list)
+    for number, candidate in members:
+        groups[number].append(candidate)
+    grids = [rank(group) for group in groups.values()]
+    most_voted = votes_then_log_probability(grids)
+    attempts = most_voted if rule is votes_then_log_probability else rule(grids)
+    return {
+        f"{name}_{k}": right_within(order[:k], expected)
+        for name, order in (("pass_at", attempts), ("vote", most_voted))
+        for k in (1, 2)
+    }
+
+
+def _subsets(place: str, total: int, number: int) -> Iterator[Sequence[int]]:
+    """All subsets of this size, or some, drawn, as positions; those past the valid candidates are not valid."""
+    if comb(total, number) <= MOST_COUNTED:
+        yield from combinations(range(total), number)
+        return
+    rng = rng_for("predictions", number, place)
+    for _ in range(NUM_DRAWN):
+        yield rng.choice(total, number, replace=False).tolist()

@@ -1,0 +1,133 @@
+"""Scores by kind of task and against the number of predictions, on hand-made cases."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from arc_experiments.grids import Grid
+from arc_experiments.report.breakdown import by_number, groups
+from arc_experiments.scoring import by_num_predictions, score
+from arc_experiments.selection import Candidate, majority_vote
+from arc_experiments.tasks.task import Pair, Task, TaskSet
+
+
+def square(side: int, colour: int = 1) -> Grid:
+    return np.full((side, side), colour, np.uint8)
+
+
+def task(name: str, *sides: int, demonstrations: int = 2, split: str = "") -> Task:
+    """Its test outputs are squares of these sides."""
+    pair = Pair(input=square(1), output=square(1))
+    tests = tuple(Pair(input=square(1), output=square(side)) for side in sides)
+    return Task(id=name, train=(pair,) * demonstrations, test=tests, split=split)
+
+
+def answer(name: str, grid: Grid | None, index: int = 0, view: int = 0, sample: int = 0) -> Candidate:
+    return Candidate(
+        task_id=name, test_index=index, view=view, sample=sample, transforms="", text="", num_tokens=1,
+        log_probability=-1.0 - view, grid=grid, reason="no_grid" if grid is None else None,
+    )  # fmt: skip
+
+
+def test_test_outputs_are_grouped_by_size_and_tasks_by_demonstrations() -> None:
+    tasks = TaskSet(
+        [
+            task("a", 3, 30),
+            task("b", 3, demonstrations=3),
+            task("c", 5, demonstrations=9),
+            task("d", 10, demonstrations=6),
+        ]
+    )
+    found = score(tasks, [answer("a", square(3)), answer("b", square(3, 2)), answer("c", square(5))])[
+        "by_group"
+    ]
+    sizes = {
+        name: (g["num_tasks"], g["num_test_outputs"], g["pass_at_2"])
+        for name, g in found["output_cells"].items()
+    }
+    assert sizes == {"1-9": (2, 2, 0.5), "10-25": (1, 1, 1), "26-100": (1, 1, 0), "401-900": (1, 1, 0)}
+    assert list(sizes) == ["1-9", "10-25", "26-100", "401-900"]
+    counts = {
+        name: (g["num_tasks"], g["num_test_outputs"], g["pass_at_2"])
+        for name, g in found["demonstrations"].items()
+    }
+    assert counts == {"2": (1, 2, 0.5), "3": (1, 1, 0), "6 or more": (2, 2, 0.5)}
+    assert "concept" not in found
+
+
+def test_concepts_are_the_folders_that_tasks_lie_in() -> None:
+    splits = {"a": "Center", "b": "Center", "c": "AboveBelow", "d": ""}
+    tasks = TaskSet(task(name, 1, split=split) for name, split in splits.items())
+    found = score(tasks, [answer("a", square(1))])["by_group"]["concept"]
+    assert list(found) == ["AboveBelow", "Center", "other"]
+    assert found["Center"]["pass_at_2"] == 0.5
+    low, high = found["Center"]["interval"]
+    assert (low, high) == (0, 1)
+    assert found["AboveBelow"] == {"num_tasks": 1, "num_test_outputs": 1, "pass_at_2": 0, "interval": None}
+
+
+def test_groups_of_a_kind_hold_every_scored_test_output_once() -> None:
+    tasks = TaskSet([task("a", 2, 20), task("b", 7), task("c", 15, demonstrations=4)])
+    result = score(tasks, [answer("b", square(7))])
+    for kind in result["by_group"].values():
+        assert sum(group["num_test_outputs"] for group in kind.values()) == result["num_test_outputs"]
+        right = sum(group["num_test_outputs"] * group["pass_at_2"] for group in kind.values())
+        assert right == pytest.approx(result["pass_at_2"] * result["num_test_outputs"])
+
+
+def test_fewer_predictions_are_the_mean_over_all_their_subsets() -> None:
+    tasks = TaskSet([task("a", 2), task("b", 2)])
+    grids = [square(2), square(2, 3), square(2, 3), None]
+    candidates = [answer("a", grid, view=view) for view, grid in enumerate(grids)]
+    rows = by_num_predictions(tasks, candidates, majority_vote)
+    assert [row["predictions"] for row in rows] == [1, 2, 4]
+    assert {name: rows[0][name] for name in ("pass_at_1", "pass_at_2", "pass_at_n")} == {
+        "pass_at_1": 0.125, "pass_at_2": 0.125, "pass_at_n": 0.125,
+    }  # fmt: skip
+    with_right = [pair for pair in combinations(range(4), 2) if 0 in pair]
+    assert rows[1]["pass_at_n"] == pytest.approx(len(with_right) / 6 / 2)
+    assert rows[1]["pass_at_2"] == pytest.approx(len(with_right) / 6 / 2)
+    result = score(tasks, candidates, majority_vote)
+    for name in ("pass_at_1", "pass_at_2", "pass_at_n", "vote_1", "vote_2"):
+        assert rows[-1][name] == result[name]
+
+
+def test_many_predictions_are_drawn_the_same_way_each_time_and_in_any_order() -> None:
+    tasks = TaskSet([task("a", 2)])
+    grids = [square(2, 1 + (number % 3 > 0) * number % 5) for number in range(40)]
+    candidates = [answer("a", grid, view=n % 8, sample=n // 8) for n, grid in enumerate(grids)]
+    rows = by_num_predictions(tasks, candidates)
+    assert [row["predictions"] for row in rows] == [1, 2, 4, 8, 16, 32, 40]
+    assert rows == by_num_predictions(tasks, candidates[::-1])
+    oracle = [row["pass_at_n"] for row in rows]
+    assert oracle == sorted(oracle)
+    assert oracle[0] == pytest.approx(sum(bool((grid == 1).all()) for grid in grids) / 40)
+
+
+def test_a_test_output_with_fewer_candidates_gives_all_it_has_and_one_without_none() -> None:
+    tasks = TaskSet([task("a", 2), task("b", 2), task("c", 2)])
+    candidates = [answer("a", square(2)), *(answer("b", square(2, view % 3), view=view) for view in range(3))]
+    rows = by_num_predictions(tasks, candidates)
+    assert [row["predictions"] for row in rows] == [1, 2, 3]
+    assert [row["pass_at_n"] for row in rows] == [
+        pytest.approx((1 + share) / 3) for share in (1 / 3, 2 / 3, 1)
+    ]
+    assert by_num_predictions(tasks, []) == []
+
+
+def test_the_page_has_a_chart_where_there_are_several_numbers() -> None:
+    tasks = TaskSet([task("a", 2), task("b", 30)])
+    candidates = [answer("a", square(2, 1 + view % 2), view=view) for view in range(8)]
+    result = score(tasks, candidates) | {"by_num_predictions": by_num_predictions(tasks, candidates)}
+    block = by_number(result)
+    assert block is not None
+    assert block.figure is not None
+    assert [row[0] for row in block.rows] == ["1", "2", "4", "8"]
+    assert "predictions for a test output 8: pass_at_n 50.0000" in block.figure.svg
+    assert by_number({"by_num_predictions": [{"predictions": 1}]}) is None
+    assert by_number({}) is None
+    [sizes, demonstrations] = groups(result)
+    assert [(row.name, row.value) for row in sizes.rows] == [("1-9", "100.0%"), ("401-900", "0.0%")]
+    assert demonstrations.rows[0].num_tasks == 2
+    assert not list(groups({}))
