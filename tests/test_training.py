@@ -234,7 +234,7 @@ def test_saved_weights_are_loaded_again_and_know_their_ancestry(tmp_path: Path) 
     assert run.validation_loss(run.trained_model()).token_mean == run.validation_loss(model).token_mean
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["target_modules"] == sorted(config["target_modules"])
-    assert config["base_model_name_or_path"] == "package:tiny"
+    assert config["base_model_name_or_path"] == run.config.model.path
     assert json.loads((folder / "ancestry.json").read_text())["trained_on"] == sorted(run.partition.train)
 
 
