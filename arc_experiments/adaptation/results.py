@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     TOO_LONG = "too_long"
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
+    CUT_OFF = "cut_off_by_deadline"  # not begun, or not finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,19 @@ class Adapted:
     seconds: dict[str, float]
     peak_memory_bytes: int
     worker: str
+
+    @classmethod
+    def cut_off(cls, task_ids: tuple[str, ...]) -> "Adapted":
+        """What there is of a unit that the deadline has left unfinished: nothing."""
+        return cls(
+            task_ids=task_ids,
+            outcome=Outcome.CUT_OFF,
+            training=None,
+            candidates=None,
+            seconds={"training": 0.0, "inference": 0.0},
+            peak_memory_bytes=0,
+            worker="",
+        )
 
     def to_json(self) -> dict[str, Any]:
         return vars(self) | {

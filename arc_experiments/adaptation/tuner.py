@@ -23,6 +23,7 @@ from arc_experiments.adaptation.results import Adapted, Outcome, Training
 from arc_experiments.adaptation.units import Unit, in_turn
 from arc_experiments.config import MAX_SEED
 from arc_experiments.environment import peak_memory_bytes
+from arc_experiments.generation import NoRoom, unanswered
 from arc_experiments.partitions import leave_out
 from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
@@ -70,6 +71,10 @@ class Tuner:
         candidates = self._run.ask(model, partial, lambda done, total: None, requests)
         return self._run.with_likelihoods(model, candidates, partial / "likelihoods", tasks=tasks)
 
+    def no_answers(self, tasks: TaskSet, reason: str) -> list[Candidate]:
+        """What stands for the answers to tasks that cannot be answered."""
+        return [unanswered(request, reason) for request in self._run.requests_of(tasks)]
+
     def adapt(self, unit: Unit) -> Adapted:
         """Train on the unit's demonstrations, answer its test inputs, and put the weights back."""
         start = time.perf_counter()
@@ -102,7 +107,7 @@ class Tuner:
         except NotFinite as error:
             log.warning("%s: %s", unit.name, error)
             return Outcome.DIVERGED, None
-        except torch.OutOfMemoryError as error:
+        except NoRoom as error:
             log.warning("%s: %s", unit.name, error)
             return Outcome.OUT_OF_MEMORY, None
         self._save(unit)

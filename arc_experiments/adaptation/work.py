@@ -1,6 +1,7 @@
 """All that is to be done for one run: answers before adaptation, task by task; then adaptation, unit by unit."""
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +10,16 @@ from typing import Any
 
 from arc_experiments.adaptation.clock import Clock
 from arc_experiments.adaptation.queue import Queue
-from arc_experiments.adaptation.results import Adapted
+from arc_experiments.adaptation.results import Adapted, Outcome, merged
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.adaptation.units import make_units
+from arc_experiments.environment import seconds_since_start
+from arc_experiments.generation import NoRoom
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.selection import Candidate
+
+log = logging.getLogger(__name__)
 
 FOLDER = ".adapt"  # in the run folder, until the report is written
 
@@ -35,7 +40,14 @@ class Work:
         self._units = {f"after-{unit.name}": unit for unit in make_units(tasks, num_groups)}
         self._before = Queue(self.folder.path, list(self._singles))
         self._after = Queue(self.folder.path, list(self._units))
-        self.clock = Clock(self.folder, run.config.adapt.seconds, run.folder.status.get("attempt", 0))
+        adapt, attempt = run.config.adapt, run.folder.status.get("attempt", 0)
+        hours = adapt.deadline_hours
+        seconds = None if hours is None else 3600 * hours - adapt.reserve_seconds
+        self._clock = Clock(self.folder, adapt.seconds, attempt)
+        self._deadline = Clock(self.folder, seconds, attempt, "deadline.json")
+        self._results: dict[str, Any] = {}
+        self._seconds_a_task = 0.0  # for answers, at the most so far
+        self._needed = 0.0  # for the answers of the unit that is being adapted to
 
     @property
     def num_tasks(self) -> int:
@@ -49,6 +61,20 @@ class Work:
     def num_waiting(self) -> int:
         """Pieces that are not finished."""
         return len(self._before.waiting) + len(self._after.waiting)
+
+    def start(self) -> None:
+        """Begin an attempt, as the process that holds the run folder."""
+        self._clock.start()
+        self._deadline.start(already=seconds_since_start())
+
+    def follow(self, is_over: Callable[[], bool]) -> bool:
+        """Wait for the process that holds the run folder to start. False if `is_over` before."""
+        return self._clock.follow(is_over) and self._deadline.follow(is_over)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline, less what is kept for writing; infinity without one."""
+        return self._deadline.seconds_left
 
     @cached_property
     def tuner(self) -> Tuner:
@@ -65,7 +91,10 @@ class Work:
 
         def do(name: str) -> dict[str, Any]:
             nonlocal last
+            tasks = self._units[name].tasks
+            self._needed = self._seconds_a_task * len(tasks)
             last = self.tuner.adapt(self._units[name])
+            self._see(last.seconds["inference"] / len(tasks))
             self._note()
             return last.to_json()
 
@@ -73,28 +102,56 @@ class Work:
             self._after.work(do, lambda done: on_progress(done, last), self._is_over)
 
     def results(self) -> tuple[list[Candidate], float, list[Adapted]]:
-        """The answers before adaptation in the order of the tasks, the seconds they took, and what became of the units."""
-        before = [self._before.result(name) for name in self._singles]
-        candidates = [Candidate.from_json(line) for one in before for line in one["candidates"]]
-        adapted = [Adapted.from_json(self._after.result(name)) for name in self._units]
-        return candidates, sum(one["seconds"] for one in before), adapted
+        """The answers before adaptation in the order of the tasks, the seconds they took, and what became of the units.
+
+        All as far as they are finished.
+        """
+        before, after = self._read(self._before), self._read(self._after)
+        candidates = [candidate for one in before.values() for candidate in one["candidates"]]
+        adapted = [after.get(name, Adapted.cut_off(unit.tasks.ids)) for name, unit in self._units.items()]
+        return candidates, sum(one["seconds"] for one in before.values()), adapted
+
+    def candidates(self) -> list[Candidate]:
+        """The answers that there are by now: those after adaptation, else those before."""
+        before, _, adapted = self.results()
+        return merged(before, adapted)
+
+    def _read(self, queue: Queue) -> dict[str, Any]:
+        """What is finished, by name, each read once."""
+        waiting = set(queue.waiting)
+        for name in queue.names:
+            if name not in waiting and name not in self._results:
+                found = queue.result(name)
+                self._results[name] = (
+                    Adapted.from_json(found)
+                    if name in self._units
+                    else {**found, "candidates": [*map(Candidate.from_json, found["candidates"])]}
+                )
+        return {name: self._results[name] for name in queue.names if name in self._results}
 
     def _answer(self, name: str) -> dict[str, Any]:
         start = time.perf_counter()
-        candidates = self.tuner.answer(self._singles[name], name)
+        try:
+            candidates = self.tuner.answer(self._singles[name], name)
+        except NoRoom as error:
+            log.warning("%s", error)
+            candidates = self.tuner.no_answers(self._singles[name], Outcome.OUT_OF_MEMORY)
         self._note()
-        return {
-            "candidates": [candidate.to_json() for candidate in candidates],
-            "seconds": time.perf_counter() - start,
-        }
+        seconds = time.perf_counter() - start
+        self._see(seconds)
+        return {"candidates": [candidate.to_json() for candidate in candidates], "seconds": seconds}
+
+    def _see(self, seconds_a_task: float) -> None:
+        self._seconds_a_task = max(self._seconds_a_task, seconds_a_task)
 
     def _is_late(self) -> bool:
         self._note()  # a training asks at each step, so that a kill loses no more of the count than a few seconds
-        return self.clock.is_over
+        return self._clock.is_over or self._deadline.seconds_left <= self._needed
 
     def _note(self) -> None:
         if not self._run.folder.read_only:
-            self.clock.note()
+            self._clock.note()
+            self._deadline.note()
 
 
 @contextmanager

@@ -107,12 +107,16 @@ def predict(
         key: [Candidate.from_record(record) for record in group]
         for key, group in zip(keys, found, strict=True)
     }
-    too_long = {"text": "", "num_tokens": 0, "log_probability": 0.0, "grid": None, "reason": "too_long"}
     return [
         candidate
         for request in requests
-        for candidate in done.get(request.key, [_candidate(request, 0, **too_long)])
+        for candidate in done.get(request.key, [unanswered(request, "too_long")])
     ]
+
+
+def unanswered(request: Request, reason: str) -> Candidate:
+    """What stands for the answer to a request that was not asked."""
+    return _candidate(request, 0, text="", num_tokens=0, log_probability=0.0, grid=None, reason=reason)
 
 
 def _read(prompt: Prompt, request: Request, sample: int, answer: Answer) -> Candidate:

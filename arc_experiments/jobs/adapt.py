@@ -9,13 +9,15 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from arc_experiments import places
+from arc_experiments.adaptation.deadline import done_within
 from arc_experiments.adaptation.results import Adapted, merged, totals
+from arc_experiments.adaptation.standing import Standing
 from arc_experiments.adaptation.work import FOLDER, Work
 from arc_experiments.jobs.display import duration, progress, show_finished, show_plan
 from arc_experiments.jobs.evaluate import (
@@ -83,7 +85,7 @@ def _help(run: Run, console: Console) -> None:
         with run.folder.locked() as is_free:
             return is_free or is_reported(run)
 
-    if work.clock.follow(is_left):
+    if work.follow(is_left):
         _do(work, run, console)
 
 
@@ -92,13 +94,20 @@ def _lead(run: Run, console: Console) -> None:
     leaks = look_for_leaks(run, trains=False)
     tracker = Tracker(run.folder, console)
     work = Work(run, lambda: False)
-    work.clock.start()
-    if work.num_waiting:
-        show_plan(run, work.tuner.model, console)
-        _show_plan(work, run, console)
-        show_leaks(leaks, console)
-        show_shrunk(run, console)
-    _do(work, run, console)
+    standing = Standing(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
+    standing.write()
+    work.start()
+
+    def do() -> None:
+        if work.num_waiting:
+            show_plan(run, work.tuner.model, console)
+            _show_plan(work, run, console)
+            show_leaks(leaks, console)
+            show_shrunk(run, console)
+        _do(work, run, console, standing.write)
+
+    if not done_within(work.seconds_left, do):
+        console.print("[yellow]note[/]         the deadline has come: what is finished counts")
     before, seconds, units = work.results()
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
     run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))
@@ -107,9 +116,19 @@ def _lead(run: Run, console: Console) -> None:
     shutil.rmtree(work.folder.path)
 
 
-def _do(work: Work, run: Run, console: Console) -> None:
+def _do(work: Work, run: Run, console: Console, note: Callable[[], None] = lambda: None) -> None:
+    """Do all that is left.
+
+    Args:
+        note: called whenever more may be finished.
+    """
     with progress(console, "answering", work.num_tasks) as bar:
-        work.answer(bar.update)
+
+        def answered(done: int) -> None:
+            bar.update(done)
+            note()
+
+        work.answer(answered)
     start, earlier = time.perf_counter(), None
     with progress(console, "adapting", work.num_units) as bar:
 
@@ -117,6 +136,7 @@ def _do(work: Work, run: Run, console: Console) -> None:
             nonlocal earlier
             if earlier is None:  # by an attempt that was killed, or by others
                 earlier = done
+            note()
             run.folder.update_status(step=done, max_steps=work.num_units)
             seconds = time.perf_counter() - start
             bar.update(done, _how_far(done, done - earlier, work.num_units, seconds, last))
@@ -157,6 +177,8 @@ def _show_plan(work: Work, run: Run, console: Console) -> None:
         limits.append(f"{adapt.seconds_per_task:g} s a task")
     if adapt.seconds:
         limits.append(f"{adapt.seconds:g} s in all")
+    if adapt.deadline_hours:
+        limits.append(f"{work.seconds_left / 3600:.2g} hours left of {adapt.deadline_hours:g}")
     console.print(
         f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_units} groups of tasks')}, demonstrations "
         f"left out in turn: {left_out}; {', '.join(limits)}"
