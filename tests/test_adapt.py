@@ -393,6 +393,8 @@ def test_a_training_that_diverges_costs_its_own_task_alone(tasks: Path, tmp_path
         (["adapt.leave_out=[1,1]"], "adapt.leave_out=[1, 1]"),
         (["adapt.leave_out=[9]"], "such as [1, 2]"),
         (["adapt.seconds=0"], "adapt.seconds=0"),
+        (["adapt.deadline_hours=0.1", "adapt.reserve_seconds=360"], "adapt.reserve_seconds=360"),
+        (["adapt.reserve_seconds=10"], "adapt.deadline_hours, which is not set"),
         (["inference.limit=0"], "no task to adapt to"),
         (["optim.stop_after=2"], "optim.stop_after=2"),
         (["optim.best_by=validation_loss", "optim.eval_steps=2"], "optim.best_by=validation_loss"),

@@ -21,6 +21,8 @@ from arc_experiments.selection import Candidate
 
 log = logging.getLogger(__name__)
 
+CAUTION = 2.0  # times what answers took so far, left for them when a deadline ends a training
+TIDYING_SECONDS = 3.0  # between a training and its answers
 FOLDER = ".adapt"  # in the run folder, until the report is written
 
 
@@ -92,7 +94,7 @@ class Work:
         def do(name: str) -> dict[str, Any]:
             nonlocal last
             tasks = self._units[name].tasks
-            self._needed = self._seconds_a_task * len(tasks)
+            self._needed = CAUTION * self._seconds_a_task * len(tasks) + TIDYING_SECONDS
             last = self.tuner.adapt(self._units[name])
             self._see(last.seconds["inference"] / len(tasks))
             self._note()
