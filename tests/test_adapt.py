@@ -51,7 +51,7 @@ def silent() -> Console:
     return Console(file=io.StringIO())
 
 
-def lines(candidates: tuple[Candidate, ...] | list[Candidate] | None) -> list[str]:
+def lines(candidates: tuple[Candidate, ...] | None) -> list[str]:
     return [candidate.to_json() for candidate in candidates or ()]
 
 
@@ -130,14 +130,14 @@ def test_a_task_gives_the_same_whatever_came_before_it(
     units = make_units(run.predicted_tasks(), None)
     forward, backward = tuner(run, tmp_path / "a"), tuner(run, tmp_path / "b")
     first = weights(forward.model)
-    before = lines(forward.answer(units[0].tasks, "before"))
+    before = lines(forward.answer(units[0].tasks, "before").candidates)
     there = [forward.adapt(unit) for unit in units]
     back = [backward.adapt(unit) for unit in reversed(units)][::-1]
     assert [lines(unit.candidates) for unit in there] == [lines(unit.candidates) for unit in back]
     assert [unit.training for unit in there] == [unit.training for unit in back]
     assert len({unit.training.loss for unit in there if unit.training}) == 3
     assert same(weights(forward.model), first), "the weights are put back to the last bit"
-    assert lines(forward.answer(units[0].tasks, "again")) == before
+    assert lines(forward.answer(units[0].tasks, "again").candidates) == before
 
 
 def test_test_outputs_are_out_of_reach(finished: tuple[Run, str], tasks: Path, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from arc_experiments.adaptation.clock import Clock
 from arc_experiments.adaptation.queue import Queue
-from arc_experiments.adaptation.results import Adapted, Outcome, merged
+from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged, share_of_valid
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.adaptation.units import make_units
 from arc_experiments.environment import seconds_since_start
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 CAUTION = 2.0  # times what answers took so far, left for them when a deadline ends a training
 TIDYING_SECONDS = 3.0  # between a training and its answers
+Piece = TypeVar("Piece")
 FOLDER = ".adapt"  # in the run folder, until the report is written
 
 
@@ -47,7 +48,8 @@ class Work:
         seconds = None if hours is None else 3600 * hours - adapt.reserve_seconds
         self._clock = Clock(self.folder, adapt.seconds, attempt)
         self._deadline = Clock(self.folder, seconds, attempt, "deadline.json")
-        self._results: dict[str, Any] = {}
+        self._known_before: dict[str, Before] = {}  # finished pieces, each read once
+        self._known_after: dict[str, Adapted] = {}
         self._seconds_a_task = 0.0  # for answers, at the most so far
         self._needed = 0.0  # for the answers of the unit that is being adapted to
 
@@ -108,40 +110,47 @@ class Work:
 
         All as far as they are finished.
         """
-        before, after = self._read(self._before), self._read(self._after)
-        candidates = [candidate for one in before.values() for candidate in one["candidates"]]
-        adapted = [after.get(name, Adapted.cut_off(unit.tasks.ids)) for name, unit in self._units.items()]
-        return candidates, sum(one["seconds"] for one in before.values()), adapted
+        before = self._read_before()
+        candidates = [candidate for one in before for candidate in one.answers.candidates]
+        return candidates, sum(one.seconds for one in before), self._read_after()
 
     def candidates(self) -> list[Candidate]:
         """The answers that there are by now: those after adaptation, else those before."""
         before, _, adapted = self.results()
         return merged(before, adapted)
 
-    def _read(self, queue: Queue) -> dict[str, Any]:
-        """What is finished, by name, each read once."""
-        waiting = set(queue.waiting)
-        for name in queue.names:
-            if name not in waiting and name not in self._results:
-                found = queue.result(name)
-                self._results[name] = (
-                    Adapted.from_json(found)
-                    if name in self._units
-                    else {**found, "candidates": [*map(Candidate.from_json, found["candidates"])]}
-                )
-        return {name: self._results[name] for name in queue.names if name in self._results}
+    def unconstrained_valid(self) -> tuple[float | None, float | None]:
+        """The share of valid answers without `inference.constrain`, before and after adaptation."""
+        before = {
+            task_id: marks
+            for one in self._read_before()
+            for task_id, marks in one.answers.unconstrained.items()
+        }
+        after = [one.answers.unconstrained for one in self._read_after() if one.answers is not None]
+        adapted = {task_id: marks for one in after for task_id, marks in one.items()}
+        return share_of_valid(before), share_of_valid({**before, **adapted})
+
+    def _read_before(self) -> list[Before]:
+        _read(self._before, Before.from_json, self._known_before)
+        return [self._known_before[name] for name in self._singles if name in self._known_before]
+
+    def _read_after(self) -> list[Adapted]:
+        _read(self._after, Adapted.from_json, self._known_after)
+        return [
+            self._known_after.get(name, Adapted.cut_off(unit.tasks.ids)) for name, unit in self._units.items()
+        ]
 
     def _answer(self, name: str) -> dict[str, Any]:
         start = time.perf_counter()
         try:
-            candidates = self.tuner.answer(self._singles[name], name)
+            answers = self.tuner.answer(self._singles[name], name)
         except NoRoom as error:
             log.warning("%s", error)
-            candidates = self.tuner.no_answers(self._singles[name], Outcome.OUT_OF_MEMORY)
+            answers = self.tuner.no_answers(self._singles[name], Outcome.OUT_OF_MEMORY)
         self._note()
         seconds = time.perf_counter() - start
         self._see(seconds)
-        return {"candidates": [candidate.to_json() for candidate in candidates], "seconds": seconds}
+        return Before(answers=answers, seconds=seconds).to_json()
 
     def _see(self, seconds_a_task: float) -> None:
         self._seconds_a_task = max(self._seconds_a_task, seconds_a_task)
@@ -154,6 +163,16 @@ class Work:
         if not self._run.folder.read_only:
             self._clock.note()
             self._deadline.note()
+
+
+def _read(queue: Queue, from_json: Callable[[Any], Piece], known: dict[str, Piece]) -> None:
+    """Read what has been finished since the last time."""
+    waiting = set(queue.waiting)
+    known |= {
+        name: from_json(queue.result(name))
+        for name in queue.names
+        if name not in known and name not in waiting
+    }
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from arc_experiments.jobs.evaluate import (
     show_shrunk,
 )
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
-from arc_experiments.launching.commands import start_helpers
+from arc_experiments.launching.commands import helper_environments, start_helpers
 from arc_experiments.paired import difference
 from arc_experiments.ranks import count_processes
 from arc_experiments.run import Run
@@ -60,13 +60,17 @@ def main(folder: RunFolder, console: Console) -> None:
             shutil.rmtree(folder / FOLDER, ignore_errors=True)  # where a kill came between the page and this
             show_finished(run, console)
         return
-    if places.HELPS not in os.environ and (count := count_processes(run.config.hardware)) > 1:
-        helpers = start_helpers(folder, count)
+    is_helper = places.HELPS in os.environ
+    count = 1 if is_helper else count_processes(run.config.hardware)
+    environments = helper_environments(count)
+    if count > 1:
         os.environ.update(places.part(0, count))
-    else:
-        helpers = []
-    if helpers or places.HELPS in os.environ:
+    if count > 1 or is_helper:
         os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpu()
+    begin(
+        run
+    )  # what hardware.per_device_batch_size=auto finds is found before helpers share the memory, and theirs
+    helpers = start_helpers(folder, environments)
     try:
         if folder.read_only:
             _help(run, console)
@@ -78,7 +82,6 @@ def main(folder: RunFolder, console: Console) -> None:
 
 def _help(run: Run, console: Console) -> None:
     """Do what is left to do, and leave the rest to the process that holds the folder."""
-    begin(run)
     work = Work(run, lambda: is_reported(run))
 
     def is_left() -> bool:
@@ -90,7 +93,6 @@ def _help(run: Run, console: Console) -> None:
 
 
 def _lead(run: Run, console: Console) -> None:
-    begin(run)
     leaks = look_for_leaks(run, trains=False)
     tracker = Tracker(run.folder, console)
     work = Work(run, lambda: False)
@@ -112,7 +114,10 @@ def _lead(run: Run, console: Console) -> None:
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
     run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))
     run.folder.write(UNITS, "".join(f"{unit.summary()}\n" for unit in units))
-    conclude(run, merged(before, units), metrics, tracker, console)
+    free_before, free_after = work.unconstrained_valid()
+    if free_before is not None:
+        metrics["before"]["score"]["unconstrained_valid"] = free_before
+    conclude(run, merged(before, units), metrics, tracker, console, free_after)
     shutil.rmtree(work.folder.path)
 
 

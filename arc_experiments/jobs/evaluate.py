@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from arc_experiments import selection
@@ -26,8 +25,6 @@ from arc_experiments.run_folder import RunFolder
 from arc_experiments.scoring import check_submission, score, submission
 from arc_experiments.selection import Candidate
 from arc_experiments.tracking import Tracker
-
-NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 
 
 def main(folder: RunFolder, console: Console) -> None:
@@ -238,15 +235,9 @@ def _unconstrained_valid(run: Run, model: Any, partial: Path) -> float | None:
 
     None where nothing is constrained, or nothing can be asked.
     """
-    asked = [request for request in run.requests if request.ids is not None]
-    if run.config.inference.constrain == "none" or not asked:
+    if not run.unconstrained_requests:
         return None
-    places = np.linspace(0, len(asked) - 1, min(len(asked), NUM_UNCONSTRAINED)).round().astype(int)
     candidates = run.ask(
-        model,
-        partial,
-        lambda done, total: None,
-        [asked[place] for place in places],
-        run.unconstrained_engine,
+        model, partial, lambda done, total: None, run.unconstrained_requests, run.unconstrained_engine
     )
     return sum(candidate.grid is not None for candidate in candidates) / len(candidates)
