@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from arc_experiments import places
@@ -19,6 +20,7 @@ from arc_experiments.adaptation.deadline import done_within
 from arc_experiments.adaptation.results import Adapted, merged, totals
 from arc_experiments.adaptation.standing import Standing
 from arc_experiments.adaptation.work import FOLDER, Work
+from arc_experiments.config import Hardware
 from arc_experiments.jobs.display import duration, progress, show_finished, show_plan
 from arc_experiments.jobs.evaluate import (
     begin,
@@ -62,6 +64,8 @@ def main(folder: RunFolder, console: Console) -> None:
         return
     is_helper = places.HELPS in os.environ
     count = 1 if is_helper else count_processes(run.config.hardware)
+    if run.config.hardware.per_device_batch_size == "auto":
+        _check_own_gpu(run.config.hardware, count)
     environments = helper_environments(count)
     if count > 1:
         os.environ.update(places.part(0, count))
@@ -78,6 +82,16 @@ def main(folder: RunFolder, console: Console) -> None:
             _lead(run, console)
     finally:
         _end(helpers)
+
+
+def _check_own_gpu(hardware: Hardware, count: int) -> None:
+    """Raises ValueError where processes would share a GPU of which each takes as much as it can."""
+    num_gpus = 0 if hardware.device == "cpu" else len(hardware.gpu_ids or ()) or torch.cuda.device_count()
+    if 0 < num_gpus < count:
+        raise ValueError(
+            f"hardware.per_device_batch_size=auto takes all of a GPU, and hardware.num_processes={count} share "
+            f"{num_gpus}: name a number of rows, or take one process for each GPU (hardware.num_processes=null)"
+        )
 
 
 def _help(run: Run, console: Console) -> None:
