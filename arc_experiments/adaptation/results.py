@@ -1,6 +1,8 @@
 """What became of each unit, as its file holds it, and what became of all of them together."""
 
 import json
+import os
+import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -78,7 +80,7 @@ class Adapted:
         training: None where there was none.
         answers: None where the model answered no otherwise than before.
         seconds: by phase.
-        worker: the process that did it, "<host>:<process id>".
+        worker: the process that did it, "<host>:<process id>", or that found it undone.
     """
 
     task_ids: tuple[str, ...]
@@ -103,7 +105,7 @@ class Adapted:
             answers=None,
             seconds={"training": 0.0, "inference": 0.0},
             peak_memory_bytes=0,
-            worker="",
+            worker=this_worker(),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -129,6 +131,11 @@ class Adapted:
             "answers": None if answers is None else Answers.from_json(answers),
         }
         return cls(**values | known)
+
+
+def this_worker() -> str:
+    """The name of this process among those that share out the work."""
+    return f"{platform.node()}:{os.getpid()}"
 
 
 def merged(before: Sequence[Candidate], units: Iterable[Adapted]) -> list[Candidate]:

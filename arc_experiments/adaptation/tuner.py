@@ -6,8 +6,6 @@ is drawn for the tasks' ids. Only a time budget makes a difference.
 """
 
 import logging
-import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +17,7 @@ import torch
 from accelerate.utils import release_memory
 from transformers.trainer_utils import SaveStrategy
 
-from arc_experiments.adaptation.results import Adapted, Answers, Outcome, Training
+from arc_experiments.adaptation.results import Adapted, Answers, Outcome, Training, this_worker
 from arc_experiments.adaptation.units import Unit, in_turn
 from arc_experiments.config import MAX_SEED
 from arc_experiments.environment import peak_memory_bytes
@@ -109,7 +107,7 @@ class Tuner:
             answers=answers,
             seconds={"training": trained - start, "inference": time.perf_counter() - trained},
             peak_memory_bytes=peak_memory_bytes(self._run.device),
-            worker=f"{platform.node()}:{os.getpid()}",
+            worker=this_worker(),
         )
 
     def _answer_adapted(self, unit: Unit, outcome: Outcome) -> tuple[Outcome, Answers | None]:

@@ -129,7 +129,7 @@ def _lead(run: Run, console: Console) -> None:
     run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))
     run.folder.write(UNITS, "".join(f"{unit.summary()}\n" for unit in units))
     free_before, free_after = work.unconstrained_valid()
-    if free_before is not None:
+    if free_before is not None and "before" in metrics:
         metrics["before"]["score"]["unconstrained_valid"] = free_before
     conclude(run, merged(before, units), metrics, tracker, console, free_after)
     shutil.rmtree(work.folder.path)
