@@ -291,6 +291,8 @@ class Adapt:
     leave_out: list[int] = field(default_factory=lambda: [1])
     seconds_per_task: float | None = limited(None, above=0)
     seconds: float | None = limited(None, above=0)
+    deadline_hours: float | None = limited(None, above=0)
+    reserve_seconds: float = limited(300.0, low=0)  # of deadline_hours
     save: bool = False
 
 

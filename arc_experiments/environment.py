@@ -3,10 +3,12 @@
 import platform
 import resource
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import transformers
 
@@ -49,6 +51,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
+
+
+def seconds_since_start() -> float:
+    """How long this process has been there, from the command's first moment on."""
+    return max(0.0, time.time() - float(psutil.Process().create_time()))
 
 
 def peak_memory_bytes(device: torch.device) -> int:

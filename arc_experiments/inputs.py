@@ -5,6 +5,7 @@ import math
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from arc_experiments.assets import local_path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from arc_experiments.generation import Constraint, Engine, Request
     from arc_experiments.models import ArcTokenizer, Vocabulary
 
+NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
 
 
@@ -227,6 +229,15 @@ class Inputs:
         return make_requests(
             tasks, self.prompt, num_views=config.inference.num_views, seed=config.seeds.inference
         )
+
+    @cached_property
+    def unconstrained_requests(self) -> "list[Request]":
+        """Those that are asked without `inference.constrain` as well: a sample; none where nothing is constrained."""
+        asked = [request for request in self.requests if request.ids is not None]
+        if self.config.inference.constrain == "none" or not asked:
+            return []
+        places = np.linspace(0, len(asked) - 1, min(len(asked), NUM_UNCONSTRAINED)).round().astype(int)
+        return [asked[place] for place in places]
 
     @cached_property
     def engine(self) -> "Engine":

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, TrainerCallback
 
-    from arc_experiments.generation import Engine, Request
+    from arc_experiments.generation import Engine, Request, Room
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
@@ -262,6 +262,13 @@ class Run(Inputs):
         model.train(was_training)
         return candidates
 
+    @cached_property
+    def room(self) -> "Room":
+        """How many tokens are answered or compared at once: as configured, until that does not fit."""
+        from arc_experiments.generation import Room
+
+        return Room(self.config.inference.batch_tokens)
+
     def with_likelihoods(
         self,
         model: Any,
@@ -290,7 +297,7 @@ class Run(Inputs):
                 candidates,
                 num_views=inference.scoring_views,
                 seed=self.config.seeds.inference,
-                batch_tokens=inference.batch_tokens,
+                room=self.room,
                 partial=partial,
                 processes=self.processes,
                 on_progress=on_progress,
@@ -324,7 +331,7 @@ class Run(Inputs):
                 self.prompt,
                 self.requests if requests is None else requests,
                 max_new_tokens=self.max_new_tokens,
-                batch_tokens=self.config.inference.batch_tokens,
+                room=self.room,
                 partial=partial,
                 processes=self.processes,
                 on_progress=on_progress,

@@ -46,6 +46,27 @@ def make_tasks(
     return folder
 
 
+def make_kaggle(folder: Path, num_tasks: int, *, solved: bool = False) -> Path:
+    """The same tasks as Kaggle's folder holds them, every second with two test inputs.
+
+    Args:
+        solved: as its evaluation set, with the solutions beside it; else as its test set.
+    """
+    name = "evaluation" if solved else "test"
+    training = {"t": json.loads((make_tasks(folder / "apart", num_tasks) / "training/t.json").read_text())}
+    challenges, solutions = {}, {}
+    for number in range(num_tasks):
+        task = json.loads((folder / f"apart/evaluation/e{number}.json").read_text())
+        tests = task["test"] * (1 + number % 2)
+        challenges[f"e{number}"] = {**task, "test": [{"input": pair["input"]} for pair in tests]}
+        solutions[f"e{number}"] = [pair["output"] for pair in tests]
+    write(folder, "kaggle/arc-agi_training_challenges.json", training)
+    write(folder, f"kaggle/arc-agi_{name}_challenges.json", challenges)
+    if solved:
+        write(folder, f"kaggle/arc-agi_{name}_solutions.json", solutions)
+    return folder / "kaggle"
+
+
 def adapt_run(folder: Path, tasks: Path, *overrides: str) -> Run:
     torch.set_num_threads(1)
     return compose([*OPTIONS, f"data.path={tasks}", *overrides], folder)

@@ -1,8 +1,11 @@
 """job=adapt: each task by its own demonstrations, nothing of its answer; the same whoever does it and in whatever order."""
 
+import dataclasses
 import gc
 import io
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +15,23 @@ from adapt_tools import OPTIONS, adapt_run, adapted, lasting_metrics, make_tasks
 from rich.console import Console
 from small_training import same, weights
 from task_files import write
+from toy_grids import grid
 
+from arc_experiments import places
+from arc_experiments.adaptation.deadline import done_within
+from arc_experiments.adaptation.results import Adapted, Answers, Before
+from arc_experiments.adaptation.standing import Standing
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.adaptation.units import make_units
 from arc_experiments.adaptation.work import Work
 from arc_experiments.ancestry import read_ancestry
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
+from arc_experiments.generation import Transformers
+from arc_experiments.generation.engine import Key
 from arc_experiments.jobs import adapt, evaluate
 from arc_experiments.run import Run, compose
+from arc_experiments.run_folder import RunFolder
 from arc_experiments.selection import Candidate
 
 
@@ -51,7 +62,7 @@ def silent() -> Console:
     return Console(file=io.StringIO())
 
 
-def lines(candidates: tuple[Candidate, ...] | list[Candidate] | None) -> list[str]:
+def lines(candidates: tuple[Candidate, ...] | None) -> list[str]:
     return [candidate.to_json() for candidate in candidates or ()]
 
 
@@ -130,14 +141,14 @@ def test_a_task_gives_the_same_whatever_came_before_it(
     units = make_units(run.predicted_tasks(), None)
     forward, backward = tuner(run, tmp_path / "a"), tuner(run, tmp_path / "b")
     first = weights(forward.model)
-    before = lines(forward.answer(units[0].tasks, "before"))
+    before = lines(forward.answer(units[0].tasks, "before").candidates)
     there = [forward.adapt(unit) for unit in units]
     back = [backward.adapt(unit) for unit in reversed(units)][::-1]
     assert [lines(unit.candidates) for unit in there] == [lines(unit.candidates) for unit in back]
     assert [unit.training for unit in there] == [unit.training for unit in back]
     assert len({unit.training.loss for unit in there if unit.training}) == 3
     assert same(weights(forward.model), first), "the weights are put back to the last bit"
-    assert lines(forward.answer(units[0].tasks, "again")) == before
+    assert lines(forward.answer(units[0].tasks, "again").candidates) == before
 
 
 def test_test_outputs_are_out_of_reach(finished: tuple[Run, str], tasks: Path, tmp_path: Path) -> None:
@@ -393,6 +404,8 @@ def test_a_training_that_diverges_costs_its_own_task_alone(tasks: Path, tmp_path
         (["adapt.leave_out=[1,1]"], "adapt.leave_out=[1, 1]"),
         (["adapt.leave_out=[9]"], "such as [1, 2]"),
         (["adapt.seconds=0"], "adapt.seconds=0"),
+        (["adapt.deadline_hours=0.1", "adapt.reserve_seconds=360"], "adapt.reserve_seconds=360"),
+        (["adapt.reserve_seconds=10"], "adapt.deadline_hours, which is not set"),
         (["inference.limit=0"], "no task to adapt to"),
         (["optim.stop_after=2"], "optim.stop_after=2"),
         (["optim.best_by=validation_loss", "optim.eval_steps=2"], "optim.best_by=validation_loss"),
@@ -424,3 +437,116 @@ def test_other_steps_are_another_run(tasks: Path, tmp_path: Path) -> None:
     adapt_run(tmp_path / "run", tasks, *options)
     with pytest.raises(ValueError, match=r"optim\.max_steps: 3 -> 4"):
         adapt_run(tmp_path / "run", tasks, *options, "optim.max_steps=4")
+
+
+# Memory, deadline, and what is known by now
+
+
+def test_a_task_that_does_not_fit_into_memory_is_counted_and_costs_no_other(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Transformers.answer
+
+    def answer(self: Transformers, model: object, prompts: object, keys: list[Key], limits: object) -> object:
+        if any(task_id == "e1" for task_id, _, _ in keys):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(self, model, prompts, keys, limits)
+
+    monkeypatch.setattr(Transformers, "answer", answer)
+    run, printed = adapted(tmp_path / "run", tasks)
+    assert outcomes(run) == {"whole": 2, "out_of_memory": 1}
+    assert "1 task not adapted: out of memory" in printed
+    assert [one["reason"] for one in predictions(run) if one["task"] == "e1"] == ["out_of_memory"]
+    assert run.folder.read_json("metrics.json")["score"]["invalid"]["out_of_memory"] == 1
+    log = (run.folder / "adaptation.jsonl").read_text()
+    assert log.count('"whole"') == 2
+
+
+def test_answers_without_the_constraint_are_measured_before_and_after(tasks: Path, tmp_path: Path) -> None:
+    learns = ["optim.max_steps=30", "optim.learning_rate=5e-3", "inference.constrain=grid"]
+    run, printed = adapted(tmp_path / "run", tasks, *learns)
+    metrics = run.folder.read_json("metrics.json")
+    before, after = (part["score"]["unconstrained_valid"] for part in (metrics["before"], metrics))
+    assert 0 <= before < after <= 1
+    assert f"valid without inference.constrain, of a sample: {after:.1%}" in printed
+    free, _ = adapted(tmp_path / "free", tasks)
+    assert "unconstrained_valid" not in free.folder.read_json("metrics.json")["score"]
+
+
+def test_the_batch_size_is_found_before_helpers_come(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[tuple[int, object]] = []
+
+    def start(folder: RunFolder, environments: list[dict[str, str]]) -> list[object]:
+        noted.append((len(environments), folder.read_json("environment.json")["per_device_batch_size"]))
+        return []
+
+    monkeypatch.setattr(adapt, "start_helpers", start)
+    for name, value in {places.PLACE: "0", places.NUM_PLACES: "1", "CUDA_VISIBLE_DEVICES": ""}.items():
+        monkeypatch.setenv(name, value)  # and put back what the job makes of it
+    options = ["hardware.per_device_batch_size=auto", "hardware.num_processes=2", "optim.batch_size=4"]
+    run, _ = adapted(tmp_path / "run", tasks, *options)
+    assert noted == [(1, 1)]
+    assert outcomes(run) == {"whole": 3}
+    helper = Run(RunFolder(run.folder.path, read_only=True))
+    evaluate.begin(helper)
+    assert helper.per_device_batch_size == 1
+
+
+def test_processes_that_share_a_gpu_are_not_given_all_of_it_each(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    options = ["hardware=auto", "hardware.per_device_batch_size=auto", "hardware.num_processes=3"]
+    run = adapt_run(tmp_path / "run", tasks, *options)
+    with pytest.raises(ValueError, match=r"hardware\.num_processes=3 share 2: name a number"):
+        adapt.main(run.folder, silent())
+
+
+def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) -> None:
+    run = adapt_run(tmp_path / "run", tasks)
+    work = Work(run, lambda: False)
+    rule = evaluate.selection_rule(run)
+    filler = {task.id: [{"attempt_1": [[0]], "attempt_2": [[0]]}] for task in run.predicted_tasks()}
+
+    def written() -> dict[str, list[dict[str, list[list[int]]]]]:
+        Standing(run.folder, run.predicted_tasks(), rule, work.candidates).write()
+        return run.folder.read_json("submission.json")
+
+    assert written() == filler
+    folder = RunFolder(work.folder.path)
+    folder.path.mkdir()
+
+    def answers(cell: int) -> Answers:
+        one = Candidate(
+            task_id="e1", test_index=0, view=0, transforms="", text="", num_tokens=1, log_probability=-1.0,
+            grid=grid(str(cell)), reason=None,
+        )  # fmt: skip
+        return Answers(candidates=(one,), unconstrained={})
+
+    position = run.predicted_tasks().ids.index("e1")
+    folder.write_json(f"before-{position}-e1.json", Before(answers=answers(3), seconds=1.0).to_json())
+    known = {"attempt_1": [[3]], "attempt_2": [[3]]}
+    assert written() == {**filler, "e1": [known]}
+    unit = dataclasses.replace(Adapted.cut_off(("e1",)), answers=answers(4))
+    folder.write_json(f"after-{position}-e1.json", unit.to_json())
+    assert written() == {**filler, "e1": [{"attempt_1": [[4]], "attempt_2": [[4]]}]}
+    _, _, units = work.results()
+    assert [one.outcome.value for one in units] == ["cut_off_by_deadline"] * 3
+
+
+def test_work_is_cut_off_even_where_errors_are_swallowed() -> None:
+    def stubborn() -> None:
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:  # noqa: BLE001
+                continue
+
+    assert not done_within(0.05, stubborn)
+    assert not done_within(-3, stubborn), "the time was over before"
+    assert done_within(5, lambda: None)
+    assert done_within(float("inf"), lambda: None)
+    time.sleep(0.05)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

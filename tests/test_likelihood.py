@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from arc_experiments import compose, select
 from arc_experiments.augmentation import draw_views
-from arc_experiments.generation import likelihood, log_probabilities, with_likelihoods
+from arc_experiments.generation import Room, likelihood, log_probabilities, with_likelihoods
 from arc_experiments.grids import Grid
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.evaluate import score_in_training
@@ -73,7 +73,7 @@ def candidate(number: int, task_id: str, test_index: int, cells: Grid | None) ->
 def compared(model: torch.nn.Module, partial: Path, **changes: object) -> list[Candidate]:
     given = [candidate(number, *one) for number, one in enumerate(CANDIDATES)]
     options = {
-        "num_views": NUM_VIEWS, "seed": 1, "batch_tokens": 10_000, "partial": partial,
+        "num_views": NUM_VIEWS, "seed": 1, "room": Room(10_000), "partial": partial,
         "processes": PartialState(cpu=True), "on_progress": lambda done, total: None,
     } | changes  # fmt: skip
     return with_likelihoods(model, PROMPT, TASKS, given, **options)
@@ -93,11 +93,11 @@ def test_shared_prompts_give_the_numbers_of_plain_teacher_forcing(
         for prompt, group in zip(prompts, answers, strict=True)
     ]
     for batch_tokens in (100_000, 200, 1):
-        found = log_probabilities(model, prompts, answers, pad_id=PROMPT.pad_id, batch_tokens=batch_tokens)
+        found = log_probabilities(model, prompts, answers, pad_id=PROMPT.pad_id, room=Room(batch_tokens))
         assert [len(group) for group in found] == [3, 1, 5]
         assert flat(found) == pytest.approx(flat(expected), abs=1e-4)
     monkeypatch.setattr(likelihood, "MAX_LOGITS", 1)
-    found = log_probabilities(model, prompts, answers, pad_id=PROMPT.pad_id, batch_tokens=100_000)
+    found = log_probabilities(model, prompts, answers, pad_id=PROMPT.pad_id, room=Room(100_000))
     assert flat(found) == pytest.approx(flat(expected), abs=1e-4)
 
 
@@ -124,14 +124,14 @@ def test_every_candidate_is_compared_in_the_same_views_of_its_task(
 def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
     model: torch.nn.Module, tmp_path: Path
 ) -> None:
-    whole = [one.to_json() for one in compared(model, tmp_path / "partial", batch_tokens=100)]
+    whole = [one.to_json() for one in compared(model, tmp_path / "partial", room=Room(100))]
     (file,) = (tmp_path / "partial").iterdir()
     lines = file.read_text().splitlines()
     assert len(lines) == 1 + 3 * NUM_VIEWS
     file.write_text("\n".join([*lines[:4], lines[4][:60]]))
     seen: list[int] = []
     again = compared(
-        model, tmp_path / "partial", batch_tokens=100, on_progress=lambda done, total: seen.append(done)
+        model, tmp_path / "partial", room=Room(100), on_progress=lambda done, total: seen.append(done)
     )
     assert [one.to_json() for one in again] == whole
     assert (seen[0], seen[-1]) == (3, 3 * NUM_VIEWS)
@@ -140,7 +140,7 @@ def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
 def test_what_was_kept_for_other_candidates_is_not_taken(model: torch.nn.Module, tmp_path: Path) -> None:
     compared(model, tmp_path / "partial")
     other = with_likelihoods(
-        model, PROMPT, TASKS, [candidate(0, "a", 0, grid("3"))], num_views=1, seed=1, batch_tokens=1000,
+        model, PROMPT, TASKS, [candidate(0, "a", 0, grid("3"))], num_views=1, seed=1, room=Room(1000),
         partial=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
     )  # fmt: skip
     assert len(other[0].likelihoods) == 1
@@ -156,7 +156,7 @@ def test_a_view_that_does_not_fit_is_left_out_for_all_candidates(
     assert min(lengths) > 16 or max(lengths) <= 16 or len(set(lengths)) > 1
     given = [candidate(0, "t", 0, grid("1")), candidate(1, "t", 0, grid("2"))]
     found = with_likelihoods(
-        model, short, TaskSet([task]), given, num_views=8, seed=1, batch_tokens=1000,
+        model, short, TaskSet([task]), given, num_views=8, seed=1, room=Room(1000),
         partial=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
     )  # fmt: skip
     views = [[value.view for value in one.likelihoods] for one in found]

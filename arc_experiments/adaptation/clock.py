@@ -1,4 +1,4 @@
-"""The time budget of the whole job, over all its processes and attempts.
+"""A time budget of the whole job, over all its processes and attempts.
 
     clock.json  {"attempt": 2, "spent": 310.5, "until": 1760000000.0}
 
@@ -12,7 +12,6 @@ from typing import Any
 
 from arc_experiments.run_folder import RunFolder
 
-FILE = "clock.json"
 LOOK_SECONDS = 0.2
 NOTE_SECONDS = 5.0  # between two notes: what a kill may take from the count
 
@@ -24,21 +23,28 @@ class Clock:
         folder: where the file lies.
         seconds: the budget, None for none.
         attempt: of the process that holds the run folder.
+        file: its name.
     """
 
-    def __init__(self, folder: RunFolder, seconds: float | None, attempt: int) -> None:
-        self._folder, self._seconds, self._attempt = folder, seconds, attempt
+    def __init__(
+        self, folder: RunFolder, seconds: float | None, attempt: int, file: str = "clock.json"
+    ) -> None:
+        self._folder, self._seconds, self._attempt, self._file = folder, seconds, attempt, file
         self._spent, self._began, self._until = 0.0, time.monotonic(), float("inf")
         self._noted = float("-inf")
 
-    def start(self) -> None:
-        """Begin an attempt, with what the earlier ones have left."""
+    def start(self, already: float = 0.0) -> None:
+        """Begin an attempt, with what the earlier ones have left.
+
+        Args:
+            already: seconds since the attempt began that count as well.
+        """
         if self._seconds is None:
             return
         self._folder.path.mkdir(parents=True, exist_ok=True)
         self._spent = self._read().get("spent", 0.0)
-        self._began = time.monotonic()
-        self._until = time.time() + self._seconds - self._spent
+        self._began = time.monotonic() - already
+        self._until = time.time() + self._seconds - self._spent - already
         self.note()
 
     def note(self) -> None:
@@ -47,7 +53,7 @@ class Clock:
             return
         self._noted = time.monotonic()
         spent = self._spent + time.monotonic() - self._began
-        self._folder.write_json(FILE, {"attempt": self._attempt, "spent": spent, "until": self._until})
+        self._folder.write_json(self._file, {"attempt": self._attempt, "spent": spent, "until": self._until})
 
     def follow(self, is_over: Callable[[], bool]) -> bool:
         """Take the end from the process that holds the folder, once it has started. False if `is_over` before."""
@@ -62,10 +68,15 @@ class Clock:
 
     @property
     def is_over(self) -> bool:
-        return time.time() >= self._until
+        return self.seconds_left <= 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Infinity without a budget; below 0 when it is used up."""
+        return self._until - time.time()
 
     def _read(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        if (self._folder / FILE).exists():
-            values = self._folder.read_json(FILE)
+        if (self._folder / self._file).exists():
+            values = self._folder.read_json(self._file)
         return values

@@ -1,8 +1,10 @@
 """What became of each unit, as its file holds it, and what became of all of them together."""
 
 import json
+import os
+import platform
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -20,6 +22,7 @@ class Outcome(StrEnum):
     TOO_LONG = "too_long"
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
+    CUT_OFF = "cut_off_by_deadline"  # not begun, or not finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,49 +38,104 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What a model answers to some tasks.
+
+    Attributes:
+        unconstrained: by task, whether each answer of the sample without `inference.constrain` was valid.
+    """
+
+    candidates: tuple[Candidate, ...]
+    unconstrained: dict[str, list[bool]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "candidates": [candidate.to_json() for candidate in self.candidates]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Answers":
+        candidates = tuple(map(Candidate.from_json, values["candidates"]))
+        return cls(candidates=candidates, unconstrained=values["unconstrained"])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Before:
+    """A task's answers before adaptation."""
+
+    answers: Answers
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"answers": self.answers.to_json(), "seconds": self.seconds}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Before":
+        return cls(answers=Answers.from_json(values["answers"]), seconds=values["seconds"])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
     """A finished unit.
 
     Attributes:
         training: None where there was none.
-        candidates: None where the model answered no otherwise than before.
+        answers: None where the model answered no otherwise than before.
         seconds: by phase.
-        worker: the process that did it, "<host>:<process id>".
+        worker: the process that did it, "<host>:<process id>", or that found it undone.
     """
 
     task_ids: tuple[str, ...]
     outcome: Outcome
     training: Training | None
-    candidates: tuple[Candidate, ...] | None
+    answers: Answers | None
     seconds: dict[str, float]
     peak_memory_bytes: int
     worker: str
 
+    @property
+    def candidates(self) -> tuple[Candidate, ...] | None:
+        return None if self.answers is None else self.answers.candidates
+
+    @classmethod
+    def cut_off(cls, task_ids: tuple[str, ...]) -> "Adapted":
+        """What there is of a unit that the deadline has left unfinished: nothing."""
+        return cls(
+            task_ids=task_ids,
+            outcome=Outcome.CUT_OFF,
+            training=None,
+            answers=None,
+            seconds={"training": 0.0, "inference": 0.0},
+            peak_memory_bytes=0,
+            worker=this_worker(),
+        )
+
     def to_json(self) -> dict[str, Any]:
         return vars(self) | {
             "training": None if self.training is None else asdict(self.training),
-            "candidates": None if self.candidates is None else [c.to_json() for c in self.candidates],
+            "answers": None if self.answers is None else self.answers.to_json(),
         }
 
     def summary(self) -> str:
-        """One line of `adaptation.jsonl`, without the line break: all but the candidates."""
-        return json.dumps({name: value for name, value in self.to_json().items() if name != "candidates"})
+        """One line of `adaptation.jsonl`, without the line break: all but the answers."""
+        return json.dumps({name: value for name, value in self.to_json().items() if name != "answers"})
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Adapted":
-        training, candidates = values["training"], values["candidates"]
+        training, answers = values["training"], values["answers"]
         if training is not None:
             loss = training["loss"]
             training = Training(**training | {"loss": None if loss is None else tuple(loss)})
-        if candidates is not None:
-            candidates = tuple(map(Candidate.from_json, candidates))
         known = {
             "task_ids": tuple(values["task_ids"]),
             "outcome": Outcome(values["outcome"]),
             "training": training,
-            "candidates": candidates,
+            "answers": None if answers is None else Answers.from_json(answers),
         }
         return cls(**values | known)
+
+
+def this_worker() -> str:
+    """The name of this process among those that share out the work."""
+    return f"{platform.node()}:{os.getpid()}"
 
 
 def merged(before: Sequence[Candidate], units: Iterable[Adapted]) -> list[Candidate]:
@@ -85,6 +143,12 @@ def merged(before: Sequence[Candidate], units: Iterable[Adapted]) -> list[Candid
     by_task = _by_task(before)
     by_task |= _by_task(candidate for unit in units for candidate in unit.candidates or ())
     return [candidate for candidates in by_task.values() for candidate in candidates]
+
+
+def share_of_valid(by_task: Mapping[str, Sequence[bool]]) -> float | None:
+    """The share of valid answers of the sample without `inference.constrain`; None where there was none."""
+    valid = [is_valid for marks in by_task.values() for is_valid in marks]
+    return sum(valid) / len(valid) if valid else None
 
 
 def _by_task(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:

@@ -6,8 +6,6 @@ is drawn for the tasks' ids. Only a time budget makes a difference.
 """
 
 import logging
-import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +17,15 @@ import torch
 from accelerate.utils import release_memory
 from transformers.trainer_utils import SaveStrategy
 
-from arc_experiments.adaptation.results import Adapted, Outcome, Training
+from arc_experiments.adaptation.results import Adapted, Answers, Outcome, Training, this_worker
 from arc_experiments.adaptation.units import Unit, in_turn
 from arc_experiments.config import MAX_SEED
 from arc_experiments.environment import peak_memory_bytes
+from arc_experiments.generation import NoRoom, unanswered
 from arc_experiments.partitions import leave_out
 from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
-from arc_experiments.selection import Candidate, NotFinite
+from arc_experiments.selection import NotFinite
 from arc_experiments.stream import NothingFits, Part, SampleStream
 from arc_experiments.tasks import FixedTasks, TaskSet
 from arc_experiments.training.callbacks import StopAtTime
@@ -58,7 +57,7 @@ class Tuner:
                 parameter.data = parameter.data.float()  # as the trainer will have them
                 self._weights.append((parameter, parameter.detach().cpu().clone()))
 
-    def answer(self, tasks: TaskSet, name: str) -> list[Candidate]:
+    def answer(self, tasks: TaskSet, name: str) -> Answers:
         """The model's answers as it is; those of a killed attempt are gone on from.
 
         Args:
@@ -68,7 +67,23 @@ class Tuner:
         partial.parent.mkdir(parents=True, exist_ok=True)
         requests, model = self._run.requests_of(tasks), self.model.eval()
         candidates = self._run.ask(model, partial, lambda done, total: None, requests)
-        return self._run.with_likelihoods(model, candidates, partial / "likelihoods", tasks=tasks)
+        candidates = self._run.with_likelihoods(model, candidates, partial / "likelihoods", tasks=tasks)
+        return Answers(candidates=tuple(candidates), unconstrained=self._answer_freely(tasks, partial))
+
+    def _answer_freely(self, tasks: TaskSet, partial: Path) -> dict[str, list[bool]]:
+        """Whether each answer without `inference.constrain` is valid: to the run's sample, as far as it is of these tasks."""
+        run, valid = self._run, dict[str, list[bool]]()
+        requests = [request for request in run.unconstrained_requests if request.task_id in tasks]
+        if requests:
+            place, engine = partial / "unconstrained", run.unconstrained_engine
+            for one in run.ask(self.model, place, lambda done, total: None, requests, engine):
+                valid.setdefault(one.task_id, []).append(one.grid is not None)
+        return valid
+
+    def no_answers(self, tasks: TaskSet, reason: str) -> Answers:
+        """What stands for the answers to tasks that cannot be answered."""
+        candidates = tuple(unanswered(request, reason) for request in self._run.requests_of(tasks))
+        return Answers(candidates=candidates, unconstrained={})
 
     def adapt(self, unit: Unit) -> Adapted:
         """Train on the unit's demonstrations, answer its test inputs, and put the weights back."""
@@ -78,10 +93,10 @@ class Tuner:
         try:
             outcome, training = self._train(unit)
             trained = time.perf_counter()
-            candidates = None
+            answers = None
             if training is not None:
                 release_memory()  # the trainer is a cycle: its optimizer would lie beside the answers
-                outcome, candidates = self._answer_adapted(unit, outcome)
+                outcome, answers = self._answer_adapted(unit, outcome)
         finally:
             self._restore()
         shutil.rmtree(self._folder / unit.name, ignore_errors=True)
@@ -89,24 +104,24 @@ class Tuner:
             task_ids=unit.tasks.ids,
             outcome=outcome,
             training=training,
-            candidates=candidates,
+            answers=answers,
             seconds={"training": trained - start, "inference": time.perf_counter() - trained},
             peak_memory_bytes=peak_memory_bytes(self._run.device),
-            worker=f"{platform.node()}:{os.getpid()}",
+            worker=this_worker(),
         )
 
-    def _answer_adapted(self, unit: Unit, outcome: Outcome) -> tuple[Outcome, tuple[Candidate, ...] | None]:
+    def _answer_adapted(self, unit: Unit, outcome: Outcome) -> tuple[Outcome, Answers | None]:
         """The answers of the model as it is, and its weights kept; none where it cannot answer."""
         try:
-            candidates = tuple(self.answer(unit.tasks, unit.name))
+            answers = self.answer(unit.tasks, unit.name)
         except NotFinite as error:
             log.warning("%s: %s", unit.name, error)
             return Outcome.DIVERGED, None
-        except torch.OutOfMemoryError as error:
+        except NoRoom as error:
             log.warning("%s: %s", unit.name, error)
             return Outcome.OUT_OF_MEMORY, None
         self._save(unit)
-        return outcome, candidates
+        return outcome, answers
 
     def _train(self, unit: Unit) -> tuple[Outcome, Training | None]:
         """How it ended; without counts the weights are not to be used."""

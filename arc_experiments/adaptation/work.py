@@ -1,21 +1,29 @@
 """All that is to be done for one run: answers before adaptation, task by task; then adaptation, unit by unit."""
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from arc_experiments.adaptation.clock import Clock
 from arc_experiments.adaptation.queue import Queue
-from arc_experiments.adaptation.results import Adapted
+from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged, share_of_valid
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.adaptation.units import make_units
+from arc_experiments.environment import seconds_since_start
+from arc_experiments.generation import NoRoom
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.selection import Candidate
 
+log = logging.getLogger(__name__)
+
+CAUTION = 2.0  # times what answers took so far, left for them when a deadline ends a training
+TIDYING_SECONDS = 3.0  # between a training and its answers
+Piece = TypeVar("Piece")
 FOLDER = ".adapt"  # in the run folder, until the report is written
 
 
@@ -35,7 +43,15 @@ class Work:
         self._units = {f"after-{unit.name}": unit for unit in make_units(tasks, num_groups)}
         self._before = Queue(self.folder.path, list(self._singles))
         self._after = Queue(self.folder.path, list(self._units))
-        self.clock = Clock(self.folder, run.config.adapt.seconds, run.folder.status.get("attempt", 0))
+        adapt, attempt = run.config.adapt, run.folder.status.get("attempt", 0)
+        hours = adapt.deadline_hours
+        seconds = None if hours is None else 3600 * hours - adapt.reserve_seconds
+        self._clock = Clock(self.folder, adapt.seconds, attempt)
+        self._deadline = Clock(self.folder, seconds, attempt, "deadline.json")
+        self._known_before: dict[str, Before] = {}  # finished pieces, each read once
+        self._known_after: dict[str, Adapted] = {}
+        self._seconds_a_task = 0.0  # for answers, at the most so far
+        self._needed = 0.0  # for the answers of the unit that is being adapted to
 
     @property
     def num_tasks(self) -> int:
@@ -49,6 +65,20 @@ class Work:
     def num_waiting(self) -> int:
         """Pieces that are not finished."""
         return len(self._before.waiting) + len(self._after.waiting)
+
+    def start(self) -> None:
+        """Begin an attempt, as the process that holds the run folder."""
+        self._clock.start()
+        self._deadline.start(already=seconds_since_start())
+
+    def follow(self, is_over: Callable[[], bool]) -> bool:
+        """Wait for the process that holds the run folder to start. False if `is_over` before."""
+        return self._clock.follow(is_over) and self._deadline.follow(is_over)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline, less what is kept for writing; infinity without one."""
+        return self._deadline.seconds_left
 
     @cached_property
     def tuner(self) -> Tuner:
@@ -65,7 +95,10 @@ class Work:
 
         def do(name: str) -> dict[str, Any]:
             nonlocal last
+            tasks = self._units[name].tasks
+            self._needed = CAUTION * self._seconds_a_task * len(tasks) + TIDYING_SECONDS
             last = self.tuner.adapt(self._units[name])
+            self._see(last.seconds["inference"] / len(tasks))
             self._note()
             return last.to_json()
 
@@ -73,28 +106,73 @@ class Work:
             self._after.work(do, lambda done: on_progress(done, last), self._is_over)
 
     def results(self) -> tuple[list[Candidate], float, list[Adapted]]:
-        """The answers before adaptation in the order of the tasks, the seconds they took, and what became of the units."""
-        before = [self._before.result(name) for name in self._singles]
-        candidates = [Candidate.from_json(line) for one in before for line in one["candidates"]]
-        adapted = [Adapted.from_json(self._after.result(name)) for name in self._units]
-        return candidates, sum(one["seconds"] for one in before), adapted
+        """The answers before adaptation in the order of the tasks, the seconds they took, and what became of the units.
+
+        All as far as they are finished.
+        """
+        before = self._read_before()
+        candidates = [candidate for one in before for candidate in one.answers.candidates]
+        return candidates, sum(one.seconds for one in before), self._read_after()
+
+    def candidates(self) -> list[Candidate]:
+        """The answers that there are by now: those after adaptation, else those before."""
+        before, _, adapted = self.results()
+        return merged(before, adapted)
+
+    def unconstrained_valid(self) -> tuple[float | None, float | None]:
+        """The share of valid answers without `inference.constrain`, before and after adaptation."""
+        before = {
+            task_id: marks
+            for one in self._read_before()
+            for task_id, marks in one.answers.unconstrained.items()
+        }
+        after = [one.answers.unconstrained for one in self._read_after() if one.answers is not None]
+        adapted = {task_id: marks for one in after for task_id, marks in one.items()}
+        return share_of_valid(before), share_of_valid({**before, **adapted})
+
+    def _read_before(self) -> list[Before]:
+        _read(self._before, Before.from_json, self._known_before)
+        return [self._known_before[name] for name in self._singles if name in self._known_before]
+
+    def _read_after(self) -> list[Adapted]:
+        _read(self._after, Adapted.from_json, self._known_after)
+        return [
+            self._known_after.get(name, Adapted.cut_off(unit.tasks.ids)) for name, unit in self._units.items()
+        ]
 
     def _answer(self, name: str) -> dict[str, Any]:
         start = time.perf_counter()
-        candidates = self.tuner.answer(self._singles[name], name)
+        try:
+            answers = self.tuner.answer(self._singles[name], name)
+        except NoRoom as error:
+            log.warning("%s", error)
+            answers = self.tuner.no_answers(self._singles[name], Outcome.OUT_OF_MEMORY)
         self._note()
-        return {
-            "candidates": [candidate.to_json() for candidate in candidates],
-            "seconds": time.perf_counter() - start,
-        }
+        seconds = time.perf_counter() - start
+        self._see(seconds)
+        return Before(answers=answers, seconds=seconds).to_json()
+
+    def _see(self, seconds_a_task: float) -> None:
+        self._seconds_a_task = max(self._seconds_a_task, seconds_a_task)
 
     def _is_late(self) -> bool:
         self._note()  # a training asks at each step, so that a kill loses no more of the count than a few seconds
-        return self.clock.is_over
+        return self._clock.is_over or self._deadline.seconds_left <= self._needed
 
     def _note(self) -> None:
         if not self._run.folder.read_only:
-            self.clock.note()
+            self._clock.note()
+            self._deadline.note()
+
+
+def _read(queue: Queue, from_json: Callable[[Any], Piece], known: dict[str, Piece]) -> None:
+    """Read what has been finished since the last time."""
+    waiting = set(queue.waiting)
+    known |= {
+        name: from_json(queue.result(name))
+        for name in queue.names
+        if name not in known and name not in waiting
+    }
 
 
 @contextmanager

@@ -40,9 +40,7 @@ def measure(run: Run) -> dict[str, Any]:
         for _ in range(benchmark.rounds):
             start = now(run.device)
             together = [
-                log_probabilities(model, [ids], [group], pad_id=run.prompt.pad_id, batch_tokens=batch_tokens)[
-                    0
-                ]
+                log_probabilities(model, [ids], [group], pad_id=run.prompt.pad_id, room=run.room)[0]
                 for ids, group in zip(prompts, answers, strict=True)
             ]
             middle = now(run.device)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from arc_experiments.checking.exclusions import excluded
-from arc_experiments.config import Config
+from arc_experiments.config import Adapt, Config
 
 MOST_LEFT_OUT = 3  # of ten demonstrations that makes 120 tasks
 
@@ -18,6 +18,14 @@ def check_adapt(config: Config) -> Iterator[str]:
     wrong = [count for count in adapt.leave_out if not 1 <= count <= MOST_LEFT_OUT]
     if not adapt.leave_out or wrong or len(set(adapt.leave_out)) < len(adapt.leave_out):
         yield f"adapt.leave_out={adapt.leave_out} must name different numbers of 1 to {MOST_LEFT_OUT}, such as [1, 2]"
+    hours, reserve = adapt.deadline_hours, adapt.reserve_seconds
+    if hours is not None and reserve >= 3600 * hours:
+        yield (
+            f"adapt.reserve_seconds={reserve:g} leaves nothing of adapt.deadline_hours={hours:g} ({3600 * hours:g} s): "
+            "lower the one, or raise the other"
+        )
+    if hours is None and reserve != Adapt.reserve_seconds:
+        yield f"adapt.reserve_seconds={reserve:g} is a part of adapt.deadline_hours, which is not set"
     if config.inference.limit == 0:
         yield "inference.limit=0 leaves job=adapt no task to adapt to: null, or above 0"
     yield from _check_unread(config)

@@ -4,7 +4,8 @@ from arc_experiments.generation.constraint import Constraint, grid_constraint
 from arc_experiments.generation.decoding import Transformers, generate
 from arc_experiments.generation.engine import Answer, Engine, Limits, plan_batches
 from arc_experiments.generation.likelihood import log_probabilities, with_likelihoods
-from arc_experiments.generation.predict import Request, make_requests, predict
+from arc_experiments.generation.predict import Request, make_requests, predict, unanswered
+from arc_experiments.generation.room import NoRoom, Room
 from arc_experiments.generation.threshold import Threshold
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "Constraint",
     "Engine",
     "Limits",
+    "NoRoom",
     "Request",
+    "Room",
     "Threshold",
     "Transformers",
     "generate",
@@ -21,5 +24,6 @@ __all__ = [
     "make_requests",
     "plan_batches",
     "predict",
+    "unanswered",
     "with_likelihoods",
 ]

@@ -1,5 +1,6 @@
 """Greedy answers and samples by transformers' `generate`: a prompt is read once, however many samples it has."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ class Transformers:
         top_p: draw from the smallest set of tokens that holds this share of the probability.
         seed: of the draws.
         constraint: which tokens there are to choose from.
+        first_sample: the number of the first answer.
     """
 
     num_samples: int = 1
@@ -35,10 +37,14 @@ class Transformers:
     top_p: float = 1.0
     seed: int = 0
     constraint: Constraint | None = None
+    first_sample: int = 0
 
     @property
     def rows_per_prompt(self) -> int:
         return self.num_samples
+
+    def only(self, samples: Sequence[int]) -> "Transformers":
+        return dataclasses.replace(self, first_sample=samples[0], num_samples=len(samples))
 
     def answer(
         self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
@@ -60,7 +66,7 @@ class Transformers:
         draws = [
             rng_for("sample", self.seed, *key, sample).random(limits.max_new_tokens)
             for key in keys
-            for sample in range(self.num_samples)
+            for sample in range(self.first_sample, self.first_sample + self.num_samples)
         ]
         uniform = torch.from_numpy(np.stack(draws)).to(device)
 

@@ -40,6 +40,13 @@ class Engine(Protocol):
     def rows_per_prompt(self) -> int:
         """Rows of a batch that one prompt is expected to take."""
 
+    @property
+    def num_samples(self) -> int:
+        """Answers to a prompt that can be asked for one by one."""
+
+    def only(self, samples: Sequence[int]) -> "Engine":
+        """What gives these of each prompt's samples alone, which are consecutive, as they are among all of them."""
+
     def answer(
         self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:

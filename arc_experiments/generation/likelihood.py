@@ -21,7 +21,9 @@ from torch.nn.functional import cross_entropy
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.generation.cache import positions, read_prompts, rows_of
 from arc_experiments.generation.engine import pad_left, plan_batches
+from arc_experiments.generation.fitting import no_room_for
 from arc_experiments.generation.kept import Record, in_batches
+from arc_experiments.generation.room import Room
 from arc_experiments.grids import Grid
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.tokens import Ids
@@ -49,6 +51,11 @@ class Comparison:
     answers: tuple[Ids, ...]
 
     @property
+    def num_tokens(self) -> int:
+        """Of the prompt and the longest candidate."""
+        return len(self.prompt) + max(map(len, self.answers))
+
+    @property
     def name(self) -> tuple[str, int, int, str]:
         """Task, test output, view, and a few digits that stand for the candidates."""
         digest = hashlib.sha256(b"".join(grid.tobytes() + bytes(grid.shape) for grid in self.grids))
@@ -63,7 +70,7 @@ def with_likelihoods(
     *,
     num_views: int,
     seed: int,
-    batch_tokens: int,
+    room: Room,
     partial: Path,
     processes: PartialState,
     on_progress: Callable[[int, int], None],
@@ -74,20 +81,20 @@ def with_likelihoods(
 
     Args:
         tasks: those of the candidates; solutions are neither needed nor looked at.
+        room: for prompts and candidates; batches that do not fit are computed in parts.
         partial: likelihoods of finished batches are kept in this folder while the work goes on.
         on_progress: called with (prompts done, prompts in all) before the first and after each batch.
     """
     asked = list(_comparisons(prompt, tasks, candidates, num_views=num_views, seed=seed))
 
+    def values_of(part: Sequence[Comparison]) -> list[list[float]]:
+        prompts, answers = [one.prompt for one in part], [one.answers for one in part]
+        with no_room_for(part[0].task_id, part[0].num_tokens):
+            return log_probabilities(model, prompts, answers, pad_id=prompt.pad_id, room=room)
+
     def compare(batch: Sequence[int]) -> list[list[Record]]:
         chosen = [asked[position] for position in batch]
-        found = log_probabilities(
-            model,
-            [one.prompt for one in chosen],
-            [one.answers for one in chosen],
-            pad_id=prompt.pad_id,
-            batch_tokens=batch_tokens,
-        )
+        found = room.in_parts(chosen, _num_tokens, values_of)
         return [
             [
                 {"log_probability": value, "num_tokens": len(ids)}
@@ -99,9 +106,9 @@ def with_likelihoods(
     results = in_batches(
         [one.name for one in asked],
         plan_batches(
-            [len(one.prompt) + max(map(len, one.answers)) for one in asked],
+            [one.num_tokens for one in asked],
             extra=0,
-            batch_tokens=batch_tokens,
+            batch_tokens=room.batch_tokens,
             rows_per_prompt=[len(one.answers) for one in asked],
         ),
         compare,
@@ -116,6 +123,10 @@ def with_likelihoods(
                 Likelihood(view=one.view.index, **record)
             )
     return [_joined(candidate, likelihoods) for candidate in candidates]
+
+
+def _num_tokens(part: Sequence[Comparison]) -> int:
+    return sum(len(one.answers) for one in part) * max(one.num_tokens for one in part)
 
 
 def _joined(candidate: Candidate, likelihoods: dict[tuple[str, int, GridKey], list[Likelihood]]) -> Candidate:
@@ -174,12 +185,15 @@ def log_probabilities(
     answers: Sequence[Sequence[Ids]],
     *,
     pad_id: int,
-    batch_tokens: int,
+    room: Room,
 ) -> list[list[float]]:
     """Of each prompt's answers: the summed log-probability of their tokens behind that prompt.
 
     Args:
-        batch_tokens: answers are computed in as many parts as it takes to stay within so many tokens.
+        room: answers are computed in as many parts as it takes; prompts are all read at once.
+
+    Raises:
+        NoRoom: one answer does not fit beside the prompts.
     """
     rows = [(place, ids) for place, group in enumerate(answers) for ids in group]
     with torch.inference_mode():
@@ -188,11 +202,14 @@ def log_probabilities(
         cache, logits = read_prompts(model, inputs["input_ids"], mask)
         first = logits.log_softmax(-1)
         longest = max(len(ids) for _, ids in rows)
-        size = min(batch_tokens // (mask.shape[1] + longest), MAX_LOGITS // (longest * logits.shape[1]))
+        size = max(1, MAX_LOGITS // (longest * logits.shape[1]))
         totals: list[float] = []
-        for start in range(0, len(rows), max(1, size)):
-            part = rows[start : start + max(1, size)]
-            totals += _continued(model, cache, mask, first, part, pad_id)
+        for start in range(0, len(rows), size):
+            totals += room.in_parts(
+                rows[start : start + size],
+                lambda part: len(part) * (mask.shape[1] + longest),
+                lambda part: _continued(model, cache, mask, first, part, pad_id),
+            )
     values = iter(totals)
     return [[next(values) for _ in group] for group in answers]
 

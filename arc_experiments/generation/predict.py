@@ -15,7 +15,9 @@ from accelerate import PartialState
 from arc_experiments.augmentation import NotInImage, View, draw_views
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Engine, Key, Limits, plan_batches
+from arc_experiments.generation.fitting import Question, answer_within
 from arc_experiments.generation.kept import Record, in_batches
+from arc_experiments.generation.room import Room
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.selection import Candidate
@@ -58,7 +60,7 @@ def predict(
     requests: list[Request],
     *,
     max_new_tokens: int,
-    batch_tokens: int,
+    room: Room,
     partial: Path,
     processes: PartialState,
     on_progress: Callable[[int, int], None],
@@ -67,20 +69,23 @@ def predict(
     """Answer every request, batches shared out among the processes; candidates in the order of the requests.
 
     Args:
+        room: for prompts and answers; batches that do not fit are answered in parts.
         partial: candidates of finished batches are kept in this folder while the work goes on.
         on_progress: called with (requests done, requests in all) before the first and after each batch.
         engine: one greedy answer a request by transformers, if left out.
+
+    Raises:
+        NoRoom: a prompt does not fit into memory by itself.
     """
     engine = engine or Transformers()
     limits = Limits(max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
     asked = [(request, request.ids) for request in requests if request.ids is not None]
 
     def answer(batch: Sequence[int]) -> list[list[Record]]:
-        chosen, prompts = zip(*(asked[position] for position in batch), strict=True)
-        answers = engine.answer(model, prompts, [request.key for request in chosen], limits)
+        questions = [Question(key=asked[place][0].key, prompt=asked[place][1]) for place in batch]
         return [
-            [_read(prompt, request, sample, one).to_record() for sample, one in enumerate(group)]
-            for request, group in zip(chosen, answers, strict=True)
+            [_read(prompt, asked[place][0], sample, one).to_record() for sample, one in enumerate(group)]
+            for place, group in zip(batch, answer_within(room, engine, model, questions, limits), strict=True)
         ]
 
     num_too_long = len(requests) - len(asked)
@@ -90,7 +95,7 @@ def predict(
         plan_batches(
             [len(ids) for _, ids in asked],
             extra=max_new_tokens,
-            batch_tokens=batch_tokens,
+            batch_tokens=room.batch_tokens,
             rows_per_prompt=engine.rows_per_prompt,
         ),
         answer,
@@ -102,12 +107,16 @@ def predict(
         key: [Candidate.from_record(record) for record in group]
         for key, group in zip(keys, found, strict=True)
     }
-    too_long = {"text": "", "num_tokens": 0, "log_probability": 0.0, "grid": None, "reason": "too_long"}
     return [
         candidate
         for request in requests
-        for candidate in done.get(request.key, [_candidate(request, 0, **too_long)])
+        for candidate in done.get(request.key, [unanswered(request, "too_long")])
     ]
+
+
+def unanswered(request: Request, reason: str) -> Candidate:
+    """What stands for the answer to a request that was not asked."""
+    return _candidate(request, 0, text="", num_tokens=0, log_probability=0.0, grid=None, reason=reason)
 
 
 def _read(prompt: Prompt, request: Request, sample: int, answer: Answer) -> Candidate:

@@ -38,6 +38,13 @@ class Threshold:
         """Room for some prompts to branch. More rows than that are not computed at once, see `answer`."""
         return 2
 
+    @property
+    def num_samples(self) -> int:
+        return 1
+
+    def only(self, samples: Sequence[int]) -> "Threshold":
+        return self
+
     def answer(
         self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:

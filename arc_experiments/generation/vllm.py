@@ -37,6 +37,7 @@ class Vllm:
     """
 
     rows_per_prompt = 1
+    num_samples = 1  # it makes its own batches, of all samples
 
     def __init__(
         self,
@@ -93,6 +94,9 @@ class Vllm:
         return [
             answers[start : start + self._num_samples] for start in range(0, len(answers), self._num_samples)
         ]
+
+    def only(self, samples: Sequence[int]) -> "Vllm":
+        return self
 
     def _load(self, model: Any, limits: Limits) -> None:
         """Hand the model's weights to vLLM, if it has not got them: an adapter on the base it has, or all of them."""

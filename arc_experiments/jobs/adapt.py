@@ -9,14 +9,18 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from arc_experiments import places
+from arc_experiments.adaptation.deadline import done_within
 from arc_experiments.adaptation.results import Adapted, merged, totals
+from arc_experiments.adaptation.standing import Standing
 from arc_experiments.adaptation.work import FOLDER, Work
+from arc_experiments.config import Hardware
 from arc_experiments.generation.kept import Spent
 from arc_experiments.jobs.cost import cost
 from arc_experiments.jobs.display import duration, progress, show_plan
@@ -30,7 +34,7 @@ from arc_experiments.jobs.evaluate import (
 )
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
 from arc_experiments.jobs.results import show_finished
-from arc_experiments.launching.commands import start_helpers
+from arc_experiments.launching.commands import helper_environments, start_helpers
 from arc_experiments.paired import difference
 from arc_experiments.ranks import count_processes
 from arc_experiments.run import Run
@@ -61,13 +65,19 @@ def main(folder: RunFolder, console: Console) -> None:
             shutil.rmtree(folder / FOLDER, ignore_errors=True)  # where a kill came between the page and this
             show_finished(run, console)
         return
-    if places.HELPS not in os.environ and (count := count_processes(run.config.hardware)) > 1:
-        helpers = start_helpers(folder, count)
+    is_helper = places.HELPS in os.environ
+    count = 1 if is_helper else count_processes(run.config.hardware)
+    if run.config.hardware.per_device_batch_size == "auto":
+        _check_own_gpu(run.config.hardware, count)
+    environments = helper_environments(count)
+    if count > 1:
         os.environ.update(places.part(0, count))
-    else:
-        helpers = []
-    if helpers or places.HELPS in os.environ:
+    if count > 1 or is_helper:
         os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpu()
+    begin(
+        run
+    )  # what hardware.per_device_batch_size=auto finds is found before helpers share the memory, and theirs
+    helpers = start_helpers(folder, environments)
     try:
         if folder.read_only:
             _help(run, console)
@@ -77,42 +87,70 @@ def main(folder: RunFolder, console: Console) -> None:
         _end(helpers)
 
 
+def _check_own_gpu(hardware: Hardware, count: int) -> None:
+    """Raises ValueError where processes would share a GPU of which each takes as much as it can."""
+    num_gpus = 0 if hardware.device == "cpu" else len(hardware.gpu_ids or ()) or torch.cuda.device_count()
+    if 0 < num_gpus < count:
+        raise ValueError(
+            f"hardware.per_device_batch_size=auto takes all of a GPU, and hardware.num_processes={count} share "
+            f"{num_gpus}: name a number of rows, or take one process for each GPU (hardware.num_processes=null)"
+        )
+
+
 def _help(run: Run, console: Console) -> None:
     """Do what is left to do, and leave the rest to the process that holds the folder."""
-    begin(run)
     work = Work(run, lambda: is_reported(run))
 
     def is_left() -> bool:
         with run.folder.locked() as is_free:
             return is_free or is_reported(run)
 
-    if work.clock.follow(is_left):
+    if work.follow(is_left):
         _do(work, run, console)
 
 
 def _lead(run: Run, console: Console) -> None:
-    begin(run)
     leaks = look_for_leaks(run, trains=False)
     tracker = Tracker(run.folder, console)
     work = Work(run, lambda: False)
-    work.clock.start()
-    if work.num_waiting:
-        show_plan(run, work.tuner.model, console)
-        _show_plan(work, run, console)
-        show_leaks(leaks, console)
-        show_shrunk(run, console)
-    _do(work, run, console)
+    standing = Standing(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
+    standing.write()
+    work.start()
+
+    def do() -> None:
+        if work.num_waiting:
+            show_plan(run, work.tuner.model, console)
+            _show_plan(work, run, console)
+            show_leaks(leaks, console)
+            show_shrunk(run, console)
+        _do(work, run, console, standing.write)
+
+    if not done_within(work.seconds_left, do):
+        console.print("[yellow]note[/]         the deadline has come: what is finished counts")
     before, seconds, units = work.results()
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
     run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))
     run.folder.write(UNITS, "".join(f"{unit.summary()}\n" for unit in units))
-    conclude(run, merged(before, units), metrics, tracker, console)
+    free_before, free_after = work.unconstrained_valid()
+    if free_before is not None and "before" in metrics:
+        metrics["before"]["score"]["unconstrained_valid"] = free_before
+    conclude(run, merged(before, units), metrics, tracker, console, free_after)
     shutil.rmtree(work.folder.path)
 
 
-def _do(work: Work, run: Run, console: Console) -> None:
+def _do(work: Work, run: Run, console: Console, note: Callable[[], None] = lambda: None) -> None:
+    """Do all that is left.
+
+    Args:
+        note: called whenever more may be finished.
+    """
     with progress(console, "answering", work.num_tasks) as bar:
-        work.answer(bar.update)
+
+        def answered(done: int) -> None:
+            bar.update(done)
+            note()
+
+        work.answer(answered)
     start, earlier = time.perf_counter(), None
     with progress(console, "adapting", work.num_units) as bar:
 
@@ -120,6 +158,7 @@ def _do(work: Work, run: Run, console: Console) -> None:
             nonlocal earlier
             if earlier is None:  # by an attempt that was killed, or by others
                 earlier = done
+            note()
             run.folder.update_status(step=done, max_steps=work.num_units)
             seconds = time.perf_counter() - start
             bar.update(done, _how_far(done, done - earlier, work.num_units, seconds, last))
@@ -182,6 +221,8 @@ def _show_plan(work: Work, run: Run, console: Console) -> None:
         limits.append(f"{adapt.seconds_per_task:g} s a task")
     if adapt.seconds:
         limits.append(f"{adapt.seconds:g} s in all")
+    if adapt.deadline_hours:
+        limits.append(f"{work.seconds_left / 3600:.2g} hours left of {adapt.deadline_hours:g}")
     console.print(
         f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_units} groups of tasks')}, demonstrations "
         f"left out in turn: {left_out}; {', '.join(limits)}"

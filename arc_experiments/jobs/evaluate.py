@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from arc_experiments import selection
@@ -33,7 +32,6 @@ from arc_experiments.tracking import Tracker
 from arc_experiments.training.validation import ValidationLoss
 
 LIKELIHOODS, UNCONSTRAINED = "likelihoods", "unconstrained"  # folders beside the answers under way
-NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 
 
 def main(folder: RunFolder, console: Console) -> None:
@@ -264,15 +262,9 @@ def _unconstrained_valid(run: Run, model: Any, partial: Path) -> float | None:
 
     None where nothing is constrained, or nothing can be asked.
     """
-    asked = [request for request in run.requests if request.ids is not None]
-    if run.config.inference.constrain == "none" or not asked:
+    if not run.unconstrained_requests:
         return None
-    places = np.linspace(0, len(asked) - 1, min(len(asked), NUM_UNCONSTRAINED)).round().astype(int)
     candidates = run.ask(
-        model,
-        partial,
-        lambda done, total: None,
-        [asked[place] for place in places],
-        run.unconstrained_engine,
+        model, partial, lambda done, total: None, run.unconstrained_requests, run.unconstrained_engine
     )
     return sum(candidate.grid is not None for candidate in candidates) / len(candidates)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,18 +43,26 @@ def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]
     }
 
 
-def start_helpers(folder: RunFolder, count: int) -> list[subprocess.Popen[bytes]]:
-    """Start what makes this process one of `count` that share out the work on a folder."""
+def helper_environments(count: int) -> list[dict[str, str]]:
+    """Of those that make this process one of `count` that share out its work, before it takes its own part."""
+    return [
+        {**worker_environment(), **places.part(number, count), places.HELPS: str(os.getpid())}
+        for number in range(1, count)
+    ]
+
+
+def start_helpers(folder: RunFolder, environments: Sequence[dict[str, str]]) -> list[subprocess.Popen[bytes]]:
+    """Start a process for each of these environments, to share out the work on a folder."""
     with (folder / "run.log").open("ab") as output:
         return [
             subprocess.Popen(
                 worker_command(folder),
-                env={**worker_environment(), **places.part(number, count), places.HELPS: str(os.getpid())},
+                env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
             )
-            for number in range(1, count)
+            for environment in environments
         ]
 
 

@@ -15,6 +15,7 @@ OUTCOMES = {
     "too_long": "not adapted: too long for prompt.max_length even with one demonstration",
     "diverged": "not adapted: stopped by a guard (see run.log)",
     "out_of_memory": "not adapted: out of memory (see run.log)",
+    "cut_off_by_deadline": "not adapted: not finished by the deadline",
 }
 SCORES = ("pass_at_1", "pass_at_2", "pass_at_n", "vote_1", "vote_2")
 

@@ -1,0 +1,146 @@
+"""experiment=kaggle as in a competition's notebook: at every moment a valid submission, the end by the deadline."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adapt_tools import make_kaggle, make_tasks
+from omegaconf import OmegaConf
+from test_adapt_command import finish, kill, start
+
+from arc_experiments.checking import check
+from arc_experiments.composing import compose_config
+from arc_experiments.partitions import official
+from arc_experiments.scoring import check_submission
+from arc_experiments.sources import Files
+from arc_experiments.tasks import BadTasks, TaskSet
+
+FILLER = {"attempt_1": [[0]], "attempt_2": [[0]]}
+SMALL = [
+    "experiment=kaggle", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
+    "augmentation=[geometry,order]", "inference=one_view", "inference.max_new_tokens=8",
+    "inference.constrain=grid", "model.lora.rank=4", "optim.learning_rate=5e-3",
+]  # fmt: skip
+NUM_TASKS = 4
+
+
+class Watched:
+    """A command, and every submission that was seen on disk while it ran."""
+
+    def __init__(self, folder: Path, tasks: TaskSet, *overrides: str) -> None:
+        self.began = time.monotonic()
+        self.process = start(folder, *overrides)
+        self.seen: list[dict[str, Any]] = []
+        self._file, self._tasks = folder / "submission.json", tasks
+
+    def until(self, happens: Callable[[], Any]) -> None:
+        """Look at the file again and again: it is always whole, and answers every test input."""
+        while self.process.poll() is None and not happens():
+            self.look()
+            time.sleep(0.005)
+
+    def look(self) -> None:
+        if not self._file.exists():
+            assert not self.seen, "it is never taken away"
+            return
+        submission = json.loads(self._file.read_text())
+        check_submission(submission, self._tasks)
+        if not self.seen or submission != self.seen[-1]:
+            self.seen.append(submission)
+
+    def end(self) -> float:
+        """The seconds that it took to its end."""
+        self.until(lambda: False)
+        finish(self.process)
+        self.look()
+        return time.monotonic() - self.began
+
+
+@pytest.fixture(scope="module", params=["test", "evaluation"])
+def kaggle(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], TaskSet]:
+    """Overrides for a set of Kaggle's, hidden answers or not, and its tasks."""
+    folder = make_kaggle(tmp_path_factory.mktemp("tasks"), NUM_TASKS, solved=request.param == "evaluation")
+    tasks = Files(path=str(folder), splits=[request.param]).read(BadTasks()).fixed
+    if request.param == "evaluation":
+        return [f"data.path={folder}", "data.source.splits=[training,evaluation]"], tasks
+    try:
+        official(tasks, tasks.ids)
+    except ValueError:
+        pytest.skip("tasks without solutions cannot be held out")
+    return [f"data.path={folder}"], tasks
+
+
+def num_fillers(submission: dict[str, Any]) -> int:
+    return sum(entry == FILLER for entries in submission.values() for entry in entries)
+
+
+@pytest.mark.slow
+def test_a_killed_notebook_goes_on_and_each_task_improves_the_submission(
+    kaggle: tuple[list[str], TaskSet], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    data, tasks = kaggle
+    options = [*SMALL, *data, "optim.max_steps=80", "adapt.deadline_hours=1"]
+    watched = Watched(folder, tasks, *options)
+    watched.until(lambda: len(list((folder / ".adapt").glob("after-*.json"))) >= 2)
+    kill(watched.process)
+    assert num_fillers(watched.seen[0]) == tasks.num_test_outputs, "at first there was nothing else"
+    killed_at = json.loads((folder / "submission.json").read_text())
+    again = Watched(folder, tasks, *options)
+    again.end()
+    assert num_fillers(again.seen[0]) <= num_fillers(killed_at), "what was known stays known"
+    assert num_fillers(again.seen[-1]) < tasks.num_test_outputs
+    assert len(watched.seen) + len(again.seen) > 3, "it grew task by task"
+    outcomes = json.loads((folder / "metrics.json").read_text())["adaptation"]["outcomes"]
+    assert outcomes["whole"] == NUM_TASKS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "endless",
+    [
+        ["optim.max_steps=1000000"],  # training, which stops in time for an answer
+        ["inference.max_new_tokens=900", "inference.num_views=500"],  # an answer, which is cut off
+    ],
+)
+def test_the_end_comes_by_the_deadline(
+    endless: list[str], kaggle: tuple[list[str], TaskSet], tmp_path: Path
+) -> None:
+    seconds, reserve = 60, 20
+    folder = tmp_path / "run"
+    data, tasks = kaggle
+    watched = Watched(
+        folder, tasks, *SMALL, *data, f"adapt.deadline_hours={seconds / 3600}",
+        f"adapt.reserve_seconds={reserve}", *endless,
+    )  # fmt: skip
+    assert seconds / 3 < watched.end() < seconds
+    outcomes = json.loads((folder / "metrics.json").read_text())["adaptation"]["outcomes"]
+    assert sum(outcomes.values()) == NUM_TASKS
+    if "optim.max_steps=1000000" in endless:
+        assert outcomes["stopped_by_time"] == 1
+    else:
+        assert outcomes["cut_off_by_deadline"] == NUM_TASKS
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+
+
+def test_it_takes_a_runs_model_and_prompt_but_kaggles_tasks(tmp_path: Path) -> None:
+    kaggle = make_kaggle(tmp_path / "kaggle", 2)
+    run = tmp_path / "run"
+    (run / "adapter").mkdir(parents=True)
+    options = [
+        f"data.path={make_tasks(tmp_path / 'tasks', 2)}",
+        "data.partition=official",
+        "prompt.max_length=512",
+    ]
+    (run / "run.yaml").write_text(OmegaConf.to_yaml(compose_config(["data=files", *options])))
+    config = check(compose_config(["experiment=kaggle", f"from_run={run}", f"data.path={kaggle}"]))
+    assert (config.data.name, config.data.path) == ("kaggle", str(kaggle))
+    assert config.data.source["splits"] == ["test"]
+    assert (config.job.name, config.prompt.max_length) == ("adapt", 512)
+    assert config.model.adapter == str(run / "adapter")
+    assert config.adapt.deadline_hours is not None

@@ -1,0 +1,75 @@
+"""Killed at ten random moments and started again each time, a job ends with the bytes of one that was let be."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from adapt_tools import OPTIONS, lasting_metrics, make_tasks
+from test_adapt_command import finish, start
+
+from arc_experiments.run import load_run
+
+NUM_KILLS = 10
+IN_STARTING = 0.2  # the share of the kills that come before there is any work done
+EVALUATE = [
+    *(option for option in OPTIONS if not option.startswith(("job", "optim", "augmentation"))),
+    "job=evaluate", "inference.num_views=4", "inference.scoring_views=4", "inference.constrain=grid",
+    "inference.max_new_tokens=48", "inference.batch_tokens=400",
+]  # fmt: skip
+UNDER_WAY = (".predictions", ".adapt")  # folders of what is kept
+ADAPT = [*OPTIONS, "inference.constrain=grid", "optim.max_steps=10"]
+
+
+def timed(folder: Path, *options: str) -> tuple[float, float]:
+    """Run to the end; the seconds until something was kept, and from there on."""
+    begin, first = time.monotonic(), 0.0
+    process = start(folder, *options)
+    while process.poll() is None:
+        if not first and any(any((folder / name).glob("*.json*")) for name in UNDER_WAY):
+            first = time.monotonic()
+        time.sleep(0.02)
+    finish(process)
+    return first - begin, time.monotonic() - first
+
+
+def killed_at_random(folder: Path, starting: float, working: float, *options: str) -> list[float]:
+    """Start the command ten times and kill it each time; gives the moments at which it was not finished yet."""
+    rng, moments = np.random.default_rng(), []
+    for _ in range(NUM_KILLS):
+        # What an attempt has done stays done: ten of them together get through about all of it.
+        is_early = rng.random() < IN_STARTING
+        moment = rng.uniform(0, starting) if is_early else starting + rng.uniform(0, 2 * working / NUM_KILLS)
+        process = start(folder, *options)
+        try:
+            process.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            moments.append(round(moment, 2))
+    return moments
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "num_tasks", "files"),
+    [
+        (EVALUATE, 24, ("predictions.jsonl", "submission.json")),
+        (ADAPT, 12, ("predictions.jsonl", "predictions_before.jsonl", "submission.json")),
+    ],
+)
+def test_ten_random_kills_change_nothing(
+    options: list[str], num_tasks: int, files: tuple[str, ...], tmp_path: Path
+) -> None:
+    options = [*options, f"data.path={make_tasks(tmp_path / 'tasks', num_tasks)}"]
+    unkilled, killed = tmp_path / "unkilled", tmp_path / "killed"
+    moments = killed_at_random(killed, *timed(unkilled, *options), *options)
+    assert len(moments) > NUM_KILLS // 2, "most attempts were killed at work"
+    finish(start(killed, *options))
+    assert lasting_metrics(load_run(killed)) == lasting_metrics(load_run(unkilled)), moments
+    for name in files:
+        assert (killed / name).read_bytes() == (unkilled / name).read_bytes(), (name, moments)
+    left = {path.name for path in killed.iterdir()} - {path.name for path in unkilled.iterdir()}
+    assert not {name for name in left if not name.endswith(".tmp")}, "nothing half done stays"
