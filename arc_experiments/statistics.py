@@ -10,7 +10,7 @@ first target the runs' scores are a plain sample, so Student's t is exact. For t
 a part of the seeds, estimated with few degrees of freedom, and a part of the tasks, estimated with many. Each takes
 the t quantile of its own degrees of freedom and their squared half-widths add up (the modified large-sample method:
 Burdick and Graybill, Confidence Intervals on Variance Components, 1992); the interval is never narrower than the
-first one. Adding the variances first, as Satterthwaite does, covers 92% with three seeds where this covers 95%.
+first one, since other tasks add luck. Adding the variances first, as Satterthwaite does, covers 92% with three seeds where this covers 95%.
 """
 
 from collections import defaultdict
@@ -214,7 +214,11 @@ def _new_tasks(
     if seeds is None:
         return _interval(value, tasks, squared)
     of_runs = _squared_t(seeds.degrees)
-    return _interval(value, tasks + seeds.seeds, max(squared + of_runs * seeds.seeds, of_runs * seeds.total))
+    return _interval(
+        value,
+        max(tasks + seeds.seeds, seeds.total),
+        max(squared + of_runs * seeds.seeds, of_runs * seeds.total),
+    )
 
 
 def _squared_t(degrees: float) -> float:
