@@ -41,13 +41,18 @@ class Unit:
         """0.125 -> "12.5%"."""
         return f"{number(100 * value, 1)}%" if self.is_share else f"{value:.4g}".replace("-", MINUS)
 
+    def size(self, value: float) -> str:
+        """0.125 -> "12.5", in `noun`s."""
+        return number(100 * value, 1) if self.is_share else f"{value:.4g}".replace("-", MINUS)
+
     def change(self, value: float) -> str:
-        """0.125 -> "+12.5 points"."""
+        """0.125 -> "+12.5"."""
         return f"{'' if value < 0 else '+'}{self.size(value)}"
 
-    def size(self, value: float) -> str:
-        """0.125 -> "12.5 points"."""
-        return f"{number(100 * value, 1)} points" if self.is_share else f"{value:.4g}".replace("-", MINUS)
+    @property
+    def noun(self) -> str:
+        """What `size` counts: " points" or nothing."""
+        return " points" if self.is_share else ""
 
     def interval(self, interval: Interval | None, *, signed: bool = False) -> str:
         """[10.0, 12.5]; a share stays between 0 and 1, whatever the arithmetic says."""
@@ -56,9 +61,7 @@ class Unit:
         low, high = interval.low, interval.high
         if self.is_share and not signed:
             low, high = max(0.0, low), min(1.0, high)
-        texts = (
-            number(100 * end, 1) if self.is_share else f"{end:.4g}".replace("-", MINUS) for end in (low, high)
-        )
+        texts = map(self.size, (low, high))
         signs = ("+" if signed and end > 0 else "" for end in (low, high))
         return f"[{', '.join(sign + text for sign, text in zip(signs, texts, strict=True))}]"
 
@@ -125,7 +128,7 @@ def _groups(comparison: Comparison) -> Table:
             "group",
             "runs",
             "mean",
-            "sd of runs",
+            f"sd{',' * unit.is_share}{unit.noun}",
             f"new {NEW_SEEDS}",
             f"new {NEW_TASKS}",
             "time a run",
@@ -152,7 +155,14 @@ def _group_row(one: Scored, unit: Unit) -> tuple[str, ...]:
 def _differences(comparison: Comparison) -> Table:
     return Table(
         title=f"Differences from {comparison.groups[0].name}, on the same tasks",
-        headings=("group", "difference", "for new", "interval", "found from", "so"),
+        headings=(
+            "group",
+            Unit(metric=comparison.metric).noun.strip() or "difference",
+            "for new",
+            "interval",
+            "found from",
+            "so",
+        ),
         rows=tuple(row for one in comparison.contrasts for row in _difference_rows(one, comparison.metric)),
     )
 
@@ -217,5 +227,5 @@ def _planned(one: Scored, unit: Unit) -> str:
     assert interval is not None
     return (
         f"A second config with {plural(len(one.values), 'run')} as far apart as these: on these tasks a true difference of "
-        f"{unit.size(interval.detectable)} would be found in 80 of 100 cases."
+        f"{unit.size(interval.detectable)}{unit.noun} would be found in 80 of 100 cases."
     )

@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -33,7 +34,8 @@ def show(comparison: Comparison, console: Console) -> None:
     for notice in comparison.notices:
         console.print(f"[yellow]note[/] {escape(notice)}")
     for table in tables(comparison):
-        shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+        console.print(f"\n[bold]{escape(table.title)}[/]")
+        shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in table.headings:
             shown.add_column(escape(heading), overflow="fold")
         for row in table.rows:
