@@ -5,18 +5,24 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from small_training import SMALL
 
+from arc_experiments import compose
 from arc_experiments.compare import main
 from arc_experiments.comparison.groups import differing
 from arc_experiments.comparison.page import render
 from arc_experiments.comparison.result import Comparison, NotComparable, compare
 from arc_experiments.comparison.runs import find_folders, read_result
 from arc_experiments.comparison.writing import csv_text, latex, markdown
+from arc_experiments.scoring import score as score_of
+from arc_experiments.selection import Candidate
 
 Tree = dict[str, Any]
 
@@ -50,6 +56,7 @@ def make_run(
 
 
 def score(marks: str, first: int = 0) -> Tree:
+    """The part of metrics.json, for tasks t<first>, t<first + 1>, ..."""
     by_task = {f"t{first + number}": float(mark) for number, mark in enumerate(marks)}
     share = sum(by_task.values()) / len(by_task)
     return {
@@ -238,7 +245,10 @@ def test_runs_without_a_task_in_common_are_refused_in_any_case(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"version": 2}, "metrics of other versions: version 2 in other; version 1 in r8-seed_1"),
+        (
+            {"score": {**score("1100"), "version": 2}},
+            "metrics of other versions: version 2 in other; version 1 in r8-seed_1",
+        ),
         (
             {"leaked_tasks": ["t1", "strange"]},
             "tasks that leaked into training: 1 task in other; 0 tasks in r8-seed_1. Not in all: t1$",
@@ -469,3 +479,47 @@ def test_the_command_writes_what_it_is_asked_for(tmp_path: Path, capsys: pytest.
     shown = capsys.readouterr().out
     assert "Differences from rank=8" in shown
     assert str(tmp_path / "out.html") in shown.replace("\n", "")
+
+
+def answered(folder: Path, rank: int, right: bool) -> None:
+    """A real composition with made-up answers to two tasks of ARC-AGI-1, of which `right` decides the first."""
+    run = compose([*SMALL, "inference.limit=2", f"model.lora.rank={rank}"], folder)
+    tasks = run.predicted_tasks()
+    grids = [tasks[0].test[0].output if right else tasks[0].test[0].input, tasks[1].test[0].input]
+    answers = [
+        Candidate(
+            task_id=task.id, test_index=0, view=0, transforms="identity", text="", num_tokens=1,
+            log_probability=-1.0, grid=grid, reason=None,
+        )
+        for task, grid in zip(tasks, grids, strict=True)
+    ]  # fmt: skip
+    run.folder.write("predictions.jsonl", "".join(f"{answer.to_json()}\n" for answer in answers))
+    run.folder.write_json("metrics.json", {"score": score_of(tasks, answers)})
+    run.folder.write_json("status.json", {"state": "done"})
+
+
+def test_the_page_shows_the_answers_to_a_task_that_was_won(tmp_path: Path) -> None:
+    answered(tmp_path / "small", 4, right=False)
+    answered(tmp_path / "large", 8, right=True)
+    found = compared(tmp_path)
+    (won,) = found.contrasts[0].won
+    page = render(found)
+    assert f"<summary>{won} (+100)</summary>" in page
+    assert page.count("✗ wrong</strong>") == page.count("✓ right</strong>") == 1
+    assert "Without pictures" not in page
+
+
+@pytest.mark.slow
+def test_a_sweep_is_compared_as_it_was_left(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "arc_experiments"]
+    options = [*SMALL, "model.lora.rank=4,8", "optim.max_steps=2", f"hydra.sweep.dir={tmp_path}"]
+    subprocess.run([*command, "--multirun", *options], check=True, capture_output=True)
+    command[-1] += ".compare"
+    for metric in ("score.pass_at_2", "validation.loss.task_mean"):
+        shown = subprocess.run(
+            [*command, str(tmp_path), "--metric", metric, "--html", str(tmp_path / "page.html")],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        assert "rank=4" in shown
+        assert "rank=8" in shown
+        assert "Validation loss" in (tmp_path / "page.html").read_text()

@@ -88,9 +88,7 @@ def without_repetitions(runs: Sequence[RunResult]) -> tuple[list[RunResult], lis
 def conflicts(runs: Sequence[RunResult], metric: str) -> list[str]:
     """Why the numbers of these runs do not stand for the same thing, a reason a line."""
     found = [
-        _difference(
-            "metrics of other versions", runs, lambda run: f"version {run.metrics.get('version', 1)}"
-        ),
+        _difference("metrics of other versions", runs, lambda run: f"version {run.metrics_version}"),
         _difference("other leak settings", runs, lambda run: f"data.leaks={run.settings.get('data.leaks')}"),
         _difference_of_lists("other tasks that leaked into training", runs, lambda run: _leaked(run, metric)),
     ]

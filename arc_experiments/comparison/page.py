@@ -73,6 +73,7 @@ def render(comparison: Comparison) -> str:
             losses=figures.losses_figure(groups),
             tasks=figures.tasks_figure(groups) if unit.is_share else None,
             duels=duels,
+            gain_words="points of 100" if unit.is_share else comparison.metric,
             lacking=lacking,
         )
     )
@@ -93,7 +94,7 @@ def _sides(contrast: Contrast, unit: Unit) -> Iterator[Side]:
 
 
 def _gain(gain: float, unit: Unit) -> str:
-    return f"{number(100 * gain, 0)}%" if unit.is_share else f"{gain:.3g}"
+    return number(100 * gain, 0) if unit.is_share else f"{gain:.3g}"
 
 
 def _duel(contrast: Contrast, task: str, gain: str) -> Duel:

@@ -58,6 +58,11 @@ class RunResult:
         return number_at(self.metrics, "seconds.total")
 
     @property
+    def metrics_version(self) -> int:
+        """What its scores mean; those written before there were versions are of the first."""
+        return int(number_at(self.metrics, "score.version") or 1)
+
+    @property
     def partition_draws(self) -> tuple[tuple[str, Any], ...]:
         """Those of the draws that decide which tasks are held out."""
         return tuple(draw for draw in self.draws if draw[0].endswith((FOLD, "seeds.partition")))
