@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from arc_experiments.comparison.page import render
 from arc_experiments.comparison.result import Comparison, compare
 from arc_experiments.comparison.runs import find_folders, read_result
 from arc_experiments.comparison.writing import csv_text, latex, markdown, show
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             (options.markdown, markdown),
             (options.csv, csv_text),
             (options.latex, latex),
-            (options.html, _page),
+            (options.html, render),
         ):
             _write(path, text, found)
     except (ValueError, OSError) as error:
@@ -75,12 +76,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _write(path: Path | None, text: Callable[[Comparison], str], found: Comparison) -> None:
     if path is not None:
         print(write_page(path, text(found)))  # noqa: T201
-
-
-def _page(found: Comparison) -> str:
-    from arc_experiments.comparison.page import render  # it needs torch, which takes its time to import
-
-    return render(found)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def test_unfinished_and_failed_runs_are_listed_and_not_averaged(tmp_path: Path) 
 
 def test_nothing_finished_is_a_mistake(tmp_path: Path) -> None:
     make_run(tmp_path / "one", state="failed")
-    with pytest.raises(ValueError, match="none of 1 run is finished"):
+    with pytest.raises(ValueError, match="none of 1 run is finished: one failed"):
         compared(tmp_path)
 
 
@@ -161,6 +161,31 @@ def test_the_same_config_and_seed_counts_once(tmp_path: Path) -> None:
     found = compared(tmp_path)
     assert len(found.groups[0].values) == 2
     assert any("r8-seed_1-2 left out" in notice for notice in found.notices)
+
+
+def test_a_partition_seed_that_changes_nothing_is_no_other_run(tmp_path: Path) -> None:
+    for seed in (7, 8):
+        folder = make_run(tmp_path / str(seed), settings={"seeds.partition": seed})
+        write(folder, "partition.json", {"validation": ["t0", "t1", "t2", "t3"], "hash": "same"})
+    assert len(compared(tmp_path).groups[0].values) == 1
+
+
+def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    for seed, loss in ((1, 0.5), (2, float("nan"))):
+        make_run(tmp_path / str(seed), settings={"seed": seed}, validation={"loss": {"token_mean": loss}})
+    found = compared(tmp_path, "validation.loss.token_mean")
+    assert found.groups[0].values == (0.5,)
+    assert any("missing or not a finite number: 2" in notice for notice in found.notices)
+
+
+def test_counts_are_no_percentages(tmp_path: Path) -> None:
+    for seed, count in ((1, 1), (2, 4)):
+        make_run(
+            tmp_path / str(seed),
+            settings={"seed": seed},
+            score={**score("1100"), "invalid": {"ragged": count}},
+        )
+    assert "| all runs | 2 | 2.5 |" in markdown(compared(tmp_path, "score.invalid.ragged"))
 
 
 def test_one_seed_gives_no_interval_for_new_seeds_and_says_so(tmp_path: Path) -> None:
@@ -306,7 +331,7 @@ def test_a_run_without_the_metric_is_named(tmp_path: Path) -> None:
     change(tmp_path / "r8-seed_2", "metrics.json", score={})
     found = compared(tmp_path)
     assert len(found.groups[0].values) == 1
-    assert any("left out: r8-seed_2" in notice for notice in found.notices)
+    assert any("finite number: r8-seed_2" in notice for notice in found.notices)
 
 
 def test_a_loss_by_task_gives_both_intervals_and_less_is_better(tmp_path: Path) -> None:
@@ -390,6 +415,15 @@ def test_runs_of_the_same_seeds_are_taken_in_pairs_where_asked(tmp_path: Path) -
     (contrast,) = compared(tmp_path, by_seed=True).contrasts
     assert contrast.by_seed
     assert contrast.estimate.value == pytest.approx(0.25), "the third seed has no partner"
+
+
+def test_runs_without_a_partner_are_not_taken_in_pairs_silently(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        make_run(tmp_path / f"a{seed}", settings={"seed": seed})
+        make_run(tmp_path / f"b{seed}", settings={"seed": seed + 2, "model.lora.rank": 16})
+    found = compared(tmp_path, by_seed=True)
+    assert not found.contrasts[0].by_seed
+    assert any("rank=16 and rank=8 share no seeds" in notice for notice in found.notices)
 
 
 def test_folders_are_found_by_name_and_pattern_once(tmp_path: Path) -> None:

@@ -101,6 +101,24 @@ def test_right_and_wrong_answers_are_covered_as_well(num_seeds: int) -> None:
     assert 0.93 <= np.mean(covered) <= 0.97
 
 
+def test_several_partitions_that_overlap_are_covered_too() -> None:
+    """Three lists of 100 out of the same 400 tasks, two runs each, as with seeds.partition=7,8,9."""
+    rng = np.random.default_rng(300)
+    covered = []
+    for _ in range(NUM_SWEEPS):
+        pool = TRUTH + TASK * rng.standard_normal(400)
+        blocks = []
+        on_these = []
+        for _ in range(3):
+            drawn = rng.choice(400, NUM_TASKS, replace=False)
+            marks = trained(rng, pool[drawn], 2)
+            blocks.append(Block(runs=marks.mean(axis=1), tasks=tuple(map(str, drawn)), by_task=marks))
+            on_these.append(pool[drawn].mean())
+        found = estimate(blocks)
+        covered.append((covers(found.new_seeds, float(np.mean(on_these))), covers(found.new_tasks, TRUTH)))
+    assert np.all(np.abs(np.mean(covered, axis=0) - 0.95) <= 0.02)
+
+
 @pytest.mark.parametrize("seed_deviation", [0.0, 0.01, 0.05, 0.1, 0.3])
 @pytest.mark.parametrize("task_deviation", [0.05, 0.35])
 def test_no_mixture_of_luck_is_covered_too_seldom(seed_deviation: float, task_deviation: float) -> None:

@@ -78,7 +78,9 @@ def without_repetitions(runs: Sequence[RunResult]) -> tuple[list[RunResult], lis
     first: dict[Any, RunResult] = {}
     again = []
     for run in runs:
-        identity = _hashable([run.settings, run.draws])
+        # Seeds of a partition that came out the same (an official split, say) are no other draw.
+        others = [draw for draw in run.draws if draw not in run.partition_draws]
+        identity = _hashable([run.settings, others, run.partition.get("hash", run.partition_draws)])
         if identity in first:
             again.append(run)
         first.setdefault(identity, run)

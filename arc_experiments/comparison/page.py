@@ -5,8 +5,6 @@ In: a `Comparison`. Out: HTML without script or request, the same for the same f
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from arc_experiments.comparison import figures
 from arc_experiments.comparison.result import Comparison
@@ -20,6 +18,7 @@ from arc_experiments.report.words import number, plural
 from arc_experiments.tasks.task import TaskSet
 
 MAX_CARDS = 10  # tasks with pictures, won and lost each
+MAX_CARDS_IN_ALL = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +47,50 @@ class Side:
     duels: tuple[Duel, ...]
 
 
+class _Answers:
+    """Tasks and answers of run folders, each read once."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, TaskSet | None] = {}
+        self._files: dict[RunResult, RunFiles | None] = {}
+
+    def card(self, run: RunResult, task: str) -> TaskCard | None:
+        """The task as this run answered it; None where the folder or the tasks are not what they were."""
+        tasks, files = self._tasks_of(run), self._files_of(run)
+        if tasks is None or files is None or task not in tasks:
+            return None
+        candidates = [candidate for candidate in files.candidates if candidate.task_id == task]
+        return task_cards(TaskSet([tasks[task]]), candidates, 1, files.rule)[0]
+
+    def _tasks_of(self, run: RunResult) -> TaskSet | None:
+        data = {
+            key: value for key, value in run.settings.items() if key.startswith(("data.", "inference.limit"))
+        }
+        same = repr((data, run.partition_draws))  # runs of which have the same tasks
+        if same not in self._tasks:
+            from arc_experiments.run import load_run  # the run object stands over all stages
+
+            try:
+                self._tasks[same] = load_run(run.folder.path).predicted_tasks()
+            except (ValueError, OSError):
+                self._tasks[same] = None
+        return self._tasks[same]
+
+    def _files_of(self, run: RunResult) -> RunFiles | None:
+        if run not in self._files:
+            try:
+                self._files[run] = read_run(run.folder.path)
+            except (ValueError, OSError):
+                self._files[run] = None
+        return self._files[run]
+
+
 def render(comparison: Comparison) -> str:
     """The page as text."""
-    unit, groups = Unit(metric=comparison.metric), comparison.groups
-    duels = [(contrast, list(_sides(contrast, unit))) for contrast in comparison.contrasts if contrast.gains]
+    unit, groups, answers = Unit(metric=comparison.metric), comparison.groups, _Answers()
+    told = [contrast for contrast in comparison.contrasts if contrast.gains]
+    num_cards = min(MAX_CARDS, max(1, MAX_CARDS_IN_ALL // (2 * len(told)))) if told and unit.is_share else 0
+    duels = [(contrast, list(_sides(contrast, unit, num_cards, answers))) for contrast in told]
     lacking = sorted(
         {duel.task for _, sides in duels for side in sides for duel in side.duels if not duel.tests}
     )
@@ -79,7 +118,7 @@ def render(comparison: Comparison) -> str:
     )
 
 
-def _sides(contrast: Contrast, unit: Unit) -> Iterator[Side]:
+def _sides(contrast: Contrast, unit: Unit, num_cards: int, answers: _Answers) -> Iterator[Side]:
     gains = contrast.gains or {}
     for title, state, tasks in (("Better", "solved", contrast.won), ("Worse", "unsolved", contrast.lost)):
         words = {task: f"{'+' if gains[task] > 0 else ''}{_gain(gains[task], unit)}" for task in tasks}
@@ -87,9 +126,7 @@ def _sides(contrast: Contrast, unit: Unit) -> Iterator[Side]:
             title=title,
             state=state,
             tasks=tuple(words.items()),
-            duels=tuple(_duel(contrast, task, words[task]) for task in tasks[:MAX_CARDS])
-            if unit.is_share
-            else (),
+            duels=tuple(_duel(contrast, task, words[task], answers) for task in tasks[:num_cards]),
         )
 
 
@@ -97,10 +134,10 @@ def _gain(gain: float, unit: Unit) -> str:
     return number(100 * gain, 0) if unit.is_share else f"{gain:.3g}"
 
 
-def _duel(contrast: Contrast, task: str, gain: str) -> Duel:
+def _duel(contrast: Contrast, task: str, gain: str, answers: _Answers) -> Duel:
     won = (contrast.gains or {})[task] > 0
     runs = (_telling(contrast.baseline, task, most=not won), _telling(contrast.second, task, most=won))
-    before, after = (_card(run.folder.path, task) for run in runs)
+    before, after = (answers.card(run, task) for run in runs)
     return Duel(
         task=task,
         gain=gain,
@@ -119,30 +156,3 @@ def _telling(one: Scored, task: str, *, most: bool) -> RunResult:
         for share, run in zip(shares[:, sorted(tasks).index(task)], one.runs_of[tasks], strict=True)
     ]
     return (max if most else min)(known, key=lambda pair: pair[0])[1]
-
-
-def _card(folder: Path, task: str) -> TaskCard | None:
-    """The task as this run answered it; None where the folder or the tasks are not what they were."""
-    tasks, run = _tasks(folder), _files(folder)
-    if tasks is None or run is None or task not in tasks:
-        return None
-    candidates = [candidate for candidate in run.candidates if candidate.task_id == task]
-    return task_cards(TaskSet([tasks[task]]), candidates, 1, run.rule)[0]
-
-
-@cache
-def _tasks(folder: Path) -> TaskSet | None:
-    from arc_experiments.run import load_run  # the run object stands over all stages
-
-    try:
-        return load_run(folder).predicted_tasks()
-    except (ValueError, OSError):
-        return None
-
-
-@cache
-def _files(folder: Path) -> RunFiles | None:
-    try:
-        return read_run(folder)
-    except (ValueError, OSError):
-        return None

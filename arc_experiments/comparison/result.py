@@ -82,9 +82,8 @@ def compare(
     first = _baseline(groups, baseline)
     others = [one for one in groups if one is not first]
     contrasts = [contrast(first, one, metric=metric, by_seed=by_seed) for one in others]
-    notices += [
-        line for one, found in zip(others, contrasts, strict=True) if (line := _unshared(first, one, found))
-    ]
+    for one, found in zip(others, contrasts, strict=True):
+        notices += _about(first, one, found, by_seed)
     return Comparison(
         metric=metric,
         keys=keys,
@@ -97,7 +96,8 @@ def compare(
 
 def _nothing(finished: Sequence[RunResult], unfinished: Sequence[RunResult], metric: str) -> str:
     if not finished:
-        return f"none of {plural(len(unfinished), 'run')} is finished"
+        states = ", ".join(f"{run.name} {run.state}" for run in unfinished)
+        return f"none of {plural(len(unfinished), 'run')} is finished: {states}"
     known = Counter(key for run in finished for key in numbers(run.metrics))
     return f"--metric {metric}: no finished run has it in metrics.json; there are: {', '.join(sorted(known))}"
 
@@ -115,7 +115,7 @@ def _left_out(lacking: Sequence[RunResult], repetitions: Sequence[RunResult], me
     notices = []
     if lacking:
         names = ", ".join(run.name for run in lacking)
-        notices.append(f"Without {metric}, and left out: {names}.")
+        notices.append(f"Left out, as {metric} is missing or not a finite number: {names}.")
     if repetitions:
         names = ", ".join(run.name for run in repetitions)
         notices.append(f"The same config and seeds as another run, which counts once: {names} left out.")
@@ -157,14 +157,15 @@ def _matches(group: Group, named: str) -> bool:
     return all(tuple(part.strip().split("=", 1)) in choices for part in named.split(","))
 
 
-def _unshared(first: Scored, second: Scored, found: Contrast | None) -> str:
+def _about(first: Scored, second: Scored, found: Contrast | None, by_seed: bool) -> Iterable[str]:
+    """What a reader must know of a difference that is not over all that both groups have."""
+    names = f"{second.name} and {first.name}"
     if found is None:
-        return (
-            f"{second.name} and {first.name} have no task list in common, so there is no difference to tell."
+        yield f"{names} have no task list in common, so there is no difference to tell."
+    elif not found.whole:
+        yield (
+            f"{names} ran on different partitions: their difference is over those that both have, and is not that of "
+            "their means."
         )
-    if found.whole:
-        return ""
-    return (
-        f"{second.name} and {first.name} ran on different partitions: their difference is over those that both have, "
-        "and is not that of their means."
-    )
+    if found is not None and by_seed and not found.by_seed:
+        yield f"{names} share no seeds on some task list: their runs are not taken in pairs."

@@ -72,8 +72,12 @@ class RunResult:
         return read_lines(self.folder / "train_log.jsonl", json.loads)
 
     @cached_property
+    def partition(self) -> Tree:
+        return read_json(self.folder / "partition.json")
+
+    @property
     def validation_ids(self) -> tuple[str, ...]:
-        return tuple(read_json(self.folder / "partition.json").get("validation", ()))
+        return tuple(self.partition.get("validation", ()))
 
     def value(self, metric: str) -> float | None:
         """A number of metrics.json; None where there is none."""
@@ -131,7 +135,7 @@ def find_folders(patterns: Iterable[str]) -> list[Path]:
     found: dict[Path, Path] = {}
     for pattern in patterns:
         named = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
-        runs = [file.parent for path in named if path.is_dir() for file in sorted(path.rglob("run.yaml"))]
+        runs = [run for path in named for run in _runs_in(path)]
         if not runs:
             raise ValueError(
                 f"{pattern}: no run folder (one with a run.yaml) is there; name run folders, a sweep's folder, "
@@ -139,6 +143,12 @@ def find_folders(patterns: Iterable[str]) -> list[Path]:
             )
         found |= {run.resolve(): run for run in runs if run.resolve() not in found}
     return list(found.values())
+
+
+def _runs_in(path: Path) -> list[Path]:
+    if (path / "run.yaml").is_file():
+        return [path]
+    return [file.parent for file in sorted(path.rglob("run.yaml"))] if path.is_dir() else []
 
 
 def read_result(path: Path) -> RunResult:

@@ -88,7 +88,7 @@ class Contrast:
 def less_is_better(metric: str) -> bool:
     """Losses, costs and failures, whose gains are the other way round."""
     return metric.startswith(
-        ("validation.", "train.final_loss", "seconds.", "peak_memory")
+        ("validation.", "train.final_loss", "seconds.", "peak_memory", "score.invalid.")
     ) or metric.endswith(("unanswered", "_loss"))
 
 

@@ -3,7 +3,7 @@
 In: a `Comparison`. Out: `Table`s, and sentences on what these runs can and cannot show.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from arc_experiments import statistics
@@ -15,6 +15,7 @@ from arc_experiments.statistics import Interval
 
 NEW_SEEDS, NEW_TASKS, ONLY_TASKS = "seeds", "seeds, tasks", "tasks only"
 MINUS = "\N{MINUS SIGN}"
+COUNTS = ("score.num_", "score.invalid.", "score.version")
 MAX_VALUES_SHOWN = 6
 
 
@@ -35,7 +36,7 @@ class Unit:
 
     @property
     def is_share(self) -> bool:
-        return self.metric.startswith("score.") and not self.metric.startswith("score.num_")
+        return self.metric.startswith("score.") and not self.metric.startswith(COUNTS)
 
     def value(self, value: float) -> str:
         """0.125 -> "12.5%"."""
@@ -112,7 +113,7 @@ def sentences(comparison: Comparison) -> Iterator[str]:
             "out by luck alone. Repeat with other seeds what looks best of many."
         )
     if any(one.by_seed for one in comparison.contrasts):
-        yield "Runs of the same seeds were taken in pairs."
+        yield "Runs of the same seeds were taken in pairs, and those without a partner left out of the differences."
 
 
 def direction(metric: str) -> str:
@@ -213,11 +214,12 @@ def _keys(comparison: Comparison) -> Table:
             for key, value in scored.group.choices
             if key == one.key
         )
-        shown = ", ".join(list(values)[:MAX_VALUES_SHOWN]) + (
-            ", ..." if len(values) > MAX_VALUES_SHOWN else ""
-        )
-        rows.append((one.key, shown, ", ".join(one.along)))
+        rows.append((one.key, _some(list(values)), _some(one.along)))
     return Table(title="What differs", headings=("setting", "values", "changes with it"), rows=tuple(rows))
+
+
+def _some(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:MAX_VALUES_SHOWN]) + (", ..." if len(texts) > MAX_VALUES_SHOWN else "")
 
 
 def _planned(one: Scored, unit: Unit) -> str:
