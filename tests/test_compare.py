@@ -105,6 +105,7 @@ def test_settings_that_change_together_are_one_difference(tmp_path: Path) -> Non
         make_run(tmp_path / name, settings={"model.name": name, "model.path": path})
     (found,) = compared(tmp_path).keys
     assert (found.key, found.along) == ("model.name", ("model.path",))
+    assert compared(tmp_path, baseline="model=tiny").groups[0].name == "model=tiny"
 
 
 def test_where_a_run_stopped_makes_it_another_config(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def grouped(runs: Sequence[RunResult], keys: Sequence[Differing]) -> tuple[Group
     by_choice: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
     for run in runs:
         by_choice[tuple(_hashable(run.settings.get(one.key, ABSENT)) for one in keys)].append(run)
-    short = [one.key.rpartition(".")[2] for one in keys]
+    short = [short_name(one.key) for one in keys]
     names = [one.key if short.count(last) > 1 else last for one, last in zip(keys, short, strict=True)]
     ordered = sorted(by_choice, key=lambda choice: [_order(value) for value in choice])
     return tuple(
@@ -122,6 +122,11 @@ def remarks(runs: Sequence[RunResult], metric: str) -> list[str]:
     if leaked:
         found.append(f"Scores say too much: {plural(len(leaked), 'task')} leaked into training")
     return [f"{line}." for line in found if line]
+
+
+def short_name(key: str) -> str:
+    """model.lora.rank -> rank; model.name -> model, as it is typed."""
+    return key.removesuffix(".name").rpartition(".")[2]
 
 
 def in_words(value: Any) -> str:

@@ -15,6 +15,7 @@ from arc_experiments.comparison.groups import (
     grouped,
     in_words,
     remarks,
+    short_name,
     without_repetitions,
 )
 from arc_experiments.comparison.runs import RunResult
@@ -150,10 +151,8 @@ def _baseline(groups: Sequence[Scored], named: str | None) -> Scored:
 
 
 def _matches(group: Group, named: str) -> bool:
-    """Whether each `key=value` is among the group's choices; the last part of a key is enough."""
-    choices = {
-        (name, in_words(value)) for key, value in group.choices for name in (key, key.rpartition(".")[2])
-    }
+    """Whether each `key=value` is among the group's choices; a key's short name is enough."""
+    choices = {(name, in_words(value)) for key, value in group.choices for name in (key, short_name(key))}
     return all(tuple(part.strip().split("=", 1)) in choices for part in named.split(","))
 
 
