@@ -70,7 +70,7 @@ def slug(text: object) -> str:
 
 def differences(old: DictConfig, new: DictConfig) -> list[str]:
     """`key: old -> new` for each value in which two compositions differ."""
-    flat_old, flat_new = _flatten(composition(old)), _flatten(composition(new))
+    flat_old, flat_new = flatten(composition(old)), flatten(composition(new))
     keys = sorted(flat_old.keys() | flat_new.keys())
     missing = "(absent)"
     return [
@@ -80,11 +80,12 @@ def differences(old: DictConfig, new: DictConfig) -> list[str]:
     ]
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; empty dictionaries stay."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -549,7 +549,7 @@ def test_every_command_in_the_documents_composes(document: Path, earlier_run: Pa
 def with_stand_in(word: str, run: Path, folder: Path) -> str:
     """Folders that only the reader has are replaced by folders that are there."""
     key, _, value = word.partition("=")
-    stand_ins = {"from_run": run, "data.path": folder, "model.adapter": folder}
+    stand_ins = {"from_run": run, "data.path": folder, "model.adapter": folder, "submission": folder}
     if value.startswith(("/", "./", "../", "~")):
         stand_ins["model.path"] = folder
     return f"{key}={stand_ins[key]}" if key in stand_ins else word

@@ -56,16 +56,21 @@ def read_run(folder: Path) -> RunFiles:
         name=folder.resolve().name,
         settings={str(key): value for key, value in settings.items()},
         settings_text=text,
-        environment=_read_json(folder / "environment.json"),
-        metrics=_read_json(folder / "metrics.json"),
-        leaks=_read_json(folder / "leaks.json"),
-        validation_ids=tuple(_read_json(folder / "partition.json").get("validation", ())),
-        log=tuple(_parse(folder / "train_log.jsonl", json.loads)),
-        candidates=tuple(_parse(folder / "predictions.jsonl", Candidate.from_json)),
+        environment=read_json(folder / "environment.json"),
+        metrics=read_json(folder / "metrics.json"),
+        leaks=read_json(folder / "leaks.json"),
+        validation_ids=tuple(read_json(folder / "partition.json").get("validation", ())),
+        log=tuple(read_lines(folder / "train_log.jsonl", json.loads)),
+        candidates=tuple(read_lines(folder / "predictions.jsonl", Candidate.from_json)),
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none.
+
+    Raises:
+        ValueError: the file is torn, or holds something else.
+    """
     if not path.is_file():
         return {}
     try:
@@ -79,7 +84,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return contents
 
 
-def _parse(path: Path, parse: Callable[[str], Any]) -> list[Any]:
+def read_lines(path: Path, parse: Callable[[str], Any]) -> list[Any]:
     """The records of a file of lines. A last line without line break is just being written: not yet there."""
     if not path.is_file():
         return []

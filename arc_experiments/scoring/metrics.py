@@ -22,6 +22,9 @@ from arc_experiments.selection import (
 )
 from arc_experiments.tasks.task import TaskSet
 
+# To be raised when a number of metrics.json comes to mean something else: runs of two versions are not compared.
+METRICS_VERSION = 1
+
 
 def score(
     tasks: TaskSet, candidates: Iterable[Candidate], rule: Rule = votes_then_log_probability
@@ -41,6 +44,7 @@ def score(
     - `by_task`: the share of right outputs of each task within two attempts.
     - `invalid`: number of candidates by reason.
     - `interval`: 95% bootstrap interval [low, high] of each headline fraction.
+    - `version`: of what these numbers mean.
 
     Raises:
         ValueError: no task has solutions, or a candidate is of no task.
@@ -64,6 +68,7 @@ def score(
         "by_task": by_task,
         "invalid": _reasons(c for (task_id, _), group in found.items() if task_id in marks for c in group),
         "interval": intervals(list(marks.values())),
+        "version": METRICS_VERSION,
     }
 
 

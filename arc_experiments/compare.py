@@ -1,0 +1,82 @@
+"""`python -m arc_experiments.compare <folders or patterns>`: which config is better, and whether these runs can tell.
+
+Groups finished runs over seeds and partitions by what differs between their configs, and sets every group against a
+baseline on the same tasks.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from arc_experiments.comparison.page import render
+from arc_experiments.comparison.result import Comparison, compare
+from arc_experiments.comparison.runs import find_folders, read_result
+from arc_experiments.comparison.writing import csv_text, latex, markdown, show
+from arc_experiments.report.page import write_page
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Show the comparison and write what was asked for; returns the exit code (2: a mistake of the user)."""
+    options = _options(arguments)
+    try:
+        found = compare(
+            [read_result(folder) for folder in find_folders(options.folders)],
+            metric=options.metric,
+            baseline=options.baseline,
+            anyway=options.anyway,
+            by_seed=options.by_seed,
+        )
+        show(found, Console(soft_wrap=False, highlight=False))
+        for path, text in (
+            (options.markdown, markdown),
+            (options.csv, csv_text),
+            (options.latex, latex),
+            (options.html, render),
+        ):
+            _write(path, text, found)
+    except (ValueError, OSError) as error:
+        print(f"compare: {error}", file=sys.stderr)  # noqa: T201 (this is a command)
+        return 2
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m arc_experiments.compare", description=__doc__)
+    parser.add_argument(
+        "folders", nargs="+", help="run folders, folders that hold some (a sweep's), or patterns of them"
+    )
+    parser.add_argument(
+        "--metric", default="score.pass_at_2", help="a number of metrics.json (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="KEY=VALUE",
+        help="the group that the others are compared with; the first, if left out",
+    )
+    parser.add_argument(
+        "--by-seed",
+        action="store_true",
+        help="take runs of the same seeds in pairs, as they share their samples",
+    )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="compare runs on other tasks, metrics or leak settings, and say so",
+    )
+    for name in ("html", "markdown", "csv", "latex"):
+        parser.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"write the comparison as {name} there"
+        )
+    return parser.parse_args(arguments)
+
+
+def _write(path: Path | None, text: Callable[[Comparison], str], found: Comparison) -> None:
+    if path is not None:
+        print(write_page(path, text(found)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

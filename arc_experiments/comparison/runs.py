@@ -1,0 +1,224 @@
+"""Run folders as a comparison sees them: what was chosen, what was drawn, what came of it.
+
+In: folders, or patterns such as `multirun/*`. Out: a `RunResult` each, with the scores by task of one metric.
+"""
+
+import glob
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from arc_experiments.naming import composition, flatten
+from arc_experiments.report.files import read_json, read_lines
+from arc_experiments.run_folder import RunFolder
+
+Tree = dict[str, Any]
+FOLD = "data.fold"
+WEIGHTS = ("from_run", "model.adapter", "model.path")  # what may name the run that weights come from
+RULES = {
+    "score.pass_at_2": "test_output",
+    **{f"score.by_rule.{name}": name for name in ("test_output", "task_fraction", "task_strict")},
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunResult:
+    """A run folder.
+
+    Attributes:
+        settings: what was chosen, by dotted key; those of the run that its weights come from begin with `from_run.`.
+        draws: the seeds and the fold, which make a run another run of the same config.
+    """
+
+    folder: RunFolder
+    settings: Tree
+    draws: tuple[tuple[str, Any], ...]
+    weights_from: str | None
+    state: str
+    error: str
+    metrics: Tree
+    leaks: Tree
+    commit: str | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.path.name
+
+    @property
+    def seconds(self) -> float | None:
+        """What the run took."""
+        return number_at(self.metrics, "seconds.total")
+
+    @property
+    def metrics_version(self) -> int:
+        """What its scores mean; those written before there were versions are of the first."""
+        return int(number_at(self.metrics, "score.version") or 1)
+
+    @property
+    def partition_draws(self) -> tuple[tuple[str, Any], ...]:
+        """Those of the draws that decide which tasks are held out."""
+        return tuple(draw for draw in self.draws if draw[0].endswith((FOLD, "seeds.partition")))
+
+    @cached_property
+    def log(self) -> list[Tree]:
+        return read_lines(self.folder / "train_log.jsonl", json.loads)
+
+    @cached_property
+    def partition(self) -> Tree:
+        return read_json(self.folder / "partition.json")
+
+    @property
+    def validation_ids(self) -> tuple[str, ...]:
+        return tuple(self.partition.get("validation", ()))
+
+    def value(self, metric: str) -> float | None:
+        """A number of metrics.json; None where there is none."""
+        return number_at(self.metrics, metric)
+
+    def by_task(self, metric: str) -> dict[str, float] | None:
+        """The shares whose mean, weighted by `weights`, is this metric; None for one that has none."""
+        if metric in RULES:
+            shares: dict[str, float] | None = self.metrics.get("score", {}).get("by_task")
+            if shares is not None and metric.endswith("task_strict"):
+                return {task: float(share == 1) for task, share in shares.items()}
+            return shares
+        if metric == "validation.loss.task_mean":
+            losses = self.metrics.get("validation", {}).get("loss", {})
+            return losses.get("by_task") if isinstance(losses, dict) else None
+        return None
+
+    def weights(self, metric: str) -> dict[str, float] | None:
+        """How much each task counts in this metric; None where that cannot be told from the folder."""
+        shares = self.by_task(metric)
+        if shares is None:
+            return None
+        if RULES.get(metric) != "test_output":
+            return dict.fromkeys(shares, 1.0)
+        score = self.metrics["score"]
+        if score.get("num_test_outputs") == len(shares):
+            return dict.fromkeys(shares, 1.0)
+        return self._outputs_by_task(shares, score)
+
+    def task_ids(self, metric: str) -> tuple[str, ...]:
+        """The tasks that the metric is about, as far as the folder tells."""
+        shares = self.by_task(metric)
+        if shares is None and metric.startswith("score."):
+            shares = self.metrics.get("score", {}).get("by_task")
+        return self.validation_ids if shares is None else tuple(shares)
+
+    def _outputs_by_task(self, shares: dict[str, float], score: Tree) -> dict[str, float] | None:
+        """The number of test outputs of each task, as the predictions tell; they must give the score again."""
+        last: Counter[str] = Counter(dict.fromkeys(shares, 1))
+        for line in read_lines(self.folder / "predictions.jsonl", json.loads):
+            last[line["task"]] = max(last[line["task"]], line["test_index"] + 1)
+        right = sum(share * last[task] for task, share in shares.items())
+        total = sum(last[task] for task in shares)
+        if total != score["num_test_outputs"] or abs(right / total - score["pass_at_2"]) > 1e-9:
+            return None
+        return {task: float(last[task]) for task in shares}
+
+
+def find_folders(patterns: Iterable[str]) -> list[Path]:
+    """The run folders named, or standing in folders that are named; each once.
+
+    Raises:
+        ValueError: a pattern without any.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        named = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+        runs = [run for path in named for run in _runs_in(path)]
+        if not runs:
+            raise ValueError(
+                f"{pattern}: no run folder (one with a run.yaml) is there; name run folders, a sweep's folder, "
+                "or a pattern such as 'multirun/*'"
+            )
+        found |= {run.resolve(): run for run in runs if run.resolve() not in found}
+    return list(found.values())
+
+
+def _runs_in(path: Path) -> list[Path]:
+    if (path / "run.yaml").is_file():
+        return [path]
+    return [file.parent for file in sorted(path.rglob("run.yaml"))] if path.is_dir() else []
+
+
+def read_result(path: Path) -> RunResult:
+    """Read a run folder.
+
+    Raises:
+        ValueError: a file that cannot be read, or a run.yaml of another kind; the message names it.
+    """
+    folder = RunFolder(path)
+    settings, weights_from = _settings(path)
+    is_draw = {key: _is_draw(key) for key in settings}
+    status = read_json(path / "status.json")
+    metrics = read_json(path / "metrics.json")
+    state = str(status.get("state", "waiting"))
+    return RunResult(
+        folder=folder,
+        settings={key: value for key, value in settings.items() if not is_draw[key]},
+        draws=tuple((key, value) for key, value in settings.items() if is_draw[key]),
+        weights_from=weights_from,
+        state="without metrics.json" if state == "done" and not metrics else state,
+        error=next(iter(str(status.get("error") or "").splitlines()), ""),
+        metrics=metrics,
+        leaks=read_json(path / "leaks.json"),
+        commit=read_json(path / "environment.json").get("commit"),
+    )
+
+
+def number_at(tree: Tree, dotted: str) -> float | None:
+    """The finite number at a dotted key, if there is one."""
+    value: Any = tree
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
+def _settings(path: Path) -> tuple[Tree, str | None]:
+    """The composition by dotted key, and where its weights come from."""
+    try:
+        config = OmegaConf.load(path / "run.yaml")
+        assert isinstance(config, DictConfig)
+        # Where a run stops is no part of its composition, but of what it has come to.
+        settings = flatten(composition(config) | {"stop_after": OmegaConf.select(config, "optim.stop_after")})
+    except (OSError, KeyError, AssertionError, OmegaConfBaseException) as error:
+        raise ValueError(f"{path}/run.yaml is not that of a run: {error}") from error
+    settings["optim.stop_after"] = settings.pop("stop_after")
+    source = _source(settings)
+    if source is None:
+        return settings, None
+    for key in WEIGHTS:
+        if settings.get(key) and Path(settings[key]).absolute() in (
+            source,
+            source / "adapter",
+            source / "model",
+        ):
+            del settings[key]  # what that run was says more than where it lies
+    settings |= {f"from_run.{key}": value for key, value in _settings(source)[0].items()}
+    return settings, str(source.resolve())
+
+
+def _source(settings: Tree) -> Path | None:
+    """The run folder that the weights come from, if it is still there."""
+    for key in WEIGHTS:
+        named = Path(settings[key]) if settings.get(key) else None
+        for folder in (named, named.parent) if named else ():
+            if (folder / "run.yaml").is_file():
+                return folder.absolute()
+    return None
+
+
+def _is_draw(key: str) -> bool:
+    plain = key.removeprefix("from_run.")
+    return plain == "seed" or plain == FOLD or plain.startswith("seeds.")
