@@ -7,6 +7,9 @@ ARGS ?=
 RUN ?=
 VENV := .venv
 
+# Where test-slurm keeps its cluster.
+CLUSTER ?= /tmp/arc_experiments_slurm
+
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
@@ -20,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 SEEDS := seed=1,2,3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all clean need-run
+.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all test-slurm clean need-run
 
 help:  ## List the targets
 	@echo "make <target> [ARGS=\"key=value ...\"] [RUN=<run folder>] [PYTHON=python3.12]"
@@ -64,6 +67,10 @@ test-slow: $(READY)  ## The slow tests alone
 
 test-all: $(READY)  ## The tests, with the slow ones
 	$(PYTEST) -m "not gpu and not slurm" $(ARGS)
+
+test-slurm: $(READY)  ## The tests on a SLURM cluster, which is brought up on this machine (Debian, as root)
+	tests/slurm/up.sh $(CLUSTER)
+	. $(CLUSTER)/env.sh && $(BIN)/python -m pytest -m slurm $(ARGS); code=$$?; tests/slurm/down.sh $(CLUSTER); exit $$code
 
 clean:  ## Remove caches and build leftovers; runs and .venv stay
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
