@@ -1,5 +1,6 @@
 """Chains: a run as several processes in a row, what becomes of one that dies, and how a run is asked to pause."""
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from arc_experiments.launching import links
 from arc_experiments.launching.chain import run_chain
 from arc_experiments.pausing import Pause
 from arc_experiments.run_folder import RunFolder
+from arc_experiments.training.checkpoints import last_complete
 from arc_experiments.worker import FAILED, MISTAKE, STOPPED, TAKEN
 
 SMALL = [
@@ -172,11 +174,11 @@ def command(*overrides: str) -> list[str]:
 @pytest.mark.slow
 def test_a_chain_of_five_jobs_equals_one_run_bit_for_bit(tmp_path: Path) -> None:
     whole, chain = tmp_path / "whole", tmp_path / "chain"
-    steps = "optim.max_steps=10"
-    subprocess.run(command(steps, f"hydra.run.dir={whole}"), check=True, capture_output=True)
+    steps = ["optim.max_steps=10", "optim.save_steps=2"]
+    subprocess.run(command(*steps, f"hydra.run.dir={whole}"), check=True, capture_output=True)
     options = ["launch.chain.total_jobs=5", "launch.chain.steps_per_job=2"]
     done = subprocess.run(
-        command(steps, f"hydra.run.dir={chain}", *options), check=True, capture_output=True, text=True
+        command(*steps, f"hydra.run.dir={chain}", *options), check=True, capture_output=True, text=True
     )
     assert done.stdout.count("Paused at step") == 4
     assert RunFolder(chain).status["attempt"] == 5
@@ -208,8 +210,6 @@ def test_a_run_that_is_asked_to_pause_saves_and_goes_on_exactly(tmp_path: Path, 
 
 
 def assert_equal(folder: Path, other: Path) -> None:
-    import json
-
     for name in ("adapter/adapter_model.safetensors", "predictions.jsonl", "submission.json"):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
     timed = {"samples_per_second", "tokens_per_second", "data_wait_fraction"}
@@ -221,7 +221,9 @@ def assert_equal(folder: Path, other: Path) -> None:
         for path in (folder, other)
     ]
     assert lines[0] == lines[1]
-    checkpoints = [sorted((path / "checkpoints").glob("checkpoint-*"))[-1] for path in (folder, other)]
+    checkpoints = [last_complete(path / "checkpoints") for path in (folder, other)]
+    assert checkpoints[0] is not None
+    assert checkpoints[1] is not None
     assert checkpoints[0].name == checkpoints[1].name
     for name in ("scheduler.pt", "optimizer.pt"):
         assert (checkpoints[0] / name).read_bytes() == (checkpoints[1] / name).read_bytes(), name
