@@ -64,7 +64,10 @@ def _is_swept(text: str) -> bool:
     return bool(override.is_sweep_override())
 
 
-def _without_hydra(root: DictConfig) -> DictConfig:
+def _without_hydra(root: DictConfig, overrides: Sequence[str] = ()) -> DictConfig:
+    """Our part of a composition, on the schema."""
+    if "hydra" not in root and not any(text.startswith("+") for text in overrides):
+        return root  # the schema was composed first: nothing unknown has come in
     return typed({str(key): root._get_node(key) for key in root if key != "hydra"})
 
 
@@ -122,7 +125,7 @@ def complete(node: DictConfig, overrides: list[str]) -> DictConfig:
     if missing:
         raise ConfigError([f"{key} is needed and has no value: {key}=..." for key in missing])
     try:
-        config = _without_hydra(node)
+        config = _without_hydra(node, overrides)
     except OmegaConfBaseException as error:  # a key added with + that the schema does not have
         raise ConfigError(explain(error).splitlines()) from error
     OmegaConf.set_struct(config, True)
@@ -214,6 +217,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     """
     if isinstance(error, ConfigError):
         return "\n".join(error.mistakes)
+    if isinstance(error, FolderError):  # it tells more than its cause
+        return str(error)
     for cause in reversed(_causes(error)):
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:

@@ -325,13 +325,24 @@ class Slurm:
 
 @dataclass
 class Launch:
-    """Where and how many at once."""
+    """Where, how many at once, and what is done about jobs that fail."""
 
     name: str = one_of("local", "slurm")
     max_parallel: int = limited(1, low=1)
+    retries: int = limited(0, low=0)
+    fail_fast: bool = False
     dry_run: bool = False
     chain: Chain = field(default_factory=Chain)
     slurm: Slurm | None = None
+
+
+@dataclass
+class Halving:
+    """Successive halving of a sweep's configurations: after each rung the better ones go on."""
+
+    rungs: list[float] = field(default_factory=list)  # steps, or shares of max_steps; none: a plain sweep
+    keep: float = limited(0.5, above=0, high=1)
+    metric: str = one_of("validation_loss", "pass_at_2")
 
 
 MAX_SEED = 2**32 - 1  # NumPy's, and so the trainer's
@@ -362,6 +373,7 @@ class Config:
     tracking: Tracking = MISSING
     job: Job = MISSING
     launch: Launch = MISSING
+    halving: Halving = field(default_factory=Halving)
     benchmark: Benchmark = field(default_factory=Benchmark)
     inspect: Inspect = field(default_factory=Inspect)
     audit: Audit = field(default_factory=Audit)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from arc_experiments.assets import local_path
 from arc_experiments.augmentation import Transform
 from arc_experiments.checking import build, check
+from arc_experiments.checking.halving import rung_steps
 from arc_experiments.config import Config
 from arc_experiments.config import Prompt as PromptOptions
 from arc_experiments.corpus import Corpus
@@ -90,8 +91,13 @@ class Inputs:
         """Those of the validation tasks that are to be answered (`inference.limit`); ready rows never are.
 
         All of them where they are answered already: a limit to the work would shorten the list that a file is scored by.
+        None at a rung of a halving that the validation loss decides.
         """
-        limit = self.config.inference.limit if self.config.submission is None else None
+        config = self.config
+        is_rung = config.optim.stop_after in rung_steps(config.halving, config.optim)
+        if is_rung and "pass_at_2" not in (config.halving.metric, config.optim.best_by):
+            return TaskSet([])
+        limit = config.inference.limit if config.submission is None else None
         return TaskSet(self._arc_validation_tasks[:limit])
 
     @property

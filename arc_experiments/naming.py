@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 # Where and how a run is computed does not make it another run.
 NOT_PART_OF_THE_RUN = (
     "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect", "audit",
-    "adapt",
+    "adapt", "halving",
 )  # fmt: skip
 # What these are asked for.
 PART_OF_A_JOB = {"benchmark": ("hardware", "benchmark"), "audit": ("audit",), "adapt": ("adapt",)}

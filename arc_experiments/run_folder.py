@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from arc_experiments.config import typed
 
 HEARTBEAT_SECONDS = 10.0
+FREEZING_SECONDS = 1.0  # in which another command that looks whether it is the same run has let a folder go
 
 
 class FolderError(ValueError):
@@ -50,8 +52,12 @@ class RunFolder:
         if self.read_only:
             return
         temporary = self.path / f".{name}.{os.getpid()}.tmp"  # several processes may fail at once
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / name)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.path / name)
+        except OSError:  # a full disk
+            temporary.unlink(missing_ok=True)
+            raise
 
     def write_json(self, name: str, value: Any) -> None:
         self.write(name, json.dumps(value, indent=2) + "\n")
@@ -74,8 +80,19 @@ class RunFolder:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What status.json says; empty before the first start."""
-        return self.read_json("status.json") if (self.path / "status.json").exists() else {}
+        """What status.json says; empty before the first start.
+
+        Raises:
+            FolderError: it is not one of ours.
+        """
+        if not (self.path / "status.json").exists():
+            return {}
+        try:
+            return dict(self.read_json("status.json"))
+        except (ValueError, TypeError) as error:
+            raise FolderError(
+                f"{self}/status.json cannot be read ({error}): without it the run goes on"
+            ) from error
 
     @property
     def is_done(self) -> bool:
@@ -94,8 +111,12 @@ class RunFolder:
         if self.read_only:
             yield
             return
-        with self.locked() as is_ours:
-            if not is_ours:
+        with contextlib.ExitStack() as held:
+            deadline = time.monotonic() + FREEZING_SECONDS
+            while not held.enter_context(self.locked()):
+                if time.monotonic() < deadline:
+                    time.sleep(FREEZING_SECONDS / 10)
+                    continue
                 status = self.status
                 raise FolderTaken(
                     f"{self} is being worked on by process {status.get('pid')} on {status.get('host')}: "

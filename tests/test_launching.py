@@ -1,22 +1,28 @@
 """Launching: a sweep's jobs run each in a process of its own, and one that dies does not take the others along."""
 
 import csv
+import errno
 import io
 import os
+import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Hardware
 from arc_experiments.freezing import freeze
-from arc_experiments.launching import commands, pool
+from arc_experiments.launching import commands, running
 from arc_experiments.launching.commands import worker_command, worker_environment
-from arc_experiments.launching.pool import run_sweep
+from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.places import share_of_cores
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import STOPPED, show_gpus
@@ -29,26 +35,40 @@ from arc_experiments.worker import TAKEN
 folder = RunFolder(pathlib.Path(sys.argv[1]))
 with (folder / "starts").open("a") as starts:
     starts.write("x")
+if (folder / "metrics.json").exists():
+    raise SystemExit(0)
 print("a line of output", flush=True)
 try:
     with folder.worked_on():
+        with (folder / "works").open("a") as works:
+            works.write("x")
         match folder.path.name:
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "waits":
                 import time
+                signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
                 (folder / "pid").write_text(str(os.getpid()))
                 time.sleep(60)
             case "exits":
                 raise SystemExit(7)
             case "raises":
                 raise RuntimeError("no such thing")
+            case "breaks once":
+                if folder.status["attempt"] == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            case "mistaken":
+                folder.end("failed", "data.path is needed")
+                raise SystemExit(2)
             case "fails":
                 folder.end("failed", "the loss is not a number\\nat step 3")
                 raise SystemExit(1)
         metrics = {"validation": {"loss": {"token_mean": 1.25}}, "score": {"pass_at_2": 0.5}, "seconds": {"total": 3}}
         folder.write_json("metrics.json", metrics)
         folder.end("done")
+except KeyboardInterrupt:
+    folder.end("paused")
+    raise SystemExit(130)
 except FolderError as error:
     print(error)
     raise SystemExit(TAKEN)
@@ -58,7 +78,7 @@ except FolderError as error:
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        pool, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
+        running, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
     )
 
 
@@ -69,11 +89,12 @@ def make_folders(sweep: Path, *names: str) -> list[RunFolder]:
     return folders
 
 
-def sweep(path: Path, *names: str, max_parallel: int = 1) -> tuple[int, str, dict[str, dict[str, str]]]:
+def sweep(path: Path, *names: str, **settings: Any) -> tuple[int, str, dict[str, dict[str, str]]]:
     """Exit code, what was shown, and the table's rows by job."""
     shown = io.StringIO()
     console = Console(file=shown, width=200, soft_wrap=True, highlight=False)
-    code = run_sweep(make_folders(path, *names), path, max_parallel=max_parallel, console=console)
+    pool = Pool(**{"max_parallel": 1, **settings}, console=console)
+    code = run_sweep(make_folders(path, *names), path, pool, console)
     with (path / "sweep.csv").open(newline="") as table:
         return code, shown.getvalue(), {row["job"]: row for row in csv.DictReader(table)}
 
@@ -90,7 +111,7 @@ def test_a_job_that_dies_in_any_way_does_not_stop_the_others(tmp_path: Path) -> 
     assert {name: row["state"] for name, row in rows.items()} == {
         "first": "done", "killed": "failed", "exits": "failed", "raises": "failed", "fails": "failed", "last": "done",
     }  # fmt: skip
-    assert rows["killed"]["error"] == "killed by signal 9"
+    assert rows["killed"]["error"] == "killed by signal 9 (out of memory?)"
     assert rows["exits"]["error"] == "ended with exit code 7"
     assert rows["raises"]["error"] == "ended with exit code 1"
     assert rows["fails"]["error"] == "the loss is not a number\nat step 3", "a worker's own words stay"
@@ -129,22 +150,119 @@ def test_a_finished_sweep_starts_nothing_and_shows_its_table(tmp_path: Path) -> 
     assert num_starts(tmp_path / "a") == 1
 
 
-def test_a_job_that_another_process_runs_is_left_to_it(tmp_path: Path) -> None:
-    (folder,) = make_folders(tmp_path, "elsewhere")
-    with folder.worked_on():
-        before = folder.status
-        code, shown, rows = sweep(tmp_path, "elsewhere", "here")
-        assert folder.status == before, "it is not entered as dead"
-    assert code == 1
-    assert [row["state"] for row in rows.values()] == ["running", "done"]
-    assert "not finished: elsewhere: running" in shown
+def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
+    folder, _ = make_folders(tmp_path, "elsewhere", "here")
+
+    def work() -> None:
+        with folder.worked_on():
+            is_begun.set()
+            while not (tmp_path / "here" / "metrics.json").exists():
+                time.sleep(0.05)
+            time.sleep(1)
+            folder.end("done")
+
+    is_begun = threading.Event()
+    other = threading.Thread(target=work)
+    other.start()
+    is_begun.wait()
+    code, shown, rows = sweep(tmp_path, "elsewhere", "here")
+    other.join()
+    assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
+    assert "elsewhere: another process works on it, and is waited for" in shown
     assert "being worked on by process" in (folder / "output.log").read_text()
+    assert folder.status["attempt"] == 1, "nothing was done twice"
+
+
+def test_what_another_process_leaves_undone_is_gone_on_with(tmp_path: Path) -> None:
+    (folder,) = make_folders(tmp_path, "elsewhere")
+
+    def work() -> None:
+        with folder.worked_on():
+            is_begun.set()
+            while not (folder / "output.log").exists():
+                time.sleep(0.05)
+            time.sleep(1.5)
+            folder.end("paused")
+
+    is_begun = threading.Event()
+    other = threading.Thread(target=work)
+    other.start()
+    is_begun.wait()
+    code, _, rows = sweep(tmp_path, "elsewhere")
+    other.join()
+    assert (code, rows["elsewhere"]["state"]) == (0, "done")
+
+
+def test_a_job_that_died_or_failed_is_started_again_up_to_so_often(tmp_path: Path) -> None:
+    code, shown, rows = sweep(tmp_path, "breaks once", "fails", "mistaken", retries=2)
+    assert code == 1
+    assert [num_starts(tmp_path / name) for name in rows] == [2, 3, 1], (
+        "a user's mistake does not go away by itself"
+    )
+    assert [row["state"] for row in rows.values()] == ["done", "failed", "failed"]
+    assert "breaks once: failed (killed by signal 9 (out of memory?)) after" in shown
+    assert "breaks once: is started again (1 of 2 retries)" in shown
+    assert "fails: is started again (2 of 2 retries)" in shown
+
+
+def test_with_fail_fast_the_first_failure_for_good_stops_the_others(tmp_path: Path) -> None:
+    settings = {"max_parallel": 2, "fail_fast": True, "retries": 1}
+    code, shown, rows = sweep(tmp_path, "waits", "fails", "later", **settings)
+    assert code == 1
+    assert [row["state"] for row in rows.values()] == ["paused", "failed", "waiting"]
+    assert num_starts(tmp_path / "fails") == 2, "retries come first"
+    assert "fails has failed: the others stop (launch.fail_fast)" in shown
+
+
+def test_without_it_they_go_on(tmp_path: Path) -> None:
+    _, _, rows = sweep(tmp_path, "fails", "later")
+    assert rows["later"]["state"] == "done"
+
+
+def test_a_job_whose_folder_is_full_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def enter(folder: RunFolder, name: str, value: Any) -> None:
+        if folder.path.name == "killed" and value.get("state") == "failed":
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / name))
+        own(folder, name, value)
+
+    own = RunFolder.write_json
+    monkeypatch.setattr(RunFolder, "write_json", enter)
+    code, shown, rows = sweep(tmp_path, "killed", "last", retries=2)
+    assert (code, rows["last"]["state"]) == (1, "done")
+    assert "No space left on device" in rows["killed"]["error"]
+    assert "not finished: killed: failed ([Errno 28] No space left on device" in shown
+    assert num_starts(tmp_path / "killed") == 1, "once more would not help"
+
+
+def test_a_table_that_cannot_be_written_is_shown_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(tmp_path, "one")
+
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "sweep.csv")
+
+    monkeypatch.setattr(RunFolder, "write", refuse)
+    code, shown, _ = sweep(tmp_path, "one")
+    assert code == 0
+    assert "the table could not be written: [Errno 30] Read-only file system" in shown
+
+
+def test_a_terminal_shows_a_table_and_a_log_does_not(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=120, height=20, highlight=False)
+    pool = Pool(max_parallel=2, console=console)
+    assert run_sweep(make_folders(tmp_path, "one", "two", "fails"), tmp_path, pool, console) == 1
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
+    assert "3 jobs: " in text
+    assert "one: started" not in text, "the table tells"
+    assert "fails: failed (the loss is not a number)" in text
 
 
 def test_a_worker_that_never_got_going_is_entered_as_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
+    monkeypatch.setattr(running, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
     code, _, rows = sweep(tmp_path, "a")
     assert code == 1
     assert (rows["a"]["state"], rows["a"]["error"]) == ("failed", "ended with exit code 1")
@@ -181,24 +299,66 @@ def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.Monk
     assert share_of_cores() == 1
 
 
-def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path) -> None:
-    folders = make_folders(tmp_path, "waits", "later")
-    code = (
-        "import sys; from pathlib import Path; from rich.console import Console; import arc_experiments.launching.pool as l;"
-        f"from arc_experiments.run_folder import RunFolder; l.worker_command = lambda f: [sys.executable, '-c', {WORKER!r}, str(f.path)];"
-        f"sys.exit(l.run_sweep([RunFolder(Path(p)) for p in {[str(f.path) for f in folders]}], Path({str(tmp_path)!r}), max_parallel=1, console=Console()))"
-    )
-    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
-    pid = tmp_path / "waits" / "pid"
+STARTER = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from arc_experiments.launching import running
+from arc_experiments.launching.pool import Pool, run_sweep
+from arc_experiments.run_folder import RunFolder
+sweep, worker, *names = sys.argv[1:]
+running.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
+console = Console(soft_wrap=True)
+pool = Pool(max_parallel=1, console=console)
+sys.exit(run_sweep([RunFolder(Path(sweep) / name) for name in names], Path(sweep), pool, console))
+"""
+
+
+def start_sweep(path: Path, *names: str) -> tuple[subprocess.Popen[str], Path]:
+    """A sweep in a process of its own, and the process of its job that waits."""
+    make_folders(path, *names)
+    command = [sys.executable, "-c", STARTER, str(path), WORKER, *names]
+    starter = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pid = path / "waits" / "pid"
     for _ in range(300):
         if pid.exists() and pid.read_text():
             break
         time.sleep(0.05)
-    starter.terminate()
-    assert starter.wait(timeout=20) == STOPPED
-    assert not Path(f"/proc/{pid.read_text()}").exists(), "the job has ended, too"
+    return starter, Path(f"/proc/{pid.read_text()}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path, number: int) -> None:
+    starter, process = start_sweep(tmp_path, "waits", "later")
+    starter.send_signal(number)
+    shown, _ = starter.communicate(timeout=20)
+    assert starter.returncode == STOPPED
+    assert not process.exists(), "the job has ended, too"
+    assert RunFolder(tmp_path / "waits").status["state"] == "paused"
     assert not (tmp_path / "later" / "starts").exists()
     assert (tmp_path / "sweep.csv").exists()
+    assert "The same command goes on from here." in shown
+
+
+def test_told_twice_it_kills_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = WORKER.replace("lambda *_: signal.raise_signal(signal.SIGINT)", "signal.SIG_IGN")
+    monkeypatch.setattr(sys.modules[__name__], "WORKER", deaf)
+    starter, process = start_sweep(tmp_path, "waits")
+    starter.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.exists()
+    starter.send_signal(signal.SIGINT)
+    assert starter.wait(timeout=20) == STOPPED
+    assert not process.exists()
+
+
+def test_the_same_sweep_twice_at_once_does_everything_once(tmp_path: Path) -> None:
+    names = [f"seed_{number}" for number in range(4)]
+    make_folders(tmp_path, *names)
+    command = [sys.executable, "-c", STARTER, str(tmp_path), WORKER, *names]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [starter.wait(timeout=60) for starter in both] == [0, 0]
+    assert [(tmp_path / name / "works").read_text() for name in names] == ["x"] * 4
 
 
 def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,3 +367,9 @@ def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_environment()["PYTHONPATH"].split(os.pathsep) == [root, "mine"]
     monkeypatch.delenv("PYTHONPATH")
     assert worker_environment()["PYTHONPATH"] == root
+
+
+@pytest.mark.parametrize("override", ["launch.retries=1", "launch.fail_fast=true"])
+def test_a_cluster_does_not_read_what_the_pool_does(override: str) -> None:
+    with pytest.raises(ConfigError, match="are for launch=local"):
+        compose_config(["launch=slurm", override])

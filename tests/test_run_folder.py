@@ -203,6 +203,11 @@ def test_a_frozen_run_reads_back_as_it_was(default: DictConfig, tmp_path: Path) 
     assert "${" not in (folder / "run.yaml").read_text()
 
 
+def test_run_yaml_is_what_omegaconf_writes(default: DictConfig, tmp_path: Path) -> None:
+    folder = freeze(default, tmp_path / "run", [])
+    assert (folder / "run.yaml").read_text() == OmegaConf.to_yaml(default, resolve=True)
+
+
 def test_the_same_composition_may_be_frozen_again(default: DictConfig, tmp_path: Path) -> None:
     first = freeze(default, tmp_path / "run", [])
     elsewhere = changed(default, hardware__num_workers=2, optim__stop_after=3, tracking__mode="off")

@@ -4,6 +4,7 @@ Nothing here imports torch, so a mistake is answered at once. The sections' own 
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from arc_experiments.checking.adapt import check_adapt
 from arc_experiments.checking.audit import check_audit
 from arc_experiments.checking.benchmark import check_benchmark
 from arc_experiments.checking.data import check_data, check_path
+from arc_experiments.checking.halving import check_halving
 from arc_experiments.checking.hardware import check_hardware, check_sharding, split_batch
 from arc_experiments.checking.inference import check_inference
 from arc_experiments.checking.launch import check_launch
@@ -72,6 +74,13 @@ def _open_sets(node: DictConfig) -> Iterator[str]:
         yield f"augmentation.{name}"
 
 
+@functools.cache
+def _structure(kind: type) -> DictConfig:
+    structure: DictConfig = OmegaConf.structured(kind)
+    OmegaConf.set_readonly(structure, False)  # frozen dataclasses come read-only
+    return structure
+
+
 def _check_open_sets(node: DictConfig) -> list[str]:
     mistakes = []
     for key in _open_sets(node):
@@ -80,8 +89,7 @@ def _check_open_sets(node: DictConfig) -> list[str]:
             mistakes.append(f"{key} must name its class by _target_, got {options!r}")
             continue
         try:
-            structure = OmegaConf.structured(get_class(options._target_))
-            OmegaConf.set_readonly(structure, False)  # frozen dataclasses come read-only
+            structure = _structure(get_class(options._target_))
             plain = OmegaConf.to_container(options, resolve=True)
             assert isinstance(plain, dict)
             filled = OmegaConf.merge(structure, {name: plain[name] for name in plain if name != "_target_"})
@@ -157,6 +165,7 @@ def _check_combination(config: Config) -> Iterator[str]:
         yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
     yield from check_inference(config)
     yield from check_optim(optim, can_score=config.inference.limit != 0)
+    yield from check_halving(config, can_score=config.inference.limit != 0)
     yield from _check_paths(config)
     yield from check_benchmark(config)
     yield from check_audit(config)

@@ -12,6 +12,8 @@ def check_launch(config: Config) -> Iterator[str]:
     yield from _check_chain(config)
     if config.launch.name == "slurm":
         yield from _check_slurm(config, config.launch.slurm or Slurm())
+        if config.launch.retries or config.launch.fail_fast:
+            yield "launch.retries and launch.fail_fast are for launch=local: launch.chain.total_jobs goes on after a death"
     elif config.launch.slurm is not None or config.launch.dry_run:
         yield "launch.slurm and launch.dry_run are for a cluster: launch=slurm"
 

@@ -11,6 +11,7 @@ from arc_experiments.inputs import Inputs
 from arc_experiments.report.words import unscored_sentence
 from arc_experiments.run import Run
 from arc_experiments.scoring import solved
+from arc_experiments.states import duration as duration  # one of the words that jobs show
 from arc_experiments.stream import Sample
 
 SHOWN_LINES = 14  # of the first sample's text, at its beginning and at its end
@@ -128,16 +129,6 @@ class Bar:
         if not self._console.is_terminal and tenth > self._tenth:
             self._tenth = tenth
             self._console.print(f"{self._title:13}{done}/{self._total} {text}", markup=False)
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 10 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _millions(count: int) -> str:

@@ -25,6 +25,7 @@ from arc_experiments.pausing import Pause, Paused
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.scoring import solved
+from arc_experiments.states import Pace
 from arc_experiments.tracking import Tracker
 from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
 from arc_experiments.training.recording import Line, Recorder, read_log
@@ -108,6 +109,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     show_plan(run, model, console)
     show_leaks(leaks, console)
     show_sample(run.stream()[0], run, console)
+    pace = Pace(_last_step(run))
     train_log, resumed_step = _open_log(run)
     with progress(console, "training", _last_step(run)) as bar:
         recorder = Recorder(
@@ -116,7 +118,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
             evaluate_untrained=lambda: run.untrained_validation_loss(model),
             score=(lambda: score_in_training(run, model)) if optim.best_by == "pass_at_2" else None,
             eval_steps=optim.eval_steps,
-            on_line=lambda line: _on_line(line, run, bar, tracker),
+            on_line=lambda line: _on_line(line, run, bar, tracker, pace),
             is_main=run.processes.is_main_process,
         )
         trainer = run.trainer(model, [recorder], is_pause_due=pause.is_due)
@@ -189,10 +191,13 @@ def _open_log(run: Run) -> tuple[Any, int | None]:
     return train_log, step
 
 
-def _on_line(line: Line, run: Run, bar: Bar, tracker: Tracker) -> None:
+def _on_line(line: Line, run: Run, bar: Bar, tracker: Tracker, pace: Pace) -> None:
     step = int(line["step"])
     tracker.log(step, {name: value for name, value in line.items() if name != "step"})
-    run.folder.update_status(step=step, max_steps=run.config.optim.max_steps)
+    told = {"loss": line["loss"]} if "loss" in line else {}
+    run.folder.update_status(
+        step=step, max_steps=run.config.optim.max_steps, expected_end=pace.expected_end(step), **told
+    )
     if "loss" in line:
         log.info("step %d is done", step)
         speed = f"{line['samples_per_second']:.1f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
@@ -244,11 +249,12 @@ def _forward_seconds(model: Any, rows: int, length: int) -> float:
     """Seconds of one forward pass, the better of two."""
     ids = torch.ones((rows, length), dtype=torch.int64, device=model.device)
     times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        with torch.inference_mode():
+    # The training's dropout must not depend on how much will be answered.
+    with torch.random.fork_rng(range(torch.cuda.device_count())), torch.inference_mode():
+        for _ in range(2):
+            start = time.perf_counter()
             float(model(input_ids=ids, use_cache=False).logits[0, 0, 0])
-        times.append(time.perf_counter() - start)
+            times.append(time.perf_counter() - start)
     return min(times)
 
 

@@ -1,130 +1,196 @@
 """A sweep's jobs, each in a process of its own, some of them at a time."""
 
-import csv
-import io
 import signal
-import subprocess
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 
 from rich.console import Console
-from rich.table import Table
 
-from arc_experiments.launching.commands import worker_command, worker_environment
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.worker import STOPPED, TAKEN
+from arc_experiments.launching.running import Workers
+from arc_experiments.launching.tables import live_table, show_table
+from arc_experiments.run_folder import FolderError, RunFolder
+from arc_experiments.states import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
+from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
 
-# What a sweep's table shows: heading and place in metrics.json.
-COLUMNS = {
-    "loss": ("validation", "loss", "token_mean"),
-    "pass@1": ("score", "pass_at_1"),
-    "pass@2": ("score", "pass_at_2"),
-    "pass@n": ("score", "pass_at_n"),
-    "seconds": ("seconds", "total"),
-}
+LOOK_SECONDS = 0.5  # how often a pool looks whether it is told to stop, and a waiting job at its folder
 
 
-def run_sweep(
-    folders: Sequence[RunFolder], sweep_folder: Path, *, max_parallel: int, console: Console
-) -> int:
-    """Run each unfinished job in a process of its own; write and show the table; exit code 1 if any failed."""
-    waiting = [folder for folder in folders if not folder.is_done]
-    finished = len(folders) - len(waiting)
-    console.print(
-        f"{len(folders)} jobs, {finished} finished already, {max_parallel} at a time: {sweep_folder}"
-    )
+class Pool:
+    """Runs jobs, some at a time; whatever ends one of them does not end the others.
 
-    free: SimpleQueue[int] = SimpleQueue()
-    for place in range(max_parallel):
-        free.put(place)
-    running: set[subprocess.Popen[bytes]] = set()
+    Args:
+        retries: how often a job that died or failed is started again; it goes on from its checkpoint.
+        fail_fast: the first job that ends badly for good stops the others, which can be gone on with.
+    """
 
-    def work(folder: RunFolder) -> None:
-        start, place = time.monotonic(), free.get()
-        console.print(f"  {folder.path.name}: started, its output goes to {folder}/output.log")
-        with (folder / "output.log").open("ab") as output:
-            worker = subprocess.Popen(
-                worker_command(folder),
-                env=worker_environment(place=place, num_places=min(max_parallel, len(waiting))),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+    def __init__(
+        self, *, max_parallel: int, console: Console, retries: int = 0, fail_fast: bool = False
+    ) -> None:
+        self.workers, self.is_told_to_stop = Workers(), False
+        self.max_parallel, self.fail_fast, self._retries = max_parallel, fail_fast, retries
+        self._console, self._signals = console, 0
+        self._troubles: dict[Path, RunState] = {}  # what could not be entered in a job's own folder
+
+    def run(self, folders: Sequence[RunFolder]) -> None:
+        """Run those of the jobs that are not done, until each has ended or the pool is stopped."""
+        unfinished = [folder for folder in folders if self.state(folder).name != DONE]
+        if not unfinished or self.workers.is_stopped:
+            return
+        num_places = min(self.max_parallel, len(unfinished))
+        places: SimpleQueue[int] = SimpleQueue()
+        for place in range(num_places):
+            places.put(place)
+
+        def work(folder: RunFolder) -> bool:
+            place = places.get()
+            try:
+                return self._work(
+                    folder, lambda: self.workers.run(folder, place=place, num_places=num_places)
+                )
+            finally:
+                places.put(place)
+
+        with (
+            self._listening(),
+            live_table(folders, self.state, self._console) as refresh,
+            ThreadPoolExecutor(num_places) as threads,
+        ):
+            pending = {threads.submit(work, folder): folder for folder in unfinished}
+            while pending:
+                ended, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+                self._heed_signals()
+                for future in ended:
+                    folder = pending.pop(future)
+                    if not future.result():  # another process has it: its turn comes again after the others
+                        pending[threads.submit(self._wait_for, folder, work)] = folder
+                refresh()
+
+    def state(self, folder: RunFolder) -> RunState:
+        """How far a job is; a folder that cannot be written does not tell."""
+        return self._troubles.get(folder.path) or run_state(folder.path)
+
+    def _work(self, folder: RunFolder, attempt: Callable[[], int]) -> bool:
+        """Run a job with its retries. False: another process works on its folder."""
+        name = folder.path.name
+        for number in range(self._retries + 1):
+            if self.workers.is_stopped or self.state(folder).name == DONE:  # by another process, perhaps
+                return True
+            start = time.monotonic()
+            self._tell(f"  {name}: started, its output goes to {folder}/output.log")
+            can_be_tried_again, is_taken = self._attempt(folder, attempt)
+            if is_taken:
+                self._tell(f"  {name}: another process works on it, and is waited for (see its output.log)")
+                return False
+            state = self.state(folder)
+            self._tell(
+                f"  {name}: {state.text} after {time.monotonic() - start:.0f} s", is_bad=state.name == FAILED
             )
-            running.add(worker)
-            code = worker.wait()
-            running.discard(worker)
-        free.put(place)
-        if not folder.is_done:
-            _note_death(folder, code)
-        console.print(f"  {folder.path.name}: {_state(folder)} after {time.monotonic() - start:.0f} s")
+            if (
+                state.name == DONE
+                or not can_be_tried_again
+                or self.workers.is_stopped
+                or number == self._retries
+            ):
+                break
+            self._tell(f"  {name}: is started again ({number + 1} of {self._retries} retries)", is_bad=True)
+        if self.fail_fast and self.state(folder).name == FAILED and not self.workers.is_stopped:
+            self._tell(
+                f"{name} has failed: the others stop (launch.fail_fast). The same command goes on.",
+                is_bad=True,
+            )
+            self.workers.stop()
+        return True
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        for worker in list(running):
-            worker.terminate()
-        raise KeyboardInterrupt
+    def _attempt(self, folder: RunFolder, attempt: Callable[[], int]) -> tuple[bool, bool]:
+        """Run a job once. Whether it may be tried again, and whether another process has it."""
+        try:
+            attempts = folder.status.get("attempt", 0)
+            code = attempt()
+            if code == TAKEN:
+                return False, True
+            has_begun = folder.status.get("attempt", 0) > attempts
+            died = has_begun and folder.status["state"] == RUNNING
+            if died or not (has_begun or self.workers.is_stopped):
+                self._enter_death(folder, code)  # killed, out of memory: it could not say so itself
+            return died or code not in (MISTAKE, STOPPED), False
+        except (OSError, FolderError) as error:
+            self._troubles[folder.path] = RunState(name=FAILED, error=str(error))
+            return False, False
 
-    before = signal.signal(signal.SIGTERM, stop)
-    pool = ThreadPoolExecutor(max_parallel)
-    try:
-        list(pool.map(work, waiting))
-    except KeyboardInterrupt:
-        # The terminal, or `stop`, has told the running jobs, too: they stop and keep their place.
-        console.print("Stopping. The same command goes on from here.")
-        pool.shutdown(cancel_futures=True)
+    def _enter_death(self, folder: RunFolder, code: int) -> None:
+        if self.workers.is_stopped:  # it was told to before it could listen
+            folder.end(PAUSED)
+        elif code < 0:
+            memory = " (out of memory?)" if -code == signal.SIGKILL else ""
+            folder.end(FAILED, f"killed by signal {-code}{memory}")
+        else:
+            folder.end(FAILED, f"ended with exit code {code}")
+
+    def _wait_for(self, folder: RunFolder, work: Callable[[RunFolder], bool]) -> bool:
+        """Wait until another process lets a folder go, then do what that has left undone."""
+        while not self.workers.is_stopped:
+            with folder.locked() as is_free:
+                if is_free:
+                    break
+            time.sleep(LOOK_SECONDS)
+        return folder.is_done or work(folder)
+
+    def _tell(self, line: str, *, is_bad: bool = False) -> None:
+        """The live table tells what goes well."""
+        if is_bad or not self._console.is_terminal:
+            self._console.print(line, markup=False)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Take what would end this process as a wish to stop."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._signals += 1
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _heed_signals(self) -> None:
+        if self._signals and not self.is_told_to_stop:
+            self.is_told_to_stop = True
+            self._console.print(
+                "Stopping: the jobs that run keep their place (once more: they are killed). "
+                "The same command goes on from here."
+            )
+            self.workers.stop()
+        if self._signals > 1:
+            self.workers.kill()
+
+
+def run_sweep(folders: Sequence[RunFolder], sweep_folder: Path, pool: Pool, console: Console) -> int:
+    """Run each unfinished job; write and show the table. The exit code: 1 if any job is not done."""
+    finished = sum(pool.state(folder).name == DONE for folder in folders)
+    console.print(
+        f"{len(folders)} jobs, {finished} finished already, {pool.max_parallel} at a time: {sweep_folder}",
+        markup=False,
+    )
+    pool.run(folders)
+    show_table(folders, sweep_folder, pool.state, console)
+    return exit_code(folders, pool)
+
+
+def exit_code(folders: Sequence[RunFolder], pool: Pool) -> int:
+    """130 where the user has stopped it, else 1 if any job is not done."""
+    if pool.is_told_to_stop:
         return STOPPED
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        _write_table(folders, sweep_folder, console)
-    return 0 if all(folder.is_done for folder in folders) else 1
-
-
-def _note_death(folder: RunFolder, code: int) -> None:
-    """A worker that could not say how it ended (killed, out of memory) is entered as failed."""
-    if code == TAKEN:  # the status is that of another process, which works on the folder
-        return
-    if folder.status.get("state", "running") == "running":
-        reason = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        folder.end("failed", reason)
-
-
-def _state(folder: RunFolder) -> str:
-    status = folder.status
-    error = str(status.get("error") or "").splitlines()
-    return f"{status.get('state', 'waiting')}{f' ({error[0]})' if error else ''}"
-
-
-def _write_table(folders: Sequence[RunFolder], sweep_folder: Path, console: Console) -> None:
-    table = Table("job", "state", *COLUMNS)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["job", "state", *COLUMNS, "error", "folder"])
-    for folder in folders:
-        values = _row(folder)
-        state = str(folder.status.get("state", "waiting"))
-        shown = ["" if value is None else f"{value:.4g}" for value in values]
-        table.add_row(folder.path.name, state, *shown)
-        plain = ["" if value is None else value for value in values]
-        rows.writerow([folder.path.name, state, *plain, folder.status.get("error") or "", folder])
-    RunFolder(sweep_folder).write("sweep.csv", text.getvalue())
-    console.print(table)
-    for folder in folders:
-        if not folder.is_done:
-            console.print(f"not finished: {folder.path.name}: {_state(folder)}; see {folder}/output.log")
-    console.print(f"table: {RunFolder(sweep_folder)}/sweep.csv")
-
-
-def _row(folder: RunFolder) -> list[float | None]:
-    if not (folder / "metrics.json").exists():
-        return [None] * len(COLUMNS)
-    metrics = folder.read_json("metrics.json")
-    values = []
-    for place in COLUMNS.values():
-        value = metrics
-        for key in place:
-            value = value.get(key, {}) if isinstance(value, dict) else {}
-        values.append(value if isinstance(value, int | float) else None)
-    return values
+    return 0 if all(pool.state(folder).name == DONE for folder in folders) else 1
