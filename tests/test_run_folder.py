@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 import arc_experiments.__main__ as command
 from arc_experiments import run_folder
 from arc_experiments.composing import compose_config
-from arc_experiments.config import Prompt
+from arc_experiments.config import Prompt, Slurm
 from arc_experiments.freezing import freeze
 from arc_experiments.naming import NOT_PART_OF_THE_RUN, composition_hash, folder_name, job_name, slug
 from arc_experiments.run_folder import FolderError, RunFolder
@@ -75,7 +75,17 @@ def with_another_value(config: DictConfig, key: str) -> DictConfig:
     old = OmegaConf.select(config, key)
     old = list(old) if OmegaConf.is_list(old) else old
     longer = [[*old, "x"], [*old, 12345]] if isinstance(old, list) else []
-    for value in longer or (True, 12345, 0.4321, "other", {"a": {"name": "b"}}, Prompt(name="b"), [1], False):
+    for value in longer or (
+        True,
+        12345,
+        0.4321,
+        "other",
+        {"a": {"name": "b"}},
+        Prompt(name="b"),
+        Slurm(),
+        [1],
+        False,
+    ):
         try:
             copy = changed(config, **{key: value})
         except (ValueError, TypeError, AttributeError):  # the last: a dict for an optional section
