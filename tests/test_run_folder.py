@@ -144,7 +144,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the command sets it; this puts it back
     started: list[Path] = []
 
-    def sweep(folders: list[RunFolder], sweep_folder: Path, **options: Any) -> int:
+    def sweep(folders: list[RunFolder], *others: Any) -> int:
         started.extend(folder.path for folder in folders)
         return 0
 
