@@ -154,7 +154,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
     def run(*arguments: str, code: int = 0) -> list[Path]:
         started.clear()
         monkeypatch.setattr(sys, "argv", ["arc_experiments", *arguments])
-        assert command.main() == code
+        assert (command.main() or 0) == code  # nothing where a worker has become this process
         return [path.absolute().relative_to(tmp_path) for path in started]
 
     return run
