@@ -84,6 +84,7 @@ def _run_jobs(frozen: Frozen, sweep_folder: Path, console: Console) -> int:
         max_parallel=launch.max_parallel,
         retries=launch.retries,
         fail_fast=launch.fail_fast,
+        total_jobs=launch.chain.total_jobs,
         console=console,
     )
     if not halving.rungs:

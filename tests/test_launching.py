@@ -57,6 +57,8 @@ try:
             case "breaks once":
                 if folder.status["attempt"] == 1:
                     os.kill(os.getpid(), signal.SIGKILL)
+            case "pauses" if len((folder / "starts").read_text()) < 3:
+                raise KeyboardInterrupt
             case "mistaken":
                 folder.end("failed", "data.path is needed")
                 raise SystemExit(2)
@@ -101,6 +103,16 @@ def sweep(path: Path, *names: str, **settings: Any) -> tuple[int, str, dict[str,
 
 def num_starts(folder: Path) -> int:
     return len((folder / "starts").read_text())
+
+
+def test_each_job_of_a_sweep_can_be_a_chain(tmp_path: Path) -> None:
+    code, _, rows = sweep(tmp_path, "pauses", "killed", "other", total_jobs=4)
+    assert code == 1
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "pauses": "done", "killed": "failed", "other": "done",
+    }  # fmt: skip
+    assert [num_starts(tmp_path / name) for name in rows] == [3, 2, 1]
+    assert rows["killed"]["error"] == "killed by signal 9; 2 times at step 0, so the chain ends here"
 
 
 def test_a_job_that_dies_in_any_way_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from arc_experiments.launching.chain import run_chain
 from arc_experiments.launching.running import Workers
 from arc_experiments.launching.tables import live_table, show_table
 from arc_experiments.run_folder import FolderError, RunFolder
@@ -27,14 +28,21 @@ class Pool:
     Args:
         retries: how often a job that died or failed is started again; it goes on from its checkpoint.
         fail_fast: the first job that ends badly for good stops the others, which can be gone on with.
+        total_jobs: each runs as a chain of so many processes, one after another.
     """
 
     def __init__(
-        self, *, max_parallel: int, console: Console, retries: int = 0, fail_fast: bool = False
+        self,
+        *,
+        max_parallel: int,
+        console: Console,
+        retries: int = 0,
+        fail_fast: bool = False,
+        total_jobs: int = 1,
     ) -> None:
         self.workers, self.is_told_to_stop = Workers(), False
         self.max_parallel, self.fail_fast, self._retries = max_parallel, fail_fast, retries
-        self._console, self._signals = console, 0
+        self._console, self._signals, self._total_jobs = console, 0, total_jobs
         self._troubles: dict[Path, RunState] = {}  # what could not be entered in a job's own folder
 
     def run(self, folders: Sequence[RunFolder]) -> None:
@@ -49,10 +57,17 @@ class Pool:
 
         def work(folder: RunFolder) -> bool:
             place = places.get()
-            try:
-                return self._work(
-                    folder, lambda: self.workers.run(folder, place=place, num_places=num_places)
+
+            def once() -> int:
+                return self.workers.run(folder, place=place, num_places=num_places)
+
+            def chain() -> int:
+                return run_chain(
+                    folder, self._total_jobs, lambda: None if self.workers.is_stopped else once()
                 )
+
+            try:
+                return self._work(folder, once if self._total_jobs == 1 else chain)
             finally:
                 places.put(place)
 
