@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from arc_experiments.assets import local_path
 from arc_experiments.augmentation import Transform
 from arc_experiments.checking import build, check
 from arc_experiments.checking.halving import rung_steps
@@ -16,6 +15,7 @@ from arc_experiments.config import Config
 from arc_experiments.config import Prompt as PromptOptions
 from arc_experiments.corpus import Corpus
 from arc_experiments.partitions import Partition, leave_out
+from arc_experiments.paths import local_path
 from arc_experiments.prompts import Prompt
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.stream import Part, SampleStream

@@ -6,10 +6,10 @@ from typing import Any
 
 from test_corpus import corpus_of
 
-from arc_experiments.assets import local_path
 from arc_experiments.assets.make_re_arc_tasks import RECIPE, REPEATED
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Config
+from arc_experiments.paths import local_path
 
 
 @cache

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from arc_experiments.assets import local_path
 from arc_experiments.config import Data, Source
+from arc_experiments.paths import local_path
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import huggingface_hub
 from safetensors import SafetensorError
 
-from arc_experiments.assets import local_path
 from arc_experiments.config import Model
 from arc_experiments.models.errors import ModelError
+from arc_experiments.paths import local_path
 
 
 def loader(kind: Any, model: Model, **options: Any) -> Callable[[bool], Any]:
