@@ -160,11 +160,12 @@ def _check_halving(mode: RunMode | None) -> None:
 
 def _check_start(config: DictConfig, mode: RunMode | None) -> None:
     """Raises ConfigError for what several processes cannot agree on when others have started them."""
-    if mode == RunMode.MULTIRUN or not config.resume:
+    launched = config.launch.name != "local" or config.launch.chain.total_jobs > 1
+    if mode == RunMode.MULTIRUN or not config.resume or launched:
         raise ConfigError(
             [
-                "started as one of several processes (torchrun, accelerate launch): --multirun and resume=false need "
-                "the plain command, with hardware.num_processes=..."
+                "started as one of several processes (torchrun, accelerate launch): --multirun, resume=false, chains and "
+                "launch=slurm need the plain command, with hardware.num_processes=..."
             ]
         )
 

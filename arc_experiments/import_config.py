@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from yaml import YAMLError
 
 from arc_experiments.config import conf_dir
 from arc_experiments.naming import slug
@@ -140,15 +140,19 @@ def _model(section: Section, new: Experiment) -> None:
 def _options_by_path() -> dict[str, str]:
     found = {}
     for file in (conf_dir() / "model").glob("*.yaml"):
-        found[str(_read(file).get("path"))] = file.stem
+        found[str(read(file).get("path"))] = file.stem
     return found
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def read(file: Path) -> dict[str, Any]:
+    """The sections of a file; raises NotImportable where it has none."""
     values = OmegaConf.to_container(OmegaConf.load(file))
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         raise NotImportable("is no YAML file of sections")
-    return values  # type: ignore[return-value]
+    raw = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    if isinstance(values.get("slurm"), dict) and "time" in values["slurm"]:
+        values["slurm"]["time"] = raw["slurm"]["time"]  # 24:00:00 is a number of seconds else
+    return {str(key): value for key, value in values.items()}
 
 
 def _training(section: Section, new: Experiment) -> None:
@@ -175,28 +179,26 @@ def _training(section: Section, new: Experiment) -> None:
 def _slurm(section: Section, new: Experiment) -> None:
     taken = {key: section.take(key) for key in ("partition", "time", "nodes")}
     gpu = section.take("gpu_id")
-    if gpu is not None:
-        new.values["hardware.gpu_ids"] = gpu if isinstance(gpu, list) else [gpu]
+    gpus = gpu if isinstance(gpu, list) else [] if gpu is None else [gpu]
     if not any(value is not None for value in taken.values()):
         if new.values.get("launch.chain.total_jobs"):
             new.values["launch.chain.seconds_per_job"] = 3600.0
             new.notes.append(
                 "training.total_jobs without slurm.time: launch.chain.seconds_per_job=3600, adjust it"
             )
+        if gpus:
+            new.values["hardware.gpu_ids"] = gpus
         return
     new.defaults["launch"] = "slurm"
-    for key, value in taken.items():
-        if value is not None:
-            new.values[f"launch.slurm.{key}"] = _time(value) if key == "time" else value
-    if gpu is not None:
-        new.values["launch.slurm.gpus_per_node"] = len(new.values["hardware.gpu_ids"])
+    new.values |= {f"launch.slurm.{key}": value for key, value in taken.items() if value is not None}
+    if gpus:
+        new.values["launch.slurm.gpus_per_node"] = len(gpus)
+        new.notes.append(f"slurm.gpu_id={gpu}: which of a node's GPUs it gives is the cluster's choice")
 
 
-def _time(value: Any) -> str:
-    """YAML reads 04:00:00 as a number of seconds."""
-    if not isinstance(value, int):
-        return str(value)
-    return f"{value // 3600:02}:{value // 60 % 60:02}:{value % 60:02}"
+def origin_line(origin: str) -> str:
+    """By which an imported file is known again."""
+    return f"# Imported from {origin}.\n"
 
 
 def to_yaml(new: Experiment, origin: str) -> str:
@@ -210,7 +212,7 @@ def to_yaml(new: Experiment, origin: str) -> str:
         place[last] = value
     defaults = [{f"override /{group}": option} for group, option in new.defaults.items()]
     return (
-        f"# @package _global_\n# Imported from {origin}.\n"
+        f"# @package _global_\n{origin_line(origin)}"
         + "".join(f"# {note}\n" for note in new.notes)
         + OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **nested}))
     )
@@ -223,19 +225,27 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("file", type=Path, help="the pipeline's YAML file")
     parser.add_argument("--name", help="of the experiment (default: that of the file)")
+    parser.add_argument("--force", action="store_true", help="write it anew, although it was changed by hand")
     typed = parser.parse_args(arguments)
     says = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
-        new = convert(_read(typed.file))
-    except (OSError, YAMLError, OmegaConfBaseException, NotImportable) as error:
+        new = convert(read(typed.file))
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, NotImportable) as error:
         says.print(f"{typed.file}: {error}")
         return 2
-    name = slug(typed.name or typed.file.stem)
-    folder = conf_dir() / "experiment"
-    RunFolder(folder).write(f"{name}.yaml", to_yaml(new, typed.file.name))
+    name, text = slug(typed.name or typed.file.stem), to_yaml(new, typed.file.name)
     for note in new.notes:
         says.print(f"note: {note}")
-    says.print(f"written: {folder / name}.yaml; run it: python -m arc_experiments experiment={name}")
+    file = conf_dir() / "experiment" / f"{name}.yaml"
+    before = file.read_text(encoding="utf-8") if file.exists() else text
+    if origin_line(typed.file.name) not in before:
+        says.print(f"{file} is another experiment, and stays as it is: give this one a --name of its own")
+        return 2
+    if before != text and not typed.force:
+        says.print(f"kept: {file}, which differs from what would be imported now (--force writes it anew)")
+    else:
+        RunFolder(file.parent).write(file.name, text)
+        says.print(f"written: {file}; run it: python -m arc_experiments experiment={name}")
     Console(soft_wrap=True, highlight=False, markup=False).print(name)
     return 0
 

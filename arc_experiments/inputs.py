@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from arc_experiments.augmentation import Transform
 from arc_experiments.checking import build, check
 from arc_experiments.checking.halving import rung_steps
+from arc_experiments.checking.optim import check_optim
 from arc_experiments.config import Config
 from arc_experiments.config import Prompt as PromptOptions
 from arc_experiments.corpus import Corpus
@@ -41,7 +42,7 @@ class Inputs:
         self.config: Config = check(self.node)
         self.weights = Weights(self.config, folder)
         if self.config.optim.epochs is not None:
-            self.config.optim.max_steps = self._steps_of_epochs(self.config.optim.epochs)
+            self._take_epochs(self.config.optim.epochs)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -52,12 +53,22 @@ class Inputs:
             tokenizer=lambda: self._full_tokenizer,
         )
 
-    def _steps_of_epochs(self, epochs: float) -> int:
-        """Optimizer steps in which every training task comes so often.
+    def _take_epochs(self, epochs: float) -> None:
+        """Set the steps that they come to.
 
         Raises:
-            ValueError: the data has no end, or there would be no logged step.
+            ValueError: the data has no end, or what depends on the steps does not fit them.
         """
+        optim = self.config.optim
+        optim.max_steps, optim.epochs = self._steps_of_epochs(epochs), None
+        mistakes = list(check_optim(optim, can_score=self.config.inference.limit != 0))
+        if mistakes:
+            raise ValueError(
+                f"optim.epochs={epochs:g} are {optim.max_steps} steps here: " + "; ".join(mistakes)
+            )
+
+    def _steps_of_epochs(self, epochs: float) -> int:
+        """Optimizer steps in which every training task comes so often; raises ValueError where the data has no end."""
         shares, optim = self.corpus.shares, self.config.optim
         endless = [
             share.name
@@ -69,13 +80,7 @@ class Inputs:
                 f"optim.epochs={epochs:g}: {', '.join(endless)} has no end (pairs are made anew, or sources are mixed by their "
                 "shares), so there is no epoch: optim.max_steps"
             )
-        steps = math.ceil(epochs * sum(len(share.task_ids) for share in shares) / optim.batch_size)
-        if steps < optim.log_steps:
-            raise ValueError(
-                f"optim.epochs={epochs:g} are {steps} steps of {optim.batch_size} samples, and optim.log_steps={optim.log_steps} is "
-                "beyond: no loss would be logged"
-            )
-        return steps
+        return math.ceil(epochs * sum(len(share.task_ids) for share in shares) / optim.batch_size)
 
     @property
     def partition(self) -> Partition:

@@ -15,6 +15,7 @@ from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import DONE, FAILED, MISTAKE, STOPPED, TAKEN, show_gpus
 
 NUM_NODES = "ARC_EXPERIMENTS_NUM_NODES"  # on each of which one of these is started
+SHUTDOWN_SECONDS = 600  # that a process told to stop has to end its steps and write a checkpoint
 RENDEZVOUS = "ARC_EXPERIMENTS_RENDEZVOUS"  # where they meet, as host:port
 
 
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
         rdzv_endpoint=os.environ.get(RENDEZVOUS, "localhost:0"),
         max_restarts=0,
         monitor_interval=0.2,
+        shutdown_timeout=SHUTDOWN_SECONDS,
     )
     try:
         elastic_launch(config, sys.executable)("-m", module, str(folder.path))

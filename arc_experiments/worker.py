@@ -113,7 +113,12 @@ def _run_job(folder: RunFolder, console: Console) -> None:
 
 
 def show_gpus(hardware: Hardware) -> None:
-    """Let CUDA see the GPUs named, else all of several processes or of a split model, else this job's own."""
+    """Let CUDA see the GPUs named, else all of several processes or of a split model, else this job's own.
+
+    In a job of a cluster it sees those that the cluster has given.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        return
     if hardware.gpu_ids is not None:
         visible = ",".join(map(str, hardware.gpu_ids))
     elif hardware.num_processes != 1 or hardware.parallelism == "split" or "RANK" in os.environ:

@@ -239,6 +239,7 @@ def test_the_job_keeps_the_weights_of_the_best_validation(tmp_path: Path) -> Non
         "optim.learning_rate=0.05",
         "optim.patience=2",
         "inference.limit=0",
+        "model.path=package:tiny",
     )  # a rate at which it soon becomes worse
     finetune.main(run.folder, Console(quiet=True))
     metrics, losses = run.folder.read_json("metrics.json"), dict(lines(tmp_path, "validation_loss")[1:])

@@ -90,6 +90,22 @@ def test_a_death_that_nobody_saw_is_counted(folder: RunFolder) -> None:
     assert folder.status["error"].startswith("its process has died unseen; 2 times at step 7")
 
 
+def test_deaths_while_answering_are_not_counted(folder: RunFolder) -> None:
+    folder.update_status(step=6, max_steps=6)
+    assert run_chain(folder, 9, acts(folder, ("dies", 6, -9), ("dies", 6, -9), ("done", 6, 0))) == 0
+
+
+def test_the_end_of_a_helper_is_not_that_of_the_run(folder: RunFolder) -> None:
+    with folder.worked_on():
+        assert not links.end(folder, -9)
+        assert folder.status["state"] == "running"
+
+
+def test_a_worker_that_was_ended_before_it_could_say_so_has_paused(folder: RunFolder) -> None:
+    assert run_chain(folder, 1, acts(folder, ("dies", 3, STOPPED))) == STOPPED
+    assert folder.status["state"] == "paused"
+
+
 def test_a_run_that_is_still_worked_on_has_not_died(folder: RunFolder) -> None:
     with folder.worked_on():
         assert links.begin(folder)
@@ -155,6 +171,13 @@ except KeyboardInterrupt:
         ),
         (["launch.dry_run=true"], "are for a cluster: launch=slurm"),
         (["launch=slurm", "launch.slurm.nodes=2"], "a multiple of the nodes"),
+        (["launch=slurm", "job=audit", "launch.slurm.nodes=2"], "is for training and evaluation"),
+        (["launch=slurm", "hardware=one_gpu"], "launch.slurm.gpus_per_node=0"),
+        (["launch=slurm", "launch.slurm.time='86400'"], "launch.slurm.time=86400 would be minutes"),
+        (
+            ["job=evaluate", "launch.chain.total_jobs=2", "launch.chain.seconds_per_job=9"],
+            "stops trainings alone",
+        ),
         (["launch=slurm", "launch.slurm.workers=2"], "share out the tasks of job=adapt alone"),
     ],
 )

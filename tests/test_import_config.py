@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ slurm: {partition: gpu, time: 04:00:00, nodes: 1, gpu_id: 0}
 """
 
 
-def old(**sections: dict[str, Any]) -> dict[str, Any]:
-    values = OmegaConf.to_container(OmegaConf.create(OLD))
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in {**values, **sections}.items()}
+def old(**sections: Any) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "old.yaml"
+        file.write_text(OLD)
+        return {**import_config.read(file), **sections}
 
 
 def test_every_key_that_has_a_counterpart_is_carried_over() -> None:
@@ -33,16 +35,19 @@ def test_every_key_that_has_a_counterpart_is_carried_over() -> None:
     assert new.values == {
         "data.file": "my_data.py:load", "data.source.validation_split": "validation", "data.source.split_ratio": 0.9,
         "hydra.run.dir": "runs/a", "optim.batch_size": 16, "hardware.per_device_batch_size": 8,
-        "optim.learning_rate": 1e-4, "optim.epochs": 6, "launch.chain.total_jobs": 3, "hardware.gpu_ids": [0],
+        "optim.learning_rate": 1e-4, "optim.epochs": 6, "launch.chain.total_jobs": 3,
         "launch.slurm.partition": "gpu", "launch.slurm.time": "04:00:00", "launch.slurm.nodes": 1,
         "launch.slurm.gpus_per_node": 1,
     }  # fmt: skip
-    assert new.notes == ["training.epochs_per_job=2 x total_jobs=3: optim.epochs=6 in all, on one schedule"]
+    assert new.notes == [
+        "training.epochs_per_job=2 x total_jobs=3: optim.epochs=6 in all, on one schedule",
+        "slurm.gpu_id=0: which of a node's GPUs it gives is the cluster's choice",
+    ]
 
 
 def test_what_has_none_is_named() -> None:
     new = convert(old(training={"lr": 1e-4, "warmup_ratio": 0.1}, wandb={"project": "x"}))
-    assert new.notes == ["wandb: not carried over", "training.warmup_ratio=0.1: not carried over"]
+    assert new.notes[:2] == ["wandb: not carried over", "training.warmup_ratio=0.1: not carried over"]
 
 
 def test_tasks_in_a_file_are_split_by_the_share_that_trains() -> None:
@@ -101,6 +106,31 @@ def test_a_file_that_is_none_is_answered_in_a_line(
         assert name in capsys.readouterr().err
     assert import_config.main([str(tmp_path / "missing.yaml")]) == 2
     assert not list((own_conf / "experiment").iterdir())
+
+
+@pytest.mark.parametrize("time", ["24:00:00", "04:00:00", "120", "1-12:00"])
+def test_a_time_limit_stays_as_it_was_written(tmp_path: Path, time: str) -> None:
+    (tmp_path / "old.yaml").write_text(OLD.replace("04:00:00", time))
+    assert convert(import_config.read(tmp_path / "old.yaml")).values["launch.slurm.time"] == time
+
+
+def test_no_experiment_of_ones_own_is_overwritten(
+    own_conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.yaml").write_text(OLD)
+    file = own_conf / "experiment" / "old.yaml"
+    file.write_text("# mine")
+    assert import_config.main([str(tmp_path / "old.yaml")]) == 2
+    assert "is another experiment, and stays as it is" in capsys.readouterr().err
+    file.unlink()
+    assert import_config.main([str(tmp_path / "old.yaml")]) == 0
+    imported = file.read_text()
+    file.write_text(imported + "optim: {max_steps: 3}")
+    assert import_config.main([str(tmp_path / "old.yaml")]) == 0
+    assert "kept: " in capsys.readouterr().err
+    assert file.read_text() != imported
+    assert import_config.main([str(tmp_path / "old.yaml"), "--force"]) == 0
+    assert file.read_text() == imported
 
 
 @pytest.mark.slow

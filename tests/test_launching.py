@@ -23,6 +23,7 @@ from arc_experiments.freezing import freeze
 from arc_experiments.launching import commands, running
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.launching.pool import Pool, run_sweep
+from arc_experiments.pausing import SAME_SIGNAL
 from arc_experiments.places import share_of_cores
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import STOPPED, show_gpus
@@ -44,6 +45,7 @@ try:
             works.write("x")
         match folder.path.name:
             case "killed":
+                folder.update_status(step=3)
                 os.kill(os.getpid(), signal.SIGKILL)
             case "waits":
                 import time
@@ -112,7 +114,7 @@ def test_each_job_of_a_sweep_can_be_a_chain(tmp_path: Path) -> None:
         "pauses": "done", "killed": "failed", "other": "done",
     }  # fmt: skip
     assert [num_starts(tmp_path / name) for name in rows] == [3, 2, 1]
-    assert rows["killed"]["error"] == "killed by signal 9; 2 times at step 0, so the chain ends here"
+    assert rows["killed"]["error"] == "killed by signal 9; 2 times at step 3, so the chain ends here"
 
 
 def test_a_job_that_dies_in_any_way_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -357,7 +359,7 @@ def test_told_twice_it_kills_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys.modules[__name__], "WORKER", deaf)
     starter, process = start_sweep(tmp_path, "waits")
     starter.send_signal(signal.SIGINT)
-    time.sleep(1)
+    time.sleep(SAME_SIGNAL + 0.5)
     assert process.exists()
     starter.send_signal(signal.SIGINT)
     assert starter.wait(timeout=20) == STOPPED

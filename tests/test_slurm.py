@@ -163,3 +163,55 @@ def test_what_the_cluster_refuses_is_told_in_its_words(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "launch=slurm: the cluster refused: " in done.stderr
     assert "invalid partition" in done.stderr
+
+
+# What a sweep's jobs read: a file whose function dies as it is told to, until it is cured.
+DATA = """
+import os, pathlib, signal
+
+def get_custom_dataset(dataset_config, processor, split):
+    how = dataset_config.how
+    if not pathlib.Path(__file__).with_name("cured").exists():
+        if how == "raises":
+            raise RuntimeError("no such thing")
+        if how == "exits":
+            raise SystemExit(7)
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+    number = 1 if split == "train" else 2
+    pair = {"input": [[number]], "output": [[number, 3]]}
+    return {f"{split}_task": {"train": [pair, {"input": [[0, number]], "output": [[5]]}], "test": [pair]}}
+"""
+
+
+def test_of_nine_jobs_three_die_and_six_finish_and_the_same_command_runs_the_three(tmp_path: Path) -> None:
+    file, sweep = tmp_path / "data.py", tmp_path / "sweep"
+    file.write_text(DATA)
+    hows = ["a", "raises", "b", "c", "exits", "d", "e", "killed", "f"]
+    typed = [
+        sys.executable, "-m", "arc_experiments", "--multirun", "job=audit", "data=custom", f"data.file={file}",
+        f"+data.source.options.how={','.join(hows)}", "launch=slurm", "launch.max_parallel=4",
+        f"hydra.sweep.dir={sweep}",
+    ]  # fmt: skip
+    first = subprocess.run(typed, capture_output=True, text=True)
+    assert "9 runs, 0 finished already, 9 to submit" in first.stdout, first.stderr
+    folders = {how: sweep / f"how_{how}" for how in hows}
+
+    def jobs() -> list[str]:
+        return [json.loads((folder / "slurm.json").read_text())["jobs"][0] for folder in folders.values()]
+
+    wait_for_jobs(jobs())
+    assert [how for how, folder in folders.items() if not RunFolder(folder).is_done] == [
+        "raises",
+        "exits",
+        "killed",
+    ]
+    ended = dict(zip(hows, states(jobs()), strict=True))
+    assert {how for how, state in ended.items() if state != "COMPLETED"} == {"raises", "exits", "killed"}
+    assert "no such thing" in RunFolder(folders["raises"]).status["error"]
+    (tmp_path / "cured").touch()
+    again = subprocess.run(typed, capture_output=True, text=True)
+    assert "9 runs, 6 finished already, 3 to submit" in again.stdout
+    wait_for_jobs(jobs())
+    assert all(RunFolder(folder).is_done for folder in folders.values())
+    assert [RunFolder(folder).status["attempt"] for folder in folders.values()] == [1, 2, 1, 1, 2, 1, 1, 2, 1]

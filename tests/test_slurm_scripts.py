@@ -57,16 +57,16 @@ def test_every_key_becomes_a_directive(tmp_path: Path) -> None:
         "launch.slurm.constraint=a100", 'launch.slurm.directives=["--qos=long"]',
         'launch.slurm.setup=["module load cuda"]', "launch.slurm.signal_seconds=60",
     )  # fmt: skip
-    text = script_text(tmp_path, launch, "mine", "/runs/a")
+    text = script_text(tmp_path, launch, "mine", [RunFolder(Path("/runs/a"))])
     for line in (
         "--job-name=mine", "--partition=gpu", "--time=04:00:00", "--gres=gpu:2", "--cpus-per-task=8", "--mem=64G",
         "--account=me", "--constraint=a100", "--qos=long", "--signal=B:USR1@60", "--nodes=1", "--requeue",
     ):  # fmt: skip
         assert f"\n#SBATCH {line}\n" in text
-    *_, setup, last = text.strip().splitlines()
-    assert setup == "module load cuda"
+    *_, setup, folders, last = text.strip().splitlines()
+    assert (setup, folders) == ("module load cuda", "folders=(/runs/a)")
     assert last.startswith("exec ")
-    assert last.endswith(" -m arc_experiments.launching.job /runs/a")
+    assert last.endswith(' -m arc_experiments.launching.job "${folders[0]}"')
 
 
 def test_the_jobs_of_a_chain_wait_for_each_other(tmp_path: Path, submitted: list[list[str]]) -> None:
@@ -87,8 +87,9 @@ def test_a_sweep_is_an_array(tmp_path: Path, submitted: list[list[str]]) -> None
     send(folders, tmp_path, launch_of("launch.max_parallel=7"))
     assert submitted == [["--array=0-1%7"]]
     assert jobs(folders[2]) == ["101_1"]
-    listed = (tmp_path / "slurm_folders.txt").read_text().split()
-    assert listed == [str(tmp_path / "a"), str(tmp_path / "c")]
+    text = (tmp_path / "slurm.sh").read_text()
+    assert f"folders=({tmp_path}/a {tmp_path}/c)" in text, "in the script, which the cluster keeps as it is"
+    assert 'arc_experiments.launching.job "${folders[$SLURM_ARRAY_TASK_ID]}"' in text
 
 
 def test_a_sweep_of_chains_has_as_many_lanes_as_may_run_at_once(
@@ -126,3 +127,28 @@ def test_without_a_cluster_the_message_says_what_to_do(
     (run,) = make(tmp_path, "run")
     with pytest.raises(ClusterError, match=r"no sbatch here.*launch\.dry_run=true"):
         send([run], run.path, launch_of())
+
+
+def test_what_the_cluster_has_taken_before_it_refuses_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = make(tmp_path, "run")
+    left = iter(["101", "102"])
+
+    def sbatch(arguments: list[str]) -> str:
+        job = next(left, None)
+        if job is None:
+            raise ClusterError("too many jobs")
+        return job
+
+    monkeypatch.setattr(slurm, "sbatch", sbatch)
+    with pytest.raises(ClusterError, match="too many"):
+        send([run], run.path, launch_of("launch.chain.total_jobs=3"))
+    assert jobs(run) == ["101", "102"]
+
+
+def test_workers_of_a_sweep_are_refused(tmp_path: Path, submitted: list[list[str]]) -> None:
+    folders = make(tmp_path, "a", "b")
+    with pytest.raises(ClusterError, match=r"launch\.slurm\.workers=3 share out one run"):
+        send(folders, tmp_path, launch_of("job=adapt", "launch.slurm.workers=3"))
+    assert not submitted

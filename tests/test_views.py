@@ -14,6 +14,7 @@ from arc_experiments.augmentation import View, draw_views
 from arc_experiments.augmentation.steps import SYMMETRIES, Magnified, OneSided, PairOrder, Step, Symmetry
 from arc_experiments.generation import Request, predict
 from arc_experiments.generation.engine import Answer
+from arc_experiments.generation.room import Room
 from arc_experiments.grids import Grid
 from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.tasks import Pair, Task, TaskSet
@@ -117,7 +118,7 @@ def test_an_answer_without_a_way_back_is_an_invalid_candidate(tmp_path: Path) ->
         prompt,
         requests,
         max_new_tokens=9,
-        batch_tokens=10_000,
+        room=Room(10_000),
         partial=tmp_path / "partial",
         processes=PartialState(cpu=True),
         on_progress=lambda done, total: None,

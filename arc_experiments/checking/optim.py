@@ -20,7 +20,8 @@ def check_optim(optim: Optim, *, can_score: bool) -> Iterator[str]:
         can_score: whether there are tasks to be answered.
     """
     yield from _check_steps(optim)
-    yield from _check_schedule(optim)
+    if optim.epochs is None:  # else once the steps are known
+        yield from _check_schedule(optim)
     yield from _check_best(optim, can_score)
     if optim.stop_on_spike and optim.spike_factor is None:
         yield "optim.stop_on_spike needs optim.spike_factor: from which loss on to stop"

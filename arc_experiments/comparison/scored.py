@@ -88,7 +88,15 @@ class Contrast:
 def less_is_better(metric: str) -> bool:
     """Losses, costs and failures, whose gains are the other way round."""
     return metric.startswith(
-        ("validation.", "train.final_loss", "seconds.", "peak_memory", "score.invalid.")
+        (
+            "validation.",
+            "train.final_loss",
+            "seconds.",
+            "peak_memory",
+            "score.invalid.",
+            "cost.",
+            "train.data_wait_fraction",
+        )
     ) or metric.endswith(("unanswered", "_loss"))
 
 

@@ -135,7 +135,7 @@ def _lead(run: Run, console: Console) -> None:
     if free_before is not None and "before" in metrics:
         metrics["before"]["score"]["unconstrained_valid"] = free_before
     conclude(run, merged(before, units), metrics, tracker, console, free_after)
-    shutil.rmtree(work.folder.path)
+    shutil.rmtree(work.folder.path, ignore_errors=True)  # a helper may still be writing its last piece
 
 
 def _do(work: Work, run: Run, console: Console, note: Callable[[], None] = lambda: None) -> None:
@@ -229,6 +229,9 @@ def _show_plan(work: Work, run: Run, console: Console) -> None:
     )
 
 
+HELPER_SECONDS = 60  # that a helper told to stop has
+
+
 def _end(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:
     """Stop the helpers, which have nothing left to do."""
     died = [helper.pid for helper in helpers if helper.poll() not in (None, 0)]
@@ -237,4 +240,7 @@ def _end(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:
     for helper in helpers:
         helper.terminate()
     for helper in helpers:
-        helper.wait()
+        try:
+            helper.wait(HELPER_SECONDS)
+        except subprocess.TimeoutExpired:
+            helper.kill()

@@ -138,6 +138,8 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
             trainer.resume_or_start()
         if trainer.has_paused:
             _leave(run, trainer.state.global_step)
+        if pausing.is_signalled():  # in the last steps, which are in the last checkpoint
+            raise KeyboardInterrupt
         trained, stopped_early, training_seconds = time.perf_counter(), trainer.is_given_up, trainer.seconds
         _warn_of_starvation(trainer.data_wait_seconds / (trained - validated), run, console)
         final = recorder.validate(trainer.state.global_step)

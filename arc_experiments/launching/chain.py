@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from types import FrameType
 
+from arc_experiments import pausing
 from arc_experiments.launching import links
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.run_folder import RunFolder
@@ -19,6 +20,7 @@ def run_chain(folder: RunFolder, total_jobs: int, run_once: Callable[[], int | N
             to stop.
     """
     links.start_anew(folder)
+    pausing.forget(folder.path)
     code: int | None = 0
     for _ in range(total_jobs):
         if not links.begin(folder):

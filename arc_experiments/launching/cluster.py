@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from arc_experiments.run_folder import RunFolder
 
 JOBS_FILE = "slurm.json"  # {"jobs": ["123", "124"]} in their order; elements of an array as "123_0"
-OWN_PREFIXES = ("SLURM_", "SBATCH_", "SRUN_")
+OWN_PREFIXES = ("SLURM_", "SRUN_")
 
 
 class ClusterError(ValueError):
@@ -35,12 +35,18 @@ def sbatch(arguments: Sequence[str]) -> str:
 
 
 def queued(jobs: Sequence[str]) -> set[str]:
-    """Those of the jobs that wait or run; none where there is no cluster."""
+    """Those of the jobs that wait or run; none where there is no cluster.
+
+    Raises:
+        ClusterError: the cluster does not answer, so that nobody knows.
+    """
     if not jobs or shutil.which("squeue") is None:
         return set()
     command = ["squeue", "--noheader", "--array", "--format=%i", "--me"]
-    shown = subprocess.run(command, capture_output=True, text=True).stdout.split()
-    return set(jobs) & set(shown)
+    shown = subprocess.run(command, capture_output=True, text=True)
+    if shown.returncode:
+        raise ClusterError(f"launch=slurm: squeue does not tell what is in the queue: {shown.stderr.strip()}")
+    return set(jobs) & set(shown.stdout.split())
 
 
 def cancel(jobs: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from arc_experiments import places
+from arc_experiments import pausing, places
 from arc_experiments.run_folder import RunFolder
 
 # glibc gives large blocks back to the system at once and gets them anew, page by page: with a vocabulary of
@@ -70,5 +70,6 @@ def become_worker(folder: RunFolder) -> NoReturn:
     """Replace this process by the worker: same process id, so Ctrl-C and debuggers work."""
     sys.stdout.flush()
     sys.stderr.flush()
+    pausing.forget(folder.path)
     command = worker_command(folder)
     os.execve(command[0], command, worker_environment())

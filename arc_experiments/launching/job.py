@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         pausing.forget(folder.path)
         signal.signal(signal.SIGUSR1, lambda number, frame: pausing.ask(folder.path))
         goes_on = links.end(folder, _run(folder))
-    if not goes_on:
+    if not goes_on and folder.status.get("state") != "running":  # by another, which this one has helped
         _cancel_rest(folder)
     elif folder.status.get("signalled"):
         time.sleep(KILL_SECONDS)  # ended by itself, it would not be requeued

@@ -6,11 +6,13 @@ those on unreliably.
     done                      the chain is finished
     paused                    the next link goes on
     failed by a mistake       the next would fail alike
-    failed, or died           the next goes on from the last checkpoint, unless two die at the same step
+    failed, or died           the next goes on from the last checkpoint, unless two die at the same step of the training
 """
 
+import math
+
 from arc_experiments.run_folder import RunFolder
-from arc_experiments.worker import MISTAKE, TAKEN
+from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
 
 MAX_DEATHS = 2  # at one step
 
@@ -33,13 +35,19 @@ def end(folder: RunFolder, code: int) -> bool:
     """Whether the next link is to go on, after a worker has ended with an exit code (negative: by a signal)."""
     if code == TAKEN or folder.is_done:
         return False
-    state = folder.status.get("state", "running")
-    if code == MISTAKE and state == "failed":
-        return False
-    if state == "running":
-        _enter_death(folder, f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
-    elif state == "failed":
-        _enter_death(folder, str(folder.status.get("error") or "failed"))
+    with folder.locked() as is_free:
+        if not is_free:  # another works on it, and this one has helped
+            return False
+        status = folder.status
+        state = status.get("state", "running")
+        if code == MISTAKE and state == "failed":
+            return False
+        if code == STOPPED and state == "running":  # it was told to, and was ended before it could say so
+            folder.end("paused")
+        elif state == "running":
+            _enter_death(folder, f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
+        elif state == "failed":
+            _enter_death(folder, str(status.get("error") or "failed"))
     return not is_given_up(folder)
 
 
@@ -50,8 +58,11 @@ def is_given_up(folder: RunFolder) -> bool:
 
 
 def _enter_death(folder: RunFolder, reason: str) -> None:
-    step = folder.status.get("step", 0)
-    folder.update_status(deaths=[*folder.status.get("deaths", []), step])
+    status = folder.status
+    step = status.get("step")
+    # Answering makes progress that no step tells of.
+    if step is not None and step < status.get("max_steps", math.inf):
+        folder.update_status(deaths=[*status.get("deaths", []), step])
     if is_given_up(folder):
         reason = f"{reason}; {MAX_DEATHS} times at step {step}, so the chain ends here"
     folder.end("failed", reason)

@@ -15,6 +15,7 @@ from rich.console import Console
 from arc_experiments.launching.chain import run_chain
 from arc_experiments.launching.running import Workers
 from arc_experiments.launching.tables import live_table, show_table
+from arc_experiments.pausing import SAME_SIGNAL
 from arc_experiments.run_folder import FolderError, RunFolder
 from arc_experiments.states import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
 from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
@@ -42,7 +43,8 @@ class Pool:
     ) -> None:
         self.workers, self.is_told_to_stop = Workers(), False
         self.max_parallel, self.fail_fast, self._retries = max_parallel, fail_fast, retries
-        self._console, self._signals, self._total_jobs = console, 0, total_jobs
+        self._console, self._total_jobs = console, total_jobs
+        self._told: list[float] = []  # when this process was told to stop
         self._troubles: dict[Path, RunState] = {}  # what could not be entered in a job's own folder
 
     def run(self, folders: Sequence[RunFolder]) -> None:
@@ -61,10 +63,12 @@ class Pool:
             def once() -> int:
                 return self.workers.run(folder, place=place, num_places=num_places)
 
+            def until_stopped() -> int | None:
+                code = once()
+                return None if self.workers.is_stopped else code
+
             def chain() -> int:
-                return run_chain(
-                    folder, self._total_jobs, lambda: None if self.workers.is_stopped else once()
-                )
+                return run_chain(folder, self._total_jobs, until_stopped)
 
             try:
                 return self._work(folder, once if self._total_jobs == 1 else chain)
@@ -166,7 +170,7 @@ class Pool:
         """Take what would end this process as a wish to stop."""
 
         def note(number: int, frame: FrameType | None) -> None:
-            self._signals += 1
+            self._told.append(time.monotonic())
 
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -181,14 +185,14 @@ class Pool:
                 signal.signal(number, handler)
 
     def _heed_signals(self) -> None:
-        if self._signals and not self.is_told_to_stop:
+        if self._told and not self.is_told_to_stop:
             self.is_told_to_stop = True
             self._console.print(
-                "Stopping: the jobs that run keep their place (once more: they are killed). "
+                "Stopping: the jobs that run keep their place (once more, in some seconds: they are killed). "
                 "The same command goes on from here."
             )
             self.workers.stop()
-        if self._signals > 1:
+        if self._told and self._told[-1] - self._told[0] > SAME_SIGNAL:
             self.workers.kill()
 
 

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from arc_experiments.config import Launch
 from arc_experiments.launching import links
-from arc_experiments.launching.cluster import JOBS_FILE, jobs_of, queued, sbatch
+from arc_experiments.launching.cluster import JOBS_FILE, ClusterError, jobs_of, queued, sbatch
 from arc_experiments.naming import slug
 from arc_experiments.run_folder import RunFolder
 
-SCRIPT, LIST = "slurm.sh", "slurm_folders.txt"
+SCRIPT = "slurm.sh"
 
 
 def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Console) -> int:
@@ -37,6 +37,10 @@ def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Co
     console.print(f"{len(folders)} runs, {finished} finished already, {len(waiting)} to submit")
     if not waiting:
         return 0
+    if len(waiting) > 1 and launch.slurm is not None and launch.slurm.workers > 1:
+        raise ClusterError(
+            f"launch.slurm.workers={launch.slurm.workers} share out one run's tasks: a sweep's jobs have one each"
+        )
     name = slug(home.name)
     chained = launch.chain.total_jobs > 1
     if len(waiting) == 1 or chained:
@@ -62,9 +66,10 @@ def _is_queued(folder: RunFolder, console: Console) -> bool:
 def _submit_run(folder: RunFolder, launch: Launch, name: str, console: Console) -> None:
     """A chain of jobs, or one, or workers on one folder."""
     assert launch.slurm is not None
-    script = _write_script(folder.path, launch, name, shlex.quote(str(folder.path.absolute())))
+    script = _write_script(folder.path, launch, name, [folder])
     workers = [f"--array=0-{launch.slurm.workers - 1}"] if launch.slurm.workers > 1 else []
-    links.start_anew(folder)
+    if not launch.dry_run:
+        links.start_anew(folder)
     jobs: list[str] = []
     for _ in range(launch.chain.total_jobs):
         # Also of its name one at a time: two chains on one folder would only wait for each other.
@@ -74,23 +79,24 @@ def _submit_run(folder: RunFolder, launch: Launch, name: str, console: Console) 
                 [*workers, *([] if workers else [f"--dependency={dependency}"]), str(script)], launch, console
             )
         )
-    if workers and not launch.dry_run:
-        jobs = [f"{jobs[0]}_{number}" for number in range(launch.slurm.workers)]
-    _note(folder, jobs, launch)
+        # At once, as the cluster may refuse the next.
+        _note(folder, _elements(jobs[0], launch.slurm.workers) if workers else jobs, launch)
+
+
+def _elements(job: str, count: int) -> list[str]:
+    return [f"{job}_{number}" for number in range(count)]
 
 
 def _submit_array(
     folders: Sequence[RunFolder], home: Path, launch: Launch, name: str, console: Console
 ) -> None:
-    listed = RunFolder(home)
-    listed.write(LIST, "".join(f"{folder.path.absolute()}\n" for folder in folders))
-    line = f'"$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str((home / LIST).absolute()))})"'
-    script = _write_script(home, launch, name, line)
-    for folder in folders:
-        links.start_anew(folder)
+    script = _write_script(home, launch, name, folders)
+    if not launch.dry_run:
+        for folder in folders:
+            links.start_anew(folder)
     job = _submit([f"--array=0-{len(folders) - 1}%{launch.max_parallel}", str(script)], launch, console)
-    for number, folder in enumerate(folders):
-        _note(folder, [f"{job}_{number}"], launch)
+    for folder, element in zip(folders, _elements(job, len(folders)), strict=True):
+        _note(folder, [element], launch)
 
 
 def _submit(arguments: list[str], launch: Launch, console: Console) -> str:
@@ -107,14 +113,13 @@ def _note(folder: RunFolder, jobs: list[str], launch: Launch) -> None:
         folder.write_json(JOBS_FILE, {"jobs": jobs})
 
 
-def _write_script(home: Path, launch: Launch, name: str, folder: str) -> Path:
-    """The script, in which `folder` is what the shell reads as the run folder."""
-    RunFolder(home).write(SCRIPT, script_text(home, launch, name, folder))
+def _write_script(home: Path, launch: Launch, name: str, folders: Sequence[RunFolder]) -> Path:
+    RunFolder(home).write(SCRIPT, script_text(home, launch, name, folders))
     return home / SCRIPT
 
 
-def script_text(home: Path, launch: Launch, name: str, folder: str) -> str:
-    """What sbatch is given."""
+def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFolder]) -> str:
+    """What sbatch is given: for one folder, or for an array of them, which the cluster keeps as it is now."""
     slurm = launch.slurm
     assert slurm is not None
     options = {
@@ -128,6 +133,7 @@ def script_text(home: Path, launch: Launch, name: str, folder: str) -> str:
     lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
     lines += ["#SBATCH --requeue", *(f"#SBATCH {directive}" for directive in slurm.directives)]
     package = Path(__file__).parents[2]
+    paths = " ".join(shlex.quote(str(folder.path.absolute())) for folder in folders)
     return "\n".join(
         [
             "#!/bin/bash",
@@ -136,7 +142,9 @@ def script_text(home: Path, launch: Launch, name: str, folder: str) -> str:
             f"cd {shlex.quote(str(Path.cwd()))}",
             f"export PYTHONPATH={shlex.quote(str(package))}${{PYTHONPATH:+:$PYTHONPATH}}",
             *slurm.setup,
-            f"exec {shlex.quote(sys.executable)} -m arc_experiments.launching.job {folder}",
+            f"folders=({paths})",
+            f"exec {shlex.quote(sys.executable)} -m arc_experiments.launching.job "
+            + ('"${folders[$SLURM_ARRAY_TASK_ID]}"' if len(folders) > 1 else '"${folders[0]}"'),
             "",
         ]
     )
