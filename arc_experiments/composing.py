@@ -155,7 +155,7 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
             ]
         )
     experiment = _experiment(typed)
-    groups |= {str(name) for name in experiment.pop("groups", [])}
+    groups |= {name for name in experiment.pop("groups") if name != "model"}  # that is the run's
     nested = {key: OmegaConf.select(config, key.replace("/", ".")) for key in groups if "/" in key}
     with open_dict(config):
         for name in ("data", "model", "prompt", "inference"):
@@ -178,16 +178,30 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
 
 def _experiment(typed: Sequence[Override]) -> dict[str, Any]:
     """What an experiment's file says, which stands above what a run brings; `groups`: those that it chooses."""
-    said: dict[str, Any] = {}
+    said: dict[str, Any] = {"groups": []}
     for override in typed:
         if override.key_or_group == "experiment" and isinstance(override.value(), str):
-            values = OmegaConf.to_container(
-                OmegaConf.load(conf_dir() / f"experiment/{override.value()}.yaml")
-            )
-            assert isinstance(values, dict)
-            said |= {str(name): part for name, part in values.items()}
-    chosen = [entry for entry in said.pop("defaults", []) if isinstance(entry, dict)]
-    return {**said, "groups": [key.split("/")[-1] for entry in chosen for key in entry]}
+            said = _merged(said, _experiment_file(str(override.value())))
+    return said
+
+
+def _experiment_file(name: str) -> dict[str, Any]:
+    values = OmegaConf.to_container(OmegaConf.load(conf_dir() / f"experiment/{name}.yaml"))
+    assert isinstance(values, dict)
+    said: dict[str, Any] = {"groups": []}
+    for entry in values.pop("defaults", []):
+        if isinstance(entry, dict):
+            said["groups"] += [key.split("/")[-1] for key in entry]
+        elif entry != "_self_":  # another experiment, which this one changes
+            said = _merged(said, _experiment_file(entry))
+    return _merged(said, {"groups": [], **{str(key): value for key, value in values.items()}})
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    groups = [*first["groups"], *second["groups"]]
+    merged = OmegaConf.to_container(OmegaConf.merge(first, second))
+    assert isinstance(merged, dict)
+    return {**{str(key): value for key, value in merged.items()}, "groups": groups}
 
 
 def _take_weights(config: DictConfig, folder: RunFolder) -> None:

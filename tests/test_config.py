@@ -405,6 +405,14 @@ def test_an_experiment_beside_from_run_stands_above_what_the_run_brings(earlier_
     assert (config.data.name, config.model.lora.rank, config.inference.limit) == ("re_arc", 4, 3)
 
 
+@pytest.mark.parametrize("experiment", ["production", "test"])
+def test_the_model_is_the_runs_whatever_an_experiment_chooses(earlier_run: Path, experiment: str) -> None:
+    overrides = ["job=evaluate", f"from_run={earlier_run}", f"experiment={experiment}", "hardware=cpu"]
+    config = check(compose_config(overrides))
+    assert (config.model.name, config.model.lora.rank) == ("tiny", 4)
+    assert config.data.name == "mix", "the experiment's, also where it is another's that it changes"
+
+
 def test_an_evaluation_named_as_from_run_is_told_which_run_it_evaluated(
     earlier_run: Path, tmp_path: Path
 ) -> None:
