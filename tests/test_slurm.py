@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from adapt_tools import OPTIONS, lasting_metrics, make_tasks, predictions
 
+from arc_experiments.run import load_run
 from arc_experiments.run_folder import RunFolder
 
 pytestmark = pytest.mark.slurm
@@ -215,3 +217,24 @@ def test_of_nine_jobs_three_die_and_six_finish_and_the_same_command_runs_the_thr
     wait_for_jobs(jobs())
     assert all(RunFolder(folder).is_done for folder in folders.values())
     assert [RunFolder(folder).status["attempt"] for folder in folders.values()] == [1, 2, 1, 1, 2, 1, 1, 2, 1]
+
+
+def test_workers_share_out_an_adaptation_with_the_results_of_one_process_here(tmp_path: Path) -> None:
+    tasks = make_tasks(tmp_path / "tasks", 6)
+    adapt = [*OPTIONS, "optim.max_steps=12", f"data.path={tasks}"]
+    shared, here = tmp_path / "shared", tmp_path / "here"
+
+    def run(*more: str) -> None:
+        typed = [sys.executable, "-m", "arc_experiments", *adapt, *more]
+        done = subprocess.run(typed, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run(f"hydra.run.dir={shared}", "launch=slurm", "launch.slurm.workers=2")
+    jobs = json.loads((shared / "slurm.json").read_text())["jobs"]
+    assert len(jobs) == 2
+    wait_for_jobs(jobs)
+    run(f"hydra.run.dir={here}")
+    assert RunFolder(shared).is_done, (shared / "run.log").read_text()[-2000:]
+    assert "FAILED" not in states(jobs)
+    assert predictions(load_run(shared)) == predictions(load_run(here))
+    assert lasting_metrics(load_run(shared)) == lasting_metrics(load_run(here))
