@@ -93,7 +93,7 @@ def test_a_chain_whose_job_is_killed_equals_an_uninterrupted_run_here(
 
 
 def test_a_job_that_reaches_its_limit_saves_and_the_next_goes_on(tmp_path: Path) -> None:
-    longer = ["optim.max_steps=300", "optim.save_steps=300"]  # no checkpoint but the one at the signal
+    longer = ["optim.max_steps=100", "optim.save_steps=100"]  # no checkpoint but the one at the signal
     folder = tmp_path / "run"
     jobs = submit(
         folder,
