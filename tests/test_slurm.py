@@ -98,7 +98,7 @@ def test_a_job_that_reaches_its_limit_saves_and_the_next_goes_on(tmp_path: Path)
     jobs = submit(
         folder,
         *longer,
-        "launch.chain.total_jobs=8",
+        "launch.chain.total_jobs=14",
         "launch.slurm.time=00:01:00",
         "launch.slurm.signal_seconds=30",
     )
