@@ -16,6 +16,10 @@ SMALL = [
     smaller_tiny(), "model.weights=random", "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=500", "model.lora.rank=4",
     "optim.batch_size=1", "optim.max_steps=8", "optim.save_steps=4", "hardware.threads=1", "hardware=cpu",
 ]  # fmt: skip
+SIX_TASKS = [
+    smaller_tiny(), "model.weights=random", "experiment=smoke", "tracking=off", "data.limit=6",
+    "prompt.max_length=600", "optim.max_steps=4",
+]  # fmt: skip
 SHARED = ("corpus", "tokenizer", "prompt")  # the same for all: made once
 
 
@@ -24,6 +28,10 @@ def small_run(folder: Path, *overrides: str) -> Run:
     run = compose([*SMALL, *overrides], folder)
     vars(run).update(_parts())
     return run
+
+
+def run_on_six_tasks(folder: Path, *overrides: str) -> Run:
+    return compose([*SIX_TASKS, *overrides], folder)
 
 
 @functools.cache

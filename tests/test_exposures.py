@@ -9,25 +9,10 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from toy_models import smaller_tiny
+from small_training import run_on_six_tasks
 
-from arc_experiments import compose
 from arc_experiments.run import Run
 from arc_experiments.training.dataset import Collator, Turn, as_dataset, as_iterable, as_tensors, make_row
-
-SMALL = [
-    smaller_tiny(),
-    "model.weights=random",
-    "experiment=smoke",
-    "tracking=off",
-    "data.limit=6",
-    "prompt.max_length=600",
-    "optim.max_steps=4",
-]
-
-
-def small_run(folder: Path, *overrides: str) -> Run:
-    return compose([*SMALL, *overrides], folder)
 
 
 def trained_losses(run: Run, dataset: Dataset | None = None) -> list[float]:
@@ -52,10 +37,10 @@ def eager(run: Run) -> Dataset:
 @pytest.mark.parametrize("augmentation", ["none", "[geometry,colours,order,swap]"])
 def test_eager_virtual_and_iterable_data_give_the_same_loss_curve(tmp_path: Path, augmentation: str) -> None:
     option = f"augmentation={augmentation}"
-    virtual = trained_losses(small_run(tmp_path / "virtual", option))
-    run = small_run(tmp_path / "eager", option)
+    virtual = trained_losses(run_on_six_tasks(tmp_path / "virtual", option))
+    run = run_on_six_tasks(tmp_path / "eager", option)
     assert trained_losses(run, eager(run)) == virtual
-    assert trained_losses(small_run(tmp_path / "iterable", option, "data.stream=iterable")) == virtual
+    assert trained_losses(run_on_six_tasks(tmp_path / "iterable", option, "data.stream=iterable")) == virtual
     assert len(virtual) == 4
 
 
@@ -63,7 +48,7 @@ def test_eager_virtual_and_iterable_data_give_the_same_loss_curve(tmp_path: Path
 def test_the_iterable_gives_each_ranks_rows_in_order_whatever_the_workers(
     tmp_path: Path, workers: int
 ) -> None:
-    run = small_run(tmp_path)
+    run = run_on_six_tasks(tmp_path)
     stream, seen = run.stream(), []
     for rank in range(2):
         turn = Turn(first_row=6, batch_size=3, rank=rank, num_ranks=2, num_workers=workers)
@@ -98,11 +83,13 @@ def test_resumed_training_equals_training_in_one_go_bit_for_bit(
     tmp_path: Path, exposure: str, workers: int
 ) -> None:
     options = [f"data.stream={exposure}", "optim.save_steps=2", "model.lora.dropout=0.1"]
-    through = trained_losses(small_run(tmp_path / "through", *options))
+    through = trained_losses(run_on_six_tasks(tmp_path / "through", *options))
     trained_losses(
-        small_run(tmp_path / "halved", *options, "optim.stop_after=2", f"hardware.num_workers={workers}")
+        run_on_six_tasks(
+            tmp_path / "halved", *options, "optim.stop_after=2", f"hardware.num_workers={workers}"
+        )
     )
-    rest = small_run(tmp_path / "halved", *options, f"hardware.num_workers={2 - workers}")
+    rest = run_on_six_tasks(tmp_path / "halved", *options, f"hardware.num_workers={2 - workers}")
     assert trained_losses(rest) == through
 
 
@@ -111,13 +98,13 @@ def test_resumed_training_equals_training_in_one_go_bit_for_bit(
 def test_resuming_at_step_100000_makes_no_earlier_sample(tmp_path: Path, exposure: str) -> None:
     """A checkpoint of step 2 is passed off as one of step 100,000."""
     options = ["optim.max_steps=100001", "optim.save_steps=2", f"data.stream={exposure}"]
-    trained_losses(small_run(tmp_path, *options, "optim.stop_after=2"))
+    trained_losses(run_on_six_tasks(tmp_path, *options, "optim.stop_after=2"))
     early = tmp_path / "checkpoints" / "checkpoint-2"
     state = json.loads((early / "trainer_state.json").read_text())
     (early / "trainer_state.json").write_text(json.dumps(state | {"global_step": 100_000}))
     early.rename(early.with_name("checkpoint-100000"))
 
-    run, started = small_run(tmp_path, *options), time.perf_counter()
+    run, started = run_on_six_tasks(tmp_path, *options), time.perf_counter()
     trainer = run.trainer(run.model(), [])
     trainer.resume_or_start()
     assert trainer.state.global_step == 100_001
@@ -128,7 +115,7 @@ def test_resuming_at_step_100000_makes_no_earlier_sample(tmp_path: Path, exposur
 
 
 def test_a_packed_row_trains_as_its_samples_would_one_by_one(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "optim.pack_length=1500", "hardware.per_device_batch_size=2")
+    run = run_on_six_tasks(tmp_path, "optim.pack_length=1500", "hardware.per_device_batch_size=2")
     stream, collate = run.stream(), Collator(run.prompt.pad_id)
     model = run.model().eval()
     packed = as_tensors(collate([make_row(stream, 0), make_row(stream, 1)]))
@@ -147,7 +134,7 @@ def test_a_packed_row_trains_as_its_samples_would_one_by_one(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_packed_training_counts_samples_and_all_their_tokens(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "optim.pack_length=1500", "data=mix", "data.weights.re_arc=1.0")
+    run = run_on_six_tasks(tmp_path, "optim.pack_length=1500", "data=mix", "data.weights.re_arc=1.0")
     trainer = run.trainer(run.model(), [])
     trainer.resume_or_start()
     stream = run.stream()
@@ -161,6 +148,6 @@ def test_packed_training_counts_samples_and_all_their_tokens(tmp_path: Path) -> 
 
 
 def test_a_far_row_of_a_dataset_is_there_at_once(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = run_on_six_tasks(tmp_path)
     dataset = as_dataset(run.stream(), 10_000_000)
     assert np.array_equal(dataset[9_999_999]["input_ids"], run.stream()[9_999_999].encoded.input_ids)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from small_training import weights
-from toy_models import smaller_tiny
+from small_training import run_on_six_tasks, weights
 from transformers import TrainerCallback
 
 from arc_experiments import compose
@@ -22,20 +21,6 @@ from arc_experiments.training.checkpoints import cut_log, last_complete, mark_co
 from arc_experiments.training.dataset import Collator, as_dataset
 from arc_experiments.training.guards import NonFiniteGradients
 from arc_experiments.training.validation import validation_loss
-
-SMALL = [
-    smaller_tiny(),
-    "model.weights=random",
-    "experiment=smoke",
-    "tracking=off",
-    "data.limit=6",
-    "prompt.max_length=600",
-    "optim.max_steps=4",
-]
-
-
-def small_run(folder: Path, *overrides: str) -> Run:
-    return compose([*SMALL, *overrides], folder)
 
 
 def losses_of(run: Run) -> list[float]:
@@ -52,7 +37,7 @@ def losses_of(run: Run) -> list[float]:
 
 
 def test_validation_loss_is_the_same_for_any_batch_size(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "data.limit=20")
+    run = run_on_six_tasks(tmp_path, "data.limit=20")
     model, (records, too_long) = run.model(), run.validation_records
     assert len(records) >= 4
     results = [
@@ -73,7 +58,7 @@ def test_validation_loss_is_the_same_for_any_batch_size(tmp_path: Path) -> None:
 
 
 def test_validation_loss_equals_a_plain_sum_over_the_answers(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = run_on_six_tasks(tmp_path)
     model, (records, _) = run.model().eval(), run.validation_records
     total = 0.0
     for record in records:
@@ -88,13 +73,13 @@ def test_validation_loss_equals_a_plain_sum_over_the_answers(tmp_path: Path) -> 
 
 
 def test_a_fresh_lora_changes_nothing_so_the_untrained_loss_is_the_base_models(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = run_on_six_tasks(tmp_path)
     model = run.model()
     assert run.untrained_validation_loss(model).token_mean == run.validation_loss(model).token_mean
 
 
 def test_rows_are_the_streams_samples_whatever_the_number_of_workers(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = run_on_six_tasks(tmp_path)
     dataset = as_dataset(run.stream(), 8)
     stream = run.stream()
     for workers in (0, 2):
@@ -124,25 +109,25 @@ def test_the_collator_ignores_padding_in_the_loss(tmp_path: Path) -> None:
 
 
 def test_the_same_batch_in_one_piece_or_in_four_trains_alike(tmp_path: Path) -> None:
-    ones = losses_of(small_run(tmp_path / "a", "hardware.per_device_batch_size=1"))
-    fours = losses_of(small_run(tmp_path / "b", "hardware.per_device_batch_size=4"))
+    ones = losses_of(run_on_six_tasks(tmp_path / "a", "hardware.per_device_batch_size=1"))
+    fours = losses_of(run_on_six_tasks(tmp_path / "b", "hardware.per_device_batch_size=4"))
     assert len(ones) == 4
     assert ones == pytest.approx(fours, abs=1e-4)
 
 
 def test_a_run_that_stops_early_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
-    through = losses_of(small_run(tmp_path / "a", "optim.save_steps=2"))
-    stopped = losses_of(small_run(tmp_path / "b", "optim.save_steps=2", "optim.stop_after=2"))
-    rest = losses_of(small_run(tmp_path / "b", "optim.save_steps=2"))
+    through = losses_of(run_on_six_tasks(tmp_path / "a", "optim.save_steps=2"))
+    stopped = losses_of(run_on_six_tasks(tmp_path / "b", "optim.save_steps=2", "optim.stop_after=2"))
+    rest = losses_of(run_on_six_tasks(tmp_path / "b", "optim.save_steps=2"))
     assert len(through) == 4
     assert stopped + rest == through, "the schedule keeps its horizon and the stream its place, bit for bit"
 
 
 def test_a_run_killed_after_its_last_checkpoint_trains_no_further(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
+    run = run_on_six_tasks(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
     model = run.model()
     run.trainer(model, []).resume_or_start()
-    again = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
+    again = run_on_six_tasks(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
     reloaded = again.model()
     trainer = again.trainer(reloaded, [])
     trainer.resume_or_start()
@@ -152,11 +137,11 @@ def test_a_run_killed_after_its_last_checkpoint_trains_no_further(tmp_path: Path
 
 
 def test_training_counts_its_samples_and_resumes_the_counts(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
+    run = run_on_six_tasks(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
     trainer = run.trainer(run.model(), [])
     trainer.resume_or_start()
     assert trainer.counts.samples == 8
-    again = small_run(tmp_path, "optim.save_steps=2")
+    again = run_on_six_tasks(tmp_path, "optim.save_steps=2")
     trainer = again.trainer(again.model(), [])
     trainer.resume_or_start()
     stream = run.stream()
@@ -166,7 +151,7 @@ def test_training_counts_its_samples_and_resumes_the_counts(tmp_path: Path) -> N
 
 
 def test_gradients_that_are_not_numbers_stop_the_run_before_the_weights_change(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = run_on_six_tasks(tmp_path)
     model = run.model()
     before = weights(model)
 
@@ -182,19 +167,19 @@ def test_gradients_that_are_not_numbers_stop_the_run_before_the_weights_change(t
 
 
 def test_a_repetition_penalty_that_a_model_ships_does_not_bend_greedy_answers(tmp_path: Path) -> None:
-    run = small_run(tmp_path / "run")
+    run = run_on_six_tasks(tmp_path / "run")
     base = load_base(run.config.model, dtype=torch.float32, device=torch.device("cpu"))
     base.generation_config.repetition_penalty = 1.5
     base.save_pretrained(tmp_path / "base")
     run.tokenizer.save_pretrained(tmp_path / "base")
-    other = small_run(tmp_path / "other", f"model.path={tmp_path / 'base'}")
+    other = run_on_six_tasks(tmp_path / "other", f"model.path={tmp_path / 'base'}")
     plain, shipped = (each.predict(each.model()) for each in (run, other))
     assert [candidate.text for candidate in plain] == [candidate.text for candidate in shipped]
 
 
 def test_answers_in_a_batch_are_those_of_one_prompt_at_a_time(tmp_path: Path) -> None:
-    together = small_run(tmp_path / "a", "inference.limit=3", "inference.max_new_tokens=24")
-    apart = small_run(
+    together = run_on_six_tasks(tmp_path / "a", "inference.limit=3", "inference.max_new_tokens=24")
+    apart = run_on_six_tasks(
         tmp_path / "b", "inference.limit=3", "inference.max_new_tokens=24", "inference.batch_tokens=1"
     )
     many, single = (each.predict(each.model()) for each in (together, apart))
@@ -227,7 +212,7 @@ def test_the_log_is_cut_back_to_the_checkpoint_and_loses_a_torn_line(tmp_path: P
 
 
 def test_saved_weights_are_loaded_again_and_know_their_ancestry(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "optim.max_steps=2", "optim.save_steps=1")
+    run = run_on_six_tasks(tmp_path, "optim.max_steps=2", "optim.save_steps=1")
     model = run.model()
     run.trainer(model, []).resume_or_start()
     folder = run.save_weights(model)
@@ -239,7 +224,7 @@ def test_saved_weights_are_loaded_again_and_know_their_ancestry(tmp_path: Path) 
 
 
 def test_full_fine_tuning_saves_a_whole_model(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "model.lora=null", "optim.max_steps=1")
+    run = run_on_six_tasks(tmp_path, "model.lora=null", "optim.max_steps=1")
     model = run.model()
     run.trainer(model, []).resume_or_start()
     assert run.save_weights(model) == tmp_path / "model"
@@ -247,19 +232,19 @@ def test_full_fine_tuning_saves_a_whole_model(tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_another_prompt_is_refused_with_both_names(tmp_path: Path) -> None:
-    run = small_run(tmp_path / "a", "optim.max_steps=1")
+    run = run_on_six_tasks(tmp_path / "a", "optim.max_steps=1")
     adapter = run.save_weights(run.model())
-    other = small_run(tmp_path / "b", f"model.adapter={adapter}", "prompt.question='O{input}I'")
+    other = run_on_six_tasks(tmp_path / "b", f"model.adapter={adapter}", "prompt.question='O{input}I'")
     with pytest.raises(ValueError, match=r"prompt\.question: trained with 'I\{input\}O', used with"):
         other.model()
     forced = ["prompt.question='O{input}I'", "inference.force=true"]
-    assert small_run(tmp_path / "c", f"model.adapter={adapter}", *forced).model() is not None
+    assert run_on_six_tasks(tmp_path / "c", f"model.adapter={adapter}", *forced).model() is not None
 
 
 def test_validation_on_tasks_that_an_adapter_was_trained_on_is_a_leak(tmp_path: Path) -> None:
-    run = small_run(tmp_path / "a", "optim.max_steps=1", "data.limit=null", "seeds.partition=8")
+    run = run_on_six_tasks(tmp_path / "a", "optim.max_steps=1", "data.limit=null", "seeds.partition=8")
     adapter = run.save_weights(run.model())
-    other = small_run(tmp_path / "b", f"model.adapter={adapter}", "data.limit=null")
+    other = run_on_six_tasks(tmp_path / "b", f"model.adapter={adapter}", "data.limit=null")
     assert other.weights.parent is not None
     leaks = {leak.task.id for leak in other.weights.parent.leaks(other.validation_tasks).leaks}
     assert leaks == set(run.partition.train) & set(other.partition.validation) != set()
@@ -267,7 +252,7 @@ def test_validation_on_tasks_that_an_adapter_was_trained_on_is_a_leak(tmp_path: 
 
 
 def test_asking_again_asks_the_model_as_it_is_now(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "inference.limit=3", "inference.max_new_tokens=8")
+    run = run_on_six_tasks(tmp_path, "inference.limit=3", "inference.max_new_tokens=8")
     model = run.model()
     before = [candidate.log_probability for candidate in run.predict(model)]
     with torch.no_grad():
@@ -278,7 +263,9 @@ def test_asking_again_asks_the_model_as_it_is_now(tmp_path: Path) -> None:
 
 def test_an_evaluation_of_weights_that_have_changed_since_is_refused(tmp_path: Path) -> None:
     console = Console(file=io.StringIO())
-    run = small_run(tmp_path / "run", "optim.max_steps=1", "inference.limit=1", "inference.max_new_tokens=8")
+    run = run_on_six_tasks(
+        tmp_path / "run", "optim.max_steps=1", "inference.limit=1", "inference.max_new_tokens=8"
+    )
     model = run.model()
     run.save_weights(model)
     typed = ["job=evaluate", f"from_run={run.folder.path}", "tracking=off"]
@@ -297,7 +284,7 @@ def test_an_evaluation_of_weights_that_have_changed_since_is_refused(tmp_path: P
 def test_a_run_goes_on_with_the_batch_that_is_asked_for_now(tmp_path: Path) -> None:
     sizes = []
     for size in (4, 1):
-        run = small_run(tmp_path, f"hardware.per_device_batch_size={size}")
+        run = run_on_six_tasks(tmp_path, f"hardware.per_device_batch_size={size}")
         begin(run)
         sizes.append(run.per_device_batch_size)
         assert run.folder.read_json("environment.json")["per_device_batch_size"] == size
@@ -305,12 +292,12 @@ def test_a_run_goes_on_with_the_batch_that_is_asked_for_now(tmp_path: Path) -> N
 
 
 def test_seconds_of_training_are_those_of_all_attempts(tmp_path: Path) -> None:
-    first = small_run(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
+    first = run_on_six_tasks(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
     trainer = first.trainer(first.model(), [])
     trainer.resume_or_start()
     kept = json.loads((tmp_path / "checkpoints" / "checkpoint-2" / "counts.json").read_text())["seconds"]
     assert 0 < kept <= trainer.seconds
-    again = small_run(tmp_path, "optim.save_steps=2")
+    again = run_on_six_tasks(tmp_path, "optim.save_steps=2")
     trainer = again.trainer(again.model(), [])
     start = time.perf_counter()
     trainer.resume_or_start()
@@ -322,6 +309,6 @@ def test_the_loss_at_labelled_positions_is_that_of_sfttrainer(
     loss_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [f"prompt.loss_on={loss_on}", "hardware.per_device_batch_size=2"]
-    ours = losses_of(small_run(tmp_path / "ours", *options))
+    ours = losses_of(run_on_six_tasks(tmp_path / "ours", *options))
     monkeypatch.setattr("arc_experiments.training.trainer.MAX_LOGITS", 0)
-    assert ours == pytest.approx(losses_of(small_run(tmp_path / "theirs", *options)), abs=2e-6)
+    assert ours == pytest.approx(losses_of(run_on_six_tasks(tmp_path / "theirs", *options)), abs=2e-6)

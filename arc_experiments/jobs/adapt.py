@@ -74,15 +74,14 @@ def main(folder: RunFolder, console: Console) -> None:
         os.environ.update(places.part(0, count))
     if count > 1 or is_helper:
         os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpu()
-    begin(
-        run
-    )  # what hardware.per_device_batch_size=auto finds is found before helpers share the memory, and theirs
+    # What hardware.per_device_batch_size=auto finds is found before helpers share the memory, and is theirs, too.
+    begin(run)
     helpers = start_helpers(folder, environments)
     try:
         if folder.read_only:
             _help(run, console)
         else:
-            _lead(run, console)
+            _lead(run, console, lambda: _end(helpers))
     finally:
         _end(helpers)
 
@@ -109,7 +108,7 @@ def _help(run: Run, console: Console) -> None:
         _do(work, run, console)
 
 
-def _lead(run: Run, console: Console) -> None:
+def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     leaks = look_for_leaks(run, trains=False)
     tracker = Tracker(run.folder, console)
     work = Work(run, lambda: False)
@@ -127,6 +126,7 @@ def _lead(run: Run, console: Console) -> None:
 
     if not done_within(work.seconds_left, do):
         console.print("[yellow]note[/]         the deadline has come: what is finished counts")
+        stop_helpers()  # else they would write beside what is now read and tidied up
     before, seconds, units = work.results()
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
     run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))

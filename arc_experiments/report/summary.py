@@ -17,7 +17,7 @@ Row = tuple[str, str]
 SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit", "augmentation", "model.name",
     "model.path", "model.adapter", "model.dtype", "model.lora.rank", "model.lora.alpha", "prompt.name",
-    "prompt.max_length", "optim.max_steps", "optim.batch_size", "optim.learning_rate", "optim.schedule",
+    "prompt.max_length", "optim.epochs", "optim.max_steps", "optim.batch_size", "optim.learning_rate", "optim.schedule",
     "inference.num_views", "inference.engine", "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run", "submission",
     "seed",
 )  # fmt: skip
@@ -116,6 +116,8 @@ def _settings(run: RunFiles) -> tuple[Row, ...]:
         if scores_file and key.startswith(OF_ANSWERING):
             continue
         value = _look_up(run.settings, key)
+        if key == "optim.max_steps" and _look_up(run.settings, "optim.epochs") is not None:
+            continue  # they have taken its place
         if isinstance(value, dict):
             value = ", ".join(value) or "none"
         if value is not None and (trained or not key.startswith(OF_TRAINING)):
@@ -125,7 +127,8 @@ def _settings(run: RunFiles) -> tuple[Row, ...]:
 
 def _subtitle(settings: dict[str, str]) -> str:
     parts = [settings.get(key) for key in ("job.name", "data.name", "model.name")]
-    parts += [f"{settings['optim.max_steps']} steps" if "optim.max_steps" in settings else None]
+    for key, unit in (("optim.epochs", "epochs"), ("optim.max_steps", "steps")):
+        parts += [f"{settings[key]} {unit}" if key in settings else None]
     parts += [f"seed {settings['seed']}" if "seed" in settings else None]
     return " · ".join(part for part in parts if part)
 
