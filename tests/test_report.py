@@ -159,6 +159,14 @@ def test_the_page_starts_with_what_was_run_and_how_it_went(folder: Path, tasks: 
     assert "2 × no_grid , 1 × ragged" in page
 
 
+def test_epochs_take_the_place_of_steps(folder: Path, tasks: TaskSet) -> None:
+    settings = (folder / "run.yaml").read_text().replace("optim: {", "optim: {epochs: 3, ")
+    (folder / "run.yaml").write_text(settings)
+    page = words_of(write_report(folder, tasks).read_text())
+    assert "finetune · arc1 · tiny · 3 epochs · seed 1" in page
+    assert "optim.max_steps" not in page
+
+
 def test_leaks_are_told_with_the_tasks_and_where_they_stand(folder: Path, tasks: TaskSet) -> None:
     found = {"whole": 1, "part": 1, "by_id": 0, "leaks": 2, "tasks": 7, "answers": 1}
     rows = [
