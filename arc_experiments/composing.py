@@ -32,7 +32,9 @@ def register(typed: Sequence[str] = ()) -> None:
         typed: the command line; a sweep's jobs are named by what is not typed for all of them.
     """
     store_schema()
-    for_all = [text for text in typed if "=" in text and not _is_swept(text)]
+    # By their keys, since Hydra hands a job the same values in other words: 1e-4 as 0.0001, true as True.
+    keys = [(_key(text), _is_swept(text)) for text in typed if "=" in text]
+    for_all = {key for key, _ in keys} - {key for key, swept in keys if swept}
     names: dict[str, Any] = {}
 
     def run_name(_root_: DictConfig) -> str:
@@ -45,7 +47,7 @@ def register(typed: Sequence[str] = ()) -> None:
         return str(names["sweep"])
 
     def sweep_job_name(_root_: DictConfig) -> str:
-        return job_name([entry for entry in _root_.hydra.overrides.task if entry not in for_all])
+        return job_name([entry for entry in _root_.hydra.overrides.task if _key(entry) not in for_all])
 
     for name, resolver in {
         "run_name": run_name,
@@ -53,6 +55,10 @@ def register(typed: Sequence[str] = ()) -> None:
         "job_name": sweep_job_name,
     }.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _is_swept(text: str) -> bool:

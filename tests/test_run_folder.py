@@ -174,7 +174,12 @@ def test_the_same_command_finds_its_folder_again(start: Start) -> None:
 
 def test_a_folder_can_be_named_by_hand(start: Start) -> None:
     assert start("hydra.run.dir=here/x") == [Path("here/x")]
-    for beside in (["tracking=off"], ["hardware.threads=1", "launch.max_parallel=2"]):
+    # The last ones are written otherwise by Hydra: True, 300.0.
+    for beside in (
+        ["tracking=off"],
+        ["launch.max_parallel=2"],
+        ["launch.fail_fast=true", "adapt.seconds=3e2"],
+    ):
         jobs = start("--multirun", "hydra.sweep.dir=there", "seed=1,2", *beside)
         assert jobs == [Path("there/seed_1"), Path("there/seed_2")], "named by what is swept alone"
 
