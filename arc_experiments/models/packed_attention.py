@@ -1,0 +1,77 @@
+"""Attention within the samples of packed rows, sample by sample: what a GPU has flash attention for.
+
+A row of 1,000 tokens that holds three samples has a mask that hides two thirds of the row from each token. The kernel
+for CPUs computes what is hidden all the same, and the upper triangle, too.
+"""
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from arc_experiments.models.precision import BY_SAMPLE
+
+KNOWN = "_sample_lengths"  # attribute of a mask: its samples, which all layers ask for
+
+
+def register() -> None:
+    """Make BY_SAMPLE a name that transformers' models take as `attn_implementation`."""
+    AttentionInterface.register(BY_SAMPLE, attend_by_sample)
+    AttentionMaskInterface.register(BY_SAMPLE, sdpa_mask)
+
+
+@torch.compiler.disable
+def attend_by_sample(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' sdpa; where the mask is that of packed rows, of each sample by itself.
+
+    Args:
+        query, key, value: (rows, heads, length, width of a head).
+        attention_mask: see `sample_lengths`.
+
+    Returns:
+        (rows, length, heads, width of a head), and no weights.
+    """
+    lengths = None if attention_mask is None else _known_lengths(attention_mask)
+    if lengths is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    rows = []
+    for row, row_lengths in enumerate(lengths):
+        samples = zip(*(each[row : row + 1].split(row_lengths, 2) for each in (query, key, value)), strict=True)
+        attended = [sdpa_attention_forward(module, *sample, None, **options)[0] for sample in samples]
+        rows.append(torch.cat(attended, 1))
+    return torch.cat(rows), None
+
+
+def sample_lengths(mask: torch.Tensor) -> list[list[int]] | None:
+    """The lengths of each row's samples; None if the mask is not just that of causal samples side by side.
+
+    Args:
+        mask: bool, (rows, 1, length of the queries, length of the keys); True where a query sees a key.
+    """
+    if mask.dtype != torch.bool or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
+        return None
+    sees = mask[:, 0]
+    place = torch.arange(sees.shape[1], device=mask.device)
+    begins = sees.to(torch.uint8).argmax(-1) == place  # its own token is the first that it sees
+    begin = torch.where(begins, place, 0).cummax(-1).values  # of each token's sample
+    causal = (place <= place[:, None]) & (place >= begin[:, :, None])
+    if not torch.equal(sees, causal):
+        return None
+    ends = torch.full((1,), sees.shape[1], device=mask.device)
+    return [torch.cat([row.nonzero().squeeze(1), ends]).diff().tolist() for row in begins]
+
+
+def _known_lengths(mask: torch.Tensor) -> list[list[int]] | None:
+    if not hasattr(mask, KNOWN):
+        setattr(mask, KNOWN, sample_lengths(mask))
+    lengths: list[list[int]] | None = getattr(mask, KNOWN)
+    return lengths
