@@ -31,7 +31,7 @@ def attend_by_sample(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' sdpa; where the mask is that of packed rows, of each sample by itself.
+    """The sdpa of transformers; where the mask is that of packed rows, of each sample by itself.
 
     Args:
         query, key, value: (rows, heads, length, width of a head).
@@ -45,7 +45,9 @@ def attend_by_sample(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     rows = []
     for row, row_lengths in enumerate(lengths):
-        samples = zip(*(each[row : row + 1].split(row_lengths, 2) for each in (query, key, value)), strict=True)
+        samples = zip(
+            *(each[row : row + 1].split(row_lengths, 2) for each in (query, key, value)), strict=True
+        )
         attended = [sdpa_attention_forward(module, *sample, None, **options)[0] for sample in samples]
         rows.append(torch.cat(attended, 1))
     return torch.cat(rows), None
