@@ -18,11 +18,11 @@ KNOWN = "_sample_lengths"  # attribute of a mask: its samples, which all layers 
 
 def register() -> None:
     """Make BY_SAMPLE a name that transformers' models take as `attn_implementation`."""
-    AttentionInterface.register(BY_SAMPLE, attend_by_sample)
+    uncompiled: Any = torch.compiler.disable  # how often it calls hangs on the mask
+    AttentionInterface.register(BY_SAMPLE, uncompiled(attend_by_sample))
     AttentionMaskInterface.register(BY_SAMPLE, sdpa_mask)
 
 
-@torch.compiler.disable
 def attend_by_sample(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -42,12 +42,14 @@ def attend_by_sample(
     """
     lengths = None if attention_mask is None else _known_lengths(attention_mask)
     if lengths is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        whole: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **options
+        )
+        return whole
     rows = []
     for row, row_lengths in enumerate(lengths):
-        samples = zip(
-            *(each[row : row + 1].split(row_lengths, 2) for each in (query, key, value)), strict=True
-        )
+        parts = [torch.split(each[row : row + 1], row_lengths, 2) for each in (query, key, value)]
+        samples = zip(*parts, strict=True)
         attended = [sdpa_attention_forward(module, *sample, None, **options)[0] for sample in samples]
         rows.append(torch.cat(attended, 1))
     return torch.cat(rows), None
