@@ -61,7 +61,7 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
     tasks = inputs.predicted_tasks()
     scores: dict[str, Any] = {}
     if len(solved(tasks)):
-        scores = score(tasks, run.candidates, rule)
+        scores = score(tasks, run.candidates, rule, inputs.corpus.source_of)
         console.print(selection_table(scores["by_selection"], named))
     if unscored := unscored_sentence(len(tasks), len(tasks) - len(solved(tasks))):
         console.print(unscored)

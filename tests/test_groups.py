@@ -67,6 +67,19 @@ def test_concepts_are_the_folders_that_tasks_lie_in() -> None:
     assert found["AboveBelow"] == {"num_tasks": 1, "num_test_outputs": 1, "pass_at_2": 0, "interval": None}
 
 
+def test_a_mixture_is_scored_by_source() -> None:
+    tasks = TaskSet([task("a", 1, 1), task("b", 1), task("c", 1)])
+    answers = [answer("a", square(1)), answer("c", square(1))]
+    found = score(tasks, answers, source_of={"a": "arc1", "b": "held_out", "c": "held_out", "d": "arc1"})
+    sources = {
+        name: (g["num_test_outputs"], g["pass_at_2"]) for name, g in found["by_group"]["source"].items()
+    }
+    assert sources == {"arc1": (2, 0.5), "held_out": (2, 0.5)}
+    assert next(rows.title for rows in groups(found) if rows.rows[0].name == "arc1") == "source"
+    one = score(tasks, answers, source_of=dict.fromkeys("abc", "arc1"))
+    assert "source" not in one["by_group"]
+
+
 def test_groups_of_a_kind_hold_every_scored_test_output_once() -> None:
     tasks = TaskSet([task("a", 2, 20), task("b", 7), task("c", 15, demonstrations=4)])
     result = score(tasks, [answer("b", square(7))])

@@ -39,10 +39,9 @@ def main(cache_dir: str) -> None:
     held_out, trained = order[:NUM_HELD_OUT], order[NUM_HELD_OUT:][:NUM_TRAINED]
     folder = Path(__file__).parent / "re_arc"
     folder.mkdir(exist_ok=True)
-    write_file(
-        [_named(tasks[i], "held_out", HELD_OUT_TESTS) for i in sorted(held_out)], folder / "held_out.json"
-    )
-    write_file([_named(tasks[i], "trained", TRAINED_TESTS) for i in sorted(trained)], folder / "trained.json")
+    # What bears the id of a held-out task trains in no mixture: neither RE-ARC's task of this id nor ARC-AGI's.
+    write_file([tasks[i] for i in sorted(held_out)], folder / "held_out.json")
+    write_file([_examples(tasks[i]) for i in sorted(trained)], folder / "trained.json")
     Console().print(f"{len(tasks)} tasks have such pairs; held out: {', '.join(sorted(held_out))}")
 
 
@@ -78,9 +77,9 @@ def _tasks(seen: dict[str, set[bytes]]) -> Iterator[Task]:
                 )
 
 
-def _named(task: Task, kind: str, num_tests: int) -> Task:
-    """Under an id of its own: it is not the task that ARC-AGI has under this id."""
-    return Task(id=f"{task.id}_{kind}", train=task.train, test=task.test[:num_tests])
+def _examples(task: Task) -> Task:
+    """Under an id of its own, so that the task itself goes on to train."""
+    return Task(id=f"{task.id}_trained", train=task.train, test=task.test[:TRAINED_TESTS])
 
 
 if __name__ == "__main__":

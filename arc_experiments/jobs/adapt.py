@@ -184,7 +184,7 @@ def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[
     peak = max(unit.peak_memory_bytes for unit in units)
     compared: dict[str, Any] = {}
     if len(solved(tasks)):
-        compared["before"] = {"score": score(tasks, before, rule)}
+        compared["before"] = {"score": score(tasks, before, rule, run.corpus.source_of)}
         compared["difference"] = difference(tasks, before, after, rule)
     return {
         **compared,

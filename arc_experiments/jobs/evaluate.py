@@ -181,7 +181,7 @@ def conclude(
         rule = selection_rule(run)
         metrics |= answered(tasks)
         if len(solved(tasks)):
-            metrics["score"] = score(tasks, candidates, rule)
+            metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
             metrics["score"]["by_num_predictions"] = by_num_predictions(tasks, candidates, rule)
             if free_valid is not None:
                 metrics["score"]["unconstrained_valid"] = free_valid

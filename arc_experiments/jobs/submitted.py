@@ -50,7 +50,7 @@ def score_file(run: Run, file: Path, console: Console) -> None:
             "mistakes": dict(sorted(Counter(mistake.kind for mistake in mistakes).items())),
             "details": [mistake.text for mistake in mistakes],
         },
-        "score": score_attempts(tasks, candidates),
+        "score": score_attempts(tasks, candidates, run.corpus.source_of),
     }
     run.folder.write("predictions.jsonl", "".join(f"{candidate.to_json()}\n" for candidate in candidates))
     seconds = time.perf_counter() - start

@@ -15,6 +15,7 @@ KINDS = {
     "output_cells": "cells of the test output",
     "demonstrations": "number of demonstrations",
     "concept": "concept (folder)",
+    "source": "source",
 }
 # By the style of its line in the chart.
 LINES = {"line": "pass_at_2", "dots": "pass_at_n", "second": "vote_1", "third": "vote_2"}

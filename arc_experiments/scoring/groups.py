@@ -2,13 +2,14 @@
 
     {"output_cells": {"1-9": {"num_tasks": 12, "num_test_outputs": 13, "pass_at_2": 0.5, "interval": [0.2, 0.8]}, ...},
      "demonstrations": {"2": {...}, "3": {...}},
-     "concept": {"AboveBelow": {...}, ...}}
+     "concept": {"AboveBelow": {...}, ...},
+     "source": {"arc1": {...}, ...}}
 
-`concept` is there where the tasks come from several splits: the folders of ConceptARC, or of one's own files.
+`source` is there where a mixture's sources hold tasks out, `concept` where the tasks come from several splits: the folders of ConceptARC, or of one's own files.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from arc_experiments.scoring.intervals import intervals
@@ -22,23 +23,24 @@ MOST_DEMONSTRATIONS = 6  # told apart
 Groups = dict[str, dict[str, Any]]
 
 
-def by_group(tasks: TaskSet, marks: Mapping[str, Sequence[Marks]]) -> dict[str, Groups]:
+def by_group(
+    tasks: TaskSet, marks: Mapping[str, Sequence[Marks]], source_of: Mapping[str, str] | None = None
+) -> dict[str, Groups]:
     """pass@2 of each group of test outputs, with its 95% bootstrap interval over the tasks in it.
 
     Args:
         marks: of the test outputs of those tasks that are scored.
+        source_of: the source that holds each task out.
     """
     scored = [tasks[task_id] for task_id in marks]
     rows: dict[str, dict[str, dict[str, list[Marks]]]] = {
         "output_cells": _grouped(marks, {task.id: _sizes(task) for task in scored}),
-        "demonstrations": _grouped(
-            marks, {task.id: [_demonstrations(task)] * len(task.test) for task in scored}
-        ),
+        "demonstrations": _grouped(marks, _of_tasks(scored, _demonstrations)),
     }
     if len({task.split for task in scored}) > 1:
-        rows["concept"] = _grouped(
-            marks, {task.id: [task.split or OTHER] * len(task.test) for task in scored}
-        )
+        rows["concept"] = _grouped(marks, _of_tasks(scored, lambda task: task.split or OTHER))
+    if source_of and len({source_of[task.id] for task in scored}) > 1:
+        rows["source"] = _grouped(marks, _of_tasks(scored, lambda task: source_of[task.id]))
     order = {"output_cells": _first_number, "demonstrations": _first_number}
     return {
         kind: {name: _group(found[name]) for name in sorted(found, key=order.get(kind, str))}
@@ -55,6 +57,11 @@ def _grouped(
         for name, row in zip(names[task_id], rows, strict=True):
             found[name][task_id].append(row)
     return found
+
+
+def _of_tasks(tasks: Sequence[Task], name: Callable[[Task], str]) -> dict[str, list[str]]:
+    """By task, its group, once for each test output."""
+    return {task.id: [name(task)] * len(task.test) for task in tasks}
 
 
 def _group(by_task: Mapping[str, list[Marks]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A test output without candidates counts as wrong in every metric.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from arc_experiments.grids import Grid
@@ -27,7 +27,10 @@ METRICS_VERSION = 1
 
 
 def score(
-    tasks: TaskSet, candidates: Iterable[Candidate], rule: Rule = votes_then_log_probability
+    tasks: TaskSet,
+    candidates: Iterable[Candidate],
+    rule: Rule = votes_then_log_probability,
+    source_of: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Every metric of these candidates, as fractions 0..1 over all test outputs of those `tasks` that have solutions.
 
@@ -40,7 +43,8 @@ def score(
     - `by_rule`, within two attempts: `test_output` (right outputs / all outputs, as on Kaggle),
       `task_fraction` (mean over tasks of the share of right outputs), `task_strict` (all outputs right).
     - `by_selection`: `pass_at_1` and `pass_at_2` of every rule; those of likelihoods where they were computed.
-    - `by_group`: `pass_at_2` by size of the test output, by number of demonstrations, by concept (`groups.by_group`).
+    - `by_group`: `pass_at_2` by size of the test output, by number of demonstrations, by concept, by source
+      (`groups.by_group`).
     - `by_task`: the share of right outputs of each task within two attempts.
     - `invalid`: number of candidates by reason.
     - `interval`: 95% bootstrap interval [low, high] of each headline fraction.
@@ -64,7 +68,7 @@ def score(
             "task_strict": mean([float(share == 1) for share in by_task.values()]),
         },
         "by_selection": _by_selection(solutions(tasks), found),
-        "by_group": by_group(tasks, marks),
+        "by_group": by_group(tasks, marks, source_of),
         "by_task": by_task,
         "invalid": _reasons(c for (task_id, _), group in found.items() if task_id in marks for c in group),
         "interval": intervals(list(marks.values())),

@@ -6,7 +6,7 @@ with one entry per test output. What a file of others lacks or has wrong is told
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,15 @@ def attempted(submission: dict[str, Any], tasks: TaskSet) -> list[Candidate]:
     ]
 
 
-def score_attempts(tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def score_attempts(
+    tasks: TaskSet, candidates: Sequence[Candidate], source_of: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """As `score`, without what takes votes; an attempt that is no grid leaves its place empty.
 
     Raises:
         ValueError: as `score`.
     """
-    found = score(tasks, candidates)
+    found = score(tasks, candidates, source_of=source_of)
     first = score(tasks, [candidate for candidate in candidates if candidate.view == 0])
     found["pass_at_1"] = first["pass_at_1"]
     found["interval"]["pass_at_1"] = first["interval"]["pass_at_1"]
