@@ -375,6 +375,34 @@ def test_the_same_sweep_twice_at_once_does_everything_once(tmp_path: Path) -> No
     assert [(tmp_path / name / "works").read_text() for name in names] == ["x"] * 4
 
 
+def test_a_job_that_another_process_has_taken_on_meanwhile_has_not_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = []
+
+    def work(folder: RunFolder, is_taken: threading.Event) -> None:
+        with folder.worked_on():
+            is_taken.set()
+            time.sleep(0.5)
+            folder.end("done")
+
+    def run_and_lose(workers: running.Workers, folder: RunFolder, **_: int) -> int:
+        with folder.worked_on():
+            folder.end("done")
+        is_taken = threading.Event()
+        others.append(threading.Thread(target=work, args=(folder, is_taken)))
+        others[-1].start()
+        is_taken.wait()
+        return 0
+
+    monkeypatch.setattr(running.Workers, "run", run_and_lose)
+    code, shown, rows = sweep(tmp_path, "one")
+    for other in others:
+        other.join()
+    assert (code, rows["one"]["state"], rows["one"]["error"]) == (0, "done", "")
+    assert len(others) == 1 and "ended with exit code" not in shown
+
+
 def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(Path(commands.__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", "mine")

@@ -133,10 +133,13 @@ class Pool:
             code = attempt()
             if code == TAKEN:
                 return False, True
-            has_begun = folder.status.get("attempt", 0) > attempts
-            died = has_begun and folder.status["state"] == RUNNING
-            if died or not (has_begun or self.workers.is_stopped):
-                self._enter_death(folder, code)  # killed, out of memory: it could not say so itself
+            with folder.locked() as is_free:
+                if not is_free:  # "running" is what another process is, which has taken it since
+                    return False, True
+                has_begun = folder.status.get("attempt", 0) > attempts
+                died = has_begun and folder.status["state"] == RUNNING
+                if died or not (has_begun or self.workers.is_stopped):
+                    self._enter_death(folder, code)  # killed, out of memory: it could not say so itself
             return died or code not in (MISTAKE, STOPPED), False
         except (OSError, FolderError) as error:
             self._troubles[folder.path] = RunState(name=FAILED, error=str(error))
