@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.ancestry import Ancestry, read_ancestry
 from arc_experiments.config import Config, Model
 from arc_experiments.leaks import Searched, keys_to_keep
+from arc_experiments.paths import PREFIX, local_path
 from arc_experiments.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Weights:
     @property
     def source(self) -> Path:
         """What the run begins with: an adapter's folder, a model's, or a hub id."""
-        return Path(self._config.model.adapter or self._config.model.path).expanduser()
+        return Path(local_path(self._config.model.adapter or self._config.model.path))
 
     @property
     def parent(self) -> Ancestry | None:
@@ -42,7 +43,7 @@ class Weights:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits for the weights that a folder holds; "" for those of a hub or a package.
+        """Sixteen hex digits for the weights that a folder holds; "" for those of a hub.
 
         Of size, beginning and end of each file: training changes all of it, and a large model is not read whole.
         """
@@ -85,10 +86,13 @@ class Weights:
     def check_ancestry(self, *, dtype: "torch.dtype") -> None:
         """Refuse weights that were trained otherwise than they are to be used; `inference.force=true` goes on.
 
+        A model of the package is a base like those of the hub: any prompt can be tried on it.
+
         Raises:
             ValueError: with a line for each difference.
         """
-        if self.parent is None or self._config.inference.force:
+        is_base = self._config.model.adapter is None and self._config.model.path.startswith(PREFIX)
+        if self.parent is None or is_base or self._config.inference.force:
             return
         conflicts = self.parent.conflicts(
             dtype=_name(dtype),

@@ -268,6 +268,7 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
             "prompt.introduction='{number} {output}'",
             ["prompt.introduction must not hold {output}", "prompt.introduction must not hold {number}"],
         ),
+        ("prompt.question='{input}{end}'", ["prompt.question must not hold {end}"]),
         (
             "prompt.input_from_inputs.answer='{output}'",
             ["prompt.input_from_inputs.answer must hold {input} once"],

@@ -400,7 +400,8 @@ def test_a_job_that_another_process_has_taken_on_meanwhile_has_not_died(
     for other in others:
         other.join()
     assert (code, rows["one"]["state"], rows["one"]["error"]) == (0, "done", "")
-    assert len(others) == 1 and "ended with exit code" not in shown
+    assert len(others) == 1
+    assert "ended with exit code" not in shown
 
 
 def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:

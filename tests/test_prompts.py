@@ -155,7 +155,7 @@ def test_test_output_learns_the_answer_and_its_end_and_nothing_else(tiny: PreTra
 
 def test_all_outputs_learns_from_the_second_demonstration_on(tiny: PreTrainedTokenizerBase) -> None:
     prompt = make(tiny, "prompt=compact", loss_on="all_outputs")
-    assert learnt(prompt.encode(TOY), prompt) == ["543\n", "7\n6\n", "98\n<eos>"]
+    assert learnt(prompt.encode(TOY), prompt) == ["543\n<eos>", "7\n6\n<eos>", "98\n<eos>"]
 
 
 def test_all_outputs_learns_shape_and_rows_of_arc24(chatty: PreTrainedTokenizerBase) -> None:
@@ -176,8 +176,8 @@ def test_a_newline_that_the_tokenizer_joins_with_the_next_ones_is_not_learnt() -
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("input_from_inputs", ["345\n", "6\n7\n", "89\n<eos>"]),
-        ("output_from_outputs", ["543\n", "7\n6\n", "98\n<eos>"]),
+        ("input_from_inputs", ["345\n<eos>", "6\n7\n<eos>", "89\n<eos>"]),
+        ("output_from_outputs", ["543\n<eos>", "7\n6\n<eos>", "98\n<eos>"]),
     ],
 )
 def test_another_kind_learns_its_own_side(
@@ -198,11 +198,11 @@ def test_a_tokenizer_that_joins_digits_is_asked_itself(merging: PreTrainedTokeni
     assert not prompt.exact_table
     assert prompt.table_refused == "the tokenizer merges text over the edges of cells"
     encoded = prompt.encode(TOY)
-    text = "I10\n02\nO01\n20\nI345\nO543\nI6\n7\nO7\n6\nI89\nO98\n"
+    text = "I10\n02\nO01\n20\n<E>I345\nO543\n<E>I6\n7\nO7\n6\n<E>I89\nO98\n".replace("<E>", merging.eos_token)
     assert prompt.decode(encoded.input_ids[:-1]) == text
     assert encoded.input_ids[:-1].tolist() == merging(text)["input_ids"]
     assert len(encoded) < len(text), "digits were joined"
-    assert learnt(encoded, prompt) == ["543\n", "7\n6\n", "98\n<|endoftext|>"]
+    assert learnt(encoded, prompt) == [f"{rows}\n<|endoftext|>" for rows in ("543", "7\n6", "98")]
 
 
 def test_a_prompt_that_the_tokenizer_cannot_write_is_refused(tiny: PreTrainedTokenizerBase) -> None:

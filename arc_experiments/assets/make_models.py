@@ -1,21 +1,25 @@
-"""Makes the files of the package's models but for their weights: `python -m arc_experiments.assets.make_models`.
+"""Makes the files of the package's model: `python -m arc_experiments.assets.make_models [<run folder>]`.
 
-Both are Qwen2 models whose tokenizer knows one token a cell: the ten colours, the end of a row, `I` and `O` before an
-input and an output, and the marks for padding, begin, end and unknown.
-
-    tiny   untrained: `model.weights=random` draws its weights, from a fixed seed
-    base   what `experiment=pretrain_base` trains
+`tiny` is a Qwen2 model whose tokenizer knows one token a cell: the ten colours, the end of a row, `I` and `O` before an
+input and an output, and the marks for padding, begin, end and unknown. Its weights, and what they were trained on, come
+from a finished run of `experiment=pretrain_base`; without one they stay as they are.
 """
 
+import shutil
+import sys
 from pathlib import Path
-from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2Tokenizer
+
+from arc_experiments.ancestry import FILE as ANCESTRY
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 NEWLINE = "\u010a"  # how byte-level tokenizers spell "\n" in their vocabulary
 SYMBOLS = [NEWLINE, "I", "O", *"0123456789"]
 VOCABULARY_SIZE = 32  # some room for symbols to come
+WEIGHTS = "model.safetensors"
 
 
 def make_tokenizer() -> Qwen2Tokenizer:
@@ -27,48 +31,45 @@ def make_tokenizer() -> Qwen2Tokenizer:
     )
 
 
-def make_config(**sizes: Any) -> Qwen2Config:
-    """Few layers and heads, and wide ones: what a CPU does fastest."""
+def make_config() -> Qwen2Config:
+    """2.7 million parameters. Few layers and heads, and wide ones: what a CPU does fastest."""
     return Qwen2Config(
         architectures=["Qwen2ForCausalLM"],
         vocab_size=VOCABULARY_SIZE,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=6,
+        num_attention_heads=3,  # attention in heads of 32 takes as long as in heads of 64
+        num_key_value_heads=3,
         max_position_embeddings=8192,
+        initializer_range=0.02,
         tie_word_embeddings=True,
         pad_token_id=SPECIAL.index("<pad>"),
         bos_token_id=SPECIAL.index("<bos>"),
         eos_token_id=SPECIAL.index("<eos>"),
-        **sizes,
+        dtype="bfloat16",
     )
 
 
-CONFIGS = {
-    "tiny": make_config(
-        hidden_size=160,
-        num_hidden_layers=3,
-        num_attention_heads=5,
-        num_key_value_heads=1,
-        intermediate_size=560,
-        initializer_range=0.08,  # with 0.02 and tied embeddings no output could be certain of a token
-    ),
-    # Attention in heads of 32 takes as long as in heads of 64.
-    "base": make_config(
-        hidden_size=192,
-        num_hidden_layers=6,
-        num_attention_heads=3,
-        num_key_value_heads=3,
-        intermediate_size=512,
-        initializer_range=0.02,
-    ),
-}
+def take_weights(run_folder: Path, folder: Path) -> None:
+    """A run's weights in half the bytes, with their ancestry."""
+    trained = load_file(run_folder / "model" / WEIGHTS)
+    save_file(
+        {name: value.to(torch.bfloat16) for name, value in trained.items()},
+        folder / WEIGHTS,
+        metadata={"format": "pt"},
+    )
+    shutil.copy(run_folder / "model" / ANCESTRY, folder / ANCESTRY)
 
 
-def main() -> None:
-    """Write tokenizer and config into the folders beside this file."""
-    for name, config in CONFIGS.items():
-        folder = Path(__file__).parent / name
-        make_tokenizer().save_pretrained(folder)
-        config.save_pretrained(folder)
+def main(run_folder: str | None = None) -> None:
+    """Write tokenizer, config and, of a run, weights into the folder beside this file."""
+    folder = Path(__file__).parent / "tiny"
+    make_tokenizer().save_pretrained(folder)
+    make_config().save_pretrained(folder)
+    if run_folder is not None:
+        take_weights(Path(run_folder), folder)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -31,5 +31,6 @@ def _check_places(template: Prompt | Template, prefix: str, places: dict[str, li
                 rule = f"must hold {needed} once" if side in sides else f"must not hold {{{side}}}"
                 yield f"{prefix}.{name} {rule}: {text!r}"
                 break
-        if name != "demonstration" and "{number}" in text:
-            yield f"{prefix}.{name} must not hold {{number}}, which only demonstrations have: {text!r}"
+        for place in ("number", "end"):
+            if name != "demonstration" and f"{{{place}}}" in text:
+                yield f"{prefix}.{name} must not hold {{{place}}}, which only demonstrations have: {text!r}"

@@ -58,6 +58,7 @@ class Encoder:
         prompt, answer: texts with marks; the answer has one.
         learnt: the side of the demonstrations, from the second on, that has a loss beside the answer.
         end_id: the answer's last token.
+        end: its text, which has a loss where a learnt demonstration ends with it.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Encoder:
         table: TokenTable,
         tokenizer: "PreTrainedTokenizerBase",
         end_id: int,
+        end: str,
     ) -> None:
         self._grid_text, self._table, self._tokenizer, self._end_id = grid_text, table, tokenizer, end_id
         self._prompt, self._answer = split(prompt, grid_text), split(answer, grid_text)
@@ -83,10 +85,16 @@ class Encoder:
         self._fixed = fixed
         self._fixed_with_answer = [*fixed[:-1], np.concatenate([fixed[-1], before]), after]
         self._num_answer_fixed = len(before) + len(after)
-        self._num_newline = {
-            number: int(np.sum(self._learn(self._prompt.texts[number + 1], [(0, 1)])[1] != IGNORED))
-            for number in self._learnt
+        self._num_closing = {number: self._closing(number, end) for number in self._learnt}  # characters
+        self._num_closing_tokens = {
+            number: int(np.sum(self._learn(self._prompt.texts[number + 1], [(0, count)])[1] != IGNORED))
+            for number, count in self._num_closing.items()
         }
+
+    def _closing(self, number: int, end: str) -> int:
+        """How much of what follows a learnt grid is learnt with it: its last newline, or up to the end of an answer."""
+        num_tail, text = len(self._grid_text.tail), self._prompt.texts[number + 1]
+        return num_tail + len(end) if text.startswith(end, num_tail) else 1
 
     def texts(self, pairs: list[Pair]) -> tuple[str, str]:
         """Prompt and answer as text, without the end token."""
@@ -121,7 +129,9 @@ class Encoder:
         """Encode by asking the tokenizer; a token has a label if it lies inside what is learnt."""
         pieces = self._prompt.write(pairs, self._grid_text)
         ends = np.cumsum([len(piece) for piece in pieces])
-        spans = [(ends[2 * number], ends[2 * number + 1] + 1) for number in sorted(self._learnt)]
+        spans = [
+            (ends[2 * number], ends[2 * number + 1] + count) for number, count in self._num_closing.items()
+        ]
         ids, labels = self._learn("".join(pieces), spans)
         num_prompt = len(ids)
         if with_answer:
@@ -134,13 +144,13 @@ class Encoder:
         return (self._slots, self._fixed_with_answer) if with_answer else (self._prompt.slots, self._fixed)
 
     def _learnt_spans(self, grids: list[Grid]) -> list[tuple[int, int]]:
-        """First token and last plus one of the demonstrations' learnt grids, each with its last newline."""
+        """First token and last plus one of the demonstrations' learnt grids, each with what closes it."""
         spans, place = [], 0
         for number, fixed in enumerate(self._fixed[:-1]):
             start = place + len(fixed)
             place = start + self._table.num_tokens(grids[number])
             if number in self._learnt:
-                spans.append((start, place + self._num_newline[number]))
+                spans.append((start, place + self._num_closing_tokens[number]))
         return spans
 
     def _learn(self, text: str, spans: list[tuple[int, int]]) -> tuple[Ids, Ids]:

@@ -41,8 +41,8 @@ class Prompt:
     """Writes tasks for one tokenizer, reads answers.
 
     Args:
-        system, introduction, demonstration, question, answer: the template's parts; {input}, {output} and
-            {number} stand for grids and the demonstration's number.
+        system, introduction, demonstration, question, answer: the template's parts; {input}, {output},
+            {number} and {end} stand for grids, the demonstration's number and what ends an answer.
         loss_on: "test_output", or "all_outputs": the demonstrations' outputs too, from the second on (in
             input_from_inputs: the inputs).
         chat: use the tokenizer's chat template where it has one.
@@ -254,13 +254,14 @@ class Prompt:
         if key not in self._encoders:
             template = self._templates[kind]
             self._encoders[key] = Encoder(
-                prompt=self._chat.around(template.write_prompt(num_demonstrations)),
+                prompt=self._chat.around(template.write_prompt(num_demonstrations, self._chat.end)),
                 answer=template.write_answer(),
                 learnt=template.asked if self._all_outputs else None,
                 grid_text=self._grid,
                 table=self._table,
                 tokenizer=self._tokenizer,
                 end_id=self._chat.end_id,
+                end=self._chat.end,
             )
         return self._encoders[key]
 

@@ -21,7 +21,9 @@ NO_CLOCK = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}"
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """The texts of one kind; {input}, {output} and {number} stand for grids and a demonstration's number."""
+    """The texts of one kind; {input}, {output} and {number} stand for grids and a demonstration's number, {end} for what
+    ends an answer.
+    """
 
     introduction: str
     demonstration: str
@@ -33,10 +35,11 @@ class Template:
         """The side of a pair that is the answer."""
         return "output" if "{output}" in self.answer else "input"
 
-    def write_prompt(self, num_demonstrations: int) -> str:
+    def write_prompt(self, num_demonstrations: int, end: str) -> str:
         """All but the answer, with marks where grids go."""
+        demonstration = self.demonstration.replace("{end}", end)
         shown = [
-            _mark(self.demonstration.replace("{number}", str(number + 1)), number)
+            _mark(demonstration.replace("{number}", str(number + 1)), number)
             for number in range(num_demonstrations)
         ]
         return self.introduction + "".join(shown) + _mark(self.question, TEST)
@@ -75,6 +78,7 @@ class Chat:
 
     Attributes:
         end_id: the token that ends an answer: the chat template's end of turn, else the end of text.
+        end: its text.
 
     Raises:
         ValueError: the tokenizer has no such token, or its chat template refuses these turns.
@@ -86,6 +90,7 @@ class Chat:
         self._tokenizer, self._system = tokenizer, system
         self._use_template = use_template and tokenizer.chat_template is not None
         self.end_id = self._find_end()
+        self.end = str(tokenizer.decode([self.end_id]))
 
     def around(self, user: str) -> str:
         """The whole text up to where the model is to go on."""
