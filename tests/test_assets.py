@@ -44,6 +44,16 @@ def test_their_pairs_come_from_the_same_recipe_as_those_of_the_training() -> Non
             assert max(max(len(grid), len(grid[0])) for grid in grids) <= RECIPE.max_side
 
 
+def test_the_demo_trains_on_no_task_that_it_shows_as_unseen() -> None:
+    corpus = corpus_of("experiment=demo")
+    shown = [task_id for task_id, name in corpus.source_of.items() if name == "held_out"]
+    assert len(shown) == 10
+    assert set(shown) < set(tasks_of("held_out"))
+    (share,) = corpus.shares
+    assert (share.name, len(share.task_ids)) == ("arc1", 800 - 8 - 10)
+    assert not set(shown) & set(share.task_ids)
+
+
 def test_each_of_the_sets_is_a_data_option_that_can_be_evaluated() -> None:
     for name, num_tasks in (("re_arc_held_out", 40), ("re_arc_trained", 120)):
         assert len(corpus_of(f"data={name}", "job=evaluate").validation_tasks) == num_tasks

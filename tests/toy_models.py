@@ -29,13 +29,18 @@ from arc_experiments.paths import local_path
 
 
 def smaller_tiny() -> str:
-    """The override for a model as `tiny`, of which all but the width is the same: it trains in a tenth of the time."""
+    """The override for an untrained model with the tokenizer of `tiny`, which trains in a tenth of the time."""
     folder = Path(tempfile.mkdtemp(prefix="smaller_tiny"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    shutil.copytree(local_path("package:tiny"), folder, dirs_exist_ok=True)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_size": 40, "intermediate_size": 80}
-    (folder / "config.json").write_text(json.dumps(config))
+    for file in Path(local_path("package:tiny")).glob("tokenizer*.json"):
+        shutil.copy(file, folder)
+    config = Qwen2Config(
+        architectures=["Qwen2ForCausalLM"], vocab_size=32, hidden_size=40, intermediate_size=80,
+        num_hidden_layers=3, num_attention_heads=5, num_key_value_heads=1,
+        initializer_range=0.08,  # with 0.02 and tied embeddings no output could be certain of a token
+        tie_word_embeddings=True, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    config.save_pretrained(folder)
     return f"model.path={folder}"
 
 
