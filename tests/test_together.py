@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import io
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from small_training import same, weights
 from task_files import write
 from toy_models import smaller_tiny
 
-from arc_experiments.adaptation.results import Adapted, Training
+from arc_experiments.adaptation.results import Adapted, Outcome, Training
 from arc_experiments.adaptation.tuner import Tuner
-from arc_experiments.adaptation.units import make_groups, make_units
+from arc_experiments.adaptation.units import Unit, make_groups, make_units
 from arc_experiments.adaptation.work import Work
 from arc_experiments.ancestry import read_ancestry
 from arc_experiments.checking import ConfigError
@@ -270,6 +271,29 @@ def test_a_group_that_was_killed_gives_the_same(
     assert known == [unit["training"] for unit in predictions(through, "adaptation.jsonl")]
 
 
+def test_a_group_that_was_killed_between_its_answers_is_not_trained_again(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*SMALL, "optim.max_steps=4", "optim.save_steps=2"]
+    through, _ = adapted(tmp_path / "through", tasks, *options)
+    real, answered = Tuner._answer_adapted, list[str]()
+
+    def stops_at_the_second(self: Tuner, unit: Unit, outcome: Outcome) -> Any:
+        answered.append(unit.name)
+        if len(answered) == 2:
+            raise KeyboardInterrupt
+        return real(self, unit, outcome)
+
+    monkeypatch.setattr(Tuner, "_answer_adapted", stops_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        adapted(tmp_path / "run", tasks, *options)
+    monkeypatch.setattr(StreamTrainer, "train", lambda self, **options: pytest.fail("trained again"))
+    resumed, _ = adapted(tmp_path / "run", tasks, *options)
+    assert predictions(resumed) == predictions(through)
+    known = [unit["training"] for unit in predictions(resumed, "adaptation.jsonl")]
+    assert known == [unit["training"] for unit in predictions(through, "adaptation.jsonl")]
+
+
 # Where one of them cannot be trained
 
 
@@ -324,12 +348,21 @@ def test_a_group_that_does_not_fit_into_memory_is_trained_one_by_one(
 
     def trainer(*arguments: Any, **options: Any) -> StreamTrainer:
         if options["together"] > 1:
+            time.sleep(0.3)
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return real(*arguments, **options)
 
     observed.run.trainer = trainer
+    adapt_one, lost = observed.tuner.adapt, list[float]()
+
+    def adapt(unit: Unit, seconds: float = 0.0) -> Adapted:
+        lost.append(seconds)
+        return adapt_one(unit, seconds)
+
+    observed.tuner.adapt = adapt
     together = observed.together()
     assert [one.outcome.value for one in together] == ["whole"] * 3
+    assert sum(lost) >= 0.3, "what failed has cost time as well"
     assert "e0-and-2: CUDA out of memory. Tried to allocate 2 GiB; one by one instead" in caplog.text
     alone = observed.one_by_one()
     assert [one.training for one in together] == [one.training for one in alone]

@@ -80,8 +80,12 @@ class Tuner:
         candidates = tuple(unanswered(request, reason) for request in self._run.requests_of(tasks))
         return Answers(candidates=candidates, unconstrained={})
 
-    def adapt(self, unit: Unit) -> Adapted:
-        """Train on the unit's demonstrations, answer its test inputs, and put the weights back."""
+    def adapt(self, unit: Unit, lost: float = 0.0) -> Adapted:
+        """Train on the unit's demonstrations, answer its test inputs, and put the weights back.
+
+        Args:
+            lost: its share of the seconds of a training at once that failed.
+        """
         start = self._begin()
         try:
             outcome, training = self._train(unit)
@@ -93,22 +97,25 @@ class Tuner:
         finally:
             self._restore()
         shutil.rmtree(self._folder / unit.name, ignore_errors=True)
-        return self._adapted(unit, outcome, training, answers, trained - start, time.perf_counter() - trained)
+        seconds = lost + trained - start, time.perf_counter() - trained
+        return self._adapted(unit, outcome, training, answers, *seconds)
 
     def adapt_group(self, group: Group) -> list[Adapted]:
         """The same of each unit of a group, trained at once where that can be: what they give is the same to rounding."""
         streams = {unit: self._stream(unit) for unit in group.units}
         ready = {unit: stream for unit, stream in streams.items() if isinstance(stream, SampleStream)}
-        done: dict[Unit, Adapted] = {}
+        done, lost = dict[Unit, Adapted](), 0.0
         if len(ready) > 1:
+            start = time.perf_counter()
             try:
                 done = self._adapt_at_once(group, ready)
             except (NothingFits, TrainingStopped, torch.OutOfMemoryError) as error:
                 log.warning("%s: %s; one by one instead", group.name, error)
-            if not done:
+                lost = (time.perf_counter() - start) / len(ready)
+            if lost:
                 release_memory()
             shutil.rmtree(self._folder / group.name, ignore_errors=True)
-        return [done.get(unit) or self.adapt(unit) for unit in group.units]
+        return [done.get(unit) or self.adapt(unit, lost if unit in ready else 0.0) for unit in group.units]
 
     def _adapt_at_once(self, group: Group, streams: dict[Unit, SampleStream]) -> dict[Unit, Adapted]:
         start, done = self._begin(), {}
