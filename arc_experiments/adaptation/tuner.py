@@ -114,7 +114,8 @@ class Tuner:
                 lost = (time.perf_counter() - start) / len(ready)
             if lost:
                 release_memory()
-            shutil.rmtree(self._folder / group.name, ignore_errors=True)
+            for name in (group.name, *(unit.name for unit in done)):
+                shutil.rmtree(self._folder / name, ignore_errors=True)
         return [done.get(unit) or self.adapt(unit, lost if unit in ready else 0.0) for unit in group.units]
 
     def _adapt_at_once(self, group: Group, streams: dict[Unit, SampleStream]) -> dict[Unit, Adapted]:
@@ -131,7 +132,6 @@ class Tuner:
                 began = time.perf_counter()
                 stack.take(number)
                 own, answers = self._answer_adapted(unit, outcome)
-                shutil.rmtree(self._folder / unit.name, ignore_errors=True)
                 done[unit] = self._adapted(unit, own, training, answers, seconds, time.perf_counter() - began)
         finally:
             self._restore()
