@@ -288,6 +288,7 @@ class Adapt:
 
     mode: str = one_of("per_task", "joint", "groups")
     groups: int | None = limited(None, low=2)  # of mode=groups
+    together: int = limited(1, low=1)  # of mode=per_task
     leave_out: list[int] = field(default_factory=lambda: [1])
     seconds_per_task: float | None = limited(None, above=0)
     seconds: float | None = limited(None, above=0)

@@ -23,7 +23,7 @@ from arc_experiments.inputs import Inputs
 from arc_experiments.naming import folder_name
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.selection import Candidate
-from arc_experiments.stream import SampleStream
+from arc_experiments.stream import JoinedStreams, SampleStream
 from arc_experiments.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -131,15 +131,18 @@ class Run(Inputs):
         model: Any,
         callbacks: "list[TrainerCallback]",
         *,
-        stream: SampleStream | None = None,
+        stream: SampleStream | JoinedStreams | None = None,
         folder: Path | None = None,
         seed: int | None = None,
+        together: int = 1,
         is_pause_due: Callable[[int], bool] = lambda step: False,
     ) -> "StreamTrainer":
         """SFTTrainer on the stream.
 
         Args:
             stream, folder, seed: samples, a place for checkpoints, a seed of the dropout other than the run's own.
+            together: how many adapters the model has, each of which trains on every so many-th row, in steps and batches
+                as if it were alone.
             is_pause_due: whether to pause at the end of a step, numbered from 1.
 
         Raises:
@@ -147,7 +150,7 @@ class Run(Inputs):
         """
         from arc_experiments.models import for_trainer
         from arc_experiments.training.arguments import make_arguments
-        from arc_experiments.training.trainer import make_trainer
+        from arc_experiments.training.making import make_trainer
 
         config = self.config
         num_processes = self.processes.num_processes
@@ -159,7 +162,7 @@ class Run(Inputs):
             device=self.device,
             seed=config.seeds.train if seed is None else seed,
             gradient_checkpointing=config.model.gradient_checkpointing,
-            per_device_batch_size=self.per_device_batch_size,
+            per_device_batch_size=self.per_device_batch_size * together,
             iterable=config.data.stream == "iterable",
             accumulation=split_batch(config.optim.batch_size, num_processes, self.per_device_batch_size),
             compile=config.model.compile,
@@ -168,23 +171,25 @@ class Run(Inputs):
         return make_trainer(
             model,
             for_trainer(self.tokenizer),
-            self._rows(stream),
+            self._rows(stream, together),
             arguments,
             optim=config.optim,
             pad_id=self.prompt.pad_id,
             part_names=[part.name for part in stream.parts],
             callbacks=callbacks,
             is_pause_due=is_pause_due,
+            together=together,
         )
 
-    def _rows(self, stream: SampleStream) -> "Dataset | IterableDataset":
+    def _rows(self, stream: SampleStream | JoinedStreams, together: int) -> "Dataset | IterableDataset":
         """The training rows, in the exposure that `data.stream` names."""
         from arc_experiments.training.checkpoints import last_complete, step_of
         from arc_experiments.training.dataset import Turn, as_dataset, as_iterable
 
         config = self.config
         if config.data.stream == "indexed":
-            return as_dataset(stream, config.optim.max_steps * config.optim.batch_size)
+            return as_dataset(stream, config.optim.max_steps * config.optim.batch_size * together)
+        assert isinstance(stream, SampleStream), "checked: job=adapt takes indexed ones"
         checkpoint = last_complete(self.folder / "checkpoints")
         turn = Turn(
             first_row=0 if checkpoint is None else step_of(checkpoint) * config.optim.batch_size,

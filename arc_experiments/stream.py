@@ -182,6 +182,19 @@ class SampleStream:
         return int(self._passes[number][1][place])
 
 
+class JoinedStreams:
+    """The rows of several streams in turn: row n is row n // k of stream n % k, of k that have the same parts' names."""
+
+    def __init__(self, streams: Sequence[SampleStream]) -> None:
+        self._streams = tuple(streams)
+        self.parts, self.pack_length = streams[0].parts, streams[0].pack_length
+
+    def row(self, index: int) -> tuple[Sample, ...]:
+        """The samples that the trainer sees as row `index`."""
+        turn, number = divmod(index, len(self._streams))
+        return self._streams[number].row(turn)
+
+
 def _shares(weights: Sequence[float]) -> list[int]:
     """Whole numbers of samples that add up to a block, by largest remainder."""
     exact = [weight / sum(weights) * MIXTURE_BLOCK for weight in weights]

@@ -161,7 +161,7 @@ def test_test_outputs_are_out_of_reach(finished: tuple[Run, str], tasks: Path, t
         assert predictions(changed, name) == predictions(run, name)
     work = Work(run, lambda: False)
     handed = [task for part in work._singles.values() for task in part]
-    handed += [task for unit in work._units.values() for task in unit.tasks]
+    handed += [task for unit in work._units for task in unit.tasks]
     assert all(pair.output is None for task in handed for pair in task.test)
 
 
@@ -530,7 +530,7 @@ def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) 
     known = {"attempt_1": [[3]], "attempt_2": [[3]]}
     assert written() == {**filler, "e1": [known]}
     unit = dataclasses.replace(Adapted.cut_off(("e1",)), answers=answers(4))
-    folder.write_json(f"after-{position}-e1.json", unit.to_json())
+    folder.write_json(f"after-{position}-e1.json", [unit.to_json()])
     assert written() == {**filler, "e1": [{"attempt_1": [[4]], "attempt_2": [[4]]}]}
     _, _, units = work.results()
     assert [one.outcome.value for one in units] == ["cut_off_by_deadline"] * 3

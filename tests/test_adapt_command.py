@@ -117,6 +117,19 @@ def test_the_same_command_helps_and_takes_over_when_the_first_one_dies(
     assert_same(folder, unkilled)
 
 
+def test_groups_of_tasks_are_shared_out_and_survive_a_kill(options: list[str], tmp_path: Path) -> None:
+    options, through, folder = [*options, "adapt.together=2"], tmp_path / "through", tmp_path / "run"
+    finish(start(through, *options))
+    shared = [*options, "hardware.num_processes=2"]
+    process = start(folder, *shared)
+    wait_for(lambda: list((folder / ".adapt").glob("after-*.json")), process)
+    kill(process)
+    finish(start(folder, *shared))
+    assert_same(folder, through)
+    units = predictions(load_run(folder), "adaptation.jsonl")
+    assert [unit["task_ids"] for unit in units] == [[f"e{number}"] for number in range(6)]
+
+
 def test_helpers_end_with_the_process_that_started_them(options: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = start(folder, *options, "hardware.num_processes=2")

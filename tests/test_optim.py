@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from small_training import logged, same, small_run, trained, weights
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from arc_experiments.checking import ConfigError
@@ -18,7 +18,15 @@ from arc_experiments.composing import compose_config
 from arc_experiments.config import OPTIMIZERS
 from arc_experiments.freezing import freeze
 from arc_experiments.run_folder import FolderError, RunFolder
-from arc_experiments.training.guards import LossSpike, NonFiniteGradients, ScaleWatch, SkippedSteps, spike
+from arc_experiments.training.guards import (
+    SPIKE_LEAST,
+    Guard,
+    LossSpike,
+    NonFiniteGradients,
+    ScaleWatch,
+    SkippedSteps,
+    spike,
+)
 from arc_experiments.training.optimizers import OptimizerError, check_available
 from arc_experiments.training.schedules import cyclic_schedule
 
@@ -429,6 +437,14 @@ def test_gradients_that_are_not_numbers_name_the_last_whole_checkpoint(tmp_path:
 )
 def test_a_spike_is_a_loss_far_above_its_moving_median(losses: list[float], median: float | None) -> None:
     assert spike(losses, 3.0) == median
+
+
+def test_a_spike_of_one_of_several_adapters_is_seen() -> None:
+    guard = Guard(None, max_skipped_steps=1, spike_factor=3.0, stop_on_spike=True)
+    calm = [{"loss": 4.0, "losses": [1.0] * 4}] * SPIKE_LEAST
+    state = TrainerState(global_step=11, log_history=[*calm, {"loss": 7.5, "losses": [1.0, 1.0, 4.5, 1.0]}])
+    with pytest.raises(LossSpike, match=r"the loss 4\.5 is more than .* its median of late \(1\)"):
+        guard.on_log(TrainingArguments(use_cpu=True), state, TrainerControl(), logs={"loss": 7.5})
 
 
 class Shake(TrainerCallback):

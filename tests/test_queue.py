@@ -14,7 +14,7 @@ from toy_grids import grid
 
 from arc_experiments.adaptation.clock import Clock
 from arc_experiments.adaptation.queue import Queue
-from arc_experiments.adaptation.units import in_turn, make_units
+from arc_experiments.adaptation.units import in_turn, make_groups, make_units
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.tasks import Pair, Task, TaskSet
 
@@ -60,6 +60,21 @@ def test_each_demonstration_is_the_test_pair_in_turn(counts: list[int], expected
 
 def test_a_task_with_a_single_demonstration_makes_none() -> None:
     assert len(in_turn([task("a", 1), task("b", 2)], [1])) == 2
+
+
+def test_groups_are_of_one_size_and_of_units_of_one_length() -> None:
+    units = make_units(TaskSet(task(str(n), number) for n, number in enumerate([5, 2, 3, 2, 9])), None)
+
+    def ids(together: int) -> list[str]:
+        return ["".join(unit.tasks.ids[0] for unit in one.units) for one in make_groups(units, together)]
+
+    assert ids(1) == ["0", "1", "2", "3", "4"]
+    assert ids(2) == ["13", "20", "4"]
+    assert ids(3) == ["132", "04"]
+    assert ids(8) == ["13204"]
+    names = [group.name for count in (1, 2, 8) for group in make_groups(units, count)]
+    assert sorted(names[:5]) == sorted(unit.name for unit in units), "one by one as the units themselves"
+    assert len(set(names)) == len(names) - 1, "the fifth by itself is the fifth"
 
 
 @pytest.mark.parametrize(("groups", "sizes"), [(None, [1] * 5), (1, [5]), (2, [3, 2]), (9, [1] * 5)])

@@ -8,36 +8,26 @@ is drawn for the tasks' ids. Only a time budget makes a difference.
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import release_memory
-from transformers.trainer_utils import SaveStrategy
 
 from arc_experiments.adaptation.results import Adapted, Answers, Outcome, Training, this_worker
-from arc_experiments.adaptation.units import Unit, in_turn
-from arc_experiments.config import MAX_SEED
+from arc_experiments.adaptation.stacked import Stack, check_stackable
+from arc_experiments.adaptation.training import seed_of, train
+from arc_experiments.adaptation.units import Group, Unit, in_turn
 from arc_experiments.environment import peak_memory_bytes
 from arc_experiments.generation import NoRoom, unanswered
 from arc_experiments.partitions import leave_out
-from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
 from arc_experiments.selection import NotFinite
 from arc_experiments.stream import NothingFits, Part, SampleStream
 from arc_experiments.tasks import FixedTasks, TaskSet
-from arc_experiments.training.callbacks import StopAtTime
-from arc_experiments.training.checkpoints import last_complete, step_of
 from arc_experiments.training.guards import TrainingStopped
-from arc_experiments.training.trainer import StreamTrainer
 
 log = logging.getLogger(__name__)
-
-AVERAGED_LOSSES = 10  # logged steps, at either end of a training; half of them at most
-# What SFTTrainer and accelerate wrap around a model, each trainer its own around that of the one before.
-WRAPPED = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
 class Tuner:
@@ -46,6 +36,9 @@ class Tuner:
     Args:
         folder: for what is needed while a unit is worked on.
         is_over: whether the time for all units has run out.
+
+    Raises:
+        ValueError: `adapt.together` does not go with this model.
     """
 
     def __init__(self, run: Run, folder: Path, is_over: Callable[[], bool]) -> None:
@@ -56,6 +49,8 @@ class Tuner:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()  # as the trainer will have them
                 self._weights.append((parameter, parameter.detach().cpu().clone()))
+        if run.config.adapt.together > 1:
+            check_stackable(self.model, run.config.adapt.together)
 
     def answer(self, tasks: TaskSet, name: str) -> Answers:
         """The model's answers as it is; those of a killed attempt are gone on from.
@@ -85,11 +80,13 @@ class Tuner:
         candidates = tuple(unanswered(request, reason) for request in self._run.requests_of(tasks))
         return Answers(candidates=candidates, unconstrained={})
 
-    def adapt(self, unit: Unit) -> Adapted:
-        """Train on the unit's demonstrations, answer its test inputs, and put the weights back."""
-        start = time.perf_counter()
-        if self._run.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+    def adapt(self, unit: Unit, lost: float = 0.0) -> Adapted:
+        """Train on the unit's demonstrations, answer its test inputs, and put the weights back.
+
+        Args:
+            lost: its share of the seconds of a training at once that failed.
+        """
+        start = self._begin()
         try:
             outcome, training = self._train(unit)
             trained = time.perf_counter()
@@ -100,12 +97,66 @@ class Tuner:
         finally:
             self._restore()
         shutil.rmtree(self._folder / unit.name, ignore_errors=True)
+        seconds = lost + trained - start, time.perf_counter() - trained
+        return self._adapted(unit, outcome, training, answers, *seconds)
+
+    def adapt_group(self, group: Group) -> list[Adapted]:
+        """The same of each unit of a group, trained at once where that can be: what they give is the same to rounding."""
+        streams = {unit: self._stream(unit) for unit in group.units}
+        ready = {unit: stream for unit, stream in streams.items() if isinstance(stream, SampleStream)}
+        done, lost = dict[Unit, Adapted](), 0.0
+        if len(ready) > 1:
+            start = time.perf_counter()
+            try:
+                done = self._adapt_at_once(group, ready)
+            except (NothingFits, TrainingStopped, torch.OutOfMemoryError) as error:
+                log.warning("%s: %s; one by one instead", group.name, error)
+                lost = (time.perf_counter() - start) / len(ready)
+            if lost:
+                release_memory()
+            for name in (group.name, *(unit.name for unit in done)):
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+        return [done.get(unit) or self.adapt(unit, lost if unit in ready else 0.0) for unit in group.units]
+
+    def _adapt_at_once(self, group: Group, streams: dict[Unit, SampleStream]) -> dict[Unit, Adapted]:
+        start, done = self._begin(), {}
+        stack = Stack(self.model, len(streams))
+        with stack.in_place():
+            outcome, trainings = train(
+                self._run, self.model, streams, self._folder, group.name, self._is_over
+            )
+        release_memory()
+        seconds = (time.perf_counter() - start) / len(streams)
+        try:
+            for number, (unit, training) in enumerate(zip(streams, trainings, strict=True)):
+                began = time.perf_counter()
+                stack.take(number)
+                own, answers = self._answer_adapted(unit, outcome)
+                done[unit] = self._adapted(unit, own, training, answers, seconds, time.perf_counter() - began)
+        finally:
+            self._restore()
+        return done
+
+    def _begin(self) -> float:
+        if self._run.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        return time.perf_counter()
+
+    def _adapted(
+        self,
+        unit: Unit,
+        outcome: Outcome,
+        training: Training | None,
+        answers: Answers | None,
+        trained: float,
+        answered: float,
+    ) -> Adapted:
         return Adapted(
             task_ids=unit.tasks.ids,
             outcome=outcome,
             training=training,
             answers=answers,
-            seconds={"training": trained - start, "inference": time.perf_counter() - trained},
+            seconds={"training": trained, "inference": answered},
             peak_memory_bytes=peak_memory_bytes(self._run.device),
             worker=this_worker(),
         )
@@ -123,17 +174,31 @@ class Tuner:
         self._save(unit)
         return outcome, answers
 
-    def _train(self, unit: Unit) -> tuple[Outcome, Training | None]:
-        """How it ended; without counts the weights are not to be used."""
+    def _stream(self, unit: Unit) -> SampleStream | Outcome:
+        """What the unit is trained on, or why it is not to be."""
         if self._is_over():
-            return Outcome.NOT_BEGUN, None
+            return Outcome.NOT_BEGUN
         tasks = in_turn(unit.tasks, self._run.config.adapt.leave_out)
         if not len(tasks):
-            return Outcome.TOO_FEW, None
-        stream = self._run.stream_of(tasks, seed=_seed("stream", self._run.config.seeds.stream, unit))
+            return Outcome.TOO_FEW
+        seed = seed_of("stream", self._run.config.seeds.stream, [unit])
+        stream = self._run.stream_of(tasks, seed=seed)
         try:
             stream.row(0)
-            return self._train_on(stream, unit)
+        except NothingFits:
+            return Outcome.TOO_LONG
+        return stream
+
+    def _train(self, unit: Unit) -> tuple[Outcome, Training | None]:
+        """How it ended; without counts the weights are not to be used."""
+        stream = self._stream(unit)
+        if isinstance(stream, Outcome):
+            return stream, None
+        try:
+            outcome, [training] = train(
+                self._run, self.model, {unit: stream}, self._folder, unit.name, self._is_over
+            )
+            return outcome, training
         except NothingFits:
             return Outcome.TOO_LONG, None
         except TrainingStopped as error:
@@ -143,37 +208,6 @@ class Tuner:
             log.warning("%s: %s", unit.name, error)
         release_memory()
         return Outcome.OUT_OF_MEMORY, None
-
-    def _train_on(self, stream: SampleStream, unit: Unit) -> tuple[Outcome, Training]:
-        config = self._run.config
-        folder = self._folder / unit.name / "checkpoints"
-        checkpoint = last_complete(folder)
-        if checkpoint is None or step_of(checkpoint) < config.optim.max_steps:
-            # Answers of a killed attempt were other weights', if its time ran out.
-            stale = self._folder / unit.name
-            shutil.rmtree(stale if checkpoint is None else stale / "answers", ignore_errors=True)
-        clock = StopAtTime(lambda: self._is_over() or _is_spent(trainer, config.adapt.seconds_per_task, unit))
-        with _unwrapped(self.model):
-            trainer = self._run.trainer(
-                self.model,
-                [clock],
-                stream=stream,
-                folder=folder,
-                seed=_seed("train", config.seeds.train, unit),
-            )
-            if config.optim.save_steps >= config.optim.max_steps:
-                trainer.args.save_strategy = SaveStrategy.NO
-            trainer.resume_or_start()
-        counts = trainer.counts
-        training = Training(
-            steps=trainer.state.global_step,
-            samples=counts.samples,
-            tokens=counts.tokens,
-            samples_shrunk=counts.samples_shrunk,
-            samples_redrawn=counts.samples_redrawn,
-            loss=_loss(trainer),
-        )
-        return Outcome.STOPPED if clock.has_stopped else Outcome.WHOLE, training
 
     def _save(self, unit: Unit) -> None:
         """Keep the weights with their ancestry, if that is asked for."""
@@ -196,39 +230,3 @@ class Tuner:
             for parameter, value in self._weights:
                 parameter.copy_(value)
                 parameter.grad = None
-
-
-def _seed(purpose: str, seed: int, unit: Unit) -> int:
-    """That of the unit's own stream or dropout."""
-    return int(rng_for(f"adapt {purpose}", seed, *unit.tasks.ids).integers(MAX_SEED))
-
-
-def _is_spent(trainer: StreamTrainer, seconds_per_task: float | None, unit: Unit) -> bool:
-    return seconds_per_task is not None and trainer.seconds >= seconds_per_task * len(unit.tasks)
-
-
-def _loss(trainer: StreamTrainer) -> tuple[float, float] | None:
-    """Means over the first and over the last logged steps; None where the time ran out before there was one."""
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    if not losses:
-        return None
-    count = max(1, min(AVERAGED_LOSSES, len(losses) // 2))
-    return sum(losses[:count]) / count, sum(losses[-count:]) / count
-
-
-@contextmanager
-def _unwrapped(model: Any) -> Iterator[None]:
-    """Take off afterwards what a trainer has wrapped around the model: a thousand of them would be too deep a call."""
-    modules = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
-    before = [{name: vars(module)[name] for name in WRAPPED if name in vars(module)} for module in modules]
-    hooks = model.get_input_embeddings()._forward_hooks  # with gradient checkpointing each trainer adds two
-    known = set(hooks)
-    try:
-        yield
-    finally:
-        for module, own in zip(modules, before, strict=True):
-            for name in WRAPPED:
-                vars(module).pop(name, None)
-            vars(module).update(own)
-        for key in set(hooks) - known:
-            del hooks[key]

@@ -4,6 +4,7 @@ demonstrations a b c, one left out  ->  bc|a  ac|b  ab|c          (demonstration
                       two left out  ->  c|ab  b|ac  a|bc
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -31,6 +32,37 @@ def make_units(tasks: TaskSet, num_groups: int | None) -> list[Unit]:
     return [
         Unit(name=f"{number:0{digits}}-{slug(part.ids[0])}", tasks=part) for number, part in enumerate(parts)
     ]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Group:
+    """Units whose adapters are trained at once; `name` can stand in a file's name, and is none of a unit's of several."""
+
+    units: tuple[Unit, ...]
+
+    @property
+    def name(self) -> str:
+        first, *others = self.units
+        return f"{first.name}-and-{len(others)}" if others else first.name
+
+
+def make_groups(units: Sequence[Unit], together: int) -> list[Group]:
+    """Groups of so many at most, of about one size and each of units of about one length, short ones first.
+
+    One by one they keep their order.
+    """
+    if together == 1:
+        return [Group(units=(unit,)) for unit in units]
+    ordered = sorted(units, key=_length)
+    parts = np.array_split(np.arange(len(ordered)), math.ceil(len(ordered) / together))
+    return [Group(units=tuple(ordered[number] for number in part)) for part in parts]
+
+
+def _length(unit: Unit) -> int:
+    """Cells and ends of rows of all demonstrations, which its samples are made of."""
+    pairs = [pair for task in unit.tasks for pair in task.train]
+    shapes = [grid.shape for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
+    return sum(height * (width + 1) for height, width in shapes)
 
 
 def in_turn(tasks: Iterable[Task], counts: Sequence[int]) -> TaskSet:

@@ -12,7 +12,7 @@ from arc_experiments.adaptation.clock import Clock
 from arc_experiments.adaptation.queue import Queue
 from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged, share_of_valid
 from arc_experiments.adaptation.tuner import Tuner
-from arc_experiments.adaptation.units import make_units
+from arc_experiments.adaptation.units import make_groups, make_units
 from arc_experiments.environment import seconds_since_start
 from arc_experiments.generation import NoRoom
 from arc_experiments.run import Run
@@ -40,16 +40,18 @@ class Work:
         tasks = run.predicted_tasks().without_solutions()
         num_groups = {"per_task": None, "joint": 1, "groups": run.config.adapt.groups}[run.config.adapt.mode]
         self._singles = {f"before-{unit.name}": unit.tasks for unit in make_units(tasks, None)}
-        self._units = {f"after-{unit.name}": unit for unit in make_units(tasks, num_groups)}
+        self._units = make_units(tasks, num_groups)
+        groups = make_groups(self._units, run.config.adapt.together)
+        self._groups = {f"after-{group.name}": group for group in groups}
         self._before = Queue(self.folder.path, list(self._singles))
-        self._after = Queue(self.folder.path, list(self._units))
+        self._after = Queue(self.folder.path, list(self._groups))
         adapt, attempt = run.config.adapt, run.folder.status.get("attempt", 0)
         hours = adapt.deadline_hours
         seconds = None if hours is None else 3600 * hours - adapt.reserve_seconds
         self._clock = Clock(self.folder, adapt.seconds, attempt)
         self._deadline = Clock(self.folder, seconds, attempt, "deadline.json")
         self._known_before: dict[str, Before] = {}  # finished pieces, each read once
-        self._known_after: dict[str, Adapted] = {}
+        self._known_after: dict[str, list[Adapted]] = {}
         self._seconds_a_task = 0.0  # for answers, at the most so far
         self._needed = 0.0  # for the answers of the unit that is being adapted to
 
@@ -60,6 +62,11 @@ class Work:
     @property
     def num_units(self) -> int:
         return len(self._units)
+
+    @property
+    def num_groups(self) -> int:
+        """Units that are trained at once count as one."""
+        return len(self._groups)
 
     @property
     def num_waiting(self) -> int:
@@ -90,17 +97,19 @@ class Work:
         self._before.work(self._answer, on_progress, self._is_over)
 
     def adapt(self, on_progress: Callable[[int, Adapted | None], None]) -> None:
-        """Have every unit adapted to and answered; called with the number done, and what this process did last."""
+        """Have every unit adapted to and answered; called with the groups done, and what this process did last."""
         last: Adapted | None = None
 
-        def do(name: str) -> dict[str, Any]:
+        def do(name: str) -> list[dict[str, Any]]:
             nonlocal last
-            tasks = self._units[name].tasks
-            self._needed = CAUTION * self._seconds_a_task * len(tasks) + TIDYING_SECONDS
-            last = self.tuner.adapt(self._units[name])
-            self._see(last.seconds["inference"] / len(tasks))
+            group = self._groups[name]
+            num_tasks = sum(len(unit.tasks) for unit in group.units)
+            self._needed = CAUTION * self._seconds_a_task * num_tasks + TIDYING_SECONDS
+            adapted = self.tuner.adapt_group(group)
+            last = adapted[-1]
+            self._see(sum(one.seconds["inference"] for one in adapted) / num_tasks)
             self._note()
-            return last.to_json()
+            return [one.to_json() for one in adapted]
 
         with _quick_garbage_collection():
             self._after.work(do, lambda done: on_progress(done, last), self._is_over)
@@ -135,10 +144,9 @@ class Work:
         return [self._known_before[name] for name in self._singles if name in self._known_before]
 
     def _read_after(self) -> list[Adapted]:
-        _read(self._after, Adapted.from_json, self._known_after)
-        return [
-            self._known_after.get(name, Adapted.cut_off(unit.tasks.ids)) for name, unit in self._units.items()
-        ]
+        _read(self._after, lambda values: [*map(Adapted.from_json, values)], self._known_after)
+        done = {one.task_ids: one for adapted in self._known_after.values() for one in adapted}
+        return [done.get(unit.tasks.ids) or Adapted.cut_off(unit.tasks.ids) for unit in self._units]
 
     def _answer(self, name: str) -> dict[str, Any]:
         start = time.perf_counter()

@@ -6,6 +6,8 @@ from arc_experiments.checking.exclusions import excluded
 from arc_experiments.config import Adapt, Config
 
 MOST_LEFT_OUT = 3  # of ten demonstrations that makes 120 tasks
+# Optimizers that treat each number by itself: what adamw_8bit and adafactor do to one depends on its neighbours.
+BY_NUMBER = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd")
 
 
 def check_adapt(config: Config) -> Iterator[str]:
@@ -29,6 +31,8 @@ def check_adapt(config: Config) -> Iterator[str]:
     if config.inference.limit == 0:
         yield "inference.limit=0 leaves job=adapt no task to adapt to: null, or above 0"
     yield from _check_unread(config)
+    if adapt.together > 1:
+        yield from _check_together(config)
 
 
 def _check_unread(config: Config) -> Iterator[str]:
@@ -58,3 +62,36 @@ def _check_unread(config: Config) -> Iterator[str]:
         ),
     }
     yield from excluded("job=adapt", unread)
+
+
+def _check_together(config: Config) -> Iterator[str]:
+    """What several adapters cannot be trained with at once; of a saved adapter that is seen when it is loaded."""
+    adapt, optim, lora = config.adapt, config.optim, config.model.lora
+    is_new = config.model.adapter is None
+    alone = "or adapt.together=1"
+    others = {
+        f"adapt.mode={adapt.mode}": (
+            adapt.mode != "per_task",
+            f"its adapters have several tasks each. Take per_task, {alone}",
+        ),
+        f"optim.name={optim.name}": (
+            optim.name not in BY_NUMBER,
+            f"tasks would act on each other. Take {', '.join(BY_NUMBER)}, {alone}",
+        ),
+        f"optim.load_state={optim.load_state}": (
+            optim.load_state is not None,
+            f"those moments are one adapter's. Take null, {alone}",
+        ),
+        "hardware.per_device_batch_size=auto": (
+            config.hardware.per_device_batch_size == "auto",
+            f"it finds what fits of one task. Name a number, of each task's rows, {alone}",
+        ),
+        "model.lora=null": (is_new and lora is None, f"there are no adapters. Take a LoRA, {alone}"),
+    }
+    if is_new and lora is not None:
+        others["model.lora.dora=true"] = (lora.dora, f"it trains more than matrices. Take false, {alone}")
+        others[f"model.lora.modules_to_save={lora.modules_to_save}"] = (
+            bool(lora.modules_to_save),
+            f"those modules would be trained for all tasks in one. Take [], {alone}",
+        )
+    yield from excluded(f"adapt.together={adapt.together}", others)

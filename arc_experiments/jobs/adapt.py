@@ -152,16 +152,16 @@ def _do(work: Work, run: Run, console: Console, note: Callable[[], None] = lambd
 
         work.answer(answered)
     start, earlier = time.perf_counter(), None
-    with progress(console, "adapting", work.num_units) as bar:
+    with progress(console, "adapting", work.num_groups) as bar:
 
         def show(done: int, last: Adapted | None) -> None:
             nonlocal earlier
             if earlier is None:  # by an attempt that was killed, or by others
                 earlier = done
             note()
-            run.folder.update_status(step=done, max_steps=work.num_units)
+            run.folder.update_status(step=done, max_steps=work.num_groups)
             seconds = time.perf_counter() - start
-            bar.update(done, _how_far(done, done - earlier, work.num_units, seconds, last))
+            bar.update(done, _how_far(done, done - earlier, work.num_groups, seconds, last))
 
         work.adapt(show)
 
@@ -214,7 +214,8 @@ def _cost(run: Run, before: list[Candidate], units: Sequence[Adapted], spent: Sp
 
 def _show_plan(work: Work, run: Run, console: Console) -> None:
     adapt, optim = run.config.adapt, run.config.optim
-    who = {"per_task": "each task by itself", "joint": "all tasks together"}
+    at_once = "" if adapt.together == 1 else f", {adapt.together} at once"
+    who = {"per_task": f"each task by itself{at_once}", "joint": "all tasks together"}
     left_out = " and ".join(map(str, adapt.leave_out))
     limits = [f"at most {optim.max_steps} steps" if adapt.seconds_per_task else f"{optim.max_steps} steps"]
     if adapt.seconds_per_task:

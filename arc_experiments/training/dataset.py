@@ -19,14 +19,14 @@ from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
 
 from arc_experiments.prompts import IGNORED
-from arc_experiments.stream import Sample, SampleStream
+from arc_experiments.stream import JoinedStreams, Sample, SampleStream
 
 Row = dict[str, NDArray[Any]]
 # Then the samples of each part.
 COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn", "pairs_redrawn")
 
 
-def make_row(stream: SampleStream, index: int) -> Row:
+def make_row(stream: SampleStream | JoinedStreams, index: int) -> Row:
     """Row `index` of the stream.
 
     Gives input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + parts,); where rows are
@@ -51,7 +51,7 @@ def _marks(sample: Sample, num_parts: int) -> NDArray[np.int64]:
     return marks
 
 
-def as_dataset(stream: SampleStream, num_rows: int) -> Dataset:
+def as_dataset(stream: SampleStream | JoinedStreams, num_rows: int) -> Dataset:
     """A Dataset of `num_rows` rows, see `make_row`."""
     table = Dataset(pa.table({"index": np.arange(num_rows)}))
     # What `with_transform` does, but for naming a cache that nothing uses: it pickles the stream for that, twice.
@@ -62,7 +62,7 @@ def as_dataset(stream: SampleStream, num_rows: int) -> Dataset:
 class _Rows:
     """The transform; a class, because it is pickled for worker processes."""
 
-    def __init__(self, stream: SampleStream) -> None:
+    def __init__(self, stream: SampleStream | JoinedStreams) -> None:
         self._stream = stream
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:

@@ -130,13 +130,20 @@ class Guard(TrainerCallback):
         if self._spike_factor is None or logs is None or "loss" not in logs:
             return
         recent = state.log_history[-2 * SPIKE_WINDOW :]
-        losses = [entry["loss"] for entry in recent if "loss" in entry]
-        median = spike(losses, self._spike_factor)
+        # Of adapters that are trained together each has its own.
+        logged = [entry.get("losses", [entry["loss"]]) for entry in recent if "loss" in entry]
+        for losses in zip(*logged, strict=True):
+            self._compare(losses, self._spike_factor, args, state)
+
+    def _compare(
+        self, losses: Sequence[float], factor: float, args: TrainingArguments, state: TrainerState
+    ) -> None:
+        median = spike(losses, factor)
         if median is None:
             return
         message = (
             f"step {state.global_step}: the loss {losses[-1]:.4g} is more than optim.spike_factor="
-            f"{self._spike_factor:g} times its median of late ({median:.4g})"
+            f"{factor:g} times its median of late ({median:.4g})"
         )
         if self._stop_on_spike:
             raise LossSpike(f"{message}. Try a smaller optim.learning_rate. {_last_good(args)}")

@@ -42,3 +42,10 @@ def summed_loss(logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 
     """
     chosen = targets != IGNORED
     return cross_entropy(logits[chosen].float(), targets[chosen], label_smoothing=smoothing, reduction="sum")
+
+
+def token_losses(logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+    """The same before it is summed: float32, (rows, positions), 0 where there is no loss."""
+    chosen = targets != IGNORED
+    each = cross_entropy(logits[chosen].float(), targets[chosen], label_smoothing=smoothing, reduction="none")
+    return each.new_zeros(targets.shape).masked_scatter(chosen, each)

@@ -13,23 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import IterableDataset
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback, TrainerState
+from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
-from arc_experiments.config import Optim
 from arc_experiments.training import optimizers
 from arc_experiments.training.ahead import Ahead
 from arc_experiments.training.best import Best
-from arc_experiments.training.callbacks import Checkpoints, PauseWhenDue, StopAfter
+from arc_experiments.training.callbacks import PauseWhenDue, StopAfter
 from arc_experiments.training.checkpoints import last_complete, remove_torn, step_of
-from arc_experiments.training.dataset import COUNTED, Collator, as_tensors
-from arc_experiments.training.guards import Guard
+from arc_experiments.training.dataset import COUNTED, as_tensors
 from arc_experiments.training.losses import MAX_LOGITS, labelled_positions, summed_loss, takes_positions
-from arc_experiments.training.schedules import CYCLES, cyclic_schedule
-from arc_experiments.training.sharding import check_checkpoint, sharding
+from arc_experiments.training.schedules import cyclic_schedule
+from arc_experiments.training.sharding import check_checkpoint
 
 COUNTS_FILE = "counts.json"
 BEST_FILE = "best.json"
@@ -109,7 +107,7 @@ class StreamTrainer(SFTTrainer):
             self._ahead = Ahead(epoch_iterator, depth=STEPS_AHEAD * num_batches)
         batches, num_items = super().get_batch_samples(map(as_tensors, self._ahead), num_batches, device)
         self.data_wait_seconds += time.perf_counter() - start
-        marks = torch.stack([batch.pop("marks").sum(0) for batch in batches]).sum(0)
+        marks = self._take_marks(batches)
         due = torch.tensor([self._is_pause_due(self.state.global_step + 1)], dtype=marks.dtype)
         mine = torch.cat([marks, due]).to(device)
         *all_ranks, pausing = self.accelerator.reduce(mine, reduction="sum").tolist()
@@ -117,6 +115,10 @@ class StreamTrainer(SFTTrainer):
         self.counts = self.counts.plus(all_ranks, self._part_names)
         self.session_counts = self.session_counts.plus(all_ranks, self._part_names)
         return batches, num_items
+
+    def _take_marks(self, batches: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
+        """Take what is counted off the batches: summed over their rows, see `make_row`."""
+        return torch.stack([batch.pop("marks").sum(0) for batch in batches]).sum(0)
 
     def _end_ahead(self) -> None:
         if self._ahead is not None:
@@ -163,10 +165,21 @@ class StreamTrainer(SFTTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """SFTTrainer's loss, or ours from the logits at labelled positions (see `losses`)."""
-        labels = inputs["labels"]
-        if not (self._label_smoothing or self._is_better_ours(labels)):
+        if not self._is_ours(inputs["labels"]):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        positions = labelled_positions(labels)
+        outputs, logits, targets = self._at_labels(model, inputs)
+        loss = summed_loss(logits, targets, self._label_smoothing)
+        # DDP averages the gradients, and the count is that of all ranks.
+        loss = loss * self.accelerator.num_processes / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+    def _is_ours(self, labels: torch.Tensor) -> bool:
+        """Whether the loss is made from logits at labelled positions."""
+        return bool(self._label_smoothing) or self._is_better_ours(labels)
+
+    def _at_labels(self, model: Any, inputs: Any) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """The model's outputs, its logits at the labelled positions, and the tokens that come after those."""
+        positions = labelled_positions(inputs["labels"])
         given = {name: value for name, value in inputs.items() if name != "labels"}
         if self._takes_positions:
             outputs = model(**given, use_cache=False, logits_to_keep=positions)
@@ -174,10 +187,7 @@ class StreamTrainer(SFTTrainer):
         else:
             outputs = model(**given, use_cache=False)
             logits = outputs.logits[:, positions]
-        loss = summed_loss(logits, labels[:, positions + 1], self._label_smoothing)
-        # DDP averages the gradients, and the count is that of all ranks.
-        loss = loss * self.accelerator.num_processes / num_items_in_batch
-        return (loss, outputs) if return_outputs else loss
+        return outputs, logits, inputs["labels"][:, positions + 1]
 
     def _is_better_ours(self, labels: torch.Tensor) -> bool:
         if labels.device.type != "cpu" or not self._takes_positions or self.aux_loss_enabled:
@@ -201,11 +211,7 @@ class StreamTrainer(SFTTrainer):
         if checkpoint is not None:
             check_checkpoint(checkpoint, is_sharded=self.is_fsdp_enabled)
             self._load_state = None
-            counts = json.loads((checkpoint / COUNTS_FILE).read_text())
-            self._earlier_seconds = counts.pop("seconds")
-            self.counts = Counts(**counts)
-            if self.best is not None:
-                self.best.restore(json.loads((checkpoint / BEST_FILE).read_text()))
+            self.take_own_state(checkpoint)
             all_trained = step_of(checkpoint) >= (self._stop_after or self.args.max_steps)
             if all_trained or self.is_given_up:  # killed after that
                 if self.is_fsdp_enabled:  # shards the model first
@@ -233,6 +239,14 @@ class StreamTrainer(SFTTrainer):
             state[BEST_FILE] = self.best.stored()
         return state
 
+    def take_own_state(self, checkpoint: Path) -> None:
+        """Go on from `own_state` as a checkpoint holds it."""
+        counts = json.loads((checkpoint / COUNTS_FILE).read_text())
+        self._earlier_seconds = counts.pop("seconds")
+        self.counts = Counts(**counts)
+        if self.best is not None:
+            self.best.restore(json.loads((checkpoint / BEST_FILE).read_text()))
+
     @property
     def has_paused(self) -> bool:
         """Whether it has left the rest of the training to a later start."""
@@ -242,56 +256,3 @@ class StreamTrainer(SFTTrainer):
     def is_given_up(self) -> bool:
         """Whether validation has not become better for as long as the patience lasts."""
         return self.best is not None and self.best.is_given_up
-
-
-def make_trainer(
-    model: Any,
-    tokenizer: Any,
-    dataset: Dataset | IterableDataset,
-    arguments: SFTConfig,
-    *,
-    optim: Optim,
-    pad_id: int,
-    part_names: Sequence[str],
-    callbacks: list[TrainerCallback],
-    is_pause_due: Callable[[int], bool],
-) -> StreamTrainer:
-    """The trainer, ready to start or to go on.
-
-    Raises:
-        OptimizerError: the optimizer needs a package that is not installed.
-        ShardingError: the model cannot be sharded.
-    """
-    optimizers.check_available(arguments)
-    folder = Path(str(arguments.output_dir))
-    best = Best(by=optim.best_by, patience=optim.patience, min_delta=optim.min_delta, folder=folder)
-    with sharding(arguments, model):
-        trainer = StreamTrainer(
-            part_names=part_names,
-            stop_after=optim.stop_after,
-            embedding_learning_rate=optim.embedding_learning_rate,
-            load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
-            label_smoothing=optim.label_smoothing,
-            cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
-            best=best if optim.best_by != "none" else None,
-            is_pause_due=is_pause_due,
-            model=model,
-            args=arguments,
-            train_dataset=dataset,
-            data_collator=Collator(pad_id),
-            processing_class=tokenizer,
-            callbacks=callbacks,
-        )
-    guard = Guard(
-        trainer.accelerator,
-        max_skipped_steps=optim.max_skipped_steps,
-        spike_factor=optim.spike_factor,
-        stop_on_spike=optim.stop_on_spike,
-    )
-    trainer.add_callback(guard)
-    trainer.add_callback(Checkpoints(trainer.accelerator, trainer.own_state, trainer.best))
-    trainer.remove_callback(PrinterCallback)  # the terminal is the job's
-    for parameter in model.parameters():
-        if parameter.requires_grad:  # float16's is; a quantised model's adapter SFTTrainer made bfloat16
-            parameter.data = parameter.data.float()
-    return trainer

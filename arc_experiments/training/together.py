@@ -1,0 +1,99 @@
+"""A trainer of several adapters at once: row r of a batch is adapter r % n's, and each is trained as if it were alone.
+
+The adapters' matrices are stacks, so every trained parameter has a first dimension of n. An optimizer that treats each
+number by itself then does to each adapter what it would do to that one alone, where each has its own loss, over its own
+labelled tokens, and its own norm of gradients.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arc_experiments.prompts import IGNORED
+from arc_experiments.training.losses import token_losses
+from arc_experiments.training.trainer import Counts, StreamTrainer
+
+TOGETHER_FILE = "together.json"
+EPSILON = 1e-6  # beside a norm that is divided by, as torch's own clipping has it
+
+
+class TogetherTrainer(StreamTrainer):
+    """Logs the adapters' losses as `losses`, whose sum is `loss`.
+
+    Args:
+        together: how many adapters there are.
+    """
+
+    def __init__(self, *, together: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._together = together
+        self.counts_of = [Counts()] * together  # by adapter
+        self._losses = torch.zeros(together, device=self.args.device)  # sums over steps, since the last log
+        self._num_steps = 0
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The micro-batches of one optimizer step, and each adapter's labelled tokens in all of them."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._num_steps += 1
+        chosen = [self._by_adapter(batch["labels"][:, 1:] != IGNORED).sum((0, 2)) for batch in batches]
+        return batches, torch.stack(chosen).sum(0).to(device)
+
+    def _take_marks(self, batches: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
+        marks = torch.stack([self._by_adapter(batch.pop("marks")).sum(0) for batch in batches]).sum(0)
+        self.counts_of = [
+            counts.plus(own, self._part_names)
+            for counts, own in zip(self.counts_of, marks.tolist(), strict=True)
+        ]
+        return marks.sum(0)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The sum of the adapters' losses, each the mean over its own labelled tokens."""
+        if self._is_ours(inputs["labels"]):
+            outputs, logits, targets = self._at_labels(model, inputs)
+            each = token_losses(logits, targets, self._label_smoothing)
+        else:
+            outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+            each = -outputs.log_probs
+        losses = self._by_adapter(each).sum((0, 2)) / num_items_in_batch
+        self._losses += losses.detach()
+        return (losses.sum(), outputs) if return_outputs else losses.sum()
+
+    def _by_adapter(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.reshape(-1, self._together, *rows.shape[1:])
+
+    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        """Clip each adapter's gradients by their own norm; gives the norm of all."""
+        self.accelerator.unscale_gradients()  # float16's
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        of_each = torch.stack([torch.linalg.vector_norm(gradient, dim=(1, 2)) for gradient in gradients])
+        norms = torch.linalg.vector_norm(of_each, dim=0)
+        factors = (self.args.max_grad_norm / (norms + EPSILON)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factors[:, None, None])
+        total: torch.Tensor = torch.linalg.vector_norm(norms)
+        return total
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add each adapter's loss to a logged one."""
+        entry: dict[str, Any] = logs
+        if "loss" in entry:
+            entry["losses"] = (self._losses / self._num_steps).tolist()
+            self._losses.zero_()
+            self._num_steps = 0
+        super().log(entry, start_time)
+
+    def own_state(self) -> dict[str, Any]:
+        """Each adapter's counts beside those of all."""
+        return {**super().own_state(), TOGETHER_FILE: [asdict(counts) for counts in self.counts_of]}
+
+    def take_own_state(self, checkpoint: Path) -> None:
+        """Go on from `own_state` as a checkpoint holds it."""
+        super().take_own_state(checkpoint)
+        stored = json.loads((checkpoint / TOGETHER_FILE).read_text())
+        self.counts_of = [Counts(**counts) for counts in stored]
