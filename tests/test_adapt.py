@@ -130,8 +130,8 @@ def test_the_same_command_again_shows_the_same_table(finished: tuple[Run, str], 
     "options",
     [
         ["model.lora.dropout=0.5"],
-        ["model.dtype=bfloat16", "model.gradient_checkpointing=true"],
-        ["model.lora=null"],
+        pytest.param(["model.dtype=bfloat16", "model.gradient_checkpointing=true"], marks=pytest.mark.slow),
+        pytest.param(["model.lora=null"], marks=pytest.mark.slow),
     ],
 )
 def test_a_task_gives_the_same_whatever_came_before_it(
@@ -174,6 +174,7 @@ def test_tasks_without_solutions_are_adapted_to_as_well(tasks: Path, tmp_path: P
     assert lines(one.candidates) == lines(tuner(run, tmp_path / "b").adapt(solved).candidates)
 
 
+@pytest.mark.slow
 def test_nothing_piles_up_from_task_to_task(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks, "model.gradient_checkpointing=true", "model.dtype=bfloat16")
     units = make_units(run.predicted_tasks(), None)
@@ -223,6 +224,7 @@ def test_what_is_finished_stays_finished(
     assert predictions(run) == predictions(finished[0])
 
 
+@pytest.mark.slow
 def test_a_joint_training_goes_on_from_its_checkpoint(tasks: Path, tmp_path: Path) -> None:
     options = ["adapt.mode=joint", "optim.max_steps=6", "optim.save_steps=2"]
     through, _ = adapted(tmp_path / "through", tasks, *options)
@@ -260,7 +262,7 @@ def test_a_joint_training_goes_on_from_its_checkpoint(tasks: Path, tmp_path: Pat
     "inference",
     [
         ["inference.num_views=2", "inference.scoring_views=2", "inference.selection=likelihood_mean"],
-        ["inference.engine=threshold", "inference.threshold=0.2"],
+        pytest.param(["inference.engine=threshold", "inference.threshold=0.2"], marks=pytest.mark.slow),
     ],
 )
 def test_answers_are_made_and_chosen_as_in_an_evaluation(
@@ -317,6 +319,7 @@ def test_single_tasks_leave_no_weights_unless_asked(
     assert len(list((run.folder / "adapters").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_the_moments_of_an_earlier_optimizer_can_be_brought(tasks: Path, tmp_path: Path) -> None:
     training = [option for option in OPTIONS if option != "job=adapt"]
     first = compose([*training, f"data.path={tasks}", "optim.save_steps=3"], tmp_path / "first")
@@ -462,6 +465,7 @@ def test_a_task_that_does_not_fit_into_memory_is_counted_and_costs_no_other(
     assert log.count('"whole"') == 2
 
 
+@pytest.mark.slow
 def test_answers_without_the_constraint_are_measured_before_and_after(tasks: Path, tmp_path: Path) -> None:
     learns = ["optim.max_steps=30", "optim.learning_rate=5e-3", "inference.constrain=grid"]
     run, printed = adapted(tmp_path / "run", tasks, *learns)

@@ -159,7 +159,7 @@ def test_patience_stops_the_training_with_a_checkpoint_and_a_resume_does_not_go_
     [
         pytest.param(3, marks=pytest.mark.slow),
         pytest.param(4, marks=pytest.mark.slow),
-        5,
+        pytest.param(5, marks=pytest.mark.slow),
         pytest.param(7, marks=pytest.mark.slow),
     ],
 )
@@ -199,6 +199,7 @@ SCORING = [
 SHORT = "inference.max_new_tokens=12"
 
 
+@pytest.mark.slow
 def test_scoring_in_the_middle_leaves_the_training_as_it_would_have_been(tmp_path: Path) -> None:
     plain = trained(small_run(tmp_path / "plain", *SCORING, SHORT))
     run = small_run(tmp_path / "scored", *SCORING, SHORT)
@@ -250,6 +251,7 @@ def test_the_job_keeps_the_weights_of_the_best_validation(tmp_path: Path) -> Non
     assert run.validation_loss(run.trained_model()).token_mean == metrics["best"]["value"]
 
 
+@pytest.mark.slow
 def test_the_job_can_choose_by_score_and_writes_it_beside_the_loss(tmp_path: Path) -> None:
     run = small_run(tmp_path, *SCORING, SHORT, "optim.best_by=pass_at_2")
     finetune.main(run.folder, Console(quiet=True))

@@ -145,6 +145,7 @@ def test_an_evaluation_from_a_run_takes_no_other_model(finished: tuple[Path, str
     assert "from_run takes that run's model" in done.stderr
 
 
+@pytest.mark.slow  # the hub's client tries again and again
 def test_a_hub_model_out_of_reach_is_one_message(tmp_path: Path) -> None:
     done = run_command("model=qwen05", "tracking=off", f"hydra.run.dir={tmp_path / 'q'}")
     assert done.returncode == 2

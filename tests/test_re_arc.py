@@ -406,7 +406,7 @@ def test_with_the_process_that_makes_a_cache_its_helpers_end(
             helpers = children(maker.pid)
             time.sleep(0.1)
         maker.send_signal(number)
-        maker.wait(timeout=30)
+        maker.wait(timeout=100)
     finally:
         maker.kill()
     while any(Path(f"/proc/{helper}").exists() for helper in helpers):

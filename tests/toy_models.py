@@ -1,7 +1,6 @@
 """Models and tokenizers small enough for a test, of the kinds that people use."""
 
 import atexit
-import json
 import shutil
 import tempfile
 from pathlib import Path
