@@ -159,7 +159,7 @@ def test_patience_stops_the_training_with_a_checkpoint_and_a_resume_does_not_go_
     [
         pytest.param(3, marks=pytest.mark.slow),
         pytest.param(4, marks=pytest.mark.slow),
-        pytest.param(5, marks=pytest.mark.slow),
+        5,
         pytest.param(7, marks=pytest.mark.slow),
     ],
 )
