@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from arc_experiments.config import typed
 
 HEARTBEAT_SECONDS = 10.0
+LOCK = ".lock"
 FREEZING_SECONDS = 1.0  # in which another command that looks whether it is the same run has let a folder go
 
 
@@ -105,6 +106,8 @@ class RunFolder:
     def worked_on(self) -> Iterator[None]:
         """Hold the folder: its lock (freed by the system when the process dies) and its heartbeat.
 
+        If the folder is removed meanwhile, the process ends: it would write into the next run of that name.
+
         Raises:
             FolderError: another process works on it.
         """
@@ -127,7 +130,7 @@ class RunFolder:
 
     def locked(self) -> contextlib.AbstractContextManager[bool]:
         """Take the folder's lock; says whether it could be had."""
-        return locked(self.path / ".lock")
+        return locked(self.path / LOCK)
 
     @contextlib.contextmanager
     def _heartbeat(self) -> Iterator[None]:
@@ -136,10 +139,13 @@ class RunFolder:
         self.update_status(
             **{"started": _now(), **before, **changes, "state": "running", "ended": None, "error": None}
         )
-        finished = threading.Event()
+        finished, ours = threading.Event(), (self.path / LOCK).stat().st_ino
 
         def beat() -> None:
             while not finished.wait(HEARTBEAT_SECONDS):
+                if not _is(self.path / LOCK, ours):  # what stands there now is another run's, or will be
+                    os.write(2, f"{self} has been removed: this process ends\n".encode())
+                    os._exit(1)
                 os.utime(self.path / "status.json")
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -165,6 +171,13 @@ def locked(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def _is(path: Path, inode: int) -> bool:
+    try:
+        return path.stat().st_ino == inode
+    except FileNotFoundError:
+        return False
 
 
 def _now() -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -399,6 +400,33 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_ended(tm
     assert json.loads(before)["state"] == "running"
     with RunFolder(tmp_path).worked_on():
         assert RunFolder(tmp_path).status["attempt"] == 2
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_a_process_whose_folder_has_been_removed_ends(tmp_path: Path, is_made_anew: bool) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+    quick = "from arc_experiments import run_folder; run_folder.HEARTBEAT_SECONDS = 0.05"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"{quick}\n{HOLDER}", str(path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    if is_made_anew:
+        other = tmp_path / "other"
+        other.mkdir()
+        with RunFolder(other).worked_on():
+            path.rename(tmp_path / "removed")
+            other.rename(path)
+            assert holder.wait(30) == 1
+        assert RunFolder(path).status["pid"] == os.getpid()
+    else:
+        shutil.rmtree(path)
+        assert holder.wait(30) == 1
+        assert not path.exists()
+    assert "has been removed: this process ends" in holder.communicate()[1]
 
 
 def test_a_folder_is_shown_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
