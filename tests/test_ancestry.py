@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from arc_experiments import weights
 from arc_experiments.ancestry import Ancestry, read_ancestry
 from arc_experiments.checking import check
 from arc_experiments.composing import compose_config
 from arc_experiments.corpus import Corpus
 from arc_experiments.leaks import keys_to_keep
+from arc_experiments.run_folder import RunFolder
 from arc_experiments.tasks import TaskSet
+from arc_experiments.weights import Weights
 
 
 def corpus(*overrides: str, partition: int = 7) -> Corpus:
@@ -104,3 +108,16 @@ def test_demonstrations_trained_on_by_design_are_no_leak_to_their_own_task(arc1:
     assert (counts["leaks"], counts["demonstrations_only"]) == (100, 99), (
         "3979b1a8 asks for what it has shown"
     )
+
+
+def test_a_model_of_the_package_takes_any_prompt_and_another_model_its_own_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Ancestry(base="package:base", dtype="bfloat16", prompt={"question": "?"}, trained_on=("a",))
+    monkeypatch.setattr(weights, "read_ancestry", lambda folder: own)
+    of_package = Weights(check(compose_config(["model.path=package:base"])), RunFolder(tmp_path))
+    assert of_package.parent == own, "what it was trained on counts"
+    of_package.check_ancestry(dtype=torch.float32)
+    of_folder = Weights(check(compose_config([f"model.path={tmp_path}"])), RunFolder(tmp_path))
+    with pytest.raises(ValueError, match=r"prompt\.question: trained with '\?'"):
+        of_folder.check_ancestry(dtype=torch.float32)

@@ -2,10 +2,14 @@
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
 from test_corpus import corpus_of
 
+from arc_experiments.assets.make_models import take_weights
 from arc_experiments.assets.make_re_arc_tasks import RECIPE, REPEATED
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Config
@@ -57,3 +61,16 @@ def test_the_demo_trains_on_no_task_that_it_shows_as_unseen() -> None:
 def test_each_of_the_sets_is_a_data_option_that_can_be_evaluated() -> None:
     for name, num_tasks in (("re_arc_held_out", 40), ("re_arc_trained", 120)):
         assert len(corpus_of(f"data={name}", "job=evaluate").validation_tasks) == num_tasks
+
+
+def test_the_weights_of_a_run_travel_in_half_the_bytes_with_their_ancestry(tmp_path: Path) -> None:
+    trained, folder = tmp_path / "run" / "model", tmp_path / "package"
+    trained.mkdir(parents=True)
+    folder.mkdir()
+    weight = torch.linspace(-1, 1, 7)
+    save_file({"weight": weight}, trained / "model.safetensors")
+    (trained / "ancestry.json").write_text("{}")
+    take_weights(tmp_path / "run", folder)
+    taken = load_file(folder / "model.safetensors")["weight"]
+    assert torch.equal(taken, weight.to(torch.bfloat16))
+    assert (folder / "ancestry.json").read_text() == "{}"

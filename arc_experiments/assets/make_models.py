@@ -1,13 +1,16 @@
-"""Makes the files of the package's model: `python -m arc_experiments.assets.make_models [<run folder>]`.
+"""Makes the files of the package's models: `python -m arc_experiments.assets.make_models [<run folder>]`.
 
-`tiny` is a Qwen2 model whose tokenizer knows one token a cell: the ten colours, the end of a row, `I` and `O` before an
-input and an output, and the marks for padding, begin, end and unknown. Its weights, and what they were trained on, come
-from a finished run of `experiment=pretrain_base`; without one they stay as they are.
+Both are Qwen2 models whose tokenizer knows one token a cell: the ten colours, the end of a row, `I` and `O` before an
+input and an output, and the marks for padding, begin, end and unknown.
+
+    tiny   untrained: its weights are random, from a fixed seed
+    base   what `experiment=pretrain_base` trains; a finished run of that has its weights
 """
 
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -31,24 +34,40 @@ def make_tokenizer() -> Qwen2Tokenizer:
     )
 
 
-def make_config() -> Qwen2Config:
-    """2.7 million parameters. Few layers and heads, and wide ones: what a CPU does fastest."""
+def make_config(**sizes: Any) -> Qwen2Config:
+    """Few layers and heads, and wide ones: what a CPU does fastest."""
     return Qwen2Config(
         architectures=["Qwen2ForCausalLM"],
         vocab_size=VOCABULARY_SIZE,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=6,
-        num_attention_heads=3,  # attention in heads of 32 takes as long as in heads of 64
-        num_key_value_heads=3,
         max_position_embeddings=8192,
-        initializer_range=0.02,
         tie_word_embeddings=True,
         pad_token_id=SPECIAL.index("<pad>"),
         bos_token_id=SPECIAL.index("<bos>"),
         eos_token_id=SPECIAL.index("<eos>"),
-        dtype="bfloat16",
+        **sizes,
     )
+
+
+CONFIGS = {
+    "tiny": make_config(
+        hidden_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        num_key_value_heads=1,
+        intermediate_size=560,
+        initializer_range=0.08,  # with 0.02 and tied embeddings no output could be certain of a token
+    ),
+    # Attention in heads of 32 takes as long as in heads of 64.
+    "base": make_config(
+        hidden_size=192,
+        num_hidden_layers=6,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        intermediate_size=512,
+        initializer_range=0.02,
+        dtype="bfloat16",
+    ),
+}
 
 
 def take_weights(run_folder: Path, folder: Path) -> None:
@@ -63,12 +82,13 @@ def take_weights(run_folder: Path, folder: Path) -> None:
 
 
 def main(run_folder: str | None = None) -> None:
-    """Write tokenizer, config and, of a run, weights into the folder beside this file."""
-    folder = Path(__file__).parent / "tiny"
-    make_tokenizer().save_pretrained(folder)
-    make_config().save_pretrained(folder)
+    """Write tokenizers, configs and, of a run, weights into the folders beside this file."""
+    for name, config in CONFIGS.items():
+        folder = Path(__file__).parent / name
+        make_tokenizer().save_pretrained(folder)
+        config.save_pretrained(folder)
     if run_folder is not None:
-        take_weights(Path(run_folder), folder)
+        take_weights(Path(run_folder), Path(__file__).parent / "base")
 
 
 if __name__ == "__main__":

@@ -46,10 +46,11 @@ def attend_by_sample(
             module, query, key, value, attention_mask, **options
         )
         return whole
-    rows = []
-    for row, row_lengths in enumerate(lengths):
-        parts = [torch.split(each[row : row + 1], row_lengths, 2) for each in (query, key, value)]
-        samples = zip(*parts, strict=True)
+    rows = []  # split and not sliced: the gradient of a slice has the size of the whole
+    for row_lengths, *row in zip(
+        lengths, *(torch.split(each, 1) for each in (query, key, value)), strict=True
+    ):
+        samples = zip(*(torch.split(each, row_lengths, 2) for each in row), strict=True)
         attended = [sdpa_attention_forward(module, *sample, None, **options)[0] for sample in samples]
         rows.append(torch.cat(attended, 1))
     return torch.cat(rows), None
