@@ -202,11 +202,11 @@ def test_what_is_finished_stays_finished(
 ) -> None:
     real, done = Tuner.adapt, []
 
-    def stops_at_the_second(self: Tuner, unit: object) -> object:
+    def stops_at_the_second(self: Tuner, unit: object, *lost: float) -> object:
         if len(done) == 1:
             raise KeyboardInterrupt
         done.append(unit)
-        return real(self, unit)
+        return real(self, unit, *lost)
 
     monkeypatch.setattr(Tuner, "adapt", stops_at_the_second)
     with pytest.raises(KeyboardInterrupt):
@@ -214,7 +214,7 @@ def test_what_is_finished_stays_finished(
     [file] = (tmp_path / "run" / ".adapt").glob("after-*.json")
     written = file.stat().st_mtime_ns
     monkeypatch.setattr(
-        Tuner, "adapt", lambda self, unit: (done.append(unit), real(self, unit), file.stat())[1]
+        Tuner, "adapt", lambda self, unit, *lost: (done.append(unit), real(self, unit, *lost))[1]
     )
     run, _ = adapted(tmp_path / "run", tasks)
     assert len(done) == 3

@@ -265,10 +265,13 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         ("prompt.answer=none", ["prompt.answer must hold {output} once"]),
         ("prompt.question=none", ["prompt.question must hold {input} once"]),
         (
-            "prompt.introduction='{number} {output}'",
-            ["prompt.introduction must not hold {output}", "prompt.introduction must not hold {number}"],
+            "prompt.introduction='{number} {end} {output}'",
+            [
+                "prompt.introduction must not hold {output}",
+                "prompt.introduction must not hold {number}",
+                "prompt.introduction must not hold {end}",
+            ],
         ),
-        ("prompt.question='{input}{end}'", ["prompt.question must not hold {end}"]),
         (
             "prompt.input_from_inputs.answer='{output}'",
             ["prompt.input_from_inputs.answer must hold {input} once"],

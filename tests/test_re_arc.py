@@ -380,11 +380,12 @@ def task_input(task_id: str) -> bytes:
 
 
 MAKER = """
-import sys
+import signal, sys
 from pathlib import Path
 from arc_experiments.sources.pools.generators import Recipe
 from arc_experiments.sources.pools.generated_store import generated_store
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts beside itself ignores it
     generated_store(Recipe(), num_pairs=1000, seed=0, cache_dir=sys.argv[1], num_processes=2)
 """
 
@@ -406,7 +407,7 @@ def test_with_the_process_that_makes_a_cache_its_helpers_end(
             helpers = children(maker.pid)
             time.sleep(0.1)
         maker.send_signal(number)
-        maker.wait(timeout=100)
+        maker.wait(timeout=30)
     finally:
         maker.kill()
     while any(Path(f"/proc/{helper}").exists() for helper in helpers):
