@@ -11,6 +11,7 @@ from rich.console import Console
 from toy_models import load, settings
 
 from arc_experiments import compose
+from arc_experiments.config import Model
 from arc_experiments.generation import Answer, Limits, Transformers, plan_batches
 from arc_experiments.jobs import evaluate
 from arc_experiments.prompts.tokens import Ids
@@ -50,6 +51,15 @@ def test_samples_are_the_same_alone_and_in_any_batch(model: torch.nn.Module) -> 
     assert len({answer.ids for group in together for answer in group}) > len(PROMPTS), (
         "they are not all alike"
     )
+
+
+def test_an_answer_is_the_same_to_the_last_bit_whatever_was_answered_before() -> None:
+    model = load(Model(name="tiny", path="package:tiny", dtype="float32", lora=None), trainable=False).eval()
+    rng = np.random.default_rng(0)
+    short, long = (rng.integers(5, 17, length).astype(np.int32) for length in (50, 900))
+    limits = Limits(max_new_tokens=40, stop_ids=(2,), pad_id=0)
+    first, _, again = (Transformers().answer(model, [ids], KEYS[:1], limits) for ids in (short, long, short))
+    assert [answer.log_probability for answer in again[0]] == [answer.log_probability for answer in first[0]]
 
 
 def test_fewer_samples_are_the_first_ones_and_another_seed_gives_others(model: torch.nn.Module) -> None:

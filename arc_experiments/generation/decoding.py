@@ -146,19 +146,18 @@ def _generate(
     """New ids of `rows` rows a prompt, which lie together."""
     length = inputs["input_ids"].shape[1]
     repeated = {name: values.repeat_interleave(rows, dim=0) for name, values in inputs.items()}
+    cache, room = None, length + limits.max_new_tokens
     # A growing cache is copied at each step, up to 2.5 times slower; flash attention takes no other.
-    is_flash = "flash" in model.config._attn_implementation
-    cache = None
-    if rows > 1 and length > 1 and not is_flash:
-        cache = _shared_cache(model, inputs, rows=rows, room=length + limits.max_new_tokens)
-    how = (
-        {"cache_implementation": None if is_flash else "static"}
-        if cache is None
-        else {"past_key_values": cache}
-    )
+    if "flash" not in model.config._attn_implementation:
+        if rows > 1 and length > 1:
+            cache = _shared_cache(model, inputs, rows=rows, room=room)
+        if (
+            cache is None
+        ):  # one that generate makes is as long as the longest so far: the last bits of sums hang on it
+            cache = StaticCache(config=model.config, max_cache_len=room)
     output = model.generate(
         **repeated,
-        **how,
+        past_key_values=cache,
         max_new_tokens=limits.max_new_tokens,
         do_sample=False,
         eos_token_id=list(limits.stop_ids),
