@@ -30,7 +30,7 @@ from arc_experiments.worker import STOPPED, show_gpus
 
 # Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.
 WORKER = """
-import os, pathlib, signal, sys
+import os, pathlib, signal, sys, time
 from arc_experiments.run_folder import FolderError, RunFolder
 from arc_experiments.worker import TAKEN
 folder = RunFolder(pathlib.Path(sys.argv[1]))
@@ -44,11 +44,15 @@ try:
         with (folder / "works").open("a") as works:
             works.write("x")
         match folder.path.name:
+            case "leaves a child":
+                if not os.fork():  # as a loader's process, it has the lock, too
+                    time.sleep(3)
+                    os._exit(0)
+                os.kill(os.getpid(), signal.SIGKILL)
             case "killed":
                 folder.update_status(step=3)
                 os.kill(os.getpid(), signal.SIGKILL)
             case "waits":
-                import time
                 signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
                 (folder / "pid").write_text(str(os.getpid()))
                 time.sleep(60)
@@ -402,6 +406,14 @@ def test_a_job_that_another_process_has_taken_on_meanwhile_has_not_died(
     assert (code, rows["one"]["state"], rows["one"]["error"]) == (0, "done", "")
     assert len(others) == 1
     assert "ended with exit code" not in shown
+
+
+def test_a_killed_job_whose_children_live_on_for_a_while_has_died_all_the_same(tmp_path: Path) -> None:
+    code, shown, rows = sweep(tmp_path, "leaves a child", retries=1)
+    assert (code, rows["leaves a child"]["state"]) == (1, "failed")
+    assert rows["leaves a child"]["error"] == "killed by signal 9 (out of memory?)"
+    assert num_starts(tmp_path / "leaves a child") == 2
+    assert "another process" not in shown
 
 
 def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:

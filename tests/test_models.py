@@ -27,7 +27,7 @@ def test_attention_is_flash_only_where_it_can_compute(monkeypatch: pytest.Monkey
     monkeypatch.setattr("arc_experiments.models.precision.is_flash_attn_2_available", lambda: True)
     assert pick_attention("auto", device=GPU, dtype=half) == "flash_attention_2"
     assert pick_attention("auto", device=GPU, dtype=torch.float32) == "sdpa"
-    assert pick_attention("auto", device=CPU, dtype=half) == "sdpa_by_sample"
+    assert pick_attention("auto", device=CPU, dtype=half) == "sdpa"
     assert pick_attention("eager", device=GPU, dtype=half) == "eager"
     with pytest.raises(ModelError, match=r"flash_attention_2 computes in bfloat16 or float16 only"):
         pick_attention("flash_attention_2", device=GPU, dtype=torch.float32)

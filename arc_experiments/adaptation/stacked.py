@@ -14,6 +14,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+OF_EXPERTS = ("output_router_logits", "num_experts", "num_local_experts", "n_routed_experts")  # in configs
+
 
 class Stacked(nn.Module):
     """Takes (rows, tokens, in) to (rows, tokens, out), row r by matrix r % n of `weight` (n, out, in).
@@ -27,7 +29,11 @@ class Stacked(nn.Module):
         self.weight = nn.Parameter(plain.weight.detach().repeat(count, 1, 1))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        assert rows.ndim == 3, "which rows are whose cannot be told otherwise"
+        if rows.ndim != 3:
+            raise ValueError(
+                f"adapt.together={len(self.weight)} does not go with this model, which joins the rows of a batch "
+                "inside its layers: adapt.together=1"
+            )
         by_matrix = rows.reshape(-1, len(self.weight), *rows.shape[1:])
         return torch.einsum("rnti,noi->rnto", by_matrix, self.weight).flatten(0, 1)
 
@@ -74,7 +80,7 @@ def check_stackable(model: Any, together: int) -> None:
             f"adapt.together={together} trains nothing but plain LoRA matrices, and this model has "
             f"{others[0] if others else 'none'}: adapt.together=1"
         )
-    if hasattr(model.config.get_text_config(), "output_router_logits"):
+    if any(hasattr(model.config.get_text_config(), name) for name in OF_EXPERTS):
         raise ValueError(
             f"adapt.together={together} does not go with a mixture of experts, whose balance is that of all rows: "
             "adapt.together=1"

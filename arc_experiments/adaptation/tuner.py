@@ -102,7 +102,8 @@ class Tuner:
 
     def adapt_group(self, group: Group) -> list[Adapted]:
         """The same of each unit of a group, trained at once where that can be: what they give is the same to rounding."""
-        streams = {unit: self._stream(unit) for unit in group.units}
+        is_late = self._is_over()  # once: who is in a group must not hang on the clock
+        streams = {unit: self._stream(unit, is_late) for unit in group.units}
         ready = {unit: stream for unit, stream in streams.items() if isinstance(stream, SampleStream)}
         done, lost = dict[Unit, Adapted](), 0.0
         if len(ready) > 1:
@@ -174,9 +175,9 @@ class Tuner:
         self._save(unit)
         return outcome, answers
 
-    def _stream(self, unit: Unit) -> SampleStream | Outcome:
+    def _stream(self, unit: Unit, is_late: bool) -> SampleStream | Outcome:
         """What the unit is trained on, or why it is not to be."""
-        if self._is_over():
+        if is_late:
             return Outcome.NOT_BEGUN
         tasks = in_turn(unit.tasks, self._run.config.adapt.leave_out)
         if not len(tasks):
@@ -191,7 +192,7 @@ class Tuner:
 
     def _train(self, unit: Unit) -> tuple[Outcome, Training | None]:
         """How it ended; without counts the weights are not to be used."""
-        stream = self._stream(unit)
+        stream = self._stream(unit, self._is_over())
         if isinstance(stream, Outcome):
             return stream, None
         try:

@@ -86,6 +86,10 @@ def _check_together(config: Config) -> Iterator[str]:
             config.hardware.per_device_batch_size == "auto",
             f"it finds what fits of one task. Name a number, of each task's rows, {alone}",
         ),
+        f"optim.neftune_alpha={optim.neftune_alpha}": (
+            optim.neftune_alpha is not None,
+            f"its noise hangs on the length of the longest row. Take null, {alone}",
+        ),
         "model.lora=null": (is_new and lora is None, f"there are no adapters. Take a LoRA, {alone}"),
     }
     if is_new and lora is not None:

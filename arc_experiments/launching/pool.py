@@ -17,9 +17,10 @@ from arc_experiments.launching.running import Workers
 from arc_experiments.launching.tables import live_table, show_table
 from arc_experiments.pausing import SAME_SIGNAL
 from arc_experiments.run_folder import FolderError, RunFolder
-from arc_experiments.states import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
+from arc_experiments.states import DIED, DONE, FAILED, PAUSED, RUNNING, RunState, run_state
 from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
 
+ORPHAN_SECONDS = 30.0  # that the loaders of a worker that was killed may hold its lock; torch's end after 5
 LOOK_SECONDS = 0.5  # how often a pool looks whether it is told to stop, and a waiting job at its folder
 
 
@@ -133,17 +134,25 @@ class Pool:
             code = attempt()
             if code == TAKEN:
                 return False, True
-            with folder.locked() as is_free:
-                if not is_free:  # "running" is what another process is, which has taken it since
+            end = time.monotonic() + ORPHAN_SECONDS
+            while True:
+                with folder.locked() as is_free:
+                    if is_free or time.monotonic() > end:
+                        return self._judge(folder, code, attempts), False
+                if self.state(folder).name != DIED:  # another process has taken it since
                     return False, True
-                has_begun = folder.status.get("attempt", 0) > attempts
-                died = has_begun and folder.status["state"] == RUNNING
-                if died or not (has_begun or self.workers.is_stopped):
-                    self._enter_death(folder, code)  # killed, out of memory: it could not say so itself
-            return died or code not in (MISTAKE, STOPPED), False
+                time.sleep(LOOK_SECONDS)  # what it has started holds its lock a little longer
         except (OSError, FolderError) as error:
             self._troubles[folder.path] = RunState(name=FAILED, error=str(error))
             return False, False
+
+    def _judge(self, folder: RunFolder, code: int, attempts_before: int) -> bool:
+        """Whether a worker that has ended may be tried again; a death is entered."""
+        has_begun = folder.status.get("attempt", 0) > attempts_before
+        died = has_begun and folder.status["state"] == RUNNING
+        if died or not (has_begun or self.workers.is_stopped):
+            self._enter_death(folder, code)  # killed, out of memory: it could not say so itself
+        return died or code not in (MISTAKE, STOPPED)
 
     def _enter_death(self, folder: RunFolder, code: int) -> None:
         if self.workers.is_stopped:  # it was told to before it could listen

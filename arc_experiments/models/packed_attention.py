@@ -4,23 +4,36 @@ A row of 1,000 tokens that holds three samples has a mask that hides two thirds 
 for CPUs computes what is hidden all the same, and the upper triangle, too.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from arc_experiments.models.precision import BY_SAMPLE
-
+BY_SAMPLE = "sdpa_by_sample"  # its name among transformers' implementations
 KNOWN = "_sample_lengths"  # attribute of a mask: its samples, which all layers ask for
 
 
-def register() -> None:
-    """Make BY_SAMPLE a name that transformers' models take as `attn_implementation`."""
-    uncompiled: Any = torch.compiler.disable  # how often it calls hangs on the mask
-    AttentionInterface.register(BY_SAMPLE, uncompiled(attend_by_sample))
+@contextmanager
+def by_sample(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model on a CPU attend sample by sample, if it attends by sdpa; afterwards as before.
+
+    Models that choose their attention otherwise than by transformers' interface stay as they are.
+    """
+    before = model.config._attn_implementation
+    if before != "sdpa" or model.device.type != "cpu" or not model._supports_attention_backend:
+        yield
+        return
+    AttentionInterface.register(BY_SAMPLE, attend_by_sample)
     AttentionMaskInterface.register(BY_SAMPLE, sdpa_mask)
+    model.set_attn_implementation(BY_SAMPLE)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def attend_by_sample(

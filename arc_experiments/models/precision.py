@@ -9,7 +9,6 @@ from arc_experiments.config import Hardware
 from arc_experiments.models.errors import ModelError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BY_SAMPLE = "sdpa_by_sample"  # attention on CPUs, see `packed_attention`
 
 
 def pick_device(hardware: Hardware) -> torch.device:
@@ -52,16 +51,14 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> str:
-    """`auto` is flash attention where it is installed and can compute (a GPU, half precision), else sdpa; on a CPU, sdpa
-    of packed rows sample by sample.
+    """`auto` is flash attention where it is installed and can compute (a GPU, half precision), else sdpa.
 
     Raises:
         ModelError: flash attention is named where it cannot compute.
     """
     obstacle = _flash_obstacle(device, dtype)
     if name == "auto":
-        without_flash = BY_SAMPLE if device.type == "cpu" else "sdpa"
-        return without_flash if obstacle else "flash_attention_2"
+        return "sdpa" if obstacle else "flash_attention_2"
     if name == "flash_attention_2" and obstacle:
         raise ModelError(f"model.attention=flash_attention_2 {obstacle}: use model.attention=auto")
     return name

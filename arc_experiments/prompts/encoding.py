@@ -92,9 +92,9 @@ class Encoder:
         }
 
     def _closing(self, number: int, end: str) -> int:
-        """How much of what follows a learnt grid is learnt with it: its last newline, or up to the end of an answer."""
-        num_tail, text = len(self._grid_text.tail), self._prompt.texts[number + 1]
-        return num_tail + len(end) if text.startswith(end, num_tail) else 1
+        """How much of what follows a learnt grid is learnt with it: all that ends an answer, or its last newline."""
+        closing = self._answer.texts[-1] + end
+        return len(closing) if self._prompt.texts[number + 1].startswith(closing) else 1
 
     def texts(self, pairs: list[Pair]) -> tuple[str, str]:
         """Prompt and answer as text, without the end token."""
