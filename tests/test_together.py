@@ -191,7 +191,7 @@ def test_the_fused_loss_of_a_gpu_is_shared_out_as_well(
 
 
 def test_reduced_precision_and_dropout_train_every_task(tasks: Path, tmp_path: Path) -> None:
-    options = ["model.dtype=bfloat16", "model.lora.dropout=0.5", "optim.neftune_alpha=1"]
+    options = ["model.dtype=bfloat16", "model.lora.dropout=0.5"]
     observed = Observed(tmp_path / "run", tasks, *options)
     once, again = observed.together(), observed.together()
     assert [one.training for one in once] == [one.training for one in again]
