@@ -401,6 +401,7 @@ def test_a_group_has_the_time_of_all_of_its_tasks(
         (["model.lora.dora=true"], "model.lora.dora=true"),
         (["model.lora.modules_to_save=[lm_head]"], "model.lora.modules_to_save=['lm_head']"),
         (["model.compile=true"], "model.compile=true"),
+        (["optim.neftune_alpha=5"], "optim.neftune_alpha=5"),
     ],
 )
 def test_what_cannot_be_trained_at_once_is_refused(overrides: list[str], message: str) -> None:
