@@ -92,3 +92,22 @@ def outcomes(run: Run) -> dict[str, int]:
     """Tasks by what became of them, without those that nothing became of."""
     counts = run.folder.read_json("metrics.json")["adaptation"]["outcomes"]
     return {name: count for name, count in counts.items() if count}
+
+
+def stop_training_at(run: Run, last_step: int) -> None:
+    """Let the run's trainings be interrupted after this step, as by Ctrl-C."""
+    trainer_of = run.trainer
+
+    def stops(*arguments: Any, **options: Any) -> Any:
+        trainer = trainer_of(*arguments, **options)
+        real = trainer.training_step
+
+        def step(*inputs: Any) -> Any:
+            if trainer.state.global_step == last_step:
+                raise KeyboardInterrupt
+            return real(*inputs)
+
+        trainer.training_step = step
+        return trainer
+
+    run.trainer = stops  # type: ignore[method-assign]

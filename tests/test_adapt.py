@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapt_tools import OPTIONS, adapt_run, adapted, lasting_metrics, make_tasks, outcomes, predictions
+from adapt_tools import (
+    OPTIONS,
+    adapt_run,
+    adapted,
+    lasting_metrics,
+    make_tasks,
+    outcomes,
+    predictions,
+    stop_training_at,
+)
 from rich.console import Console
 from small_training import same, weights
 from task_files import write
@@ -213,13 +222,16 @@ def test_what_is_finished_stays_finished(
         adapted(tmp_path / "run", tasks)
     [file] = (tmp_path / "run" / ".adapt").glob("after-*.json")
     written = file.stat().st_mtime_ns
-    monkeypatch.setattr(
-        Tuner, "adapt", lambda self, unit, *lost: (done.append(unit), real(self, unit, *lost))[1]
-    )
+
+    def notes(self: Tuner, unit: object, *lost: float) -> object:
+        assert file.stat().st_mtime_ns == written, "the finished one is left as it is"
+        done.append(unit)
+        return real(self, unit, *lost)
+
+    monkeypatch.setattr(Tuner, "adapt", notes)
     run, _ = adapted(tmp_path / "run", tasks)
     assert len(done) == 3
     assert [unit.tasks.ids for unit in done] == [(task_id,) for task_id in run.partition.validation]
-    assert written
     assert lasting_metrics(run) == lasting_metrics(finished[0])
     assert predictions(run) == predictions(finished[0])
 
@@ -231,21 +243,7 @@ def test_a_joint_training_goes_on_from_its_checkpoint(tasks: Path, tmp_path: Pat
     run = adapt_run(tmp_path / "run", tasks, *options)
     [unit] = make_units(run.predicted_tasks(), 1)
     cut = Tuner(run, run.folder / ".adapt", lambda: False)
-    trainer_of = run.trainer
-
-    def stops(*arguments: object, **options: object) -> object:
-        trainer = trainer_of(*arguments, **options)
-        real = trainer.training_step
-
-        def step(*inputs: object) -> object:
-            if trainer.state.global_step == 4:
-                raise KeyboardInterrupt
-            return real(*inputs)
-
-        trainer.training_step = step
-        return trainer
-
-    run.trainer = stops
+    stop_training_at(run, 4)
     with pytest.raises(KeyboardInterrupt):
         cut.adapt(unit)
     kept = sorted(path.name for path in (run.folder / ".adapt").rglob("checkpoint-*"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapt_tools import adapt_run, adapted, lasting_metrics, outcomes, predictions
+from adapt_tools import adapt_run, adapted, lasting_metrics, outcomes, predictions, stop_training_at
 from rich.console import Console
 from small_training import same, weights
 from task_files import write
@@ -238,28 +238,13 @@ def test_groups_are_of_tasks_of_one_length_whoever_makes_them(tasks: Path, tmp_p
 
 
 @pytest.mark.parametrize("save_steps", [2, 1000])
-def test_a_group_that_was_killed_gives_the_same(
-    save_steps: int, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_that_was_killed_gives_the_same(save_steps: int, tasks: Path, tmp_path: Path) -> None:
     options = [*SMALL, "optim.max_steps=5", f"optim.save_steps={save_steps}"]
     through, _ = adapted(tmp_path / "through", tasks, *options)
     run = adapt_run(tmp_path / "run", tasks, *options)
     [group] = Work(run, lambda: False)._groups.values()
-    cut, trainer_of = Tuner(run, run.folder / ".adapt", lambda: False), run.trainer
-
-    def stops(*arguments: Any, **options: Any) -> StreamTrainer:
-        trainer = trainer_of(*arguments, **options)
-        real = trainer.training_step
-
-        def step(*inputs: Any) -> Any:
-            if trainer.state.global_step == 4:
-                raise KeyboardInterrupt
-            return real(*inputs)
-
-        trainer.training_step = step
-        return trainer
-
-    run.trainer = stops
+    cut = Tuner(run, run.folder / ".adapt", lambda: False)
+    stop_training_at(run, 4)
     with pytest.raises(KeyboardInterrupt):
         cut.adapt_group(group)
     kept = sorted(path.name for path in (run.folder / ".adapt").rglob("checkpoint-*"))

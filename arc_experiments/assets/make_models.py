@@ -35,7 +35,7 @@ def make_tokenizer() -> Qwen2Tokenizer:
 
 
 def make_config(**sizes: Any) -> Qwen2Config:
-    """Few layers and heads, and wide ones: what a CPU does fastest."""
+    """A Qwen2 of the package's vocabulary."""
     return Qwen2Config(
         architectures=["Qwen2ForCausalLM"],
         vocab_size=VOCABULARY_SIZE,
@@ -57,7 +57,7 @@ CONFIGS = {
         intermediate_size=560,
         initializer_range=0.08,  # with 0.02 and tied embeddings no output could be certain of a token
     ),
-    # Attention in heads of 32 takes as long as in heads of 64.
+    # Trains as fast as 160 wide in 5 heads of 32, which have a third fewer parameters: wide heads suit the kernels.
     "base": make_config(
         hidden_size=192,
         num_hidden_layers=6,
