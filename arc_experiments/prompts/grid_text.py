@@ -17,6 +17,8 @@ import numpy as np
 
 from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
 
+FILLED = NUM_COLOURS  # stands for the cells of the frame while a text is read
+
 
 class UnreadableGrid(ValueError):
     """A text that is not a grid in this format; `reason` is one short word for counting."""
@@ -35,6 +37,8 @@ class GridText:
         row_numbers: each row begins with its number, from 1, and a space.
         cells: the text of each colour, 0 to 9.
         separator: text between two cells of a row.
+        frame: smaller grids are filled up to so many rows and columns, to the right and below; larger ones are not.
+        fill: the text of a cell that is no part of the grid.
         closing: text after the rows.
     """
 
@@ -42,14 +46,21 @@ class GridText:
     row_numbers: bool = False
     cells: list[str] = field(default_factory=lambda: [str(colour) for colour in range(NUM_COLOURS)])
     separator: str = ""
+    frame: int = 0
+    fill: str = "."
     closing: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.cells)) != NUM_COLOURS:
             raise ValueError(f"cells={self.cells} must be {NUM_COLOURS} different texts")
-        if not self.separator and len({len(cell) for cell in self.cells}) != 1:
+        if not 0 <= self.frame <= MAX_SIDE:
+            raise ValueError(f"frame={self.frame} must be 0 (none) to {MAX_SIDE}")
+        cells = [*self.cells, self.fill] if self.frame else self.cells
+        if self.frame and self.fill in ("", *self.cells):
+            raise ValueError(f"fill={self.fill!r} must be a text that is no cell")
+        if not self.separator and len({len(cell) for cell in cells}) != 1:
             raise ValueError("cells of different lengths need a separator")
-        if any(set(cell) & {"\n", *self.separator} for cell in self.cells):
+        if any(set(cell) & {"\n", *self.separator} for cell in cells):
             raise ValueError("cells must not hold a newline or the separator")
         try:
             self.opening.format(height=1, width=1)
@@ -88,10 +99,22 @@ class GridText:
 
     def write_core(self, grid: Grid) -> str:
         """The text between `head` and `tail`, all that depends on the grid."""
-        rows = (self.separator.join(self.cells[cell] for cell in row) for row in grid.tolist())
+        height, width = grid.shape
+        rows = [self.separator.join(self.cells[cell] for cell in row) for row in grid.tolist()]
         if self.row_numbers:
-            rows = (f"{number} {row}" for number, row in enumerate(rows, 1))
-        return self.write_sizes(*grid.shape) + "\n".join(rows)
+            rows = [f"{number} {row}" for number, row in enumerate(rows, 1)]
+        ends = f"{self.fill_row(width)}\n".join(rows) + self.fill_row(width)
+        return self.write_sizes(height, width) + ends + self.fill_below(height, width)
+
+    def fill_row(self, width: int) -> str:
+        """What follows the last cell of a row, up to the frame."""
+        return f"{self.separator}{self.fill}" * (self.frame - width)
+
+    def fill_below(self, height: int, width: int) -> str:
+        """What follows the last row, less its newline, down to the frame."""
+        row = self.separator.join([self.fill] * max(width, self.frame))
+        numbers = range(height + 1, self.frame + 1)
+        return "".join(f"\n{number} {row}" if self.row_numbers else f"\n{row}" for number in numbers)
 
     def write(self, grid: Grid) -> str:
         return self.head + self.write_core(grid) + self.tail
@@ -101,7 +124,7 @@ class GridText:
 
         Raises:
             UnreadableGrid: empty, no_grid (opening missing), unclosed, bad_row_number, bad_cell, ragged,
-                too_large, wrong_shape (the opening says another one).
+                too_large, bad_frame (not filled up as it should be), wrong_shape (the opening says another one).
         """
         text = text.strip()
         if not text:
@@ -120,10 +143,20 @@ class GridText:
             raise UnreadableGrid("ragged")
         if len(cells[0]) > MAX_SIDE:
             raise UnreadableGrid("too_large")
-        for name, size in (("height", len(cells)), ("width", len(cells[0]))):
+        grid = self._without_frame(np.array(cells, dtype=np.uint8))
+        for name, size in zip(("height", "width"), grid.shape, strict=True):
             if int(opening.groupdict().get(name, size)) != size:
                 raise UnreadableGrid("wrong_shape")
-        return np.array(cells, dtype=np.uint8)
+        return grid
+
+    def _without_frame(self, cells: Grid) -> Grid:
+        is_cell = cells != FILLED
+        height, width = int(is_cell[:, 0].sum()), int(is_cell[0].sum())
+        is_filled = not is_cell[height:].any() and not is_cell[:, width:].any()
+        as_written = (max(height, self.frame), max(width, self.frame))
+        if not (height and width and is_cell[:height, :width].all() and is_filled and cells.shape == as_written):
+            raise UnreadableGrid("bad_frame")
+        return cells[:height, :width]
 
     def _opening_pattern(self) -> str:
         pattern = re.escape(self.opening.lstrip())
@@ -143,6 +176,8 @@ class GridText:
         else:
             texts = [row[start : start + size] for start in range(0, len(row), size)]
         colours = {cell: colour for colour, cell in enumerate(self.cells)}
+        if self.frame:
+            colours[self.fill] = FILLED
         if not texts or not all(cell in colours for cell in texts):
             raise UnreadableGrid("bad_cell")
         return [colours[cell] for cell in texts]

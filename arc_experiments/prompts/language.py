@@ -54,7 +54,7 @@ class AnswerLanguage:
                 )
         self.start = self._opened(iter(sizes.items()))
         self.alphabet = frozenset(
-            "".join([*sizes, *grid_text.cells, grid_text.separator, after, "\n"])
+            "".join([*sizes, *grid_text.cells, grid_text.separator, grid_text.fill_row(0), after, "\n"])
             + ("0123456789 " if grid_text.row_numbers else "")
         )
 
@@ -88,7 +88,9 @@ class AnswerLanguage:
             if column < (place.width or MAX_SIDE):
                 yield grid_text.separator, place._replace(part="cell")
             if column == (place.width or column):
+                filled = grid_text.fill_row(column)
                 if row + 1 < (place.height or MAX_SIDE):
-                    yield "\n", Place("row", place.height, column, row + 1)
+                    yield f"{filled}\n", Place("row", place.height, column, row + 1)
                 if row + 1 == (place.height or row + 1):
-                    yield self._after, Place("end", None, None)
+                    below = grid_text.fill_below(row + 1, column)
+                    yield filled + below + self._after, Place("end", None, None)

@@ -52,6 +52,8 @@ class TokenTable:
         self._newline = tokenize("\n")
         self._numbers = [tokenize(str(number)) for number in range(1, MAX_SIDE + 1)]
         before = " " if grid_text.row_numbers else ""
+        self._first_fill = tokenize(before + grid_text.fill)
+        self._later_fill = tokenize(grid_text.separator + grid_text.fill)
         later, later_cells = _split([tokenize(grid_text.separator + cell) for cell in grid_text.cells])
         first, first_cells = _split([tokenize(before + cell) for cell in grid_text.cells])
         num_holes = max(later_cells.shape[1], first_cells.shape[1])
@@ -96,10 +98,14 @@ class TokenTable:
         return block
 
     def _make_block(self, height: int, width: int) -> _Block:
-        row = np.concatenate([self._first, np.tile(self._later, width - 1)])
+        frame = self._grid_text.frame
+        filled = np.tile(self._later_fill, max(0, frame - width))
+        row = np.concatenate([self._first, np.tile(self._later, width - 1), filled])
+        below = np.concatenate([self._first_fill, np.tile(self._later_fill, max(frame, width) - 1)])
         parts = [self._tokenize(self._grid_text.write_sizes(height, width))]
-        for number in self._numbers[:height]:
-            parts += [number, row, self._newline] if self._grid_text.row_numbers else [row, self._newline]
+        for number, ids in enumerate(self._numbers[: max(frame, height)]):
+            line = row if number < height else below
+            parts += [ids, line, self._newline] if self._grid_text.row_numbers else [line, self._newline]
         ids = np.concatenate(parts[:-1])  # the last newline is the text's after the grid
         rows = np.zeros((height, width), np.uint8)
         rows[:, 0] = NUM_COLOURS
