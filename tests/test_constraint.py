@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prompt_tools import GRID_TEXTS, TINY, byte_tokenizer, digit_tokenizer, make, random_task, word_tokenizer
 from toy_grids import grid, grids
@@ -27,6 +27,8 @@ from arc_experiments.prompts.language import AnswerLanguage
 from arc_experiments.tasks import Pair, Task
 
 COMPACT = ["prompt=compact"]
+LENIENT = make(AutoTokenizer.from_pretrained(TINY), *COMPACT)
+FRAMED = make(AutoTokenizer.from_pretrained(TINY), *COMPACT, "prompt.grid.frame=2")
 
 
 def language_of(*overrides: str) -> AnswerLanguage:
@@ -61,26 +63,34 @@ def test_every_grid_is_in_the_language_of_every_grid_text(name: str, cells: Grid
                 "```grid shape: 31x1\n", "```grid shape: 2x1\n1 1\n3 1\n```", "```grid shape: 0x1\n",
             ],
         ),
+        (
+            [*COMPACT, "prompt.grid.frame=3"],
+            ["1\n", "10.\n02.\n", "10.\n02..\n...\n", "10.\n0..\n...\n", "10.\n02.\n1..\n", "...\n...\n...\n",
+             "1230\n....\n...\n"],
+        ),
         (["prompt=arc24", "prompt/grid=separated"], ["1|2", "1|\n", "12\n", "|1\n", "1|2\n1\n"]),
     ],
-    ids=["compact", "shape_and_row_numbers", "separated"],
+    ids=["compact", "shape_and_row_numbers", "framed", "separated"],
 )  # fmt: skip
 def test_other_texts_are_not_in_it(overrides: list[str], texts: list[str]) -> None:
     language = language_of(*overrides)
     assert [text for text in texts if accepts(language, text)] == []
 
 
-@given(st.text("01\n", max_size=12))
-def test_the_language_of_compact_answers_is_what_the_reader_reads(text: str) -> None:
+@pytest.mark.parametrize("prompt", [LENIENT, FRAMED], ids=["compact", "framed"])
+@given(text=st.text("01.\n", max_size=12))
+@example(text="1.\n..\n")
+@example(text="011\n...\n")
+def test_the_language_of_compact_answers_is_what_the_reader_reads(prompt: Prompt, text: str) -> None:
     try:
-        back = LENIENT.read(text)
-        is_canonical = "".join("".join(map(str, row)) + "\n" for row in back.tolist()) == text
+        back = prompt.read(text)
+        task = Task(id="a", train=(Pair(input=back, output=back),), test=(Pair(input=back, output=back),))
+        encoded = prompt.encode(task)
+        is_canonical = prompt.decode(encoded.input_ids[encoded.num_prompt : -1]) == text
     except UnreadableGrid:
         is_canonical = False
-    assert accepts(LENIENT.answer_language(), text) == is_canonical
+    assert accepts(prompt.answer_language(), text) == is_canonical
 
-
-LENIENT = make(AutoTokenizer.from_pretrained(TINY), *COMPACT)
 
 PROMPTS = {
     "one token a cell": (lambda: AutoTokenizer.from_pretrained(TINY), COMPACT),

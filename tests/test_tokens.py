@@ -102,10 +102,12 @@ def test_any_combination_is_what_the_tokenizer_says(
         options |= fragment(name)
     if "colour_names" in grids:  # which need the separator that they name
         options["separator"] = " "
+    if "repeated_digits" in grids:
+        options["fill"] = "..."
     form = GridText(**options)
     prompt, asked = (make(tokenizer(), "prompt=compact", grid=form) for _ in range(2))
     prompt.verify([])
-    if tokenizer != digit_tokenizer:
+    if tokenizer != digit_tokenizer and "framed" not in grids:
         assert prompt.exact_table
     assert_equal(prompt, asked, random_task(seed), "output_from_examples")
 

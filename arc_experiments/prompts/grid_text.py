@@ -59,7 +59,7 @@ class GridText:
         if self.frame and self.fill in ("", *self.cells):
             raise ValueError(f"fill={self.fill!r} must be a text that is no cell")
         if not self.separator and len({len(cell) for cell in cells}) != 1:
-            raise ValueError("cells of different lengths need a separator")
+            raise ValueError("cells of different lengths (fill counts, in a frame) need a separator")
         if any(set(cell) & {"\n", *self.separator} for cell in cells):
             raise ValueError("cells must not hold a newline or the separator")
         try:
@@ -154,7 +154,9 @@ class GridText:
         height, width = int(is_cell[:, 0].sum()), int(is_cell[0].sum())
         is_filled = not is_cell[height:].any() and not is_cell[:, width:].any()
         as_written = (max(height, self.frame), max(width, self.frame))
-        if not (height and width and is_cell[:height, :width].all() and is_filled and cells.shape == as_written):
+        if not (
+            height and width and is_cell[:height, :width].all() and is_filled and cells.shape == as_written
+        ):
             raise UnreadableGrid("bad_frame")
         return cells[:height, :width]
 
