@@ -32,8 +32,8 @@ help:  ## List the targets
 setup: $(READY)  ## Make .venv and install everything in it (about 2 minutes; again: nothing to do)
 	@echo "$(VENV) is ready"
 
-demo: $(READY)  ## Run the main job on its default: a small model on ARC-AGI-1, on any machine
-	$(strip $(ARC) $(ARGS))
+demo: $(READY)  ## Train, answer and show: the package's model on ARC-AGI-1, on any machine
+	$(strip $(ARC) experiment=demo $(ARGS))
 
 smoke: $(READY)  ## The same in seconds, for a first look
 	$(ARC) experiment=smoke

@@ -138,7 +138,7 @@ class Model:
     path: str = MISSING
     revision: str | None = None
     adapter: str | None = None
-    weights: str = one_of("auto", "pretrained", "random")
+    weights: str = one_of("pretrained", "random")
     dtype: str = one_of("auto", "float32", "bfloat16", "float16")
     quantisation: str = one_of("none", "4bit", "8bit")
     vocabulary: str = one_of("full", "arc")  # arc: the tokens of ARC prompts alone

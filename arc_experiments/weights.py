@@ -39,15 +39,15 @@ class Weights:
     @property
     def parent(self) -> Ancestry | None:
         """The ancestry of the weights that the run begins with, if they have one."""
-        return read_ancestry(self.source)
+        return None if self._are_random else read_ancestry(self.source)
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits for the weights that a folder holds; "" for those of a hub.
+        """Sixteen hex digits for the weights that a folder holds; "" for those of a hub, and for random ones.
 
         Of size, beginning and end of each file: training changes all of it, and a large model is not read whole.
         """
-        files = sorted(self.source.glob("*.safetensors"))
+        files = [] if self._are_random else sorted(self.source.glob("*.safetensors"))
         digest = hashlib.sha256()
         for path in files:
             size = path.stat().st_size
@@ -56,6 +56,14 @@ class Weights:
                 file.seek(max(0, size - LOOKED_AT))
                 digest.update(file.read())
         return digest.hexdigest()[:16] if files else ""
+
+    @property
+    def _are_random(self) -> bool:
+        return self._config.model.weights == "random" and self._config.model.adapter is None
+
+    @property
+    def _is_of_package(self) -> bool:
+        return self._config.model.adapter is None and self._config.model.path.startswith(PREFIX)
 
     @property
     def folder(self) -> Path:
@@ -86,13 +94,12 @@ class Weights:
     def check_ancestry(self, *, dtype: "torch.dtype") -> None:
         """Refuse weights that were trained otherwise than they are to be used; `inference.force=true` goes on.
 
-        A model of the package is a base like those of the hub: any prompt can be tried on it.
+        A model of the package is a base like those of the hub: any prompt can be tried on it (see `prompt_note`).
 
         Raises:
             ValueError: with a line for each difference.
         """
-        is_base = self._config.model.adapter is None and self._config.model.path.startswith(PREFIX)
-        if self.parent is None or is_base or self._config.inference.force:
+        if self.parent is None or self._is_of_package or self._config.inference.force:
             return
         conflicts = self.parent.conflicts(
             dtype=_name(dtype),
@@ -106,6 +113,16 @@ class Weights:
                 + "\n  ".join(conflicts)
                 + "\nTake that run's settings (from_run=<folder>), or go on with inference.force=true"
             )
+
+    def prompt_note(self) -> str | None:
+        """What to know of a prompt that the package's model was not trained with."""
+        if self.parent is None or not self._is_of_package:
+            return None
+        known, look = self.parent.prompt, self._prompt_look()
+        differing = [f"prompt.{key}" for key in PROMPT_LOOK if look[key] != known.get(key)]
+        if not differing:
+            return None
+        return f"{self._config.model.path} was trained with another prompt, and answers to that ({', '.join(differing)})"
 
     def save(
         self,

@@ -168,7 +168,7 @@ def test_adaptation_solves_tasks_of_a_rule_that_the_model_was_not_trained_on(tmp
     finish(
         start(
             base, *here, "data=files", f"data.path={copying_and_filling(tmp_path / 'tasks')}", "data.partition=official",
-            "prompt.max_length=256", "augmentation=[order,colours]", "optim.max_steps=80",
+            "prompt=compact", "prompt.max_length=256", "augmentation=[order,colours]", "optim.max_steps=80",
             "optim.batch_size=4", "optim.eval_steps=null", "optim.save_steps=1000", "inference=one_view",
             "inference.max_new_tokens=8",
         )

@@ -23,6 +23,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = [
     smaller_tiny(),
     "model.weights=random",
+    "prompt=compact",
     "experiment=smoke",
     "tracking=off",
     "data.limit=3",
@@ -218,7 +219,7 @@ def test_a_quantised_training_goes_on_as_if_it_had_not_stopped(
     base: Path, tmp_path: Path, quantisation: str
 ) -> None:
     options = [
-        *SMALL, "model=custom", f"model.path={base}", "model.weights=auto", "model.dtype=float32",
+        *SMALL, "model=custom", f"model.path={base}", "model.weights=pretrained", "model.dtype=float32",
         f"model.quantisation={quantisation}",
         "model.lora.rank=4", "prompt=compact", "optim.max_steps=4", "optim.save_steps=2",
     ]  # fmt: skip

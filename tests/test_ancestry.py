@@ -113,11 +113,35 @@ def test_demonstrations_trained_on_by_design_are_no_leak_to_their_own_task(arc1:
 def test_a_model_of_the_package_takes_any_prompt_and_another_model_its_own_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = Ancestry(base="package:base", dtype="bfloat16", prompt={"question": "?"}, trained_on=("a",))
+    own = Ancestry(base="package:tiny", dtype="bfloat16", prompt={"question": "?"}, trained_on=("a",))
     monkeypatch.setattr(weights, "read_ancestry", lambda folder: own)
-    of_package = Weights(check(compose_config(["model.path=package:base"])), RunFolder(tmp_path))
+    of_package = Weights(check(compose_config(["model.path=package:tiny"])), RunFolder(tmp_path))
     assert of_package.parent == own, "what it was trained on counts"
     of_package.check_ancestry(dtype=torch.float32)
+    note = of_package.prompt_note()
+    assert note is not None
+    assert "package:tiny was trained with another prompt" in note
+    assert "prompt.question" in note
     of_folder = Weights(check(compose_config([f"model.path={tmp_path}"])), RunFolder(tmp_path))
     with pytest.raises(ValueError, match=r"prompt\.question: trained with '\?'"):
         of_folder.check_ancestry(dtype=torch.float32)
+
+
+def test_random_weights_have_no_past_although_the_folder_holds_others(tmp_path: Path) -> None:
+    shipped, untrained = (
+        Weights(check(compose_config([f"model.weights={weights}"])), RunFolder(tmp_path))
+        for weights in ("pretrained", "random")
+    )
+    assert shipped.source == untrained.source
+    assert shipped.parent is not None
+    assert untrained.parent is None
+    assert (len(shipped.fingerprint), untrained.fingerprint) == (16, "")
+
+
+def test_the_packages_model_names_the_prompt_that_it_was_trained_with(tmp_path: Path) -> None:
+    def note(*overrides: str) -> str | None:
+        return Weights(check(compose_config(list(overrides))), RunFolder(tmp_path)).prompt_note()
+
+    assert note() is None
+    assert "prompt.grid" in (note("prompt=compact") or "")
+    assert note("prompt=compact", "model.weights=random") is None

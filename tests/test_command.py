@@ -10,9 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_models import make_base
+from toy_models import make_base, smaller_tiny
 
-SMALL = ["experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=600"]
+SMALL = [
+    smaller_tiny(), "model.weights=random", "prompt=compact",
+    "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=600", "optim.learning_rate=2e-3",
+]  # fmt: skip
 # What may differ between two runs of one composition: times and memory.
 VARYING = ("seconds", "peak_memory_bytes", "cost")
 VARYING_TRAINING = ("samples_per_second", "tokens_per_second", "data_wait_fraction")

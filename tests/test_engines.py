@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from toy_models import load, settings
+from toy_models import load, settings, smaller_tiny
 
 from arc_experiments import compose
 from arc_experiments.config import Model
@@ -114,7 +114,13 @@ def test_a_prompt_takes_as_many_rows_of_a_batch_as_it_has_samples() -> None:
 
 def test_batched_answers_differ_from_single_ones_only_where_two_tokens_are_as_good(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    overrides = ["experiment=smoke", "tracking=off", "data.limit=24", "inference.limit=null"]
+    overrides = [
+        "experiment=smoke",
+        "prompt=compact",
+        "tracking=off",
+        "data.limit=24",
+        "inference.limit=null",
+    ]
     run = compose([*overrides, "inference.num_views=1", "prompt.max_length=900"], tmp_path / "run")
     model = run.model(trainable=False).eval()
     prompts = [request.ids for request in run.requests if request.ids is not None]
@@ -189,6 +195,7 @@ def test_the_threshold_engine_gives_every_view_its_likely_answers(tmp_path: Path
 def test_free_answers_are_counted_beside_constrained_ones(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     few = ["data.limit=4", "inference.limit=1", "inference.num_views=2", "inference.max_new_tokens=8"]
+    few += [smaller_tiny(), "model.weights=random", "prompt=compact"]
     own = ["experiment=smoke", "tracking=off", "job=evaluate", "inference.constrain=grid", *few]
     run = compose(own, tmp_path)
     evaluate.main(run.folder, Console(file=io.StringIO()))

@@ -21,7 +21,7 @@ from arc_experiments.run import Run
 from arc_experiments.tasks import TaskSet
 
 OPTIONS = [
-    "data=kaggle", "tracking=off", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
+    "data=kaggle", "prompt=compact", "tracking=off", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
     "inference=one_view", "inference.num_views=2", "inference.max_new_tokens=8", "model.lora.rank=4",
     "optim.max_steps=2", "optim.batch_size=2", "optim.warmup=0",
 ]  # fmt: skip

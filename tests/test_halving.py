@@ -222,7 +222,7 @@ def test_a_run_that_is_beyond_the_rung_is_refused(sweep: Path) -> None:
 
 @pytest.mark.slow
 def test_a_survivor_is_what_an_uninterrupted_run_gives(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "arc_experiments", "experiment=smoke", "tracking=off", "data.limit=4",
+    command = [sys.executable, "-m", "arc_experiments", "experiment=smoke", "prompt=compact", "tracking=off", "data.limit=4",
                "prompt.max_length=600", "model.lora.dropout=0.1"]  # fmt: skip
     halved = [*command, "sweep=halving", "halving.rungs=[2]", "optim.learning_rate=1e-6,1e-3", "seed=1"]
     whole = [*command, "optim.learning_rate=1e-3", f"hydra.run.dir={tmp_path}/whole"]

@@ -20,7 +20,7 @@ from arc_experiments.tasks import BadTasks, TaskSet
 
 FILLER = {"attempt_1": [[0]], "attempt_2": [[0]]}
 SMALL = [
-    "experiment=kaggle", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
+    "experiment=kaggle", "prompt=compact", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
     "augmentation=[geometry,order]", "inference=one_view", "inference.max_new_tokens=8",
     "inference.constrain=grid", "model.lora.rank=4", "optim.learning_rate=5e-3",
 ]  # fmt: skip

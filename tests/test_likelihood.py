@@ -181,7 +181,7 @@ def test_likelihoods_are_computed_stored_and_decide_the_attempts(tmp_path: Path)
         for request in run.requests[:1]
         for one in small
     ]
-    run.predict = lambda *args, **options: given  # untrained, it would answer nothing
+    run.predict = lambda *args, **options: given  # it would answer nothing in eight tokens
     evaluate_run(run, Console(file=printed, width=200))
     lines = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
     assert [len(line["likelihoods"]) for line in lines] == [2, 2, 2]

@@ -16,7 +16,14 @@ from arc_experiments.models import ModelError, load_tokenizer, pick_attention, p
 from arc_experiments.models.advice import notes
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SMALL = ["experiment=smoke", "tracking=off", "data.limit=3", "prompt.max_length=600", "optim.max_steps=2"]
+SMALL = [
+    "experiment=smoke",
+    "prompt=compact",
+    "tracking=off",
+    "data.limit=3",
+    "prompt.max_length=600",
+    "optim.max_steps=2",
+]
 
 
 # Where and in what it computes

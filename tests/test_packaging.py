@@ -98,7 +98,7 @@ def test_constraints_pin_every_requirement_to_a_plain_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["demo"], "-m arc_experiments\n"),
+        (["demo"], "-m arc_experiments experiment=demo\n"),
         (["smoke"], "-m arc_experiments experiment=smoke\n"),
         (["train", "ARGS=model=qwen05 seed=2"], "-m arc_experiments model=qwen05 seed=2\n"),
         (["sweep"], "-m arc_experiments --multirun seed=1,2,3\n"),

@@ -57,10 +57,12 @@ def assert_golden(text: str, file: str) -> None:
         ("arc24", "prompt_arc24_chat.txt"),
         ("arc24_long", "prompt_arc24_long_chat.txt"),
         ("compact", "prompt_compact.txt"),
+        ("framed", "prompt_framed.txt"),
     ],
 )
 def test_a_prompt_is_this_text(name: str, golden: str, request: pytest.FixtureRequest) -> None:
-    prompt = make(request.getfixturevalue("tiny" if name == "compact" else "chatty"), f"prompt={name}")
+    tokenizer = "tiny" if name in ("compact", "framed") else "chatty"
+    prompt = make(request.getfixturevalue(tokenizer), f"prompt={name}")
     text = prompt.decode(prompt.encode(TOY).input_ids)
     assert_golden(text, golden)
     assert text.startswith(prompt.decode(prompt.encode_prompt(TOY)))
@@ -74,6 +76,19 @@ def test_a_question_of_another_kind_is_this_text(
     prompt = make(request.getfixturevalue("tiny" if name == "compact" else "chatty"), f"prompt={name}")
     text = prompt.decode(prompt.encode(TOY, kind=kind).input_ids)
     assert_golden(text, f"prompt_{name}_{kind}.txt")
+
+
+def test_three_demonstrations_fit_the_framed_prompt_and_a_fourth_is_dropped(
+    tiny: PreTrainedTokenizerBase,
+) -> None:
+    prompt = make(tiny, "prompt=framed", "prompt.fit=drop")
+    full = np.ones((10, 10), np.uint8)
+    for pair in (Pair(input=full, output=full), Pair(input=full[:3], output=full[:1, :1])):
+        three, four = (Task(id="a", train=(pair,) * count, test=(pair,)) for count in (3, 4))
+        for task, num_dropped in ((three, 0), (four, 1)):
+            fitted = prompt.fit(task)
+            assert fitted is not None
+            assert (len(fitted.encoded), fitted.num_dropped) == (893, num_dropped)
 
 
 @pytest.mark.parametrize("name", GRID_TEXTS)

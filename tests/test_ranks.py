@@ -14,7 +14,7 @@ from arc_experiments.config import Hardware
 from arc_experiments.ranks import count_processes
 
 SMALL = [
-    "experiment=smoke", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
+    "experiment=smoke", "prompt=compact", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
     "inference.max_new_tokens=16",
 ]  # fmt: skip
 

@@ -136,7 +136,13 @@ def test_candidates_are_compared_in_parts_with_the_same_likelihoods(model: torch
 
 def run_of(folder: Path, *overrides: str) -> Run:
     torch.set_num_threads(1)
-    small = ["experiment=smoke", "tracking=off", "prompt.max_length=600", "inference.max_new_tokens=8"]
+    small = [
+        "experiment=smoke",
+        "prompt=compact",
+        "tracking=off",
+        "prompt.max_length=600",
+        "inference.max_new_tokens=8",
+    ]
     return compose([*small, "inference.scoring_views=2", *overrides], folder)
 
 

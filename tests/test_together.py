@@ -30,7 +30,7 @@ from arc_experiments.run import Run
 from arc_experiments.training import trainer as trainer_module
 from arc_experiments.training.trainer import StreamTrainer
 
-SMALL = [smaller_tiny(), "model.weights=random", "adapt.together=3", "optim.batch_size=2"]
+SMALL = [smaller_tiny(), "model.weights=random", "prompt=compact", "adapt.together=3", "optim.batch_size=2"]
 MARK = 9  # a colour that one task alone has
 
 

@@ -107,7 +107,8 @@ def test_any_combination_is_what_the_tokenizer_says(
     form = GridText(**options)
     prompt, asked = (make(tokenizer(), "prompt=compact", grid=form) for _ in range(2))
     prompt.verify([])
-    if tokenizer != digit_tokenizer and "framed" not in grids:
+    joins = (digit_tokenizer, word_tokenizer) if "framed" in grids else (digit_tokenizer,)
+    if tokenizer not in joins:
         assert prompt.exact_table
     assert_equal(prompt, asked, random_task(seed), "output_from_examples")
 
@@ -203,7 +204,7 @@ def test_the_table_equals_the_tokenizer_on_every_task_the_symmetries_in_turn(gri
 
 @needs_real
 @pytest.mark.slow
-@pytest.mark.parametrize("grid_text", GRID_TEXTS)
+@pytest.mark.parametrize("grid_text", [name for name in GRID_TEXTS if name != "framed"])
 def test_a_real_tokenizers_table_is_exact_on_every_task_in_every_symmetry(grid_text: str) -> None:
     assert_exact_on_all_tasks(real_tokenizer(), grid_text, num_symmetries=len(SYMMETRIES))
 
@@ -222,6 +223,6 @@ def test_a_real_tokenizer_agrees_on_made_tasks(grid_text: str) -> None:
         for _ in range(2)
     )
     prompt.verify([])
-    assert prompt.exact_table
+    assert prompt.exact_table == (grid_text != "framed"), "it joins what fills a frame"
     for task, kind in itertools.product(map(random_task, range(3)), KINDS):
         assert_equal(prompt, asked, task, kind)

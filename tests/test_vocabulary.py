@@ -22,7 +22,14 @@ from arc_experiments.run import Run
 from arc_experiments.tasks import Pair, Task
 
 CPU = torch.device("cpu")
-SMALL = ["experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=1500", "optim.max_steps=2"]
+SMALL = [
+    "experiment=smoke",
+    "prompt=compact",
+    "tracking=off",
+    "data.limit=4",
+    "prompt.max_length=1500",
+    "optim.max_steps=2",
+]
 
 
 def arc_run(folder: Path, base: Path, *overrides: str) -> Run:
@@ -82,8 +89,9 @@ COLOURS = ["Black", "Blue", "Red", "Green", "Yellow", "Gray", "Pink", "Orange", 
         GridText(cells=[digit * 3 for digit in "0123456789"]),
         GridText(cells=COLOURS, separator=" "),
         GridText(separator="|"),
+        GridText(frame=10),
     ],
-    ids=["plain", "row_numbers", "repeated", "names", "separated"],
+    ids=["plain", "row_numbers", "repeated", "names", "separated", "framed"],
 )
 def test_tokenizers_that_join_cells_never_need_another_token(grid_text: GridText) -> None:
     full = joining_tokenizer()

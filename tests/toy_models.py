@@ -62,10 +62,10 @@ def byte_tokenizer() -> Qwen2Tokenizer:
 
 
 def joining_tokenizer() -> PreTrainedTokenizerFast:
-    """Like Llama 3's: up to three digits are one token, and so are the words of colours."""
+    """Like Llama 3's: up to three digits are one token, and so are the words of colours, and rows of dots."""
     tokens = ["<|begin|>", "<|end|>", *sorted(ByteLevel.alphabet())]
     tokens += [f"{number:0{length}}" for length in (2, 3) for number in range(10**length)]
-    tokens += ["Blue", "Black", "Red", "Input", "Output"]
+    tokens += ["Blue", "Black", "Red", "Input", "Output", *("." * length for length in (2, 3, 4, 8))]
     model = BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=[], ignore_merges=True)
     tokenizer = Tokenizer(model)
     digits = Split(Regex(r"\p{N}{1,3}|[^\p{N}]+"), "isolated")

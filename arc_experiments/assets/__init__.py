@@ -1,1 +1,1 @@
-"""What travels inside the package: the small models, and the tasks that they are judged by."""
+"""What travels inside the package: the small model, and the tasks that it is judged by."""

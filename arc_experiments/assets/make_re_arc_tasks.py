@@ -1,4 +1,4 @@
-"""Makes the RE-ARC tasks that the base model is judged by: `python -m arc_experiments.assets.make_re_arc_tasks <cache>`.
+"""Makes the RE-ARC tasks that the package's model is judged by: `python -m arc_experiments.assets.make_re_arc_tasks <cache>`.
 
     re_arc/held_out.json   40 tasks that it was never trained on, each with four demonstrations and four tests
     re_arc/trained.json    120 tasks that it was trained on, each with four demonstrations and two tests, all new

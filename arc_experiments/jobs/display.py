@@ -51,7 +51,8 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
             console.print(f"[yellow]note[/]         data {name}: ", end="")
             console.print(note, markup=False)
     trains = trained > 0
-    for note in notes(config.model, dtype=run.dtype, device=run.device, trainable=trains):
+    about_model = notes(config.model, dtype=run.dtype, device=run.device, trainable=trains)
+    for note in filter(None, [*about_model, run.weights.prompt_note()]):
         console.print(f"[yellow]note[/]         {note}")
     if validation.num_test_outputs == 0:
         console.print(

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from arc_experiments.config import Model
-from arc_experiments.models.loading import has_random_weights
 from arc_experiments.models.precision import has_bfloat16
 
 
@@ -16,8 +15,8 @@ def notes(model: Model, *, dtype: torch.dtype, device: torch.device, trainable: 
     found = [_precision_note(model.dtype, dtype, device, has_bfloat16(device))]
     if trainable:
         found += [_adapter_note(model), _initialisation_note(model)]
-    if has_random_weights(model) and model.adapter is None:
-        found.append("an untrained model (random weights): losses fall, scores stay low")
+    if model.weights == "random" and model.adapter is None:
+        found.append("model.weights=random: an untrained model, which takes hours to answer anything")
     return [note for note in found if note is not None]
 
 

@@ -20,7 +20,7 @@ from arc_experiments.models.reaching import loader, reached
 from arc_experiments.models.vocabulary import Vocabulary, read_vocabulary, shrink
 from arc_experiments.paths import local_path
 
-RANDOM_WEIGHTS_SEED = 0  # random weights are the same in every run: they stand for a published base model
+RANDOM_WEIGHTS_SEED = 0  # random weights are the same in every run, as those of a published model are
 
 
 def load_base(
@@ -46,9 +46,9 @@ def load_base(
     attention = pick_attention(model.attention, device=device, dtype=dtype)
     config = reached(model, loader(AutoConfig, model))
     _check_kind(model, config)
-    if has_random_weights(model):
+    if model.weights == "random":
         if device_map is not None:
-            raise ModelError(f"{model.path} has random weights, which are not spread over GPUs")
+            raise ModelError("model.weights=random: random weights are not spread over GPUs")
         base = _random_base(model, config, attention)
     else:
         places = {"": device} if model.quantisation != "none" else None
@@ -106,19 +106,10 @@ def _fit_vocabulary(model: Model, base: PreTrainedModel, vocabulary: Vocabulary 
         shrink(base, vocabulary)
 
 
-def has_random_weights(model: Model) -> bool:
-    """Whether nothing is loaded: `auto` loads what is there, and only a package's model may lack weights."""
-    if model.weights == "auto":
-        return model.path.startswith("package:") and not any(
-            Path(local_path(model.path)).glob("*.safetensors")
-        )
-    return model.weights == "random"
-
-
 def _random_base(model: Model, config: Any, attention: str) -> PreTrainedModel:
     if model.quantisation != "none":
         raise ModelError(
-            f"model.quantisation={model.quantisation}: {model.path} has random weights, in float32"
+            f"model.quantisation={model.quantisation}: with model.weights=random they are in float32"
         )
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_WEIGHTS_SEED)

@@ -126,7 +126,8 @@ def _row_tokens(tokenizer: Any, grid_text: "GridText") -> Iterable[int]:
     """Every token whose text stands somewhere in the rows of some grid."""
     mixed = np.array(list(product(range(NUM_COLOURS), repeat=JOINED_CELLS)), dtype=np.uint8)
     plain = np.repeat(np.arange(NUM_COLOURS, dtype=np.uint8)[:, None], MAX_SIDE, axis=1)
-    grids = [*np.array_split(mixed, len(mixed) // MAX_SIDE + 1), plain]
+    flat = [np.zeros((1, width), np.uint8) for width in range(1, MAX_SIDE + 1)]  # with all that fills a frame
+    grids = [*np.array_split(mixed, len(mixed) // MAX_SIDE + 1), plain, *flat]
     text = "\n".join(grid_text.write(grid) for grid in grids)
     letters = set(text)
     for full, token in enumerate(tokenizer.batch_decode([[full] for full in range(len(tokenizer))])):

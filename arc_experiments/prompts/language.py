@@ -6,6 +6,8 @@ In the compact prompt, of which an answer is the rows and nothing else:
     "12"       one of 0 to 9, or "\n", which ends the row and makes the grid two cells wide
     "12\n3"    one of 0 to 9 only
     "12\n34\n" one of 0 to 9, or the end
+
+In a frame the end of each row and of the grid holds what fills them up.
 """
 
 from collections.abc import Iterator

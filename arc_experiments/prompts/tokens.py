@@ -6,7 +6,8 @@ With row numbers, for a tokenizer with one token a digit, `_` being a hole:
 
 A text is cut before the spaces and separators, as byte-level tokenizers do (" Blue" is one token). The
 tokenizer itself is the truth: whoever uses this compares the two first (`Encoder.verify`). It is exact for
-tokenizers that never join characters over these cuts, such as Qwen2's; not for those that join digits (Llama 3's).
+tokenizers that never join characters over these cuts, such as Qwen2's; not for those that join digits (Llama 3's), and in
+a frame not for those that join what fills it (Qwen2's does).
 """
 
 from collections.abc import Callable, Sequence
@@ -52,8 +53,9 @@ class TokenTable:
         self._newline = tokenize("\n")
         self._numbers = [tokenize(str(number)) for number in range(1, MAX_SIDE + 1)]
         before = " " if grid_text.row_numbers else ""
-        self._first_fill = tokenize(before + grid_text.fill)
-        self._later_fill = tokenize(grid_text.separator + grid_text.fill)
+        if grid_text.frame:  # else the tokenizer need not know it
+            self._first_fill = tokenize(before + grid_text.fill)
+            self._later_fill = tokenize(grid_text.separator + grid_text.fill)
         later, later_cells = _split([tokenize(grid_text.separator + cell) for cell in grid_text.cells])
         first, first_cells = _split([tokenize(before + cell) for cell in grid_text.cells])
         num_holes = max(later_cells.shape[1], first_cells.shape[1])
@@ -99,13 +101,15 @@ class TokenTable:
 
     def _make_block(self, height: int, width: int) -> _Block:
         frame = self._grid_text.frame
-        filled = np.tile(self._later_fill, max(0, frame - width))
-        row = np.concatenate([self._first, np.tile(self._later, width - 1), filled])
-        below = np.concatenate([self._first_fill, np.tile(self._later_fill, max(frame, width) - 1)])
+        row = np.concatenate([self._first, np.tile(self._later, width - 1)])
+        lines = [row] * height
+        if frame:
+            filled = np.concatenate([row, np.tile(self._later_fill, max(0, frame - width))])
+            below = np.concatenate([self._first_fill, np.tile(self._later_fill, max(frame, width) - 1)])
+            lines = [filled] * height + [below] * (frame - height)
         parts = [self._tokenize(self._grid_text.write_sizes(height, width))]
-        for number, ids in enumerate(self._numbers[: max(frame, height)]):
-            line = row if number < height else below
-            parts += [ids, line, self._newline] if self._grid_text.row_numbers else [line, self._newline]
+        for number, line in zip(self._numbers, lines, strict=False):
+            parts += [number, line, self._newline] if self._grid_text.row_numbers else [line, self._newline]
         ids = np.concatenate(parts[:-1])  # the last newline is the text's after the grid
         rows = np.zeros((height, width), np.uint8)
         rows[:, 0] = NUM_COLOURS
