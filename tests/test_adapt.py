@@ -266,8 +266,11 @@ def test_a_joint_training_goes_on_from_its_checkpoint(tasks: Path, tmp_path: Pat
 def test_answers_are_made_and_chosen_as_in_an_evaluation(
     inference: list[str], tasks: Path, tmp_path: Path
 ) -> None:
-    learns = ["optim.max_steps=30", "optim.learning_rate=5e-3", "inference.limit=1"]  # to write grids
-    options = ["inference.constrain=grid", *learns, *inference]
+    writes_grids = [
+        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frame=10", "prompt.max_length=896",
+        "inference.max_new_tokens=112", "optim.max_steps=2", "inference.limit=1",
+    ]  # fmt: skip
+    options = ["inference.constrain=grid", *writes_grids, *inference]
     run, printed = adapted(tmp_path / "run", tasks, *options)
     for name in ("predictions.jsonl", "predictions_before.jsonl"):
         found = predictions(run, name)

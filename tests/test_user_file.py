@@ -434,7 +434,7 @@ def test_a_row_that_is_too_long_is_redrawn_and_counted(tmp_path: Path) -> None:
 def test_a_tokenizer_that_loses_the_text_is_refused(tmp_path: Path) -> None:
     run = custom_run(tmp_path, "def get_custom_dataset(a, b, c):\n    return [{'text': 'Hello ' + c}]\n")
     with pytest.raises(
-        ValueError, match=r"tokenizer \(17 tokens\) cannot write '.*Hello .* choose another model"
+        ValueError, match=r"tokenizer \(18 tokens\) cannot write '.*Hello .* choose another model"
     ):
         _ = run.prompt
 
