@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 from adapt_tools import OPTIONS, lasting_metrics, make_tasks, predictions
+from toy_models import smaller_tiny
 
 from arc_experiments.run import load_run
 from arc_experiments.run_folder import RunFolder
 
 pytestmark = pytest.mark.slurm
 
-RUN = [
+RUN = [  # of a model that is slow enough to be stopped in the middle
+    smaller_tiny(160, 560), "model.weights=random", "prompt=compact",
     "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
     "optim.max_steps=40", "optim.save_steps=10", "optim.eval_steps=null",
 ]  # fmt: skip
