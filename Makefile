@@ -35,7 +35,7 @@ setup: $(READY)  ## Make .venv and install everything in it (about 2 minutes; ag
 demo: $(READY)  ## Train, answer and show: the package's model on ARC-AGI-1, on any machine
 	$(strip $(ARC) experiment=demo $(ARGS))
 
-smoke: $(READY)  ## The same in seconds, for a first look
+smoke: $(READY)  ## Everything once, in seconds
 	$(ARC) experiment=smoke
 
 train: $(READY)  ## Run the job on another composition: ARGS="data=re_arc model=qwen05"

@@ -26,6 +26,7 @@ class Ancestry:
     `vocabulary` is "full" or "arc" (weights saved before there was a choice say nothing, and are "full").
 
     Attributes:
+        base_fingerprint: of an adapter's base (see `weights.fingerprint`); "" where there is none to tell it by.
         pairs: keys of the pairs of these tasks (see `arc_experiments.leaks`).
         by_id: those of the tasks that only their ids can be known by: pairs made anew, or too many to be kept.
     """
@@ -37,6 +38,7 @@ class Ancestry:
     vocabulary: str = "full"
     pairs: frozenset[bytes] = frozenset()
     by_id: tuple[str, ...] = ()
+    base_fingerprint: str = ""
 
     def save(self, folder: Path) -> None:
         values = {**asdict(self), "pairs": b64encode(b"".join(sorted(self.pairs))).decode()}
@@ -62,7 +64,13 @@ class Ancestry:
         return Finder(validation).compare_keys(self.pairs, self.by_id, TRAINED_ON, allowed=made_of)
 
     def conflicts(
-        self, *, dtype: str, vocabulary: str, prompt: dict[str, Any], base: str | None = None
+        self,
+        *,
+        dtype: str,
+        vocabulary: str,
+        prompt: dict[str, Any],
+        base: str | None = None,
+        base_fingerprint: str = "",
     ) -> list[str]:
         """What differs between training and use, a line each.
 
@@ -72,13 +80,20 @@ class Ancestry:
         lines = [] if dtype == self.dtype else [f"model.dtype: trained in {self.dtype}, used in {dtype}"]
         if base is not None and _last_part(base) != _last_part(self.base):
             lines.append(f"model.path: trained on {self.base}, used on {base}")
+        elif self.base_fingerprint and base_fingerprint and base_fingerprint != self.base_fingerprint:
+            lines.append(f"model.path: the weights of {base} are not those that the adapter was trained on")
         if vocabulary != self.vocabulary:
             lines.append(f"model.vocabulary: trained with {self.vocabulary}, used with {vocabulary}")
-        for key in sorted(self.prompt.keys() | prompt.keys()):
-            ours, theirs = self.prompt.get(key), prompt.get(key)
-            if ours != theirs:
-                lines.append(f"prompt.{key}: trained with {ours!r}, used with {theirs!r}")
+        for key in self.differing_options(prompt):
+            lines.append(
+                f"prompt.{key}: trained with {self.prompt.get(key)!r}, used with {prompt.get(key)!r}"
+            )
         return lines
+
+    def differing_options(self, prompt: dict[str, Any]) -> list[str]:
+        """The options that make this prompt look otherwise than the one of the training."""
+        names = sorted(self.prompt.keys() | prompt.keys())
+        return [name for name in names if self.prompt.get(name) != prompt.get(name)]
 
 
 def _last_part(path: str) -> str:
@@ -99,4 +114,6 @@ def read_ancestry(folder: Path) -> Ancestry | None:
         # Weights saved before there were keys name their tasks only.
         "by_id": tuple(data.get("by_id", data["trained_on"])),
     }
+    if "grid" in data["prompt"]:  # weights saved before there were frames have none
+        data["prompt"]["grid"] = {"frames": [], "fill": ".", **data["prompt"]["grid"]}
     return Ancestry(**data)

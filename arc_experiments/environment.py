@@ -30,8 +30,8 @@ def quieten_libraries() -> None:
 def make_repeatable(hardware: Hardware) -> None:
     """Fix the number of threads, take numbers below 1e-38 for zero, choose deterministic kernels where there is a choice.
 
-    CPUs need many times as long for such numbers, and what attention hardly looks at becomes one: a base model trained
-    from nothing at half the speed. New threads do as the one that makes them, so this comes before the first large tensor.
+    CPUs need many times as long for such numbers, and what attention hardly looks at becomes one: a model of this project
+    trained from nothing at half the speed. New threads do as the one that makes them, so this comes before the first large tensor.
     """
     torch.set_flush_denormal(True)
     torch.set_num_threads(hardware.threads or share_of_cores())

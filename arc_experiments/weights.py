@@ -43,19 +43,14 @@ class Weights:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits for the weights that a folder holds; "" for those of a hub, and for random ones.
+        """Of the weights that the run begins with: see `fingerprint`; "" for random ones."""
+        return "" if self._are_random else fingerprint(self.source)
 
-        Of size, beginning and end of each file: training changes all of it, and a large model is not read whole.
-        """
-        files = [] if self._are_random else sorted(self.source.glob("*.safetensors"))
-        digest = hashlib.sha256()
-        for path in files:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                digest.update(f"{path.name} {size}\n".encode() + file.read(LOOKED_AT))
-                file.seek(max(0, size - LOOKED_AT))
-                digest.update(file.read())
-        return digest.hexdigest()[:16] if files else ""
+    @property
+    def _base_fingerprint(self) -> str:
+        """Of what an adapter is put on."""
+        model = self._config.model
+        return fingerprint(Path(local_path(model.path))) if model.weights == "pretrained" else ""
 
     @property
     def _are_random(self) -> bool:
@@ -88,6 +83,7 @@ class Weights:
             vocabulary=self._config.model.vocabulary,
             pairs=pairs,
             by_id=by_id,
+            base_fingerprint=self._base_fingerprint if self.folder.name == "adapter" else "",
         )
         return own.with_parent(self.parent)
 
@@ -106,6 +102,7 @@ class Weights:
             vocabulary=self._config.model.vocabulary,
             prompt=self._prompt_look(),
             base=self._config.model.path if self._config.model.adapter is not None else None,
+            base_fingerprint=self._base_fingerprint,
         )
         if conflicts:
             raise ValueError(
@@ -118,8 +115,7 @@ class Weights:
         """What to know of a prompt that the package's model was not trained with."""
         if self.parent is None or not self._is_of_package:
             return None
-        known, look = self.parent.prompt, self._prompt_look()
-        differing = [f"prompt.{key}" for key in PROMPT_LOOK if look[key] != known.get(key)]
+        differing = [f"prompt.{name}" for name in self.parent.differing_options(self._prompt_look())]
         if not differing:
             return None
         return f"{self._config.model.path} was trained with another prompt, and answers to that ({', '.join(differing)})"
@@ -150,6 +146,22 @@ class Weights:
 
     def _prompt_look(self) -> dict[str, Any]:
         return {name: getattr(self._config.prompt, name) for name in PROMPT_LOOK}
+
+
+def fingerprint(folder: Path) -> str:
+    """Sixteen hex digits for the weights that a folder holds; "" where it holds none, as for those of a hub.
+
+    Of size, beginning and end of each file: training changes all of it, and a large model is not read whole.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {size}\n".encode() + file.read(LOOKED_AT))
+            file.seek(max(0, size - LOOKED_AT))
+            digest.update(file.read())
+    return digest.hexdigest()[:16] if files else ""
 
 
 def _name(dtype: "torch.dtype") -> str:

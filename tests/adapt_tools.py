@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from rich.console import Console
 from task_files import write
-from toy_models import smaller_tiny
+from toy_models import untrained
 
 from arc_experiments import compose
 from arc_experiments.jobs import adapt
 from arc_experiments.run import Run
 
 OPTIONS = [
-    smaller_tiny(), "model.weights=random", "prompt=compact", "job=adapt", "data=files", "data.partition=official",
+    *untrained(), "job=adapt", "data=files", "data.partition=official",
     "tracking=off", "hardware=cpu",
     "hardware.threads=1", "prompt.max_length=256", "augmentation=[geometry,order]", "inference=one_view",
     "inference.max_new_tokens=8", "model.lora.rank=4", "optim.max_steps=3", "optim.learning_rate=2e-3",

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from toy_models import smaller_tiny
+from toy_models import untrained
 
 from arc_experiments import compose
 from arc_experiments.run import Run
 from arc_experiments.training.trainer import StreamTrainer
 
 SMALL = [
-    smaller_tiny(), "model.weights=random", "prompt=compact", "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=4", "prompt.max_length=500", "model.lora.rank=4",
+    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=4", "prompt.max_length=500", "model.lora.rank=4",
     "optim.batch_size=1", "optim.max_steps=8", "optim.save_steps=4", "hardware.threads=1", "hardware=cpu",
 ]  # fmt: skip
 SIX_TASKS = [
-    smaller_tiny(), "model.weights=random", "prompt=compact", "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6",
+    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6",
     "prompt.max_length=600", "optim.max_steps=4",
 ]  # fmt: skip
 SHARED = ("corpus", "tokenizer", "prompt")  # the same for all: made once

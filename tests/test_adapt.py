@@ -25,6 +25,7 @@ from rich.console import Console
 from small_training import same, weights
 from task_files import write
 from toy_grids import grid
+from toy_models import untrained
 
 from arc_experiments import places
 from arc_experiments.adaptation.deadline import done_within
@@ -267,7 +268,7 @@ def test_answers_are_made_and_chosen_as_in_an_evaluation(
     inference: list[str], tasks: Path, tmp_path: Path
 ) -> None:
     writes_grids = [
-        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frame=10", "prompt.max_length=896",
+        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frames=[10]", "prompt.max_length=896",
         "inference.max_new_tokens=112", "optim.max_steps=2", "inference.limit=1",
     ]  # fmt: skip
     options = ["inference.constrain=grid", *writes_grids, *inference]
@@ -468,7 +469,12 @@ def test_a_task_that_does_not_fit_into_memory_is_counted_and_costs_no_other(
 
 @pytest.mark.slow
 def test_answers_without_the_constraint_are_measured_before_and_after(tasks: Path, tmp_path: Path) -> None:
-    learns = ["optim.max_steps=30", "optim.learning_rate=5e-3", "inference.constrain=grid"]
+    learns = [
+        *untrained(160, 560),
+        "optim.max_steps=30",
+        "optim.learning_rate=5e-3",
+        "inference.constrain=grid",
+    ]
     run, printed = adapted(tmp_path / "run", tasks, *learns)
     metrics = run.folder.read_json("metrics.json")
     before, after = (part["score"]["unconstrained_valid"] for part in (metrics["before"], metrics))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from adapt_tools import OPTIONS, lasting_metrics, make_tasks, predictions
 from task_files import write
+from toy_models import untrained
 
 from arc_experiments.run import load_run
 
@@ -53,7 +54,7 @@ def kill(process: "subprocess.Popen[str]") -> None:
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     tasks = make_tasks(tmp_path_factory.mktemp("tasks"), 6)
-    return [*OPTIONS, "optim.max_steps=12", f"data.path={tasks}"]
+    return [*OPTIONS, *untrained(160, 560), "optim.max_steps=12", f"data.path={tasks}"]
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +168,8 @@ def test_adaptation_solves_tasks_of_a_rule_that_the_model_was_not_trained_on(tmp
     here = ["tracking=off", "hardware=cpu", "hardware.threads=1"]
     finish(
         start(
-            base, *here, "data=files", f"data.path={copying_and_filling(tmp_path / 'tasks')}", "data.partition=official",
-            "prompt=compact", "prompt.max_length=256", "augmentation=[order,colours]", "optim.max_steps=80",
+            base, *here, *untrained(160, 560), "optim.learning_rate=2e-3", "data=files", f"data.path={copying_and_filling(tmp_path / 'tasks')}", "data.partition=official",
+            "prompt.max_length=256", "augmentation=[order,colours]", "optim.max_steps=80",
             "optim.batch_size=4", "optim.eval_steps=null", "optim.save_steps=1000", "inference=one_view",
             "inference.max_new_tokens=8",
         )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from toy_models import IDS, load, logits, saved_adapter, settings, smaller_tiny
+from toy_models import IDS, load, logits, saved_adapter, settings, untrained
 from transformers import AutoModelForCausalLM
 
 from arc_experiments import compose
@@ -21,9 +21,7 @@ from arc_experiments.run import Run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = [
-    smaller_tiny(),
-    "model.weights=random",
-    "prompt=compact",
+    *untrained(),
     "experiment=smoke",
     "tracking=off",
     "data.limit=3",

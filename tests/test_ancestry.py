@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from arc_experiments import weights
+from arc_experiments import compose, weights
 from arc_experiments.ancestry import Ancestry, read_ancestry
 from arc_experiments.checking import check
 from arc_experiments.composing import compose_config
 from arc_experiments.corpus import Corpus
 from arc_experiments.leaks import keys_to_keep
+from arc_experiments.paths import local_path
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.tasks import TaskSet
-from arc_experiments.weights import Weights
+from arc_experiments.weights import Weights, fingerprint
 
 
 def corpus(*overrides: str, partition: int = 7) -> Corpus:
@@ -79,6 +80,38 @@ def test_one_saved_before_there_were_keys_is_known_by_ids_alone(arc1: Corpus, tm
     assert ancestry is not None
     leaks = ancestry.leaks(arc1.validation_tasks.select([first, second]))
     assert [(leak.task.id, leak.extent) for leak in leaks.leaks] == [(first, "id")]
+
+
+def test_one_saved_before_there_were_frames_has_the_prompt_of_today(tmp_path: Path) -> None:
+    today = check(compose_config(["prompt=arc24"])).prompt
+    look = {"grid": dict(today.grid), "system": today.system}
+    of_then = {**look["grid"]}
+    del of_then["frames"], of_then["fill"]
+    old = {"base": "b", "dtype": "float32", "prompt": {**look, "grid": of_then}, "trained_on": []}
+    (tmp_path / "ancestry.json").write_text(json.dumps(old))
+    ancestry = read_ancestry(tmp_path)
+    assert ancestry is not None
+    assert ancestry.differing_options(look) == []
+
+
+def test_a_base_whose_weights_have_changed_is_told_by_its_fingerprint() -> None:
+    ancestry = Ancestry(base="models/b", dtype="float32", prompt={}, trained_on=(), base_fingerprint="a" * 16)
+
+    def conflicts(**use: str) -> list[str]:
+        return ancestry.conflicts(dtype="float32", vocabulary="full", prompt={}, **use)
+
+    assert conflicts(base="elsewhere/b", base_fingerprint="a" * 16) == []
+    assert conflicts(base="elsewhere/b") == [], "a hub's, of which no file is at hand"
+    (line,) = conflicts(base="elsewhere/b", base_fingerprint="c" * 16)
+    assert line == "model.path: the weights of elsewhere/b are not those that the adapter was trained on"
+
+
+def test_an_adapter_knows_the_weights_that_it_was_trained_on(tmp_path: Path) -> None:
+    run = compose(["experiment=smoke", "tracking=off"], tmp_path)
+    ancestry = Weights(run.config, run.folder).ancestry(dtype=torch.float32, shares=[])
+    assert ancestry.base_fingerprint == fingerprint(Path(local_path("package:tiny"))) != ""
+    drawn = compose(["experiment=smoke", "tracking=off", "model.weights=random"], tmp_path / "drawn")
+    assert Weights(drawn.config, drawn.folder).ancestry(dtype=torch.float32, shares=[]).base_fingerprint == ""
 
 
 def test_what_the_parent_was_trained_on_counts_too(arc1: Corpus) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toy_models import untrained
 
 from arc_experiments import pausing
 from arc_experiments.checking import ConfigError, check
@@ -23,7 +24,7 @@ from arc_experiments.training.checkpoints import last_complete
 from arc_experiments.worker import FAILED, MISTAKE, STOPPED, TAKEN
 
 SMALL = [
-    "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
+    *untrained(), "prompt.max_length=600", "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
     "optim.save_steps=6", "optim.eval_steps=4",
 ]  # fmt: skip
 

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_models import make_base, smaller_tiny
+from toy_models import make_base, untrained
 
 SMALL = [
-    smaller_tiny(), "model.weights=random", "prompt=compact",
+    *untrained(),
     "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=600", "optim.learning_rate=2e-3",
 ]  # fmt: skip
 # What may differ between two runs of one composition: times and memory.

@@ -28,7 +28,7 @@ from arc_experiments.tasks import Pair, Task
 
 COMPACT = ["prompt=compact"]
 LENIENT = make(AutoTokenizer.from_pretrained(TINY), *COMPACT)
-FRAMED = make(AutoTokenizer.from_pretrained(TINY), *COMPACT, "prompt.grid.frame=2")
+FRAMED = make(AutoTokenizer.from_pretrained(TINY), *COMPACT, "prompt.grid.frames=[1,3]")
 
 
 def language_of(*overrides: str) -> AnswerLanguage:
@@ -64,9 +64,11 @@ def test_every_grid_is_in_the_language_of_every_grid_text(name: str, cells: Grid
             ],
         ),
         (
-            [*COMPACT, "prompt.grid.frame=3"],
-            ["1\n", "10.\n02.\n", "10.\n02..\n...\n", "10.\n0..\n...\n", "10.\n02.\n1..\n", "...\n...\n...\n",
-             "1230\n....\n...\n"],
+            [*COMPACT, "prompt.grid.frames=[2,3]"],
+            [
+                "1\n", "10.\n02.\n", "10.\n02.\n...\n", "1.\n2.\n3.\n", "10.\n02..\n...\n", "10.\n0..\n...\n",
+                "10.\n02.\n1..\n", "...\n...\n...\n", "1230\n....\n...\n", "1230\n....\n....\n....\n",
+            ],
         ),
         (["prompt=arc24", "prompt/grid=separated"], ["1|2", "1|\n", "12\n", "|1\n", "1|2\n1\n"]),
     ],

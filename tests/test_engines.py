@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from toy_models import load, settings, smaller_tiny
+from toy_models import load, settings, untrained
 
 from arc_experiments import compose
 from arc_experiments.config import Model
@@ -195,7 +195,7 @@ def test_the_threshold_engine_gives_every_view_its_likely_answers(tmp_path: Path
 def test_free_answers_are_counted_beside_constrained_ones(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     few = ["data.limit=4", "inference.limit=1", "inference.num_views=2", "inference.max_new_tokens=8"]
-    few += [smaller_tiny(), "model.weights=random", "prompt=compact"]
+    few += untrained()
     own = ["experiment=smoke", "tracking=off", "job=evaluate", "inference.constrain=grid", *few]
     run = compose(own, tmp_path)
     evaluate.main(run.folder, Console(file=io.StringIO()))

@@ -24,7 +24,7 @@ options = st.fixed_dictionaries(
         "row_numbers": st.booleans(),
         "cells": st.sampled_from([[*"0123456789"], [*".abcdefghi"], [*"([{*+?|^$\\"], WORDS]),
         "separator": st.sampled_from(["", " ", ",", ", ", "|"]),
-        "frame": st.sampled_from([0, 1, 3, 10, 30]),
+        "frames": st.sampled_from([[], [1], [3], [3, 10], [6, 10, 30]]),
         "fill": st.sampled_from([".", "_", "none"]),
         "closing": st.sampled_from(["", "```", "end\n", "</grid>", "\n"]),
     }
@@ -38,11 +38,12 @@ def test_a_grid_in_arc24s_form() -> None:
 
 
 def test_a_frame_fills_smaller_grids_and_leaves_larger_ones() -> None:
-    text = GridText(frame=3)
+    text = GridText(frames=[3])
     assert text.write(grid("10", "02")) == "10.\n02.\n...\n"
-    assert text.write(grid("1023")) == "1023\n....\n....\n"
-    assert text.write(grid(*"1023")) == "1..\n0..\n2..\n3..\n"
-    numbered = GridText(frame=3, row_numbers=True, separator="|", fill="none", opening="{height} high\n")
+    assert text.write(grid("1023")) == "1023\n"
+    assert GridText(frames=[2, 4]).write(grid(*"102")) == "1...\n0...\n2...\n....\n"
+    assert GridText(frames=[2, 4]).write(grid("1")) == "1.\n..\n"
+    numbered = GridText(frames=[3], row_numbers=True, separator="|", fill="none", opening="{height} high\n")
     assert numbered.write(grid("10", "02")) == "2 high\n1 1|0|none\n2 0|2|none\n3 none|none|none\n"
 
 
@@ -70,7 +71,8 @@ def test_what_reads_is_what_would_have_been_written(text: str, options: dict[str
 
 
 PLAIN = GridText()
-FRAMED = GridText(frame=3)
+FRAMED = GridText(frames=[3])
+FRAMES = GridText(frames=[2, 3])
 FENCED = GridText(opening="```grid shape: {height}x{width}\n", row_numbers=True, closing="```")
 
 
@@ -101,9 +103,11 @@ FENCED = GridText(opening="```grid shape: {height}x{width}\n", row_numbers=True,
         (FRAMED, "1.0\n0.2\n...\n", "bad_frame"),
         (FRAMED, "10..\n02..\n....\n", "bad_frame"),
         (FRAMED, "1..\n2..\n1..\n...\n", "bad_frame"),
+        (FRAMES, "10.\n02.\n...\n", "bad_frame"),
+        (FRAMES, "1.\n2.\n1.\n", "bad_frame"),
         (FRAMED, "...\n...\n...\n", "bad_frame"),
         (FRAMED, "10.\n02..\n...\n", "ragged"),
-        (GridText(frame=3, opening="{height} high\n"), "3 high\n10.\n02.\n...\n", "wrong_shape"),
+        (GridText(frames=[3], opening="{height} high\n"), "3 high\n10.\n02.\n...\n", "wrong_shape"),
         (FENCED, "```grid shape: 02x02\n1 10\n2 02\n```", "no_grid"),
         (FENCED, "```grid shape: 2x3\n1 10\n2 02\n```", "wrong_shape"),
         (FENCED, "```grid shape: 3x2\n1 10\n2 02\n```", "wrong_shape"),
@@ -123,12 +127,15 @@ def test_what_is_no_grid_is_refused_with_the_reason(form: GridText, text: str, r
         ({"cells": WORDS}, "cells of different lengths"),
         ({"cells": [*"012345678\n"]}, "must not hold a newline"),
         ({"cells": [*"012345678,"], "separator": ","}, "or the separator"),
-        ({"frame": 31}, "must be 0 (none) to 30"),
-        ({"frame": 3, "fill": "0"}, "must be a text that is no cell"),
-        ({"frame": 3, "fill": ""}, "must be a text that is no cell"),
-        ({"frame": 3, "fill": "none"}, "(fill counts, in a frame) need a separator"),
-        ({"frame": 3, "fill": "\n"}, "must not hold a newline"),
-        ({"frame": 3, "fill": " "}, "cannot be read back"),
+        ({"frames": [31]}, "must be different sides of 1 to 30, the smallest first"),
+        ({"frames": [0]}, "must be different sides"),
+        ({"frames": [10, 6]}, "the smallest first"),
+        ({"fill": "_"}, "needs frames"),
+        ({"frames": [3], "fill": "0"}, "must be a text that is no cell"),
+        ({"frames": [3], "fill": ""}, "must be a text that is no cell"),
+        ({"frames": [3], "fill": "none"}, "(fill counts, with frames) need a separator"),
+        ({"frames": [3], "fill": "\n"}, "must not hold a newline"),
+        ({"frames": [3], "fill": " "}, "cannot be read back"),
         ({"opening": "{depth}"}, "may hold {height} and {width} only"),
         ({"opening": "{"}, "may hold {height} and {width} only"),
         ({"cells": [*" 123456789"]}, "cannot be read back"),

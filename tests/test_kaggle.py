@@ -10,6 +10,7 @@ import pytest
 from adapt_tools import make_kaggle, make_tasks
 from omegaconf import OmegaConf
 from test_adapt_command import finish, kill, start
+from toy_models import untrained
 
 from arc_experiments.checking import check
 from arc_experiments.composing import compose_config
@@ -20,7 +21,7 @@ from arc_experiments.tasks import BadTasks, TaskSet
 
 FILLER = {"attempt_1": [[0]], "attempt_2": [[0]]}
 SMALL = [
-    "experiment=kaggle", "prompt=compact", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
+    *untrained(160, 560), "experiment=kaggle", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
     "augmentation=[geometry,order]", "inference=one_view", "inference.max_new_tokens=8",
     "inference.constrain=grid", "model.lora.rank=4", "optim.learning_rate=5e-3",
 ]  # fmt: skip

@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 from adapt_tools import OPTIONS, lasting_metrics, make_tasks
 from test_adapt_command import finish, start
+from toy_models import untrained
 
 from arc_experiments.run import load_run
 
 NUM_KILLS = 10
 IN_STARTING = 0.2  # the share of the kills that come before there is any work done
+SLOW = untrained(160, 560)  # enough to be killed at its work
 EVALUATE = [
     *(option for option in OPTIONS if not option.startswith(("job", "optim", "augmentation"))),
+    *SLOW,
     "job=evaluate", "inference.num_views=4", "inference.scoring_views=4", "inference.constrain=grid",
     "inference.max_new_tokens=48", "inference.batch_tokens=400",
 ]  # fmt: skip
 UNDER_WAY = (".predictions", ".adapt")  # folders of what is kept
-ADAPT = [*OPTIONS, "inference.constrain=grid", "optim.max_steps=10"]
+ADAPT = [*OPTIONS, *SLOW, "inference.constrain=grid", "optim.max_steps=10"]
 
 
 def timed(folder: Path, *options: str) -> tuple[float, float]:

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from toy_models import untrained
 
 from arc_experiments.config import Hardware
 from arc_experiments.ranks import count_processes
 
 SMALL = [
-    "experiment=smoke", "prompt=compact", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
+    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
     "inference.max_new_tokens=16",
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from adapt_tools import OPTIONS, lasting_metrics, make_tasks, predictions
-from toy_models import smaller_tiny
+from toy_models import untrained
 
 from arc_experiments.run import load_run
 from arc_experiments.run_folder import RunFolder
@@ -19,9 +19,10 @@ from arc_experiments.run_folder import RunFolder
 pytestmark = pytest.mark.slurm
 
 RUN = [  # of a model that is slow enough to be stopped in the middle
-    smaller_tiny(160, 560), "model.weights=random", "prompt=compact",
+    *untrained(160, 560),
     "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
     "optim.max_steps=40", "optim.save_steps=10", "optim.eval_steps=null",
+    "prompt.max_length=1024", "inference.max_new_tokens=64",
 ]  # fmt: skip
 RESULTS = ("adapter/adapter_model.safetensors", "predictions.jsonl", "submission.json")
 PATIENCE = 600  # seconds; a job that reaches its limit has run for more than a minute

@@ -6,7 +6,7 @@ import pytest
 import torch
 from toy_models import IDS, load, make_base, settings
 
-from arc_experiments.adaptation.stacked import Stack, check_stackable
+from arc_experiments.adaptation.stacked import OF_EXPERTS, Stack, Stacked, check_stackable
 from arc_experiments.config import Lora
 
 COUNT = 3
@@ -107,8 +107,15 @@ def test_an_adapter_that_nothing_of_is_trained_is_refused(base: Path) -> None:
         check_stackable(model.requires_grad_(False), COUNT)
 
 
-def test_experts_that_are_balanced_over_all_rows_are_refused(base: Path) -> None:
+def test_rows_that_a_layer_has_joined_are_refused_in_words() -> None:
+    stacked = Stacked(torch.nn.Linear(4, 2, bias=False), COUNT)
+    with pytest.raises(ValueError, match="joins the rows of a batch inside its layers"):
+        stacked(torch.zeros(6, 4))
+
+
+@pytest.mark.parametrize("name", OF_EXPERTS)
+def test_experts_that_are_balanced_over_all_rows_are_refused(name: str, base: Path) -> None:
     model = load(settings(base))
-    model.config.output_router_logits = True
+    setattr(model.config, name, 4)
     with pytest.raises(ValueError, match="mixture of experts"):
         check_stackable(model, COUNT)

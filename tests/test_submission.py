@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from task_files import write
@@ -13,6 +14,7 @@ from arc_experiments import compose
 from arc_experiments.checking import ConfigError
 from arc_experiments.jobs import evaluate
 from arc_experiments.run import Run
+from arc_experiments.selection import Candidate
 
 RIGHT, WRONG = [[1, 2]], [[0, 0]]
 ENTRY = {"attempt_1": WRONG, "attempt_2": RIGHT}
@@ -157,7 +159,28 @@ def test_no_model_is_looked_at_and_no_limit_of_its_answers(tmp_path: Path, optio
     assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 2, 2)
 
 
-def test_what_a_run_has_written_scores_as_the_run_did(tmp_path: Path) -> None:
+def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
+    """Right answers to the first task, one right among wrong ones to the second, and nothing readable to the third."""
+    wrong = np.zeros((1, 1), np.uint8)
+    given = []
+    for task, right in zip(run.predicted_tasks(), ([1, 1], [0, 1], []), strict=True):
+        for view, is_right in enumerate(right or [0]):
+            solution = task.test[0].output
+            assert solution is not None
+            grid = (solution if is_right else wrong) if right else None
+            given.append(
+                Candidate(
+                    task_id=task.id, test_index=0, view=view, transforms="", text="", num_tokens=1,
+                    log_probability=-1.0 - view, grid=grid, reason=None if right else "no_grid",
+                )
+            )  # fmt: skip
+    return given
+
+
+def test_what_a_run_has_written_scores_as_the_run_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_answer", answers_of_all_kinds)
     own = [
         "experiment=smoke", "job=evaluate", "tracking=off", "hardware=cpu", "hardware.threads=1",
         "data.limit=3", "inference.limit=3", "inference.max_new_tokens=8", "inference.num_views=2",
@@ -167,6 +190,7 @@ def test_what_a_run_has_written_scores_as_the_run_did(tmp_path: Path) -> None:
     again = compose([*own, f"submission={run.folder}/submission.json"], tmp_path / "again")
     evaluate.main(again.folder, Console(file=io.StringIO()))
     first, second = (one.folder.read_json("metrics.json") for one in (run, again))
+    assert 0 < first["score"]["pass_at_1"] < first["score"]["pass_at_2"] < 1
     assert second["submission"]["mistakes"] == {}
     for name in ("pass_at_1", "pass_at_2", "by_rule", "num_tasks", "num_test_outputs"):
         assert first["score"][name] == second["score"][name]

@@ -16,7 +16,6 @@ from adapt_tools import adapt_run, adapted, lasting_metrics, outcomes, predictio
 from rich.console import Console
 from small_training import same, weights
 from task_files import write
-from toy_models import smaller_tiny
 
 from arc_experiments.adaptation.results import Adapted, Outcome, Training
 from arc_experiments.adaptation.tuner import Tuner
@@ -30,7 +29,7 @@ from arc_experiments.run import Run
 from arc_experiments.training import trainer as trainer_module
 from arc_experiments.training.trainer import StreamTrainer
 
-SMALL = [smaller_tiny(), "model.weights=random", "prompt=compact", "adapt.together=3", "optim.batch_size=2"]
+SMALL = ["adapt.together=3", "optim.batch_size=2"]
 MARK = 9  # a colour that one task alone has
 
 

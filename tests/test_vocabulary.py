@@ -89,7 +89,7 @@ COLOURS = ["Black", "Blue", "Red", "Green", "Yellow", "Gray", "Pink", "Orange", 
         GridText(cells=[digit * 3 for digit in "0123456789"]),
         GridText(cells=COLOURS, separator=" "),
         GridText(separator="|"),
-        GridText(frame=10),
+        GridText(frames=[6, 10]),
     ],
     ids=["plain", "row_numbers", "repeated", "names", "separated", "framed"],
 )

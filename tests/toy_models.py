@@ -27,9 +27,9 @@ from arc_experiments.models.loading import load_base
 from arc_experiments.paths import local_path
 
 
-def smaller_tiny(hidden_size: int = 40, intermediate_size: int = 80) -> str:
-    """The override for an untrained model with the tokenizer of `tiny`, which trains in a fraction of the time."""
-    folder = Path(tempfile.mkdtemp(prefix="smaller_tiny"))
+def untrained(hidden_size: int = 40, intermediate_size: int = 80) -> list[str]:
+    """The overrides for an untrained model with the tokenizer of `tiny`, which trains in a fraction of the time."""
+    folder = Path(tempfile.mkdtemp(prefix="untrained"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for file in Path(local_path("package:tiny")).glob("tokenizer*.json"):
         shutil.copy(file, folder)
@@ -40,7 +40,7 @@ def smaller_tiny(hidden_size: int = 40, intermediate_size: int = 80) -> str:
         tie_word_embeddings=True, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     config.save_pretrained(folder)
-    return f"model.path={folder}"
+    return [f"model.path={folder}", "model.weights=random", "prompt=compact"]
 
 
 def byte_tokenizer() -> Qwen2Tokenizer:

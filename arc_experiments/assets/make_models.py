@@ -57,7 +57,7 @@ def take_weights(run_folder: Path, folder: Path) -> None:
         folder / WEIGHTS,
         metadata={"format": "pt"},
     )
-    (folder / WEIGHTS).chmod(0o644)  # whoever installs the package
+    (folder / WEIGHTS).chmod(0o644)  # save_file leaves it to its owner alone
     shutil.copy(run_folder / "model" / ANCESTRY, folder / ANCESTRY)
 
 

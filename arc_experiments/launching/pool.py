@@ -17,7 +17,7 @@ from arc_experiments.launching.running import Workers
 from arc_experiments.launching.tables import live_table, show_table
 from arc_experiments.pausing import SAME_SIGNAL
 from arc_experiments.run_folder import FolderError, RunFolder
-from arc_experiments.states import DIED, DONE, FAILED, PAUSED, RUNNING, RunState, run_state
+from arc_experiments.states import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
 from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
 
 ORPHAN_SECONDS = 30.0  # that the loaders of a worker that was killed may hold its lock; torch's end after 5
@@ -139,7 +139,7 @@ class Pool:
                 with folder.locked() as is_free:
                     if is_free or time.monotonic() > end:
                         return self._judge(folder, code, attempts), False
-                if self.state(folder).name != DIED:  # another process has taken it since
+                if self.state(folder).name == RUNNING:  # another process has taken it since
                     return False, True
                 time.sleep(LOOK_SECONDS)  # what it has started holds its lock a little longer
         except (OSError, FolderError) as error:

@@ -16,7 +16,7 @@ def notes(model: Model, *, dtype: torch.dtype, device: torch.device, trainable: 
     if trainable:
         found += [_adapter_note(model), _initialisation_note(model)]
     if model.weights == "random" and model.adapter is None:
-        found.append("model.weights=random: an untrained model, which takes hours to answer anything")
+        found.append("model.weights=random: an untrained model: losses fall, scores stay low")
     return [note for note in found if note is not None]
 
 

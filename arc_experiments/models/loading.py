@@ -108,9 +108,7 @@ def _fit_vocabulary(model: Model, base: PreTrainedModel, vocabulary: Vocabulary 
 
 def _random_base(model: Model, config: Any, attention: str) -> PreTrainedModel:
     if model.quantisation != "none":
-        raise ModelError(
-            f"model.quantisation={model.quantisation}: with model.weights=random they are in float32"
-        )
+        raise ModelError(f"model.quantisation={model.quantisation}: random weights are in float32")
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
         base: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)

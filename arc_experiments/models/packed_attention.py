@@ -19,12 +19,12 @@ KNOWN = "_sample_lengths"  # attribute of a mask: its samples, which all layers 
 
 @contextmanager
 def by_sample(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model on a CPU attend sample by sample, if it attends by sdpa; afterwards as before.
+    """Let a model attend sample by sample, if it attends by sdpa; afterwards as before.
 
     Models that choose their attention otherwise than by transformers' interface stay as they are.
     """
     before = model.config._attn_implementation
-    if before != "sdpa" or model.device.type != "cpu" or not model._supports_attention_backend:
+    if before != "sdpa" or not model._supports_attention_backend:
         yield
         return
     AttentionInterface.register(BY_SAMPLE, attend_by_sample)

@@ -58,7 +58,7 @@ class Encoder:
         prompt, answer: texts with marks; the answer has one.
         learnt: the side of the demonstrations, from the second on, that has a loss beside the answer.
         end_id: the answer's last token.
-        end: its text, which has a loss where a learnt demonstration ends with it.
+        end: its text; it has a loss behind each learnt output, as behind the answer.
     """
 
     def __init__(

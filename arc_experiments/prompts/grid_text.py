@@ -37,7 +37,8 @@ class GridText:
         row_numbers: each row begins with its number, from 1, and a space.
         cells: the text of each colour, 0 to 9.
         separator: text between two cells of a row.
-        frame: smaller grids are filled up to so many rows and columns, to the right and below; larger ones are not.
+        frames: a grid is filled up, to the right and below, to so many rows and columns as the smallest of these says
+            that it fits into; larger grids are not.
         fill: the text of a cell that is no part of the grid.
         closing: text after the rows.
     """
@@ -46,20 +47,24 @@ class GridText:
     row_numbers: bool = False
     cells: list[str] = field(default_factory=lambda: [str(colour) for colour in range(NUM_COLOURS)])
     separator: str = ""
-    frame: int = 0
+    frames: list[int] = field(default_factory=list)
     fill: str = "."
     closing: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.cells)) != NUM_COLOURS:
             raise ValueError(f"cells={self.cells} must be {NUM_COLOURS} different texts")
-        if not 0 <= self.frame <= MAX_SIDE:
-            raise ValueError(f"frame={self.frame} must be 0 (none) to {MAX_SIDE}")
-        cells = [*self.cells, self.fill] if self.frame else self.cells
-        if self.frame and self.fill in ("", *self.cells):
+        if self.frames != sorted(set(self.frames) & set(range(1, MAX_SIDE + 1))):
+            raise ValueError(
+                f"frames={self.frames} must be different sides of 1 to {MAX_SIDE}, the smallest first"
+            )
+        if self.fill != "." and not self.frames:
+            raise ValueError(f"fill={self.fill!r} needs frames, which it must fill")
+        cells = [*self.cells, self.fill] if self.frames else self.cells
+        if self.frames and self.fill in ("", *self.cells):
             raise ValueError(f"fill={self.fill!r} must be a text that is no cell")
         if not self.separator and len({len(cell) for cell in cells}) != 1:
-            raise ValueError("cells of different lengths (fill counts, in a frame) need a separator")
+            raise ValueError("cells of different lengths (fill counts, with frames) need a separator")
         if any(set(cell) & {"\n", *self.separator} for cell in cells):
             raise ValueError("cells must not hold a newline or the separator")
         try:
@@ -103,17 +108,22 @@ class GridText:
         rows = [self.separator.join(self.cells[cell] for cell in row) for row in grid.tolist()]
         if self.row_numbers:
             rows = [f"{number} {row}" for number, row in enumerate(rows, 1)]
-        ends = f"{self.fill_row(width)}\n".join(rows) + self.fill_row(width)
-        return self.write_sizes(height, width) + ends + self.fill_below(height, width)
+        frame = self.frame(height, width)
+        ends = f"{self.fill_row(width, frame)}\n".join(rows) + self.fill_row(width, frame)
+        return self.write_sizes(height, width) + ends + self.fill_below(height, frame)
 
-    def fill_row(self, width: int) -> str:
+    def frame(self, height: int, width: int) -> int:
+        """The side that a grid of this shape is filled up to; 0 for one that stands as it is."""
+        return next((side for side in self.frames if side >= max(height, width)), 0)
+
+    def fill_row(self, width: int, frame: int) -> str:
         """What follows the last cell of a row, up to the frame."""
-        return f"{self.separator}{self.fill}" * (self.frame - width)
+        return f"{self.separator}{self.fill}" * (frame - width)
 
-    def fill_below(self, height: int, width: int) -> str:
+    def fill_below(self, height: int, frame: int) -> str:
         """What follows the last row, less its newline, down to the frame."""
-        row = self.separator.join([self.fill] * max(width, self.frame))
-        numbers = range(height + 1, self.frame + 1)
+        row = self.separator.join([self.fill] * frame)
+        numbers = range(height + 1, frame + 1)
         return "".join(f"\n{number} {row}" if self.row_numbers else f"\n{row}" for number in numbers)
 
     def write(self, grid: Grid) -> str:
@@ -152,11 +162,9 @@ class GridText:
     def _without_frame(self, cells: Grid) -> Grid:
         is_cell = cells != FILLED
         height, width = int(is_cell[:, 0].sum()), int(is_cell[0].sum())
-        is_filled = not is_cell[height:].any() and not is_cell[:, width:].any()
-        as_written = (max(height, self.frame), max(width, self.frame))
-        if not (
-            height and width and is_cell[:height, :width].all() and is_filled and cells.shape == as_written
-        ):
+        expected = np.zeros(np.maximum((height, width), self.frame(height, width)), bool)
+        expected[:height, :width] = True
+        if not height or not width or not np.array_equal(is_cell, expected):
             raise UnreadableGrid("bad_frame")
         return cells[:height, :width]
 
@@ -178,7 +186,7 @@ class GridText:
         else:
             texts = [row[start : start + size] for start in range(0, len(row), size)]
         colours = {cell: colour for colour, cell in enumerate(self.cells)}
-        if self.frame:
+        if self.frames:
             colours[self.fill] = FILLED
         if not texts or not all(cell in colours for cell in texts):
             raise UnreadableGrid("bad_cell")

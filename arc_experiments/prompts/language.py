@@ -7,7 +7,7 @@ In the compact prompt, of which an answer is the rows and nothing else:
     "12\n3"    one of 0 to 9 only
     "12\n34\n" one of 0 to 9, or the end
 
-In a frame the end of each row and of the grid holds what fills them up.
+In frames the end of each row and of the grid holds what fills them up; the first row says which frame it is.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,18 @@ from arc_experiments.prompts.grid_text import GridText
 
 
 class Place(NamedTuple):
-    """A place in a grid's text; height and width are None until the text has said them.
+    """A place in a grid's text; height, width and frame are None until the text has said them.
 
     Attributes:
         part: "row" before a row's number, "cell" before a cell, "after" a cell, or "end".
+        frame: which the rows are filled up to, 0 for none.
         row, column: finished rows, and cells of the row that is being written.
     """
 
     part: str
     height: int | None
     width: int | None
+    frame: int | None = None
     row: int = 0
     column: int = 0
 
@@ -56,7 +58,7 @@ class AnswerLanguage:
                 )
         self.start = self._opened(iter(sizes.items()))
         self.alphabet = frozenset(
-            "".join([*sizes, *grid_text.cells, grid_text.separator, grid_text.fill_row(0), after, "\n"])
+            "".join([*sizes, *grid_text.cells, grid_text.separator, grid_text.fill_row(0, 1), after, "\n"])
             + ("0123456789 " if grid_text.row_numbers else "")
         )
 
@@ -90,9 +92,17 @@ class AnswerLanguage:
             if column < (place.width or MAX_SIDE):
                 yield grid_text.separator, place._replace(part="cell")
             if column == (place.width or column):
-                filled = grid_text.fill_row(column)
-                if row + 1 < (place.height or MAX_SIDE):
-                    yield f"{filled}\n", Place("row", place.height, column, row + 1)
-                if row + 1 == (place.height or row + 1):
-                    below = grid_text.fill_below(row + 1, column)
-                    yield filled + below + self._after, Place("end", None, None)
+                yield from self._ends_of_row(place)
+
+    def _ends_of_row(self, place: Place) -> Iterator[tuple[str, Place]]:
+        grid_text, width, rows = self._grid_text, place.column, place.row + 1
+        heights = [place.height] if place.height else range(rows, MAX_SIDE + 1)
+        tallest = {grid_text.frame(height, width): height for height in heights}
+        for frame, height in tallest.items():
+            if place.frame not in (None, frame):
+                continue
+            filled = grid_text.fill_row(width, frame)
+            if rows < height:
+                yield f"{filled}\n", Place("row", place.height, width, frame, rows)
+            if rows == (place.height or rows) and frame == grid_text.frame(rows, width):
+                yield filled + grid_text.fill_below(rows, frame) + self._after, Place("end", None, None)

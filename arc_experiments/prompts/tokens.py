@@ -53,7 +53,7 @@ class TokenTable:
         self._newline = tokenize("\n")
         self._numbers = [tokenize(str(number)) for number in range(1, MAX_SIDE + 1)]
         before = " " if grid_text.row_numbers else ""
-        if grid_text.frame:  # else the tokenizer need not know it
+        if grid_text.frames:  # else the tokenizer need not know it
             self._first_fill = tokenize(before + grid_text.fill)
             self._later_fill = tokenize(grid_text.separator + grid_text.fill)
         later, later_cells = _split([tokenize(grid_text.separator + cell) for cell in grid_text.cells])
@@ -100,12 +100,12 @@ class TokenTable:
         return block
 
     def _make_block(self, height: int, width: int) -> _Block:
-        frame = self._grid_text.frame
+        frame = self._grid_text.frame(height, width)
         row = np.concatenate([self._first, np.tile(self._later, width - 1)])
         lines = [row] * height
         if frame:
-            filled = np.concatenate([row, np.tile(self._later_fill, max(0, frame - width))])
-            below = np.concatenate([self._first_fill, np.tile(self._later_fill, max(frame, width) - 1)])
+            filled = np.concatenate([row, np.tile(self._later_fill, frame - width)])
+            below = np.concatenate([self._first_fill, np.tile(self._later_fill, frame - 1)])
             lines = [filled] * height + [below] * (frame - height)
         parts = [self._tokenize(self._grid_text.write_sizes(height, width))]
         for number, line in zip(self._numbers, lines, strict=False):

@@ -54,7 +54,11 @@ def make_trainer(
             embedding_learning_rate=optim.embedding_learning_rate,
             load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
             label_smoothing=optim.label_smoothing,
-            packs=optim.pack_length is not None and not arguments.torch_compile,
+            attends_by_sample=(
+                optim.pack_length is not None
+                and not arguments.torch_compile
+                and arguments.device.type == "cpu"  # a model to be sharded is still there, wherever it trains
+            ),
             cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
             best=best if optim.best_by != "none" else None,
             is_pause_due=is_pause_due,

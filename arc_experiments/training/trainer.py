@@ -66,7 +66,7 @@ class StreamTrainer(SFTTrainer):
         embedding_learning_rate: of trained embeddings, if not that of the rest.
         load_state: a run folder whose optimizer's moments a new training begins with.
         label_smoothing: share of each target that goes to the whole vocabulary.
-        packs: whether rows hold several samples, each to be attended to by itself.
+        attends_by_sample: of packed rows each sample by itself, where there is no flash attention for it (a CPU).
         cycles: of the cyclic schedule; None for the schedule that the arguments name.
         best: keeps the weights of the best validation.
         is_pause_due: whether this process is to pause at the end of a step, numbered from 1; then all do.
@@ -80,7 +80,7 @@ class StreamTrainer(SFTTrainer):
         embedding_learning_rate: float | None = None,
         load_state: Path | None = None,
         label_smoothing: float = 0.0,
-        packs: bool = False,
+        attends_by_sample: bool = False,
         cycles: int | None = None,
         best: Best | None = None,
         is_pause_due: Callable[[int], bool] = lambda step: False,
@@ -89,7 +89,7 @@ class StreamTrainer(SFTTrainer):
         super().__init__(**options)
         self._part_names, self._stop_after, self._load_state = part_names, stop_after, load_state
         self._embedding_learning_rate, self._cycles = embedding_learning_rate, cycles
-        self._packs = packs
+        self._attends_by_sample = attends_by_sample
         self._label_smoothing, self._takes_positions = label_smoothing, takes_positions(self.model)
         self.best = best
         self.counts = Counts()
@@ -230,7 +230,7 @@ class StreamTrainer(SFTTrainer):
             self.add_callback(StopAfter(self._stop_after))
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         try:
-            with by_sample(base) if self._packs else nullcontext():
+            with by_sample(base) if self._attends_by_sample else nullcontext():
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             self._end_ahead()
