@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_corpus import corpus_of
 
-from arc_experiments.assets.make_models import take_weights
+from arc_experiments import compose
+from arc_experiments.ancestry import read_ancestry
+from arc_experiments.assets.make_models import CONFIG, make_tokenizer, take_weights
 from arc_experiments.assets.make_re_arc_tasks import RECIPE, REPEATED
+from arc_experiments.checking import check
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Config
 from arc_experiments.paths import local_path
@@ -30,13 +33,33 @@ def tasks_of(name: str) -> dict[str, Any]:
 def test_the_held_out_tasks_and_those_that_evaluation_tasks_repeat_are_left_out_of_its_training() -> None:
     held_out = set(tasks_of("held_out"))
     assert len(held_out) == 40
-    assert set(base_config().data.sources["re_arc"].source["leave_out"]) == held_out | REPEATED
+    for name in ("pretrain_base", "pretrain_small"):
+        config = check(compose_config([f"experiment={name}"]))
+        trains = [source for source in config.data.sources.values() if source.trains]
+        assert trains
+        for source in trains:
+            assert set(source.source["leave_out"]) == held_out | REPEATED
 
 
 def test_the_other_tasks_that_it_is_judged_by_are_trained_on() -> None:
     trained = {task_id.removesuffix("_trained") for task_id in tasks_of("trained")}
+    ancestry = read_ancestry(Path(local_path("package:tiny")))
+    assert ancestry is not None
     assert len(trained) == 120
-    assert not trained & set(base_config().data.sources["re_arc"].source["leave_out"])
+    assert trained <= set(ancestry.trained_on)
+    assert not set(ancestry.trained_on) & (set(tasks_of("held_out")) | REPEATED)
+
+
+def test_the_model_is_what_its_files_are_made_to_be_and_knows_a_task_it_has_not_seen(tmp_path: Path) -> None:
+    folder = Path(local_path("package:tiny"))
+    make_tokenizer().save_pretrained(tmp_path)
+    CONFIG.save_pretrained(tmp_path)
+    for file in tmp_path.iterdir():
+        assert json.loads((folder / file.name).read_text()) == json.loads(file.read_text()), file.name
+    run = compose(["job=evaluate", "data=re_arc_held_out", "data.limit=4", "tracking=off"], tmp_path / "run")
+    loss = run.validation_loss(run.model(trainable=False))
+    assert loss is not None
+    assert loss.token_mean < 0.6, "a guess among what fills frames and one colour would be above one"
 
 
 def test_their_pairs_come_from_the_same_recipe_as_those_of_the_training() -> None:

@@ -405,7 +405,7 @@ def test_what_is_typed_beside_from_run_wins(earlier_run: Path) -> None:
 def test_an_experiment_beside_from_run_stands_above_what_the_run_brings(earlier_run: Path) -> None:
     overrides = ["job=evaluate", f"from_run={earlier_run}", "experiment=smoke", "inference.limit=3"]
     config = compose_config(overrides)
-    assert (config.data.limit, config.prompt.max_length, config.inference.num_views) == (8, 512, 2)
+    assert (config.data.limit, config.prompt.max_length, config.inference.num_views) == (8, 896, 2)
     assert (config.data.name, config.model.lora.rank, config.inference.limit) == ("re_arc", 4, 3)
 
 

@@ -29,14 +29,17 @@ NUM_DEMONSTRATIONS, HELD_OUT_TESTS, TRAINED_TESTS = 4, 4, 2
 # ARC-AGI-1's evaluation tasks 070dd51e and 50a16a69 are these again, as `job=audit` finds.
 REPEATED = {"40853293", "caa06a1f"}
 TRAINED_ON = 600  # pairs of each task, as in conf/data/base.yaml
+MOST_SHOWN = 4  # by a sample there: tasks with fewer pairs are not trained on
 
 
 def main(cache_dir: str) -> None:
     """Draw the tasks and write them."""
     seen = _trained_inputs(cache_dir)
+    trained_on = {task_id for task_id, inputs in seen.items() if len(inputs) >= MOST_SHOWN}
     tasks = {task.id: task for task in _tasks(seen)}
     order = rng_for("re_arc held out", 0).permutation(sorted(tasks))
-    held_out, trained = order[:NUM_HELD_OUT], order[NUM_HELD_OUT:][:NUM_TRAINED]
+    held_out = order[:NUM_HELD_OUT]
+    trained = [task_id for task_id in order[NUM_HELD_OUT:] if task_id in trained_on][:NUM_TRAINED]
     folder = Path(__file__).parent / "re_arc"
     folder.mkdir(exist_ok=True)
     # What bears the id of a held-out task trains in no mixture: neither RE-ARC's task of this id nor ARC-AGI's.
