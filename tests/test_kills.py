@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,26 +27,43 @@ UNDER_WAY = (".predictions", ".adapt")  # folders of what is kept
 ADAPT = [*OPTIONS, *SLOW, "inference.constrain=grid", "optim.max_steps=10"]
 
 
+def kept(folder: Path) -> int:
+    """The bytes of what is kept of the work so far."""
+    total = 0
+    for path in (path for name in UNDER_WAY for path in (folder / name).glob("*.json*")):
+        with suppress(FileNotFoundError):  # it has just been given its name
+            total += path.stat().st_size
+    return total
+
+
+def until_more_is_kept(folder: Path, process: "subprocess.Popen[str]") -> None:
+    """Wait until the process has begun its work, or has ended."""
+    before = kept(folder)
+    while process.poll() is None and kept(folder) <= before:
+        time.sleep(0.02)
+
+
 def timed(folder: Path, *options: str) -> tuple[float, float]:
     """Run to the end; the seconds until something was kept, and from there on."""
-    begin, first = time.monotonic(), 0.0
+    begin = time.monotonic()
     process = start(folder, *options)
-    while process.poll() is None:
-        if not first and any(any((folder / name).glob("*.json*")) for name in UNDER_WAY):
-            first = time.monotonic()
-        time.sleep(0.02)
+    until_more_is_kept(folder, process)
+    first = time.monotonic()
     finish(process)
     return first - begin, time.monotonic() - first
 
 
 def killed_at_random(folder: Path, starting: float, working: float, *options: str) -> list[float]:
-    """Start the command ten times and kill it each time; gives the moments at which it was not finished yet."""
+    """Start the command ten times and kill it each time; gives the seconds waited where it was not finished yet."""
     rng, moments = np.random.default_rng(), []
     for _ in range(NUM_KILLS):
-        # What an attempt has done stays done: ten of them together get through about all of it.
-        is_early = rng.random() < IN_STARTING
-        moment = rng.uniform(0, starting) if is_early else starting + rng.uniform(0, 2 * working / NUM_KILLS)
         process = start(folder, *options)
+        if rng.random() < IN_STARTING:
+            moment = rng.uniform(0, starting)
+        else:
+            until_more_is_kept(folder, process)
+            # What an attempt has done stays done: ten of them together get through about all of it.
+            moment = rng.uniform(0, 2 * working / NUM_KILLS)
         try:
             process.communicate(timeout=moment)
         except subprocess.TimeoutExpired:
