@@ -53,6 +53,19 @@ def test_samples_are_the_same_alone_and_in_any_batch(model: torch.nn.Module) -> 
     )
 
 
+@pytest.mark.parametrize("engine", [Transformers(), SAMPLES], ids=["best", "samples"])
+def test_float32_weights_answer_in_bfloat16_as_they_say(model: torch.nn.Module, engine: Transformers) -> None:
+    """A full fine-tuning in bfloat16: its weights stay float32, and it is evaluated by the same process."""
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    endless = Limits(max_new_tokens=NUM_TOKENS, stop_ids=(), pad_id=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        groups = engine.answer(model, PROMPTS, KEYS, endless)
+        for prompt, group in zip(PROMPTS, groups, strict=True):
+            for answer in group:
+                said = forced(model, prompt, list(answer.ids))
+                assert answer.log_probability == pytest.approx(said, abs=0.1)
+
+
 def test_an_answer_is_the_same_to_the_last_bit_whatever_was_answered_before() -> None:
     model = load(Model(name="tiny", path="package:tiny", dtype="float32", lora=None), trainable=False).eval()
     rng = np.random.default_rng(0)

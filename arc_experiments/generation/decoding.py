@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import LogitsProcessor, LogitsProcessorList, StaticCache
+from transformers import Cache, LogitsProcessor, LogitsProcessorList, StaticCache
 from transformers.cache_utils import DynamicLayer
 
 from arc_experiments.generation.cache import read_prompts
@@ -140,6 +140,24 @@ def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p
     return torch.searchsorted(edges, uniform[:, None] * edges[:, -1:], right=True)[:, 0]
 
 
+class _RoomyCache(StaticCache):
+    """Room for prompts and answers from the start; what it holds is of one type.
+
+    A cache that generate makes is as long as the longest so far, and the last bits of sums hang on its length.
+    """
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        # Under autocast, float32 weights make keys of float32, by their rotation, and values of its type.
+        device = key_states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else key_states.dtype
+        both: tuple[torch.Tensor, torch.Tensor] = super().update(
+            key_states.to(dtype), value_states.to(dtype), *args, **kwargs
+        )
+        return both
+
+
 def _generate(
     model: Any, inputs: dict[str, torch.Tensor], chooser: LogitsProcessor, limits: Limits, *, rows: int
 ) -> list[list[int]]:
@@ -151,10 +169,8 @@ def _generate(
     if "flash" not in model.config._attn_implementation:
         if rows > 1 and length > 1:
             cache = _shared_cache(model, inputs, rows=rows, room=room)
-        if (
-            cache is None
-        ):  # one that generate makes is as long as the longest so far: the last bits of sums hang on it
-            cache = StaticCache(config=model.config, max_cache_len=room)
+        if cache is None:
+            cache = _RoomyCache(config=model.config, max_cache_len=room)
     output = model.generate(
         **repeated,
         past_key_values=cache,
@@ -169,7 +185,7 @@ def _generate(
     return new_ids
 
 
-def _shared_cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, room: int) -> StaticCache | None:
+def _shared_cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, room: int) -> Cache | None:
     """All but the last token of each prompt, read once and laid into `rows` rows with room for the answers.
 
     None where a layer remembers a part of the prompt only (a sliding window).
@@ -177,7 +193,7 @@ def _shared_cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, roo
     read, _ = read_prompts(model, inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1])
     if not all(type(layer) is DynamicLayer for layer in read.layers):
         return None
-    cache = StaticCache(config=model.config, max_cache_len=room)
+    cache = _RoomyCache(config=model.config, max_cache_len=room)
     for number, layer in enumerate(read.layers):
         keys, values = (each.repeat_interleave(rows, dim=0) for each in (layer.keys, layer.values))
         cache.update(keys, values, number)
