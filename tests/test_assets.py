@@ -12,7 +12,7 @@ from test_corpus import corpus_of
 from arc_experiments import compose
 from arc_experiments.ancestry import read_ancestry
 from arc_experiments.assets.make_models import CONFIG, make_tokenizer, take_weights
-from arc_experiments.assets.make_re_arc_tasks import RECIPE, REPEATED
+from arc_experiments.assets.make_re_arc_tasks import REPEATED, TRAINED
 from arc_experiments.checking import check
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Config
@@ -62,13 +62,13 @@ def test_the_model_is_what_its_files_are_made_to_be_and_knows_a_task_it_has_not_
     assert loss.token_mean < 0.6, "its card says 0.28 of all forty"
 
 
-def test_their_pairs_come_from_the_same_recipe_as_those_of_the_training() -> None:
+def test_pairs_of_trained_tasks_come_from_the_same_recipe_as_those_of_the_training() -> None:
     source = base_config().data.sources["re_arc"].source
-    assert (*source["difficulty"], source["max_side"]) == (*RECIPE.difficulty, RECIPE.max_side)
+    assert (*source["difficulty"], source["max_side"]) == (*TRAINED.difficulty, TRAINED.max_side)
     for name in ("held_out", "trained"):
         for task in tasks_of(name).values():
             grids = [grid for pair in (*task["train"], *task["test"]) for grid in pair.values()]
-            assert max(max(len(grid), len(grid[0])) for grid in grids) <= RECIPE.max_side
+            assert max(max(len(grid), len(grid[0])) for grid in grids) <= TRAINED.max_side
 
 
 def test_the_demo_trains_on_no_task_that_it_shows_as_unseen() -> None:

@@ -83,12 +83,21 @@ def test_three_demonstrations_fit_the_framed_prompt_and_a_fourth_is_dropped(
 ) -> None:
     prompt = make(tiny, "prompt=framed", "prompt.fit=drop")
     full = np.ones((10, 10), np.uint8)
+    large = Pair(input=full, output=full[:7])
+    three, four = (Task(id="a", train=(large,) * count, test=(large,)) for count in (3, 4))
+    for task, num_dropped in ((three, 0), (four, 1)):
+        fitted = prompt.fit(task)
+        assert fitted is not None
+        assert (len(fitted.encoded), fitted.num_dropped) == (893, num_dropped)
+
+
+def test_small_grids_take_fewer_tokens_of_the_framed_prompt(tiny: PreTrainedTokenizerBase) -> None:
+    prompt = make(tiny, "prompt=framed", "prompt.fit=drop")
+    full = np.ones((6, 6), np.uint8)
     for pair in (Pair(input=full, output=full), Pair(input=full[:3], output=full[:1, :1])):
-        three, four = (Task(id="a", train=(pair,) * count, test=(pair,)) for count in (3, 4))
-        for task, num_dropped in ((three, 0), (four, 1)):
-            fitted = prompt.fit(task)
-            assert fitted is not None
-            assert (len(fitted.encoded), fitted.num_dropped) == (893, num_dropped)
+        fitted = prompt.fit(Task(id="a", train=(pair,) * 9, test=(pair,)))
+        assert fitted is not None
+        assert (len(fitted.encoded), fitted.num_dropped) == (871, 0)
 
 
 @pytest.mark.parametrize("name", GRID_TEXTS)
