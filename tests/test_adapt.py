@@ -268,7 +268,7 @@ def test_answers_are_made_and_chosen_as_in_an_evaluation(
     inference: list[str], tasks: Path, tmp_path: Path
 ) -> None:
     writes_grids = [
-        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frames=[10]", "prompt.max_length=896",
+        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frames=[6,10]", "prompt.max_length=896",
         "inference.max_new_tokens=112", "optim.max_steps=2", "inference.limit=1",
     ]  # fmt: skip
     options = ["inference.constrain=grid", *writes_grids, *inference]
