@@ -10,7 +10,9 @@ model was trained at. No input stands in the pairs that it was trained on, which
 
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from arc_experiments.tasks import Pair, Task
 HELD_OUT = Recipe(difficulty=(0.0, 0.5), max_side=10)
 TRAINED = Recipe(difficulty=(0.0, 0.1), max_side=10)
 MAX_TRIES = 100  # for a pair
-NUM_TRAINED = 120
+NUM_HELD_OUT, NUM_TRAINED = 40, 120
 NUM_DEMONSTRATIONS, HELD_OUT_TESTS, TRAINED_TESTS = 4, 4, 2
 # ARC-AGI-1's evaluation tasks 070dd51e and 50a16a69 are these again, as `job=audit` finds.
 REPEATED = {"40853293", "caa06a1f"}
@@ -38,19 +40,18 @@ MOST_SHOWN = 5  # by a sample there: tasks with fewer pairs are not trained on
 def main(cache_dir: str) -> None:
     """Draw the tasks and write them."""
     left_out, seen, trained_on = _of_trainings(cache_dir)
-    made = (_task(task_id, HELD_OUT, HELD_OUT_TESTS, set()) for task_id in sorted(left_out - REPEATED))
-    held_out = [task for task in made if task is not None]
-    trained: dict[str, Task] = {}
-    for task_id in rng_for("re_arc trained", 0).permutation(sorted(trained_on)).tolist():
-        task = _task(task_id, TRAINED, TRAINED_TESTS, seen[task_id])
-        if task is not None and len(trained) < NUM_TRAINED:
-            # Under an id of its own, so that the task itself goes on to train. What bears the id of a held-out task
-            # trains in no mixture: neither RE-ARC's task of this id nor ARC-AGI's.
-            trained[task_id] = replace(task, id=f"{task_id}_trained")
+    # What bears the id of a held-out task trains in no mixture: neither RE-ARC's task of this id nor ARC-AGI's.
+    held_out = list(_tasks(sorted(left_out - REPEATED), HELD_OUT, HELD_OUT_TESTS, {}))
+    if len(held_out) != NUM_HELD_OUT:
+        raise ValueError(f"of the tasks held out in conf/data/base.yaml only {len(held_out)} can be made")
+    order = rng_for("re_arc trained", 0).permutation(sorted(trained_on)).tolist()
+    drawn = islice(_tasks(order, TRAINED, TRAINED_TESTS, seen), NUM_TRAINED)
+    # Under ids of their own, so that the tasks themselves go on to train.
+    trained = [replace(task, id=f"{task.id}_trained") for task in drawn]
     folder = Path(__file__).parent / "re_arc"
     folder.mkdir(exist_ok=True)
     write_file(held_out, folder / "held_out.json")
-    write_file([trained[task_id] for task_id in sorted(trained)], folder / "trained.json")
+    write_file(sorted(trained, key=lambda task: task.id), folder / "trained.json")
     Console().print(f"{len(held_out)} tasks are held out, {len(trained_on)} trained on")
 
 
@@ -80,16 +81,22 @@ def _key(grid: np.ndarray) -> bytes:
     return bytes(grid.shape) + grid.tobytes()
 
 
-def _task(task_id: str, recipe: Recipe, num_tests: int, seen: set[bytes]) -> Task | None:
-    """None where the generator makes too few pairs whose inputs are new."""
-    pairs: list[Pair] = []
-    for number in range(NUM_DEMONSTRATIONS + num_tests):
-        rng = rng_for("re_arc judged by", 0, task_id, number)
-        pair = recipe.next_pair(task_id, rng, seen, Counter(), MAX_TRIES)
-        if pair is None:
-            return None
-        pairs.append(pair)
-    return Task(id=task_id, train=tuple(pairs[:NUM_DEMONSTRATIONS]), test=tuple(pairs[NUM_DEMONSTRATIONS:]))
+def _tasks(
+    task_ids: Iterable[str], recipe: Recipe, num_tests: int, seen: Mapping[str, set[bytes]]
+) -> Iterator[Task]:
+    """In this order, without those whose generators make too few pairs with inputs that were not seen."""
+    num_pairs = NUM_DEMONSTRATIONS + num_tests
+    for task_id in task_ids:
+        known, pairs = set(seen.get(task_id, ())), list[Pair]()
+        for number in range(num_pairs):
+            rng = rng_for("re_arc judged by", 0, task_id, number)
+            pair = recipe.next_pair(task_id, rng, known, Counter(), MAX_TRIES)
+            if pair is None:
+                break
+            pairs.append(pair)
+        if len(pairs) == num_pairs:
+            demonstrations, tests = pairs[:NUM_DEMONSTRATIONS], pairs[NUM_DEMONSTRATIONS:]
+            yield Task(id=task_id, train=tuple(demonstrations), test=tuple(tests))
 
 
 if __name__ == "__main__":
