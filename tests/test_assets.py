@@ -33,7 +33,7 @@ def tasks_of(name: str) -> dict[str, Any]:
 def test_the_held_out_tasks_and_those_that_evaluation_tasks_repeat_are_left_out_of_its_training() -> None:
     held_out = set(tasks_of("held_out"))
     assert len(held_out) == 40
-    for name in ("pretrain_base", "pretrain_small"):
+    for name in ("pretrain_small", "pretrain_base", "pretrain_wide"):
         config = check(compose_config([f"experiment={name}"]))
         trains = [source for source in config.data.sources.values() if source.trains]
         assert trains

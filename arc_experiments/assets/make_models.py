@@ -2,7 +2,7 @@
 
 It is a Qwen2 whose tokenizer knows one token a cell: the ten colours, what fills a frame, the end of a row, `I` and `O`
 before an input and an output, and the marks for padding, begin, end and unknown. Its weights are those of a finished
-run of `experiment=pretrain_base`, the second part of its training.
+run of `experiment=pretrain_wide`, the last part of its training.
 """
 
 import shutil

@@ -4,8 +4,8 @@
     re_arc/trained.json    120 tasks that it was trained on, each with four demonstrations and two tests, all new
 
 Grids are at most 10 x 10. Which tasks are held out was drawn by a seed, among those whose generators make such grids and
-which no evaluation task of ARC-AGI repeats; they stand in conf/data/base.yaml. The others are of the difficulty that the
-model was trained at. No input stands in the pairs that it was trained on, which are read from the cache (or made in it).
+which no evaluation task of ARC-AGI repeats; they stand in conf/data/base.yaml. The others are of data=base, and of its
+difficulty. No input stands in the pairs that it was trained on, which are read from the cache (or made in it).
 """
 
 import sys
@@ -33,7 +33,8 @@ NUM_HELD_OUT, NUM_TRAINED = 40, 120
 NUM_DEMONSTRATIONS, HELD_OUT_TESTS, TRAINED_TESTS = 4, 4, 2
 # ARC-AGI-1's evaluation tasks 070dd51e and 50a16a69 are these again, as `job=audit` finds.
 REPEATED = {"40853293", "caa06a1f"}
-TRAININGS = "base_small", "base"  # the data of the model's trainings, one after the other
+# What the model was trained on: the sources of generated pairs in the data of each part of its training.
+TRAININGS = ("base_small", "re_arc"), ("base", "re_arc"), ("base_wide", "harder")
 MOST_SHOWN = 5  # by a sample there: tasks with fewer pairs are not trained on
 
 
@@ -56,10 +57,11 @@ def main(cache_dir: str) -> None:
 
 
 def _of_trainings(cache_dir: str) -> tuple[set[str], dict[str, set[bytes]], set[str]]:
-    """The tasks that they leave out, the inputs that they can see of each, and the tasks that the last trains on."""
+    """The tasks that they leave out, the inputs that they can see of each, and the tasks that they have as TRAINED makes them."""
     seen: dict[str, set[bytes]] = {task_id: set() for task_id in generators()}
-    for name in TRAININGS:
-        source = check(compose_config([f"data={name}"])).data.sources["re_arc"].source
+    trained_on = set[str]()
+    for data, name in TRAININGS:
+        source = check(compose_config([f"data={data}"])).data.sources[name].source
         recipe = Recipe(difficulty=tuple(source["difficulty"]), max_side=source["max_side"])
         store = generated_store(
             recipe,
@@ -68,12 +70,12 @@ def _of_trainings(cache_dir: str) -> tuple[set[str], dict[str, set[bytes]], set[
             cache_dir=cache_dir,
             later_tries=source["max_tries"],
         )
-        sizes = dict(zip(store.ids, np.diff(store.starts), strict=True))
         for task_id, first, end in zip(store.ids, store.starts, store.starts[1:], strict=False):
             seen[task_id] |= {_key(store.pair(number).input) for number in range(first, end)}
+            if recipe == TRAINED and end - first >= MOST_SHOWN:
+                trained_on.add(task_id)
     left_out = set(source["leave_out"])
-    trained_on = {task_id for task_id, size in sizes.items() if size >= MOST_SHOWN} - left_out
-    return left_out, seen, trained_on
+    return left_out, seen, trained_on - left_out
 
 
 def _key(grid: np.ndarray) -> bytes:
