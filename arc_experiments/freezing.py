@@ -109,11 +109,14 @@ def _refusal(folder: RunFolder, before: DictConfig, config: DictConfig, changed:
     """Why the folder cannot be used for this composition, and what to do."""
     text = f"{folder} holds another run. It differs in:\n  " + "\n  ".join(changed) + "\n"
     if before.optim.max_steps != config.optim.max_steps:
+        weights = (
+            f"model.path={folder}/model" if before.model.lora is None else f"model.adapter={folder}/adapter"
+        )
         text += (
             "A run can be made longer (not shorter: optim.stop_after) if nothing else changes and its rates do not "
             f"depend on optim.max_steps: optim.schedule={' or '.join(OPEN_ENDED_SCHEDULES)} with optim.warmup in "
             f"steps. This one has optim.schedule={before.optim.schedule} optim.warmup={before.optim.warmup:g}. "
-            f"A second stage goes on from its weights: model.adapter={folder}/adapter optim.load_state={folder}\n"
+            f"A second stage goes on from its weights: {weights} optim.load_state={folder}\n"
         )
     return text + "Name another folder (hydra.run.dir=...), or start one beside it with resume=false"
 

@@ -501,11 +501,12 @@ def test_a_finished_run_is_made_longer_as_if_it_had_been_so_from_the_start(tmp_p
     ("before", "after"),
     [
         (["optim.max_steps=50"], ["optim.max_steps=75"]),  # linear
+        (["model.lora=null", "optim.max_steps=50"], ["model.lora=null", "optim.max_steps=75"]),
         (["optim.schedule=constant", "optim.max_steps=50"], ["optim.schedule=constant", "optim.max_steps=75"]),
         ([*LONGER, "optim.max_steps=50"], [*LONGER, "optim.max_steps=25"]),
         ([*LONGER, "optim.max_steps=50"], [*LONGER, "optim.max_steps=75", "seed=2"]),
     ],
-    ids=["horizon", "warm-up in a share", "shorter", "another seed"],
+    ids=["horizon", "all weights", "warm-up in a share", "shorter", "another seed"],
 )  # fmt: skip
 def test_a_run_is_not_made_longer_where_its_past_would_have_been_another(
     tmp_path: Path, before: list[str], after: list[str]
@@ -516,6 +517,9 @@ def test_a_run_is_not_made_longer_where_its_past_would_have_been_another(
     for part in (
         "optim.schedule=constant or inverse_sqrt",
         "optim.stop_after",
+        f"model.path={tmp_path}/run/model"
+        if "model.lora=null" in before
+        else f"model.adapter={tmp_path}/run/adapter",
         "optim.load_state=",
         "resume=false",
     ):
