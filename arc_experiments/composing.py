@@ -175,6 +175,12 @@ def _take_from_run(config: DictConfig, overrides: list[str]) -> DictConfig:
             config.seeds.inference = run.seeds.inference
         for key, chosen in nested.items():  # prompt/grid=... lies inside of a group that was taken
             OmegaConf.update(config, key.replace("/", "."), chosen, merge=False)
+        if "model.path" in groups and config.model.adapter is None:
+            raise ConfigError(
+                [
+                    f"from_run={folder} has trained all weights, which are in its model/: leave model.path=... out"
+                ]
+            )
         for override in typed:
             key = str(override.key_or_group)
             if key.split(".")[0] in ("data", "model", "prompt", "inference", "seeds") and "." in key:

@@ -32,13 +32,13 @@ from arc_experiments.adaptation.deadline import done_within
 from arc_experiments.adaptation.results import Adapted, Answers, Before
 from arc_experiments.adaptation.standing import Standing
 from arc_experiments.adaptation.tuner import Tuner
-from arc_experiments.adaptation.units import make_units
+from arc_experiments.adaptation.units import Group, Unit, make_units
 from arc_experiments.adaptation.work import Work
 from arc_experiments.ancestry import read_ancestry
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config
 from arc_experiments.generation import Transformers
-from arc_experiments.generation.engine import Key
+from arc_experiments.generation.engine import Answer, Key
 from arc_experiments.jobs import adapt, evaluate
 from arc_experiments.run import Run, compose
 from arc_experiments.run_folder import RunFolder
@@ -66,6 +66,12 @@ def finished(tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run
 
 def tuner(run: Run, folder: Path) -> Tuner:
     return Tuner(run, folder, lambda: False)
+
+
+def answers(tuner: Tuner, unit: Unit, place: str) -> Answers:
+    found = tuner.answer(unit.tasks, place)
+    assert isinstance(found, Answers)
+    return found
 
 
 def silent() -> Console:
@@ -151,14 +157,14 @@ def test_a_task_gives_the_same_whatever_came_before_it(
     units = make_units(run.predicted_tasks(), None)
     forward, backward = tuner(run, tmp_path / "a"), tuner(run, tmp_path / "b")
     first = weights(forward.model)
-    before = lines(forward.answer(units[0].tasks, "before").candidates)
+    before = lines(answers(forward, units[0], "before").candidates)
     there = [forward.adapt(unit) for unit in units]
     back = [backward.adapt(unit) for unit in reversed(units)][::-1]
     assert [lines(unit.candidates) for unit in there] == [lines(unit.candidates) for unit in back]
     assert [unit.training for unit in there] == [unit.training for unit in back]
     assert len({unit.training.loss for unit in there if unit.training}) == 3
     assert same(weights(forward.model), first), "the weights are put back to the last bit"
-    assert lines(forward.answer(units[0].tasks, "again").candidates) == before
+    assert lines(answers(forward, units[0], "again").candidates) == before
 
 
 def test_test_outputs_are_out_of_reach(finished: tuple[Run, str], tasks: Path, tmp_path: Path) -> None:
@@ -252,6 +258,54 @@ def test_a_joint_training_goes_on_from_its_checkpoint(tasks: Path, tmp_path: Pat
     resumed, _ = adapted(tmp_path / "run", tasks, *options)
     assert lasting_metrics(resumed) == lasting_metrics(through)
     assert predictions(resumed) == predictions(through)
+
+
+@pytest.mark.slow
+def test_a_training_with_a_checkpoint_goes_on_although_the_time_is_over(tasks: Path, tmp_path: Path) -> None:
+    run = adapt_run(tmp_path / "run", tasks, "adapt.mode=joint", "optim.max_steps=6", "optim.save_steps=2")
+    [unit] = make_units(run.predicted_tasks(), 1)
+    stop_training_at(run, 4)
+    with pytest.raises(KeyboardInterrupt):
+        tuner(run, tmp_path / "work").adapt(unit)
+    again = Run(run.folder)
+    [late] = Tuner(again, tmp_path / "work", lambda: True).adapt_group(Group(units=(unit,)))
+    assert late.outcome == "stopped_by_time"
+    assert late.training is not None
+    assert late.training.steps == 5
+    assert late.answers is not None
+
+
+def test_a_new_attempt_knows_how_long_answers_take(tasks: Path, tmp_path: Path) -> None:
+    run = adapt_run(tmp_path / "run", tasks)
+    [name, *_] = Work(run, lambda: False)._before.names
+    folder = RunFolder(run.folder.path / ".adapt")
+    folder.path.mkdir()
+    nothing = Answers(candidates=(), unconstrained={})
+    folder.write_json(f"{name}.json", Before(answers=nothing, seconds=7.0).to_json())
+    assert Work(run, lambda: False)._seconds_a_task() == 7
+
+
+def test_loading_the_model_is_no_part_of_the_time_of_an_answer(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Run.model
+
+    def slow(self: Run, **options: bool) -> object:
+        time.sleep(2)
+        return real(self, **options)
+
+    monkeypatch.setattr(Run, "model", slow)
+    work = Work(adapt_run(tmp_path / "run", tasks), lambda: False)
+    work.answer(lambda done: None)
+    assert work._seconds_a_task() < 2
+
+
+def test_the_time_is_noted_while_answers_are_made(tasks: Path, tmp_path: Path) -> None:
+    run, noted = adapt_run(tmp_path / "run", tasks), list[int]()
+    [unit, *_] = make_units(run.predicted_tasks(), None)
+    answering = Tuner(run, tmp_path / "work", lambda: False, lambda: noted.append(1))
+    answering.answer(unit.tasks, "here")
+    assert noted
 
 
 # Modes
@@ -447,24 +501,50 @@ def test_other_steps_are_another_run(tasks: Path, tmp_path: Path) -> None:
 # Memory, deadline, and what is known by now
 
 
-def test_a_task_that_does_not_fit_into_memory_is_counted_and_costs_no_other(
-    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mode", ["per_task", "joint"])
+@pytest.mark.parametrize(
+    ("reason", "words"), [("out_of_memory", "out of memory"), ("diverged", "stopped by a guard")]
+)
+def test_a_task_that_cannot_be_answered_is_counted_and_costs_no_other(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, reason: str, words: str
 ) -> None:
     real = Transformers.answer
 
-    def answer(self: Transformers, model: object, prompts: object, keys: list[Key], limits: object) -> object:
-        if any(task_id == "e1" for task_id, _, _ in keys):
+    def answer(
+        self: Transformers, model: object, prompts: object, keys: list[Key], limits: object
+    ) -> list[list[Answer]]:
+        is_strange = any(task_id == "e1" for task_id, _, _ in keys)
+        if is_strange and reason == "out_of_memory":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return real(self, model, prompts, keys, limits)
+        groups = real(self, model, prompts, keys, limits)
+        change = {"log_probability": float("nan")} if is_strange else {}
+        return [[dataclasses.replace(one, **change) for one in group] for group in groups]
 
     monkeypatch.setattr(Transformers, "answer", answer)
-    run, printed = adapted(tmp_path / "run", tasks)
-    assert outcomes(run) == {"whole": 2, "out_of_memory": 1}
-    assert "1 task not adapted: out of memory" in printed
-    assert [one["reason"] for one in predictions(run) if one["task"] == "e1"] == ["out_of_memory"]
-    assert run.folder.read_json("metrics.json")["score"]["invalid"]["out_of_memory"] == 1
-    log = (run.folder / "adaptation.jsonl").read_text()
-    assert log.count('"whole"') == 2
+    run, printed = adapted(tmp_path / "run", tasks, f"adapt.mode={mode}")
+    assert outcomes(run) == {"whole": 2, reason: 1}
+    assert f"1 task not adapted: {words}" in printed
+    assert [one["reason"] for one in predictions(run) if one["task"] == "e1"] == [reason]
+    assert run.folder.read_json("metrics.json")["score"]["invalid"][reason] == 1
+    units = predictions(run, "adaptation.jsonl")
+    assert {key: value for unit in units for key, value in unit["unanswered"].items()} == {"e1": reason}
+    assert (run.folder / "adapter").exists() == (mode == "joint")
+    before = predictions(run, "predictions_before.jsonl")
+    changed = {one["task"] for one, old in zip(predictions(run), before, strict=True) if one != old}
+    assert changed == {"e0", "e2"}
+
+
+def test_a_submission_is_there_before_a_batch_size_is_tried(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(run: Run) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(adapt, "begin", dies)
+    run = adapt_run(tmp_path / "run", tasks)
+    with pytest.raises(torch.OutOfMemoryError):
+        adapt.main(run.folder, silent())
+    assert list(run.folder.read_json("submission.json")) == list(run.predicted_tasks().ids)
 
 
 @pytest.mark.slow
@@ -529,7 +609,7 @@ def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) 
     folder = RunFolder(work.folder.path)
     folder.path.mkdir()
 
-    def answers(cell: int) -> Answers:
+    def answer(cell: int) -> Answers:
         one = Candidate(
             task_id="e1", test_index=0, view=0, transforms="", text="", num_tokens=1, log_probability=-1.0,
             grid=grid(str(cell)), reason=None,
@@ -537,10 +617,10 @@ def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) 
         return Answers(candidates=(one,), unconstrained={})
 
     position = run.predicted_tasks().ids.index("e1")
-    folder.write_json(f"before-{position}-e1.json", Before(answers=answers(3), seconds=1.0).to_json())
+    folder.write_json(f"before-{position}-e1.json", Before(answers=answer(3), seconds=1.0).to_json())
     known = {"attempt_1": [[3]], "attempt_2": [[3]]}
     assert written() == {**filler, "e1": [known]}
-    unit = dataclasses.replace(Adapted.cut_off(("e1",)), answers=answers(4))
+    unit = dataclasses.replace(Adapted.cut_off(("e1",)), answers=answer(4))
     folder.write_json(f"after-{position}-e1.json", [unit.to_json()])
     assert written() == {**filler, "e1": [{"attempt_1": [[4]], "attempt_2": [[4]]}]}
     _, _, units = work.results()

@@ -443,6 +443,19 @@ def test_from_run_brings_the_adapter_once_there_is_one(earlier_run: Path, tmp_pa
         compose_config(["job=evaluate", f"from_run={unfinished}"])
 
 
+def test_all_weights_that_a_run_has_trained_are_not_lost_to_a_model_typed_beside_it(
+    earlier_run: Path, tmp_path: Path
+) -> None:
+    full = tmp_path / "full"
+    shutil.copytree(earlier_run, full)
+    (full / "adapter").rename(full / "model")
+    assert compose_config(["job=evaluate", f"from_run={full}"]).model.path == str(full / "model")
+    typed = "model.path=elsewhere/Qwen2.5-0.5B-Instruct"
+    with pytest.raises(ConfigError, match=r"in its model/: leave model\.path=\.\.\. out"):
+        compose_config(["job=adapt", f"from_run={full}", typed])
+    assert compose_config(["job=adapt", f"from_run={earlier_run}", typed]).model.path in typed
+
+
 # The real command
 
 

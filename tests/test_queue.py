@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_grids import grid
@@ -28,7 +29,7 @@ def stuck(name):
     Path(sys.argv[1], "begun").touch()
     time.sleep(60)
 
-Queue(Path(sys.argv[1]), ["a"]).work(stuck)
+Queue(Path(sys.argv[1]), ["a"], str).work(stuck)
 """
 
 
@@ -94,6 +95,10 @@ def test_units_hold_every_task_once_in_order_without_its_solution(
 # Sharing it out
 
 
+def queue_of(folder: Path, *names: str) -> Queue[Any]:
+    return Queue(folder, names, lambda values: values)
+
+
 def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
     names, done, told = [f"p{n}" for n in range(12)], [], []
 
@@ -103,7 +108,7 @@ def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
             done.append(name)
             return {"of": name}
 
-        Queue(tmp_path, names).work(do, told.append)
+        queue_of(tmp_path, *names).work(do, told.append)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -112,13 +117,13 @@ def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
         thread.join()
     assert sorted(done) == sorted(names)
     assert told[-1] == 12
-    assert [Queue(tmp_path, names).result(name) for name in names] == [{"of": name} for name in names]
+    assert queue_of(tmp_path, *names).finished == {name: {"of": name} for name in names}
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
-    Queue(tmp_path, ["a"]).work(lambda name: 1)
+    queue_of(tmp_path, "a").work(lambda name: 1)
     again: list[str] = []
-    Queue(tmp_path, ["a", "b"]).work(again.append)
+    queue_of(tmp_path, "a", "b").work(again.append)
     assert again == ["b"]
 
 
@@ -131,7 +136,7 @@ def test_a_piece_whose_process_is_killed_is_done_by_another(tmp_path: Path) -> N
         if (tmp_path / "begun").exists():
             break
         time.sleep(0.05)
-    queue, done = Queue(tmp_path, ["a", "b"]), []
+    queue, done = queue_of(tmp_path, "a", "b"), []
 
     def do(name: str) -> None:
         done.append(name)
@@ -146,7 +151,7 @@ def test_a_failure_leaves_the_piece_to_be_done(tmp_path: Path) -> None:
     def fails(name: str) -> None:
         raise RuntimeError("no such thing")
 
-    queue = Queue(tmp_path, ["a"])
+    queue = queue_of(tmp_path, "a")
     with pytest.raises(RuntimeError, match="no such thing"):
         queue.work(fails)
     assert queue.waiting == ["a"]
@@ -156,8 +161,8 @@ def test_a_failure_leaves_the_piece_to_be_done(tmp_path: Path) -> None:
 
 def test_nothing_is_begun_when_the_results_have_been_collected(tmp_path: Path) -> None:
     answers = iter([False, True])
-    Queue(tmp_path / "gone", ["a"]).work(pytest.fail, is_over=lambda: True)
-    queue, begun = Queue(tmp_path / "q", ["a"]), []
+    queue_of(tmp_path / "gone", "a").work(pytest.fail, is_over=lambda: True)
+    queue, begun = queue_of(tmp_path / "q", "a"), []
 
     def collected(done: int) -> None:
         (tmp_path / "q").rmdir()

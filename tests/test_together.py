@@ -17,7 +17,7 @@ from rich.console import Console
 from small_training import same, weights
 from task_files import write
 
-from arc_experiments.adaptation.results import Adapted, Outcome, Training
+from arc_experiments.adaptation.results import Adapted, Training
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.adaptation.units import Unit, make_groups, make_units
 from arc_experiments.adaptation.work import Work
@@ -262,11 +262,11 @@ def test_a_group_that_was_killed_between_its_answers_is_not_trained_again(
     through, _ = adapted(tmp_path / "through", tasks, *options)
     real, answered = Tuner._answer_adapted, list[str]()
 
-    def stops_at_the_second(self: Tuner, unit: Unit, outcome: Outcome) -> Any:
+    def stops_at_the_second(self: Tuner, unit: Unit) -> Any:
         answered.append(unit.name)
         if len(answered) == 2:
             raise KeyboardInterrupt
-        return real(self, unit, outcome)
+        return real(self, unit)
 
     monkeypatch.setattr(Tuner, "_answer_adapted", stops_at_the_second)
     with pytest.raises(KeyboardInterrupt):

@@ -11,32 +11,39 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from arc_experiments.run_folder import RunFolder, locked
 
+Piece = TypeVar("Piece")
 LOOK_SECONDS = 0.5  # how often a process that has nothing left to do looks whether the others are done
 
 
-class Queue:
+class Queue(Generic[Piece]):
     """The pieces by name, in the order in which they are begun.
 
     Args:
         folder: theirs; it is made when work begins.
+        from_json: what a finished piece gave, out of what its file holds.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], from_json: Callable[[Any], Piece]) -> None:
         self.names = tuple(names)
-        self._folder = RunFolder(folder)
+        self._folder, self._from_json = RunFolder(folder), from_json
+        self._known: dict[str, Piece] = {}  # what is finished stays as it is: it is read once
 
     @property
     def waiting(self) -> list[str]:
         """Those without a result."""
         return [name for name in self.names if not self._is_done(name)]
 
-    def result(self, name: str) -> Any:
-        """What a finished piece gave."""
-        return self._folder.read_json(f"{name}.json")
+    @property
+    def finished(self) -> dict[str, Piece]:
+        """What the finished pieces gave, in the order of the pieces."""
+        for name in self.names:
+            if name not in self._known and self._is_done(name):
+                self._known[name] = self._from_json(self._folder.read_json(f"{name}.json"))
+        return {name: self._known[name] for name in self.names if name in self._known}
 
     def work(
         self,
@@ -51,7 +58,7 @@ class Queue:
         Args:
             do: makes the result of a piece, which can be written as JSON.
             on_progress: called with the number of finished pieces, at first and when there may be more.
-            is_over: says that the results have been collected, and nothing is left to do.
+            is_over: says that the results have been collected, and nothing is left to do; asked again and again.
         """
         self._folder.path.mkdir(parents=True, exist_ok=True)
         while not is_over():

@@ -48,6 +48,13 @@ class Answers:
     candidates: tuple[Candidate, ...]
     unconstrained: dict[str, list[bool]]
 
+    @classmethod
+    def joined(cls, parts: Sequence["Answers"]) -> "Answers | None":
+        """Those to all tasks; None where there are none."""
+        candidates = tuple(candidate for part in parts for candidate in part.candidates)
+        unconstrained = {task_id: marks for part in parts for task_id, marks in part.unconstrained.items()}
+        return cls(candidates=candidates, unconstrained=unconstrained) if parts else None
+
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "candidates": [candidate.to_json() for candidate in self.candidates]}
 
@@ -77,14 +84,17 @@ class Adapted:
     """A finished unit.
 
     Attributes:
+        outcome: of its training.
+        unanswered: the tasks that the adapted model could not answer, and why: their answers are those before.
         training: None where there was none.
-        answers: None where the model answered no otherwise than before.
+        answers: to the other tasks; None where the model answered no otherwise than before.
         seconds: by phase.
         worker: the process that did it, "<host>:<process id>", or that found it undone.
     """
 
     task_ids: tuple[str, ...]
     outcome: Outcome
+    unanswered: dict[str, Outcome]
     training: Training | None
     answers: Answers | None
     seconds: dict[str, float]
@@ -101,6 +111,7 @@ class Adapted:
         return cls(
             task_ids=task_ids,
             outcome=Outcome.CUT_OFF,
+            unanswered={},
             training=None,
             answers=None,
             seconds={"training": 0.0, "inference": 0.0},
@@ -127,6 +138,7 @@ class Adapted:
         known = {
             "task_ids": tuple(values["task_ids"]),
             "outcome": Outcome(values["outcome"]),
+            "unanswered": {task_id: Outcome(reason) for task_id, reason in values["unanswered"].items()},
             "training": training,
             "answers": None if answers is None else Answers.from_json(answers),
         }
@@ -162,7 +174,7 @@ def totals(units: Sequence[Adapted]) -> dict[str, Any]:
     """For metrics.json: tasks by outcome, and the sums and means of all trainings."""
     outcomes = Counter({outcome.value: 0 for outcome in Outcome})
     for unit in units:
-        outcomes[unit.outcome.value] += len(unit.task_ids)
+        outcomes.update(unit.unanswered.get(task_id, unit.outcome).value for task_id in unit.task_ids)
     trainings = [unit.training for unit in units if unit.training is not None]
     counts = ("steps", "samples", "tokens", "samples_shrunk", "samples_redrawn")
     sums: dict[str, Any] = {name: sum(getattr(one, name) for one in trainings) for name in counts}

@@ -20,6 +20,7 @@ from arc_experiments.training.together import TogetherTrainer
 from arc_experiments.training.trainer import Counts, StreamTrainer
 
 AVERAGED_LOSSES = 10  # logged steps, at either end of a training; half of them at most
+CHECKPOINTS, ANSWERS = "checkpoints", "answers"  # folders of a unit
 # What SFTTrainer and accelerate wrap around a model, each trainer its own around that of the one before.
 WRAPPED = ("forward", "_original_forward", "_is_accelerate_prepared")
 
@@ -43,10 +44,10 @@ def train(
         How it ended, and the counts of each unit.
     """
     optim, place = run.config.optim, folder / name
-    units, checkpoint = list(streams), last_complete(place / "checkpoints")
+    units, checkpoint = list(streams), last_complete(place / CHECKPOINTS)
     if checkpoint is None or step_of(checkpoint) < optim.max_steps:
         # Answers of a killed attempt were other weights', if its time ran out.
-        stale = [folder / unit.name / "answers" for unit in units]
+        stale = [folder / unit.name / ANSWERS for unit in units]
         for path in [*stale, *([place] if checkpoint is None else [])]:
             shutil.rmtree(path, ignore_errors=True)
     seconds = run.config.adapt.seconds_per_task
@@ -57,7 +58,7 @@ def train(
             model,
             [clock],
             stream=streams[units[0]] if len(units) == 1 else JoinedStreams(list(streams.values())),
-            folder=place / "checkpoints",
+            folder=place / CHECKPOINTS,
             seed=seed_of("train", run.config.seeds.train, units),
             together=len(units),
         )

@@ -8,7 +8,7 @@ is drawn for the tasks' ids. Only a time budget makes a difference.
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -16,8 +16,8 @@ from accelerate.utils import release_memory
 
 from arc_experiments.adaptation.results import Adapted, Answers, Outcome, Training, this_worker
 from arc_experiments.adaptation.stacked import Stack, check_stackable
-from arc_experiments.adaptation.training import seed_of, train
-from arc_experiments.adaptation.units import Group, Unit, in_turn
+from arc_experiments.adaptation.training import ANSWERS, CHECKPOINTS, seed_of, train
+from arc_experiments.adaptation.units import Group, Unit, in_turn, make_units
 from arc_experiments.environment import peak_memory_bytes
 from arc_experiments.generation import NoRoom, unanswered
 from arc_experiments.partitions import leave_out
@@ -25,9 +25,12 @@ from arc_experiments.run import Run
 from arc_experiments.selection import NotFinite
 from arc_experiments.stream import NothingFits, Part, SampleStream
 from arc_experiments.tasks import FixedTasks, TaskSet
+from arc_experiments.training.checkpoints import last_complete
 from arc_experiments.training.guards import TrainingStopped
 
 log = logging.getLogger(__name__)
+
+FAILURES = {NoRoom: Outcome.OUT_OF_MEMORY, NotFinite: Outcome.DIVERGED}  # of answers
 
 
 class Tuner:
@@ -36,13 +39,16 @@ class Tuner:
     Args:
         folder: for what is needed while a unit is worked on.
         is_over: whether the time for all units has run out.
+        note: called often where work takes long.
 
     Raises:
         ValueError: `adapt.together` does not go with this model.
     """
 
-    def __init__(self, run: Run, folder: Path, is_over: Callable[[], bool]) -> None:
-        self._run, self._folder, self._is_over = run, folder, is_over
+    def __init__(
+        self, run: Run, folder: Path, is_over: Callable[[], bool], note: Callable[[], None] = lambda: None
+    ) -> None:
+        self._run, self._folder, self._is_over, self._note = run, folder, is_over, note
         self.model = run.model()
         self._weights = []
         for parameter in self.model.parameters():
@@ -52,18 +58,27 @@ class Tuner:
         if run.config.adapt.together > 1:
             check_stackable(self.model, run.config.adapt.together)
 
-    def answer(self, tasks: TaskSet, name: str) -> Answers:
-        """The model's answers as it is; those of a killed attempt are gone on from.
+    def answer(self, tasks: TaskSet, place: str) -> Answers | Outcome:
+        """The answers of the model as it is, or why it cannot answer; those of a killed attempt are gone on from.
 
         Args:
-            name: of these tasks among others.
+            place: where they are kept, in the folder.
         """
-        partial = self._folder / name / "answers"
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / place
         requests, model = self._run.requests_of(tasks), self.model.eval()
-        candidates = self._run.ask(model, partial, lambda done, total: None, requests)
-        candidates = self._run.with_likelihoods(model, candidates, partial / "likelihoods", tasks=tasks)
-        return Answers(candidates=tuple(candidates), unconstrained=self._answer_freely(tasks, partial))
+        try:
+            candidates = self._run.ask(model, partial, self._progressed, requests)
+            candidates = self._run.with_likelihoods(
+                model, candidates, partial / "likelihoods", self._progressed, tasks=tasks
+            )
+            unconstrained = self._answer_freely(tasks, partial)
+        except tuple(FAILURES) as error:
+            log.warning("%s: %s", place, error)
+            return FAILURES[type(error)]
+        return Answers(candidates=tuple(candidates), unconstrained=unconstrained)
+
+    def _progressed(self, done: int, total: int) -> None:
+        self._note()
 
     def _answer_freely(self, tasks: TaskSet, partial: Path) -> dict[str, list[bool]]:
         """Whether each answer without `inference.constrain` is valid: to the run's sample, as far as it is of these tasks."""
@@ -71,7 +86,7 @@ class Tuner:
         requests = [request for request in run.unconstrained_requests if request.task_id in tasks]
         if requests:
             place, engine = partial / "unconstrained", run.unconstrained_engine
-            for one in run.ask(self.model, place, lambda done, total: None, requests, engine):
+            for one in run.ask(self.model, place, self._progressed, requests, engine):
                 valid.setdefault(one.task_id, []).append(one.grid is not None)
         return valid
 
@@ -90,19 +105,19 @@ class Tuner:
         try:
             outcome, training = self._train(unit)
             trained = time.perf_counter()
-            answers = None
+            found: list[Answers | Outcome] = []
             if training is not None:
                 release_memory()  # the trainer is a cycle: its optimizer would lie beside the answers
-                outcome, answers = self._answer_adapted(unit, outcome)
+                found = self._answer_adapted(unit)
         finally:
             self._restore()
         shutil.rmtree(self._folder / unit.name, ignore_errors=True)
         seconds = lost + trained - start, time.perf_counter() - trained
-        return self._adapted(unit, outcome, training, answers, *seconds)
+        return self._adapted(unit, outcome, training, found, *seconds)
 
     def adapt_group(self, group: Group) -> list[Adapted]:
         """The same of each unit of a group, trained at once where that can be: what they give is the same to rounding."""
-        is_late = self._is_over()  # once: who is in a group must not hang on the clock
+        is_late = self._is_late(group.name)  # once: who is in a group must not hang on the clock
         streams = {unit: self._stream(unit, is_late) for unit in group.units}
         ready = {unit: stream for unit, stream in streams.items() if isinstance(stream, SampleStream)}
         done, lost = dict[Unit, Adapted](), 0.0
@@ -132,8 +147,9 @@ class Tuner:
             for number, (unit, training) in enumerate(zip(streams, trainings, strict=True)):
                 began = time.perf_counter()
                 stack.take(number)
-                own, answers = self._answer_adapted(unit, outcome)
-                done[unit] = self._adapted(unit, own, training, answers, seconds, time.perf_counter() - began)
+                found = self._answer_adapted(unit)
+                answering = time.perf_counter() - began
+                done[unit] = self._adapted(unit, outcome, training, found, seconds, answering)
         finally:
             self._restore()
         return done
@@ -148,32 +164,34 @@ class Tuner:
         unit: Unit,
         outcome: Outcome,
         training: Training | None,
-        answers: Answers | None,
+        found: Sequence[Answers | Outcome],
         trained: float,
         answered: float,
     ) -> Adapted:
+        """What became of the unit; of one whose training gave weights `found` holds what each task's answers came to."""
+        pairs = zip(unit.tasks.ids, found, strict=False)
         return Adapted(
             task_ids=unit.tasks.ids,
             outcome=outcome,
+            unanswered={task_id: one for task_id, one in pairs if isinstance(one, Outcome)},
             training=training,
-            answers=answers,
+            answers=Answers.joined([one for one in found if isinstance(one, Answers)]),
             seconds={"training": trained, "inference": answered},
             peak_memory_bytes=peak_memory_bytes(self._run.device),
             worker=this_worker(),
         )
 
-    def _answer_adapted(self, unit: Unit, outcome: Outcome) -> tuple[Outcome, Answers | None]:
-        """The answers of the model as it is, and its weights kept; none where it cannot answer."""
-        try:
-            answers = self.answer(unit.tasks, unit.name)
-        except NotFinite as error:
-            log.warning("%s: %s", unit.name, error)
-            return Outcome.DIVERGED, None
-        except NoRoom as error:
-            log.warning("%s: %s", unit.name, error)
-            return Outcome.OUT_OF_MEMORY, None
+    def _answer_adapted(self, unit: Unit) -> list[Answers | Outcome]:
+        """The answers of the model as it is, by task: one that it cannot answer costs no other. Its weights are kept."""
         self._save(unit)
-        return outcome, answers
+        return [
+            self.answer(single.tasks, f"{unit.name}/{ANSWERS}/{single.name}")
+            for single in make_units(unit.tasks, None)
+        ]
+
+    def _is_late(self, name: str) -> bool:
+        """Whether the time is over for a training that has not been begun: one with a checkpoint goes on from there."""
+        return self._is_over() and last_complete(self._folder / name / CHECKPOINTS) is None
 
     def _stream(self, unit: Unit, is_late: bool) -> SampleStream | Outcome:
         """What the unit is trained on, or why it is not to be."""
@@ -192,7 +210,7 @@ class Tuner:
 
     def _train(self, unit: Unit) -> tuple[Outcome, Training | None]:
         """How it ended; without counts the weights are not to be used."""
-        stream = self._stream(unit, self._is_over())
+        stream = self._stream(unit, self._is_late(unit.name))
         if isinstance(stream, Outcome):
             return stream, None
         try:

@@ -1,12 +1,11 @@
 """All that is to be done for one run: answers before adaptation, task by task; then adaptation, unit by unit."""
 
 import gc
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from arc_experiments.adaptation.clock import Clock
 from arc_experiments.adaptation.queue import Queue
@@ -14,16 +13,12 @@ from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged,
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.adaptation.units import make_groups, make_units
 from arc_experiments.environment import seconds_since_start
-from arc_experiments.generation import NoRoom
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.selection import Candidate
 
-log = logging.getLogger(__name__)
-
 CAUTION = 2.0  # times what answers took so far, left for them when a deadline ends a training
 TIDYING_SECONDS = 3.0  # between a training and its answers
-Piece = TypeVar("Piece")
 FOLDER = ".adapt"  # in the run folder, until the report is written
 
 
@@ -43,16 +38,13 @@ class Work:
         self._units = make_units(tasks, num_groups)
         groups = make_groups(self._units, run.config.adapt.together)
         self._groups = {f"after-{group.name}": group for group in groups}
-        self._before = Queue(self.folder.path, list(self._singles))
-        self._after = Queue(self.folder.path, list(self._groups))
+        self._before = Queue(self.folder.path, list(self._singles), Before.from_json)
+        self._after = Queue(self.folder.path, list(self._groups), _adapted_from_json)
         adapt, attempt = run.config.adapt, run.folder.status.get("attempt", 0)
         hours = adapt.deadline_hours
         seconds = None if hours is None else 3600 * hours - adapt.reserve_seconds
         self._clock = Clock(self.folder, adapt.seconds, attempt)
         self._deadline = Clock(self.folder, seconds, attempt, "deadline.json")
-        self._known_before: dict[str, Before] = {}  # finished pieces, each read once
-        self._known_after: dict[str, list[Adapted]] = {}
-        self._seconds_a_task = 0.0  # for answers, at the most so far
         self._needed = 0.0  # for the answers of the unit that is being adapted to
 
     @property
@@ -90,11 +82,11 @@ class Work:
     @cached_property
     def tuner(self) -> Tuner:
         """Loads the model."""
-        return Tuner(self._run, self.folder.path, self._is_late)
+        return Tuner(self._run, self.folder.path, self._is_late, self._note)
 
     def answer(self, on_progress: Callable[[int], None]) -> None:
         """Have every task answered by the model as it is."""
-        self._before.work(self._answer, on_progress, self._is_over)
+        self._before.work(self._answer, on_progress, self._is_collected)
 
     def adapt(self, on_progress: Callable[[int, Adapted | None], None]) -> None:
         """Have every unit adapted to and answered; called with the groups done, and what this process did last."""
@@ -104,15 +96,13 @@ class Work:
             nonlocal last
             group = self._groups[name]
             num_tasks = sum(len(unit.tasks) for unit in group.units)
-            self._needed = CAUTION * self._seconds_a_task * num_tasks + TIDYING_SECONDS
+            self._needed = CAUTION * self._seconds_a_task() * num_tasks + TIDYING_SECONDS
             adapted = self.tuner.adapt_group(group)
             last = adapted[-1]
-            self._see(sum(one.seconds["inference"] for one in adapted) / num_tasks)
-            self._note()
             return [one.to_json() for one in adapted]
 
         with _quick_garbage_collection():
-            self._after.work(do, lambda done: on_progress(done, last), self._is_over)
+            self._after.work(do, lambda done: on_progress(done, last), self._is_collected)
 
     def results(self) -> tuple[list[Candidate], float, list[Adapted]]:
         """The answers before adaptation in the order of the tasks, the seconds they took, and what became of the units.
@@ -140,28 +130,33 @@ class Work:
         return share_of_valid(before), share_of_valid({**before, **adapted})
 
     def _read_before(self) -> list[Before]:
-        _read(self._before, Before.from_json, self._known_before)
-        return [self._known_before[name] for name in self._singles if name in self._known_before]
+        return list(self._before.finished.values())
 
     def _read_after(self) -> list[Adapted]:
-        _read(self._after, lambda values: [*map(Adapted.from_json, values)], self._known_after)
-        done = {one.task_ids: one for adapted in self._known_after.values() for one in adapted}
+        done = {one.task_ids: one for adapted in self._after.finished.values() for one in adapted}
         return [done.get(unit.tasks.ids) or Adapted.cut_off(unit.tasks.ids) for unit in self._units]
 
     def _answer(self, name: str) -> dict[str, Any]:
+        tuner, tasks = self.tuner, self._singles[name]  # loading is no part of the time
         start = time.perf_counter()
-        try:
-            answers = self.tuner.answer(self._singles[name], name)
-        except NoRoom as error:
-            log.warning("%s", error)
-            answers = self.tuner.no_answers(self._singles[name], Outcome.OUT_OF_MEMORY)
-        self._note()
-        seconds = time.perf_counter() - start
-        self._see(seconds)
-        return Before(answers=answers, seconds=seconds).to_json()
+        answers = tuner.answer(tasks, name)
+        if isinstance(answers, Outcome):
+            answers = tuner.no_answers(tasks, answers)
+        return Before(answers=answers, seconds=time.perf_counter() - start).to_json()
 
-    def _see(self, seconds_a_task: float) -> None:
-        self._seconds_a_task = max(self._seconds_a_task, seconds_a_task)
+    def _seconds_a_task(self) -> float:
+        """For answers, at the most so far, of all processes and attempts."""
+        before = [one.seconds for one in self._read_before()]
+        after = [
+            one.seconds["inference"] / len(one.task_ids)
+            for adapted in self._after.finished.values()
+            for one in adapted
+        ]
+        return max([*before, *after], default=0.0)
+
+    def _is_collected(self) -> bool:
+        self._note()  # a process that waits for the others asks twice a second
+        return self._is_over()
 
     def _is_late(self) -> bool:
         self._note()  # a training asks at each step, so that a kill loses no more of the count than a few seconds
@@ -173,14 +168,8 @@ class Work:
             self._deadline.note()
 
 
-def _read(queue: Queue, from_json: Callable[[Any], Piece], known: dict[str, Piece]) -> None:
-    """Read what has been finished since the last time."""
-    waiting = set(queue.waiting)
-    known |= {
-        name: from_json(queue.result(name))
-        for name in queue.names
-        if name not in known and name not in waiting
-    }
+def _adapted_from_json(values: list[dict[str, Any]]) -> list[Adapted]:
+    return [*map(Adapted.from_json, values)]
 
 
 @contextmanager

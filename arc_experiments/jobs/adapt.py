@@ -18,7 +18,7 @@ from rich.console import Console
 from arc_experiments import places
 from arc_experiments.adaptation.deadline import done_within
 from arc_experiments.adaptation.results import Adapted, merged, totals
-from arc_experiments.adaptation.standing import Standing
+from arc_experiments.adaptation.standing import FILE, Standing
 from arc_experiments.adaptation.work import FOLDER, Work
 from arc_experiments.config import Hardware
 from arc_experiments.generation.kept import Spent
@@ -74,6 +74,8 @@ def main(folder: RunFolder, console: Console) -> None:
         os.environ.update(places.part(0, count))
     if count > 1 or is_helper:
         os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpu()
+    if not (folder.read_only or (folder / FILE).exists()):  # `begin` may have to load the model
+        Standing(folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
     # What hardware.per_device_batch_size=auto finds is found before helpers share the memory, and is theirs, too.
     begin(run)
     helpers = start_helpers(folder, environments)
