@@ -368,4 +368,12 @@ class Run(Inputs):
             vocabulary=self.vocabulary,
             device_map="auto" if self.config.hardware.parallelism == "split" else None,
             place=place,
+            packs_rows=self._packs_rows,
         )
+
+    @property
+    def _packs_rows(self) -> bool:
+        """Whether a batch may hold several rows of several samples each."""
+        config = self.config
+        has_several = config.hardware.per_device_batch_size != 1 or config.adapt.together > 1
+        return config.optim.pack_length is not None and has_several

@@ -468,6 +468,7 @@ def test_a_training_that_diverges_costs_its_own_task_alone(tasks: Path, tmp_path
         (["inference.limit=0"], "no task to adapt to"),
         (["optim.stop_after=2"], "optim.stop_after=2"),
         (["optim.best_by=validation_loss", "optim.eval_steps=2"], "optim.best_by=validation_loss"),
+        (["optim.epochs=3"], "optim.epochs=3"),
         (["data.stream=iterable"], "data.stream=iterable"),
         (["model.compile=true"], "model.compile=true"),
         (["hardware=fsdp", "hardware.num_processes=2"], "hardware.parallelism=fsdp"),

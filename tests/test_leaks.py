@@ -15,7 +15,8 @@ from arc_experiments.grids import TURNS, Grid
 from arc_experiments.leaks import Comparison, Finder, key, keys_to_keep, search
 from arc_experiments.leaks.keys import turned_keys
 from arc_experiments.partitions import leave_out
-from arc_experiments.sources import ReArc
+from arc_experiments.paths import local_path
+from arc_experiments.sources import Files, ReArc
 from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet
 
 
@@ -208,6 +209,15 @@ def test_a_task_that_asks_for_what_it_has_shown_is_no_leak_of_its_own_demonstrat
 
 
 # Tasks that are known by their ids
+
+
+def test_new_pairs_of_a_rule_that_is_trained_on_are_known_by_its_id() -> None:
+    held_out = Files(path=local_path("package:re_arc/held_out.json"), splits=None, text_cells=False).read(
+        BadTasks()
+    )
+    finder = Finder(held_out.fixed)
+    assert finder.compare([part(ReArc().read(BadTasks()))]).counts["by_id"] == 40
+    assert finder.compare_keys(frozenset(), ("10fcaaa3",), "weights").counts["by_id"] == 1
 
 
 def test_generators_are_known_by_the_task_that_they_are_named_after(evaluation: Finder) -> None:

@@ -38,6 +38,9 @@ def test_attention_is_flash_only_where_it_can_compute(monkeypatch: pytest.Monkey
     assert pick_attention("eager", device=GPU, dtype=half) == "eager"
     with pytest.raises(ModelError, match=r"flash_attention_2 computes in bfloat16 or float16 only"):
         pick_attention("flash_attention_2", device=GPU, dtype=torch.float32)
+    assert pick_attention("auto", device=GPU, dtype=half, packs_rows=True) == "sdpa"
+    with pytest.raises(ModelError, match=r"see each other unless hardware\.per_device_batch_size=1"):
+        pick_attention("flash_attention_2", device=GPU, dtype=half, packs_rows=True)
     monkeypatch.setattr("arc_experiments.models.precision.is_flash_attn_2_available", lambda: False)
     assert pick_attention("auto", device=GPU, dtype=half) == "sdpa"
     with pytest.raises(ModelError, match="flash-attn, which is not installed"):

@@ -312,3 +312,26 @@ def test_the_loss_at_labelled_positions_is_that_of_sfttrainer(
     ours = losses_of(run_on_six_tasks(tmp_path / "ours", *options))
     monkeypatch.setattr("arc_experiments.training.trainer.MAX_LOGITS", 0)
     assert ours == pytest.approx(losses_of(run_on_six_tasks(tmp_path / "theirs", *options)), abs=2e-6)
+
+
+def test_the_processes_agree_on_whose_loss_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SFTTrainer's has them wait for each other: one process alone in it would wait without end."""
+    run = run_on_six_tasks(tmp_path, "optim.max_steps=2")
+    trainer = run.trainer(run.model(), [])
+    seen = list[tuple[bool, int]]()
+    real, others = (
+        trainer.accelerator.reduce,
+        iter([0, 1]),
+    )  # another process: its batches are too large at step 2
+
+    def reduce(mine: torch.Tensor, reduction: str) -> torch.Tensor:
+        total = real(mine, reduction=reduction)
+        if mine.ndim == 1:
+            total[-1] += (too_large := next(others))
+            seen.append((trainer._is_ours, too_large))
+        return total
+
+    monkeypatch.setattr(trainer.accelerator, "reduce", reduce)
+    trainer.resume_or_start()
+    assert seen == [(False, 0), (True, 1)]
+    assert not trainer._is_ours

@@ -220,6 +220,32 @@ def test_a_function_that_shuffles_gives_the_same_each_time(tmp_path: Path) -> No
     assert random.getstate() == state
 
 
+def test_random_numbers_of_the_file_and_of_items_are_the_same_each_time(tmp_path: Path) -> None:
+    text = """
+        import random
+
+        PREFIX = str(random.random())
+
+        class Rows:
+            def __len__(self):
+                return 3
+
+            def __getitem__(self, number):
+                if number >= 3:
+                    raise IndexError
+                return {"text": PREFIX + str(random.random())}
+
+        def get_custom_dataset(dataset_config, processor, split):
+            return Rows()
+        """
+    drawn = []
+    for seed, name in enumerate(("one.py", "two.py")):  # a module is kept: two files are run twice
+        random.seed(seed)
+        tasks = read(write(tmp_path, text, name), validation_split=None).fixed
+        drawn.append([task.content["text"] for task in tasks])
+    assert drawn[0] == drawn[1]
+
+
 # Mistakes
 
 

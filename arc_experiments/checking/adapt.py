@@ -43,6 +43,10 @@ def _check_unread(config: Config) -> Iterator[str]:
             optim.stop_after is not None,
             "every task gets optim.max_steps, or as many as adapt.seconds_per_task allows. Take null",
         ),
+        f"optim.epochs={optim.epochs}": (
+            optim.epochs is not None,
+            "it counts the training tasks, and each task that is adapted to has others. Take optim.max_steps",
+        ),
         f"optim.best_by={optim.best_by}": (
             optim.best_by != "none",
             "the test outputs are not known where it trains. Take none",

@@ -158,7 +158,7 @@ class Finder:
             for pair in pairs_of(originals[task_id]):
                 for place, match in self._look_up(pair, task_id):
                     shared[place] = self._match(place, BY_ID, task_id, match.found)
-        elif task_id in self.tasks:
+        if not shared and task_id in self.tasks:  # pairs made by its rule, say
             shared = {
                 place: self._match(place, BY_ID, task_id) for place in self._pairs if place[0] == task_id
             }

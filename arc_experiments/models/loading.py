@@ -31,6 +31,7 @@ def load_base(
     vocabulary: Vocabulary | None = None,
     device_map: str | None = None,
     place: bool = True,
+    packs_rows: bool = False,
 ) -> PreTrainedModel:
     """The base model on its device, in evaluation mode. Full fine-tuning keeps its weights in float32.
 
@@ -38,12 +39,13 @@ def load_base(
         vocabulary: the tokens to keep; weights that were saved with it are small already.
         device_map: how to spread one model over several GPUs, as transformers names it ("auto", "balanced").
         place: move it to the device; else that is left to whoever shards it.
+        packs_rows: it will be given batches of several rows of several samples each.
 
     Raises:
         ModelError: it cannot be had, or not with these options.
     """
     weights_dtype = dtype if model.lora is not None or model.adapter else torch.float32
-    attention = pick_attention(model.attention, device=device, dtype=dtype)
+    attention = pick_attention(model.attention, device=device, dtype=dtype, packs_rows=packs_rows)
     config = reached(model, loader(AutoConfig, model))
     _check_kind(model, config)
     if model.weights == "random":

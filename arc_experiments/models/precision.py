@@ -50,13 +50,16 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> str:
+def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype, packs_rows: bool = False) -> str:
     """`auto` is flash attention where it is installed and can compute (a GPU, half precision), else sdpa.
+
+    Args:
+        packs_rows: whether a batch has several rows of several samples each.
 
     Raises:
         ModelError: flash attention is named where it cannot compute.
     """
-    obstacle = _flash_obstacle(device, dtype)
+    obstacle = _flash_obstacle(device, dtype, packs_rows)
     if name == "auto":
         return "sdpa" if obstacle else "flash_attention_2"
     if name == "flash_attention_2" and obstacle:
@@ -64,9 +67,11 @@ def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> st
     return name
 
 
-def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+def _flash_obstacle(device: torch.device, dtype: torch.dtype, packs_rows: bool) -> str | None:
     if device.type != "cuda":
         return "needs a GPU"
     if dtype == torch.float32:
         return "computes in bfloat16 or float16 only, not in float32"
+    if packs_rows:  # transformers finds their borders in a batch of one row alone, and says nothing
+        return "lets samples of packed rows see each other unless hardware.per_device_batch_size=1 (adapt.together=1)"
     return None if is_flash_attn_2_available() else "needs the package flash-attn, which is not installed"

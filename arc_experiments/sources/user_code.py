@@ -82,7 +82,7 @@ class UserFunction:
                 f"data.file={self.file}: {self.name}{self._signature} does not take the arguments of "
                 f"{self.name}(dataset_config, processor, split), as which it is called: {error}"
             ) from error
-        with as_theirs(self.file, f"{self.name}(dataset_config, processor, {split!r})"), _same_random():
+        with as_theirs(self.file, f"{self.name}(dataset_config, processor, {split!r})"), same_random():
             return self._function(dataset_config, processor, split, **options)
 
 
@@ -113,7 +113,7 @@ def _load(path: Path, file: str) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module  # its dataclasses, among others, look themselves up there
     try:
-        with as_theirs(file, "running it"):
+        with as_theirs(file, "running it"), same_random():
             exec(compile(source, path, "exec"), vars(module))
     except UserCodeError:
         del sys.modules[name]
@@ -122,8 +122,8 @@ def _load(path: Path, file: str) -> ModuleType:
 
 
 @contextmanager
-def _same_random() -> Iterator[None]:
-    """A function that shuffles gives the same each time, in each process, for each split."""
+def same_random() -> Iterator[None]:
+    """Code that shuffles gives the same each time, in each process, for each split."""
     python, numpy = random.getstate(), np.random.get_state()
     random.seed(SEED)
     np.random.seed(SEED)

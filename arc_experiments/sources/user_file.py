@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from arc_experiments.sources.parsing import parse_task
-from arc_experiments.sources.user_code import UserCodeError, UserFunction, as_theirs
+from arc_experiments.sources.user_code import UserCodeError, UserFunction, as_theirs, same_random
 from arc_experiments.tasks.rows import parse_row, row_forms, shown
 from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import Task, TaskSet
@@ -120,7 +120,7 @@ class UserFile:
                 raise UserCodeError(f"{where} gave one alone, {shown(result)}, not a list. {EXPECTED}")
             items = dict(result)
         else:  # a data set may make its items, or read them, only now
-            with as_theirs(self.file, f"the items of what {function.name} gave for {split!r}"):
+            with as_theirs(self.file, f"the items of what {function.name} gave for {split!r}"), same_random():
                 numbered = result if hasattr(result, "__iter__") else _by_number(result)
                 items = dict(enumerate(numbered))
         if not items:

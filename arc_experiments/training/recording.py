@@ -67,15 +67,16 @@ class Recorder(TrainerCallback):
                 line |= {f"validation_loss.{name}": part.token_mean for name, part in loss.by_source.items()}
             if step and self._score is not None:
                 line |= self._score()
-            if not self._is_written(line):  # by an attempt that was killed after it
-                self.write(line)
+            self._write_once(line)
             if step and self.trainer is not None and self.trainer.best is not None:
                 self.trainer.best.consider(step, line, self.trainer)
             self._since += time.perf_counter() - start  # not training time
         return self.validations[step]
 
-    def _is_written(self, line: Line) -> bool:
-        return self._log.exists() and line in read_log(self._log)
+    def _write_once(self, line: Line) -> None:
+        """Write it unless an attempt that was killed after it has."""
+        if self._is_main and not (self._log.exists() and line in read_log(self._log)):
+            self.write(line)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -116,5 +117,6 @@ class Recorder(TrainerCallback):
 
 
 def read_log(log: Path) -> list[Line]:
-    """All lines of a train_log.jsonl."""
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    """All lines of a train_log.jsonl; one that is being written, or that a kill has torn, is none yet."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

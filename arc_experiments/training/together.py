@@ -54,7 +54,7 @@ class TogetherTrainer(StreamTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The sum of the adapters' losses, each the mean over its own labelled tokens."""
-        if self._is_ours(inputs["labels"]):
+        if self._is_ours:
             outputs, logits, targets = self._at_labels(model, inputs)
             each = token_losses(logits, targets, self._label_smoothing)
         else:

@@ -91,6 +91,7 @@ class StreamTrainer(SFTTrainer):
         self._embedding_learning_rate, self._cycles = embedding_learning_rate, cycles
         self._attends_by_sample = attends_by_sample
         self._label_smoothing, self._takes_positions = label_smoothing, takes_positions(self.model)
+        self._is_ours = bool(label_smoothing)  # the loss of this step, from logits at labelled positions
         self.best = best
         self.counts = Counts()
         self.session_counts = Counts()  # since this process began, for speeds
@@ -104,7 +105,8 @@ class StreamTrainer(SFTTrainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one optimizer step, with the waiting timed and the samples counted.
 
-        Along with the counts the processes tell each other whether one of them is to pause after it.
+        Along with the counts the processes tell each other whether one of them is to pause after it, and whether the loss
+        of all of them can be ours: SFTTrainer's has them wait for each other, where ours does not.
         """
         start = time.perf_counter()
         if self._ahead is None or self._ahead.batches is not epoch_iterator:
@@ -113,10 +115,14 @@ class StreamTrainer(SFTTrainer):
         batches, num_items = super().get_batch_samples(map(as_tensors, self._ahead), num_batches, device)
         self.data_wait_seconds += time.perf_counter() - start
         marks = self._take_marks(batches)
-        due = torch.tensor([self._is_pause_due(self.state.global_step + 1)], dtype=marks.dtype)
-        mine = torch.cat([marks, due]).to(device)
-        *all_ranks, pausing = self.accelerator.reduce(mine, reduction="sum").tolist()
+        flags = [
+            self._is_pause_due(self.state.global_step + 1),
+            not all(self._is_better_ours(batch["labels"]) for batch in batches),
+        ]
+        mine = torch.cat([marks, torch.tensor(flags, dtype=marks.dtype)]).to(device)
+        *all_ranks, pausing, theirs = self.accelerator.reduce(mine, reduction="sum").tolist()
         self._all_know_of_pause = pausing > 0
+        self._is_ours = bool(self._label_smoothing) or theirs == 0
         self.counts = self.counts.plus(all_ranks, self._part_names)
         self.session_counts = self.session_counts.plus(all_ranks, self._part_names)
         return batches, num_items
@@ -170,17 +176,13 @@ class StreamTrainer(SFTTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """SFTTrainer's loss, or ours from the logits at labelled positions (see `losses`)."""
-        if not self._is_ours(inputs["labels"]):
+        if not self._is_ours:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         outputs, logits, targets = self._at_labels(model, inputs)
         loss = summed_loss(logits, targets, self._label_smoothing)
         # DDP averages the gradients, and the count is that of all ranks.
         loss = loss * self.accelerator.num_processes / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
-
-    def _is_ours(self, labels: torch.Tensor) -> bool:
-        """Whether the loss is made from logits at labelled positions."""
-        return bool(self._label_smoothing) or self._is_better_ours(labels)
 
     def _at_labels(self, model: Any, inputs: Any) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """The model's outputs, its logits at the labelled positions, and the tokens that come after those."""
@@ -195,7 +197,8 @@ class StreamTrainer(SFTTrainer):
         return outputs, logits, inputs["labels"][:, positions + 1]
 
     def _is_better_ours(self, labels: torch.Tensor) -> bool:
-        if labels.device.type != "cpu" or not self._takes_positions or self.aux_loss_enabled:
+        """Whether the loss of such a batch is better made from logits at labelled positions."""
+        if self.args.device.type != "cpu" or not self._takes_positions or self.aux_loss_enabled:
             return False
         vocabulary: int = self.model.config.get_text_config().vocab_size
         return len(labels) * len(labelled_positions(labels)) * vocabulary <= MAX_LOGITS
