@@ -52,13 +52,7 @@ class RunFolder:
         """Write a file whole or not at all."""
         if self.read_only:
             return
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"  # several processes may fail at once
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self.path / name)
-        except OSError:  # a full disk
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(self.path / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
         self.write(name, json.dumps(value, indent=2) + "\n")
@@ -159,6 +153,21 @@ class RunFolder:
     def end(self, state: str, error: str | None = None) -> None:
         """Write how this attempt ended: done, paused or failed."""
         self.update_status(state=state, ended=_now(), error=error)
+
+
+def write_whole(path: Path, text: str, *, errors: str = "strict") -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        errors: what is done with characters that no file can hold, as `str.encode` names it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # several processes may fail at once
+    try:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
+        temporary.replace(path)
+    except OSError:  # a full disk
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

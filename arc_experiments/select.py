@@ -15,6 +15,7 @@ from rich.console import Console
 from arc_experiments.config import NEED_LIKELIHOODS, SELECTIONS
 from arc_experiments.report.files import read_run
 from arc_experiments.report.words import unscored_sentence
+from arc_experiments.run_folder import write_whole
 from arc_experiments.scoring import check_submission, score, solved, submission
 from arc_experiments.selection import Candidate, Rule, rules
 from arc_experiments.tasks import TaskSet
@@ -83,9 +84,7 @@ def _rule(named: str, candidates: tuple[Candidate, ...]) -> Rule:
 def _write(file: Path, tasks: TaskSet, candidates: tuple[Candidate, ...], rule: Rule) -> None:
     attempts = submission(tasks, candidates, rule)
     check_submission(attempts, tasks)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(json.dumps(attempts), encoding="utf-8")
-    temporary.replace(file)
+    write_whole(file, json.dumps(attempts))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """From a run folder to `report.html`: reads, arranges, fills the template, writes whole or not at all."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.leaks import leak_block
 from arc_experiments.report.summary import initial_loss, summarise
 from arc_experiments.report.words import plural, unscored_sentence
+from arc_experiments.run_folder import write_whole
 from arc_experiments.tasks.task import TaskSet
 
 FILTERS = (
@@ -41,10 +41,8 @@ def write_report(folder: Path, tasks: TaskSet) -> Path:
 
 def write_page(path: Path, page: str) -> Path:
     """Write a page whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # A model can write half a surrogate pair, which no file can hold.
-    temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-    temporary.replace(path)
+    write_whole(path, page, errors="replace")
     return path
 
 

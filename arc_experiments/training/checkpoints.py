@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+from arc_experiments.run_folder import write_whole
+
 MARK = "complete"
 
 
@@ -50,6 +52,4 @@ def cut_log(log: Path, last_step: int) -> None:
         except json.JSONDecodeError:
             break
         kept.append(f"{line}\n")
-    temporary = log.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(log)
+    write_whole(log, "".join(kept))
