@@ -427,6 +427,35 @@ def test_evaluations_of_runs_with_other_seeds_are_one_group(tmp_path: Path) -> N
     assert [len(one.values) for one in found.groups] == [2, 2]
 
 
+def test_second_stages_from_the_moments_of_other_seeds_are_one_group(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        first = make_run(tmp_path / "first" / f"seed_{seed}", settings={"seed": seed})
+        weights = {"seed": seed, "model.adapter": str(first / "adapter")}
+        make_run(tmp_path / "second" / f"without-{seed}", settings=weights | {"optim.load_state": None})
+        make_run(tmp_path / "second" / f"with-{seed}", settings=weights | {"optim.load_state": str(first)})
+    found = compared(tmp_path / "second")
+    assert [one.name for one in found.groups] == ["load_state=null", "load_state=from_run"]
+    assert [len(one.values) for one in found.groups] == [3, 3]
+
+
+def test_the_package_s_model_comes_from_no_run_even_inside_a_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(tmp_path, r8=["1100"], r16=["1110"])
+    monkeypatch.chdir(tmp_path / "r8-seed_1")
+    results = [read_result(path) for path in find_folders([".", "../r16-seed_1"])]
+    assert [result.weights_from for result in results] == [None, None]
+    assert {result.settings["model.path"] for result in results} == {"package:tiny"}
+
+
+@pytest.mark.parametrize("place", ["adapter", "."])
+def test_a_run_is_not_the_source_of_its_own_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(make_run(tmp_path / "run", settings={"model.adapter": place}))
+    assert read_result(Path()).weights_from is None
+
+
 def test_the_same_weights_answered_twice_are_taken_in_pairs(tmp_path: Path) -> None:
     evaluations(tmp_path)
     assert compared(tmp_path / "answered").contrasts[0].by_seed
