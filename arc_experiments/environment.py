@@ -1,5 +1,6 @@
 """What a run was computed with (versions, commit, device, threads), and what makes it repeatable."""
 
+import os
 import platform
 import resource
 import subprocess
@@ -27,14 +28,20 @@ def quieten_libraries() -> None:
     transformers.utils.logging.enable_propagation()
 
 
-def make_repeatable(hardware: Hardware) -> None:
+def make_repeatable(hardware: Hardware, threads_before: int | None = None) -> None:
     """Fix the number of threads, take numbers below 1e-38 for zero, choose deterministic kernels where there is a choice.
 
     CPUs need many times as long for such numbers, and what attention hardly looks at becomes one: a model of this project
     trained from nothing at half the speed. New threads do as the one that makes them, so this comes before the first large tensor.
+
+    Args:
+        threads_before: those of an earlier attempt, where `hardware` names none: as many round as they did. More than this
+            machine has cores would only wait for one another.
     """
+    if threads_before is not None and threads_before > len(os.sched_getaffinity(0)):
+        threads_before = None
     torch.set_flush_denormal(True)
-    torch.set_num_threads(hardware.threads or share_of_cores())
+    torch.set_num_threads(hardware.threads or threads_before or share_of_cores())
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, and not needed
 

@@ -10,6 +10,8 @@ Out: conf/experiment/<its name>.yaml, whose name is printed; what could not be c
 """
 
 import argparse
+import hashlib
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ DATA = {
 }  # fmt: skip
 PICTURES = ("vision", "-vl-", "llava")  # in the names of models that read pictures
 SECTIONS = ("dataset", "model", "training", "slurm")
+COMMAND = "python -m arc_experiments.import_config"
 
 
 class NotImportable(ValueError):
@@ -196,13 +199,8 @@ def _slurm(section: Section, new: Experiment) -> None:
         new.notes.append(f"slurm.gpu_id={gpu}: which of a node's GPUs it gives is the cluster's choice")
 
 
-def origin_line(origin: str) -> str:
-    """By which an imported file is known again."""
-    return f"# Imported from {origin}.\n"
-
-
-def to_yaml(new: Experiment, origin: str) -> str:
-    """The text of the experiment file."""
+def to_yaml(new: Experiment, origin: Path) -> str:
+    """The text of the experiment file; its head says where it is from, and whether it was changed since."""
     nested: dict[str, Any] = {}
     for key, value in new.values.items():
         place = nested
@@ -211,18 +209,29 @@ def to_yaml(new: Experiment, origin: str) -> str:
             place = place.setdefault(parent, {})
         place[last] = value
     defaults = [{f"override /{group}": option} for group, option in new.defaults.items()]
-    return (
-        f"# @package _global_\n{origin_line(origin)}"
-        + "".join(f"# {note}\n" for note in new.notes)
-        + OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **nested}))
-    )
+    body = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **nested}))
+    body = "".join(f"# {note}\n" for note in new.notes) + body
+    return f"{_head(origin)}{_hash_line(body)}\n{body}"
+
+
+def is_as_imported(text: str, origin: Path) -> bool:
+    """Whether nobody has changed the file's text since it was imported."""
+    line, _, body = text.removeprefix(_head(origin)).partition("\n")
+    return line == _hash_line(body)
+
+
+def _head(origin: Path) -> str:
+    """By which an imported file is known again."""
+    return f"# @package _global_\n# Imported from {origin}.\n"
+
+
+def _hash_line(body: str) -> str:
+    return f"# Hash of what follows, as it was imported: {hashlib.sha256(body.encode()).hexdigest()[:16]}"
 
 
 def main(arguments: list[str]) -> int:
     """Write the experiment; print its name, and on stderr what was not carried over. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m arc_experiments.import_config", description="See docs/migrating.md"
-    )
+    parser = argparse.ArgumentParser(prog=COMMAND, description="See docs/migrating.md")
     parser.add_argument("file", type=Path, help="the pipeline's YAML file")
     parser.add_argument("--name", help="of the experiment (default: that of the file)")
     parser.add_argument("--force", action="store_true", help="write it anew, although it was changed by hand")
@@ -233,19 +242,26 @@ def main(arguments: list[str]) -> int:
     except (OSError, yaml.YAMLError, OmegaConfBaseException, NotImportable) as error:
         says.print(f"{typed.file}: {error}")
         return 2
-    name, text = slug(typed.name or typed.file.stem), to_yaml(new, typed.file.name)
+    origin = typed.file.resolve()
+    name, text = slug(typed.name or typed.file.stem), to_yaml(new, origin)
     for note in new.notes:
         says.print(f"note: {note}")
-    file = conf_dir() / "experiment" / f"{name}.yaml"
+    file, again = conf_dir() / "experiment" / f"{name}.yaml", f"{COMMAND} {shlex.quote(str(typed.file))}"
     before = file.read_text(encoding="utf-8") if file.exists() else text
-    if origin_line(typed.file.name) not in before:
-        says.print(f"{file} is another experiment, and stays as it is: give this one a --name of its own")
+    if not before.startswith(_head(origin)):
+        says.print(
+            f"{file} is another experiment (not one imported from {origin}), and stays as it is: import this one under a name "
+            f"of its own by {again} --name <name>, and run it by python -m arc_experiments experiment=<name>"
+        )
         return 2
-    if before != text and not typed.force:
-        says.print(f"kept: {file}, which differs from what would be imported now (--force writes it anew)")
-    else:
-        RunFolder(file.parent).write(file.name, text)
-        says.print(f"written: {file}; run it: python -m arc_experiments experiment={name}")
+    if not typed.force and not is_as_imported(before, origin):
+        says.print(
+            f"{file} was changed by hand since it was imported, and stays as it is: run it as it is by "
+            f"python -m arc_experiments experiment={name}, or write it anew by {again} --force"
+        )
+        return 2
+    RunFolder(file.parent).write(file.name, text)
+    says.print(f"written: {file}; run it: python -m arc_experiments experiment={name}")
     Console(soft_wrap=True, highlight=False, markup=False).print(name)
     return 0
 

@@ -1,16 +1,21 @@
 """job=audit: any sets compared by one line, without a model; table, leaks.json, pictures."""
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from leak_tools import ARC1, ARC2, changed, found, part, random_task, tasks_of, turned, write_task
+from rich.console import Console
 
+from arc_experiments import checking, compose, composing
 from arc_experiments.checking import ConfigError
 from arc_experiments.composing import compose_config, compose_data
+from arc_experiments.jobs.audit import main
 from arc_experiments.leaks import Finder
 from arc_experiments.report.audit import render_audit
 from arc_experiments.tasks import TaskSet
@@ -100,6 +105,29 @@ def test_a_folder_is_compared_by_its_path_and_anew_when_a_file_has_changed(tmp_p
     again = audit(folder, *overrides)
     assert json.loads((folder / "leaks.json").read_text())["comparisons"][0]["tasks"] == []
     assert "Nothing was found" in (folder / "audit.html").read_text(), again.stdout
+
+
+def test_an_option_of_data_is_compared_anew_when_its_files_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, tasks = tmp_path / "conf", tmp_path / "tasks"
+    shutil.copytree(composing.conf_dir(), conf)
+    (conf / "data" / "mine.yaml").write_text(f"defaults: [files, _self_]\nname: mine\npath: {tasks}\n")
+    for module in (composing, checking.audit):
+        monkeypatch.setattr(module, "conf_dir", lambda: conf)
+    write_task(tasks / "one.json", random_task("one", 1))
+    folder = compose(["job=audit", "audit.tasks=[mine]", "audit.against=[mine]"], tmp_path / "run").folder
+
+    def audit_again() -> str:
+        with io.StringIO() as shown:
+            main(folder, Console(file=shown, width=100))
+            return shown.getvalue()
+
+    assert "This audit is finished" not in audit_again()
+    assert "This audit is finished" in audit_again()
+    write_task(tasks / "two.json", random_task("one", 1))
+    assert "This audit is finished" not in audit_again()
+    assert len(folder.read_json("leaks.json")["comparisons"][0]["tasks"]) == 2
 
 
 def test_generators_are_compared_by_id_and_cannot_be_looked_for(tmp_path: Path) -> None:

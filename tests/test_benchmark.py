@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import TrainerCallback
 
-from arc_experiments import compose, environment, places, worker
+from arc_experiments import compose, composing, environment, places, worker
 from arc_experiments.benchmarking import cell as cell_process
 from arc_experiments.benchmarking import cells, generation, loading, scoring, show, startup, stream, training
 from arc_experiments.benchmarking.cell import summary
@@ -324,9 +325,11 @@ def fake_start(tmp_path: Path, phases: dict[str, str], *, code: int = 0) -> str:
     return str(script)
 
 
-def start_up(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **fake: Any) -> dict[str, Any]:
+def start_up(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *typed: str, **fake: Any
+) -> dict[str, Any]:
     monkeypatch.setattr(startup.sys, "executable", fake_start(tmp_path, **fake))
-    return startup.measure(run, overrides=["job=benchmark", "benchmark.rounds=2", "seed=3"])
+    return startup.measure(run, overrides=["job=benchmark", "benchmark.rounds=2", "seed=3", *typed])
 
 
 def test_the_phases_of_a_start_are_read_from_its_log(
@@ -359,6 +362,25 @@ def test_what_a_start_is_given_goes_with_a_run_that_keeps_its_best_by_answers() 
     ours = ["optim.best_by=none", "optim.patience=null", "optim.min_delta=0", "inference.limit=0"]
     config = compose_config([*typed, *ours, "hardware.num_processes=1"])
     assert (config.optim.best_by, config.hardware.num_processes) == ("none", 1)
+
+
+def test_a_start_is_neither_sent_to_a_cluster_nor_swept_wherever_that_was_chosen(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(composing.conf_dir(), conf)
+    (conf / "experiment" / "own.yaml").write_text(
+        "# @package _global_\ndefaults: [{override /launch: slurm}]\nhydra: {mode: MULTIRUN}\n"
+        "launch: {dry_run: true, slurm: {time: '04:00:00'}, chain: {total_jobs: 2}}\n"
+    )
+    monkeypatch.setattr(composing, "conf_dir", lambda: conf)
+    typed = ["launch=slurm", "+launch.slurm.nodes=2", "sweep=seeds", "halving.keep=0.5", "experiment=own"]
+    start_up(run, tmp_path, monkeypatch, *typed, phases=startup.ENDS)
+    words = (tmp_path / "called").read_text().splitlines()[0].split()[2:]
+    assert words[:2] == ["seed=3", "experiment=own"]
+    assert "hydra.mode=RUN" in words
+    config = compose_config(words)
+    assert (config.launch.name, config.launch.slurm, config.launch.chain.total_jobs) == ("local", None, 1)
 
 
 def test_a_start_that_fails_says_why(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,9 @@ from arc_experiments import compose
 from arc_experiments.compare import main
 from arc_experiments.comparison.groups import differing
 from arc_experiments.comparison.page import render
-from arc_experiments.comparison.result import Comparison, NotComparable, compare
+from arc_experiments.comparison.result import Comparison, compare
 from arc_experiments.comparison.runs import find_folders, read_result
+from arc_experiments.comparison.scored import NotComparable
 from arc_experiments.comparison.writing import csv_text, latex, markdown
 from arc_experiments.scoring import score as score_of
 from arc_experiments.selection import Candidate
@@ -261,6 +262,28 @@ def test_anyway_compares_on_the_tasks_that_all_have(tmp_path: Path) -> None:
     assert any(notice.startswith("Compared all the same: other task lists") for notice in found.notices)
 
 
+def test_what_is_not_known_by_task_is_refused_on_other_task_lists_in_any_case(tmp_path: Path) -> None:
+    for rank, marks in ((8, "1101"), (16, "100")):
+        all_scores = {**score(marks), "pass_at_1": 0.25}
+        make_run(tmp_path / f"r{rank}", settings={"model.lora.rank": rank}, score=all_scores)
+    with pytest.raises(
+        NotComparable, match=r"pass_at_1 is not known by task, and r8 had more than the 3 tasks"
+    ):
+        compared(tmp_path, "score.pass_at_1", anyway=True)
+    change(tmp_path / "r16", "metrics.json", score={**score("1001"), "pass_at_1": 0.5})
+    assert compared(tmp_path, "score.pass_at_1").contrasts[0].estimate.value == pytest.approx(0.25)
+
+
+def test_outputs_that_cannot_be_counted_by_task_are_refused_on_other_task_lists(tmp_path: Path) -> None:
+    sweep(tmp_path, r8=["1101"], r16=["100"])
+    two_outputs = {**score("1101"), "num_test_outputs": 5}  # of which task, predictions.jsonl would say
+    change(tmp_path / "r8-seed_1", "metrics.json", score=two_outputs)
+    with pytest.raises(NotComparable, match=r"take --metric score\.by_rule\.task_fraction"):
+        compared(tmp_path, anyway=True)
+    found = compared(tmp_path, "score.by_rule.task_fraction", anyway=True)
+    assert [one.estimate.value for one in found.groups] == pytest.approx([2 / 3, 1 / 3])
+
+
 def test_runs_without_a_task_in_common_are_refused_in_any_case(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "11")
     make_run(tmp_path / "b", settings={"model.lora.rank": 16}, score=score("11", first=5))
@@ -402,6 +425,35 @@ def test_evaluations_of_runs_with_other_seeds_are_one_group(tmp_path: Path) -> N
     found = compared(tmp_path / "answered")
     assert [one.name for one in found.groups] == ["num_views=8", "num_views=16"]
     assert [len(one.values) for one in found.groups] == [2, 2]
+
+
+def test_second_stages_from_the_moments_of_other_seeds_are_one_group(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        first = make_run(tmp_path / "first" / f"seed_{seed}", settings={"seed": seed})
+        weights = {"seed": seed, "model.adapter": str(first / "adapter")}
+        make_run(tmp_path / "second" / f"without-{seed}", settings=weights | {"optim.load_state": None})
+        make_run(tmp_path / "second" / f"with-{seed}", settings=weights | {"optim.load_state": str(first)})
+    found = compared(tmp_path / "second")
+    assert [one.name for one in found.groups] == ["load_state=null", "load_state=from_run"]
+    assert [len(one.values) for one in found.groups] == [3, 3]
+
+
+def test_the_package_s_model_comes_from_no_run_even_inside_a_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(tmp_path, r8=["1100"], r16=["1110"])
+    monkeypatch.chdir(tmp_path / "r8-seed_1")
+    results = [read_result(path) for path in find_folders([".", "../r16-seed_1"])]
+    assert [result.weights_from for result in results] == [None, None]
+    assert {result.settings["model.path"] for result in results} == {"package:tiny"}
+
+
+@pytest.mark.parametrize("place", ["adapter", "."])
+def test_a_run_is_not_the_source_of_its_own_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(make_run(tmp_path / "run", settings={"model.adapter": place}))
+    assert read_result(Path()).weights_from is None
 
 
 def test_the_same_weights_answered_twice_are_taken_in_pairs(tmp_path: Path) -> None:

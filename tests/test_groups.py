@@ -8,6 +8,7 @@ import pytest
 from arc_experiments.grids import Grid
 from arc_experiments.report.breakdown import by_number, groups
 from arc_experiments.scoring import by_num_predictions, score
+from arc_experiments.scoring.marks import HEADLINES
 from arc_experiments.selection import Candidate, majority_vote
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
@@ -116,6 +117,12 @@ def test_many_predictions_are_drawn_the_same_way_each_time_and_in_any_order() ->
     oracle = [row["pass_at_n"] for row in rows]
     assert oracle == sorted(oracle)
     assert oracle[0] == pytest.approx(sum(bool((grid == 1).all()) for grid in grids) / 40)
+
+
+def test_one_prediction_of_very_many_is_right_as_often_as_they_are() -> None:
+    candidates = [answer("a", square(2, 1 + (n > 40)), view=n % 8, sample=n // 8) for n in range(120)]
+    first = by_num_predictions(TaskSet([task("a", 2)]), candidates)[0]
+    assert first == {"predictions": 1, **dict.fromkeys(HEADLINES, 41 / 120)}
 
 
 def test_a_test_output_with_fewer_candidates_gives_all_it_has_and_one_without_none() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from arc_experiments import import_config
@@ -84,8 +85,10 @@ def test_what_cannot_become_an_experiment_is_refused(sections: dict[str, Any], m
 
 
 def test_the_text_says_where_it_is_from_and_what_is_missing() -> None:
-    text = to_yaml(convert(old(wandb={"project": "x"})), "old.yaml")
-    assert text.startswith("# @package _global_\n# Imported from old.yaml.\n# wandb: not carried over\n")
+    text = to_yaml(convert(old(wandb={"project": "x"})), Path("/a/old.yaml"))
+    package, origin, _, note, *_ = text.splitlines()
+    assert (package, origin) == ("# @package _global_", "# Imported from /a/old.yaml.")
+    assert note == "# wandb: not carried over"
     assert OmegaConf.create(text)["defaults"][0] == {"override /data": "custom"}
 
 
@@ -121,16 +124,62 @@ def test_no_experiment_of_ones_own_is_overwritten(
     file = own_conf / "experiment" / "old.yaml"
     file.write_text("# mine")
     assert import_config.main([str(tmp_path / "old.yaml")]) == 2
-    assert "is another experiment, and stays as it is" in capsys.readouterr().err
-    file.unlink()
+    assert "old.yaml is another experiment" in capsys.readouterr().err
+    assert file.read_text() == "# mine"
+
+
+def test_a_file_that_was_edited_is_imported_anew(own_conf: Path, tmp_path: Path) -> None:
+    file = own_conf / "experiment" / "old.yaml"
+    for rate in ("1e-4", "3e-5"):
+        (tmp_path / "old.yaml").write_text(OLD.replace("1e-4", rate))
+        for _ in range(2):  # unedited it stays the same
+            assert import_config.main([str(tmp_path / "old.yaml")]) == 0
+            assert yaml.safe_load(file.read_text())["optim"]["learning_rate"] == float(rate)
+
+
+def test_a_file_of_the_same_name_elsewhere_is_another_experiment(
+    own_conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "old.yaml").write_text(OLD.replace("runs/a", f"runs/{folder}"))
+    assert import_config.main([str(tmp_path / "a" / "old.yaml")]) == 0
+    monkeypatch.chdir(tmp_path / "a")
+    assert import_config.main(["old.yaml"]) == 0, "the same file, otherwise written"
+    capsys.readouterr()
+    other = str(tmp_path / "b" / "old.yaml")
+    assert import_config.main([other]) == 2
+    out, err = capsys.readouterr()
+    assert out == "", "no name for train.sh to run"
+    assert f"not one imported from {other}" in err
+    assert import_config.main([other, "--name", "other"]) == 0
+    runs = [yaml.safe_load(file.read_text())["hydra"]["run"]["dir"] for file in _experiments(own_conf)]
+    assert runs == ["runs/a", "runs/b"]
+
+
+def _experiments(conf: Path) -> list[Path]:
+    return sorted((conf / "experiment").iterdir())
+
+
+@pytest.mark.parametrize("rate", ["1e-4", "3e-5"])
+def test_what_was_changed_by_hand_is_neither_overwritten_nor_run_for_the_file(
+    own_conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rate: str
+) -> None:
+    (tmp_path / "old.yaml").write_text(OLD)
+    file = own_conf / "experiment" / "old.yaml"
     assert import_config.main([str(tmp_path / "old.yaml")]) == 0
-    imported = file.read_text()
-    file.write_text(imported + "optim: {max_steps: 3}")
-    assert import_config.main([str(tmp_path / "old.yaml")]) == 0
-    assert "kept: " in capsys.readouterr().err
-    assert file.read_text() != imported
+    by_hand = file.read_text() + "seed: 3\n"
+    file.write_text(by_hand)
+    (tmp_path / "old.yaml").write_text(OLD.replace("1e-4", rate))
+    capsys.readouterr()
+    assert import_config.main([str(tmp_path / "old.yaml")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, file.read_text()) == ("", by_hand)
+    assert "was changed by hand" in err
+    assert "old.yaml --force" in err
     assert import_config.main([str(tmp_path / "old.yaml"), "--force"]) == 0
-    assert file.read_text() == imported
+    assert yaml.safe_load(file.read_text())["optim"]["learning_rate"] == float(rate)
+    assert "seed" not in file.read_text()
 
 
 @pytest.mark.slow

@@ -23,6 +23,13 @@ ENDS = {
     "first_validation": "the first validation is done",
     "first_step": "step 1 is done",
 }
+# What one start here, of one run, is not composed with.
+NOT_OF_A_START = re.compile(r"[+~]*(job|benchmark|launch|sweep|halving)\b")
+# An experiment's file may choose a cluster, a chain or a sweep, too.
+HERE_ONCE = (
+    "launch=local", "launch.slurm=null", "launch.dry_run=false", "hydra.mode=RUN",
+    "launch.chain={total_jobs:1,steps_per_job:null,seconds_per_job:null}",
+)  # fmt: skip
 
 
 def measure(run: Run, *, overrides: Sequence[str]) -> dict[str, Any]:
@@ -31,7 +38,7 @@ def measure(run: Run, *, overrides: Sequence[str]) -> dict[str, Any]:
     Args:
         overrides: what composes this run on the command line.
     """
-    kept = [text for text in overrides if not re.match(r"[+~]*(job|benchmark)[.=]", text)]
+    kept = [text for text in overrides if not NOT_OF_A_START.match(text)]
     rounds = run.config.benchmark.rounds
     starts = [_start(run, kept) for _ in range(rounds)]
     result: dict[str, Any] = {}
@@ -54,7 +61,8 @@ def _start(run: Run, overrides: Sequence[str]) -> dict[str, float]:
         "optim.best_by=none", "optim.patience=null", "optim.min_delta=0",  # without an answer nothing is best
         "hardware.num_processes=1", f"hardware.gpu_ids={'null' if gpus is None else gpus}",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "arc_experiments", *overrides, *ours, f"hydra.run.dir={folder}"]
+    words = [*overrides, *ours, *HERE_ONCE, f"hydra.run.dir={folder}"]
+    command = [sys.executable, "-m", "arc_experiments", *words]
     began = time.time()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

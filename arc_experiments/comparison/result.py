@@ -19,12 +19,8 @@ from arc_experiments.comparison.groups import (
     without_repetitions,
 )
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.comparison.scored import Contrast, Scored, TaskList, contrast, scored
+from arc_experiments.comparison.scored import Contrast, NotComparable, Scored, TaskList, contrast, scored
 from arc_experiments.report.words import plural
-
-
-class NotComparable(ValueError):
-    """The runs' numbers do not stand for the same thing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +56,8 @@ def compare(
         by_seed: take runs of the same seeds in pairs; else only where both groups hold the same weights.
 
     Raises:
-        NotComparable: the runs differ in what their numbers stand for, and not `anyway`.
+        NotComparable: the runs differ in what their numbers stand for, and not `anyway`; or they have no task in common, or
+            not the same ones, and a metric that is not known by task.
         ValueError: nothing finished, no such metric or no such baseline.
     """
     finished = [run for run in results if run.state == "done"]

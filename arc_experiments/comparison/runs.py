@@ -17,12 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.naming import composition, flatten
+from arc_experiments.paths import PREFIX
 from arc_experiments.report.files import read_json, read_lines
 from arc_experiments.run_folder import RunFolder
 
 Tree = dict[str, Any]
 FOLD = "data.fold"
 WEIGHTS = ("from_run", "model.adapter", "model.path")  # what may name the run that weights come from
+TRAINED = ("adapter", "model")  # what a run folder has them in
+MOMENTS = "optim.load_state"  # the run that the optimizer's moments come from
 RULES = {
     "score.pass_at_2": "test_output",
     **{f"score.by_rule.{name}": name for name in ("test_output", "task_fraction", "task_strict")},
@@ -196,15 +199,15 @@ def _settings(path: Path) -> tuple[Tree, str | None]:
         raise ValueError(f"{path}/run.yaml is not that of a run: {error}") from error
     settings["optim.stop_after"] = settings.pop("stop_after")
     source = _source(settings)
-    if source is None:
+    if source is None or source.resolve() == path.resolve():  # a relative path, read in another folder
         return settings, None
+    # What that run was says more than where it lies, which would make its seeds other configs.
+    places = {source, *(source / name for name in TRAINED)}
     for key in WEIGHTS:
-        if settings.get(key) and Path(settings[key]).absolute() in (
-            source,
-            source / "adapter",
-            source / "model",
-        ):
-            del settings[key]  # what that run was says more than where it lies
+        if settings.get(key) and Path(settings[key]).absolute() in places:
+            del settings[key]
+    if settings.get(MOMENTS) and Path(settings[MOMENTS]).absolute() == source:
+        settings[MOMENTS] = "from_run"
     settings |= {f"from_run.{key}": value for key, value in _settings(source)[0].items()}
     return settings, str(source.resolve())
 
@@ -212,8 +215,11 @@ def _settings(path: Path) -> tuple[Tree, str | None]:
 def _source(settings: Tree) -> Path | None:
     """The run folder that the weights come from, if it is still there."""
     for key in WEIGHTS:
-        named = Path(settings[key]) if settings.get(key) else None
-        for folder in (named, named.parent) if named else ():
+        named = settings.get(key)
+        if not named or named.startswith(PREFIX):
+            continue
+        path = Path(named)
+        for folder in (path, path.parent) if path.name in TRAINED else (path,):
             if (folder / "run.yaml").is_file():
                 return folder.absolute()
     return None

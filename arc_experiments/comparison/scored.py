@@ -12,10 +12,15 @@ import numpy as np
 from arc_experiments import statistics
 from arc_experiments.comparison.groups import Group
 from arc_experiments.comparison.runs import RunResult
+from arc_experiments.report.words import plural
 from arc_experiments.statistics import Block, Estimate, Values
 
 TaskList = frozenset[str]
 ROUNDING = 1e-12
+
+
+class NotComparable(ValueError):
+    """The runs' numbers do not stand for the same thing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +106,11 @@ def less_is_better(metric: str) -> bool:
 
 
 def scored(group: Group, metric: str, tasks_of: Mapping[RunResult, TaskList]) -> Scored:
-    """The group's mean of a metric over the tasks that count for each run."""
+    """The group's mean of a metric over the tasks that count for each run.
+
+    Raises:
+        NotComparable: a run has other tasks, too, and the metric is not known by task.
+    """
     by_list: dict[TaskList, list[RunResult]] = defaultdict(list)
     for run in group.runs:
         by_list[tasks_of[run]].append(run)
@@ -152,10 +161,21 @@ def contrast(baseline: Scored, second: Scored, *, metric: str, by_seed: bool) ->
 def _block(runs: Sequence[RunResult], metric: str, tasks: Sequence[str], shares: Values | None) -> Block:
     weights = next((found for run in runs if (found := run.weights(metric)) is not None), None)
     if weights is None or shares is None:
+        _check_whole(runs, metric, tasks)
         values = [value for run in runs if (value := run.value(metric)) is not None]
         return Block(runs=np.array(values), tasks=tuple(tasks))
     marks = statistics.weighted(shares, np.array([weights[task] for task in tasks]))
     return Block(runs=marks.mean(axis=1), tasks=tuple(tasks), by_task=marks)
+
+
+def _check_whole(runs: Sequence[RunResult], metric: str, tasks: Sequence[str]) -> None:
+    """Raises NotComparable where the metric of a run is not over these tasks alone."""
+    others = [run.name for run in runs if frozenset(run.task_ids(metric)) != frozenset(tasks)]
+    if others:
+        raise NotComparable(
+            f"{metric} is not known by task, and {', '.join(others)} had more than the {plural(len(tasks), 'task')} that all "
+            "have: name runs with the same tasks, or take --metric score.by_rule.task_fraction or validation.loss.task_mean"
+        )
 
 
 def _shares(runs: Sequence[RunResult], metric: str, tasks: Sequence[str]) -> Values | None:

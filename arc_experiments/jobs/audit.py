@@ -16,6 +16,7 @@ from arc_experiments.config import OWN_SETS, Config, Source
 from arc_experiments.inputs import Inputs
 from arc_experiments.jobs.leak_check import FILE
 from arc_experiments.leaks import Comparison, Finder, Searched
+from arc_experiments.paths import local_path
 from arc_experiments.report.audit import write_audit
 from arc_experiments.report.leaks import is_plain, leak_rows
 from arc_experiments.report.words import plural
@@ -129,21 +130,22 @@ def _splits(name: str, entry: Source) -> Iterator[NamedSet]:
 
 
 def _fingerprint(config: Config) -> str:
-    """Of the files under all paths that are compared: other names, sizes or times give another."""
-    sources = (config.data, *config.data.sources.values())
+    """Of what is compared: another description of a set, or other names, sizes or times of files, give another."""
+    names = {name for name in (*config.audit.tasks, *config.audit.against) if name not in OWN_SETS}
+    named = [compose_data(name) for name in sorted(names)]
+    sources = [source for data in (config.data, *named) for source in (data, *data.sources.values())]
     paths = {path for source in sources for path in (source.path, source.partition_file) if path is not None}
     paths |= {str(split_name(source.file)[0]) for source in sources if source.file is not None}
     paths |= {s.validation_source["path"] for s in sources if (s.validation_source or {}).get("path")}
-    paths |= {name for name in (*config.audit.tasks, *config.audit.against) if name not in OWN_SETS}
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{named}\n".encode())
     for path in sorted(paths):
-        for file in _files(Path(path).expanduser()):
+        for file in _files(Path(local_path(path))):
             digest.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def _files(path: Path) -> Iterable[Path]:
-    """The file itself, or those in the folder and below it; none where a name is no path but an option's."""
+    """The file itself, or those in the folder and below it; none where it is no path here but a hub's name."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 

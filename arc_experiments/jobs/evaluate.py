@@ -1,8 +1,9 @@
 """Evaluate: views of validation tasks -> answers -> candidates -> attempts -> scores, page, submission."""
 
+import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def begin(run: Run) -> None:
             constrained as asked.
     """
     quieten_libraries()
-    make_repeatable(run.config.hardware)
+    environment = run.folder.read_json("environment.json")
+    make_repeatable(run.config.hardware, _threads_before(run, environment))
     if run.config.inference.limit != 0:
         _ = run.engine  # what it refuses is known before anything is trained
     own = {
@@ -101,7 +103,6 @@ def begin(run: Run) -> None:
         "weights": run.weights.fingerprint,
     }
     _check_same_data(run, own["data"])
-    environment = run.folder.read_json("environment.json")
     run.processes.wait_for_everyone()  # all have read what is there before one writes
     here = {"device": device_name(run.device), "num_processes": run.processes.num_processes}
     if run.config.hardware.per_device_batch_size == "auto" and here.items() <= environment.items():
@@ -121,6 +122,12 @@ def begin(run: Run) -> None:
     _write_partition(run)
     if any(run.corpus.skipped.values()):
         run.folder.write_json("skipped_tasks.json", run.corpus.skipped)
+
+
+def _threads_before(run: Run, environment: Mapping[str, Any]) -> int | None:
+    """What an earlier attempt computed with; None where the processes share the cores otherwise now, or come and go."""
+    is_alike = environment.get("num_processes") == int(os.environ.get("WORLD_SIZE", "1"))
+    return environment.get("threads") if is_alike and run.config.job.name != "adapt" else None
 
 
 def _check_same_data(run: Run, data: str) -> None:

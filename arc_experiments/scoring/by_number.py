@@ -29,8 +29,7 @@ def by_num_predictions(
 
     Each is a mean over subsets of the test output's candidates: over all of them where there are at most
     `MOST_COUNTED`, else over `NUM_DRAWN`, drawn for the task and the number alone (`pass_at_n` is exact always, and all that does not
-    depend on an order). A test
-    output with fewer candidates than the number gives all it has.
+    depend on an order, as with 1 prediction everything). A test output with fewer candidates than the number gives all it has.
 
     Raises:
         ValueError: as `score`.
@@ -66,6 +65,8 @@ def _expected_marks(
     num_right = sum(len(group) for group in groups if _is_right(group[0], expected))
     if num_right in (0, total):  # whichever are taken
         return dict.fromkeys(HEADLINES, float(num_right > 0))
+    if number == 1:  # whichever is taken is the only attempt
+        return dict.fromkeys(HEADLINES, num_right / total)
     # Which grid a candidate gave is looked up: comparing them in each subset anew takes most of the time.
     members = [(n, candidate) for n, group in enumerate(groups) for candidate in group]
     marks = [
@@ -74,7 +75,7 @@ def _expected_marks(
     ]
     means = {name: mean([one[name] for one in marks]) for name in marks[0]}
     exact = {"pass_at_n": 1 - comb(total - num_right, number) / comb(total, number)}
-    if number <= 2:  # no rule leaves one of two out
+    if number == 2:  # no rule leaves one of two out
         exact |= dict.fromkeys(("pass_at_2", "vote_2"), exact["pass_at_n"])
     return {**means, **exact}
 
