@@ -59,7 +59,7 @@ def test_the_model_is_what_its_files_are_made_to_be_and_knows_a_task_it_has_not_
     run = compose(["job=evaluate", "data=re_arc_held_out", "data.limit=4", "tracking=off"], tmp_path / "run")
     loss = run.validation_loss(run.model(trainable=False))
     assert loss is not None
-    assert loss.token_mean < 0.6, "its card says 0.30 of all forty"
+    assert loss.token_mean < 0.5, "its card says 0.20 of all forty"
 
 
 def test_pairs_of_trained_tasks_come_from_the_same_recipe_as_those_of_the_training() -> None:
