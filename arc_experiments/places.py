@@ -1,4 +1,4 @@
-"""Processes that run at the same time on one machine: which of them this is, its cores and its GPU.
+"""Processes that run at the same time on one machine: which of them this is, its cores and its GPUs.
 
 They are jobs of a sweep, or one job's helpers, which end when the process does that has started them.
 """
@@ -19,8 +19,17 @@ def environment(place: int, num_places: int) -> dict[str, str]:
 
 def part(number: int, count: int) -> dict[str, str]:
     """What tells process 0 <= `number` < `count` of a job which part it has of the job's place."""
-    place, num_places = int(os.environ.get(PLACE, "0")), int(os.environ.get(NUM_PLACES, "1"))
+    place, num_places = _own()
     return environment(place * count + number, num_places * count)
+
+
+def is_alone() -> bool:
+    """Whether nothing that shares this machine was started beside this process."""
+    return _own()[1] == 1
+
+
+def _own() -> tuple[int, int]:
+    return int(os.environ.get(PLACE, "0")), int(os.environ.get(NUM_PLACES, "1"))
 
 
 def die_with(process: int) -> None:
@@ -36,17 +45,24 @@ def die_with(process: int) -> None:
 
 def share_of_cores() -> int:
     """Threads for one process, of the cores that this machine lets it use."""
-    beside = int(os.environ.get(NUM_PLACES, "1")) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    beside = _own()[1] * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, len(os.sched_getaffinity(0)) // beside)
 
 
-def own_gpu() -> str:
-    """The GPU of a job of one process, by number: the jobs take the visible ones in turn."""
-    place = int(os.environ.get(PLACE, "0"))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if not visible and place:
+def own_gpus(count: int | None = 1) -> str:
+    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them: all places take the visible ones in turn.
+
+    Args:
+        count: how many each place takes; None: as many as there are for each.
+    """
+    place, num_places = _own()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None and count == 1 and not place:
+        return "0"
+    if visible is None:
         import torch  # only here: it takes seconds
 
         visible = ",".join(map(str, range(torch.cuda.device_count())))
-    gpus = visible.split(",") if visible else ["0"]
-    return gpus[place % len(gpus)]
+    gpus = visible.split(",")  # hidden on purpose ("", "-1"), they stay so
+    count = min(len(gpus), count or max(1, len(gpus) // num_places))
+    return ",".join(gpus[(place * count + number) % len(gpus)] for number in range(count))

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from arc_experiments.checking import ConfigError
+from arc_experiments import places
+from arc_experiments.checking import ConfigError, check
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Hardware
 from arc_experiments.freezing import freeze
@@ -315,6 +317,65 @@ def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.Monk
     assert taken == ["2", "5", "7", "2"]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert share_of_cores() == 1
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What CUDA sees in a job at a place, of the GPUs that are visible."""
+    for name in ("RANK", "SLURM_JOB_ID", places.HELPS):
+        monkeypatch.delenv(name, raising=False)
+
+    def show(hardware: Hardware, visible: str, place: int = 0, num_places: int = 1) -> str:
+        for name, value in places.environment(place, num_places).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        show_gpus(hardware)
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    return show
+
+
+def test_one_gpu_is_each_jobs_own(shown: Callable[..., str]) -> None:
+    hardware = check(compose_config(["hardware=one_gpu"])).hardware
+    assert [shown(hardware, "2,5", place, 3) for place in range(3)] == ["2", "5", "2"]
+    assert shown(hardware, "2,5") == "2", "also alone it takes no more than one"
+    assert shown(Hardware(gpu_ids=[7]), "2,5", 1, 2) == "7", "unless it is named"
+
+
+def test_jobs_of_several_processes_take_so_many_gpus_each(shown: Callable[..., str]) -> None:
+    def taken(hardware: Hardware, num_places: int) -> list[str]:
+        return [shown(hardware, "0,1,2,3", place, num_places) for place in range(num_places)]
+
+    two, each, split = Hardware(num_processes=2), Hardware(num_processes=None), Hardware(parallelism="split")
+    assert taken(two, 3) == ["0,1", "2,3", "0,1"]
+    assert taken(Hardware(num_processes=3), 2) == ["0,1,2", "3,0,1"]
+    assert taken(each, 2) == taken(split, 2) == ["0,1", "2,3"]
+    assert taken(each, 1) == taken(split, 1) == taken(two, 1) == ["0,1,2,3"]
+    assert shown(two, "4", 1, 2) == "4", "what is not there is not asked for"
+
+
+@pytest.mark.parametrize("started_by_us", ["RANK", places.HELPS])
+def test_what_a_job_has_taken_is_not_shared_out_again(
+    started_by_us: str, shown: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(started_by_us, "1")
+    assert shown(Hardware(num_processes=2), "2,3", 1, 2) == "2,3"
+
+
+def test_in_a_clusters_job_a_parallel_sweep_takes_the_given_gpus_in_turn(
+    shown: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "123")
+    for hardware in (Hardware(), Hardware(gpu_ids=[0])):
+        assert [shown(hardware, "4,6", place, 2) for place in range(2)] == ["4", "6"]
+        assert shown(hardware, "4,6") == "4,6", "alone it has what the cluster gives"
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_gpus_that_are_hidden_stay_hidden(hidden: str, shown: Callable[..., str]) -> None:
+    for hardware in (Hardware(), Hardware(num_processes=2)):
+        assert [shown(hardware, hidden, place, 2) for place in range(2)] == [hidden, hidden]
+    assert shown(Hardware(), hidden) == hidden
 
 
 STARTER = """
