@@ -13,15 +13,12 @@ from types import FrameType
 from rich.console import Console
 
 from arc_experiments.launching.chain import run_chain
-from arc_experiments.launching.running import Workers
+from arc_experiments.launching.running import LOOK_SECONDS, Workers, let_go
 from arc_experiments.launching.tables import live_table, show_table
 from arc_experiments.pausing import SAME_SIGNAL
 from arc_experiments.run_folder import FolderError, RunFolder
 from arc_experiments.states import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
 from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
-
-ORPHAN_SECONDS = 30.0  # that the loaders of a worker that was killed may hold its lock; torch's end after 5
-LOOK_SECONDS = 0.5  # how often a pool looks whether it is told to stop, and a waiting job at its folder
 
 
 class Pool:
@@ -134,14 +131,8 @@ class Pool:
             code = attempt()
             if code == TAKEN:
                 return False, True
-            end = time.monotonic() + ORPHAN_SECONDS
-            while True:
-                with folder.locked() as is_free:
-                    if is_free or time.monotonic() > end:
-                        return self._judge(folder, code, attempts), False
-                if self.state(folder).name == RUNNING:  # another process has taken it since
-                    return False, True
-                time.sleep(LOOK_SECONDS)  # what it has started holds its lock a little longer
+            with let_go(folder) as is_ours:
+                return is_ours and self._judge(folder, code, attempts), not is_ours
         except (OSError, FolderError) as error:
             self._troubles[folder.path] = RunState(name=FAILED, error=str(error))
             return False, False
