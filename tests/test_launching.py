@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,6 +214,26 @@ def test_what_another_process_leaves_undone_is_gone_on_with(tmp_path: Path) -> N
     assert (code, rows["elsewhere"]["state"]) == (0, "done")
 
 
+def test_a_folder_that_is_removed_while_it_is_waited_for_ends_alone(tmp_path: Path) -> None:
+    folder, last = make_folders(tmp_path, "elsewhere", "last")
+
+    def hold_and_remove() -> None:
+        with folder.locked():
+            is_begun.set()
+            while not (last / "metrics.json").exists():
+                time.sleep(0.05)
+            shutil.rmtree(folder.path)
+
+    is_begun = threading.Event()
+    other = threading.Thread(target=hold_and_remove)
+    other.start()
+    is_begun.wait()
+    code, _, rows = sweep(tmp_path, "elsewhere", "last")
+    other.join()
+    assert (code, [row["state"] for row in rows.values()]) == (1, ["failed", "done"])
+    assert "No such file or directory" in rows["elsewhere"]["error"]
+
+
 def test_a_job_that_died_or_failed_is_started_again_up_to_so_often(tmp_path: Path) -> None:
     code, shown, rows = sweep(tmp_path, "breaks once", "fails", "mistaken", retries=2)
     assert code == 1
@@ -381,23 +402,23 @@ def test_gpus_that_are_hidden_stay_hidden(hidden: str, shown: Callable[..., str]
 STARTER = """
 import sys
 from pathlib import Path
-from rich.console import Console
 from arc_experiments.launching import running
+from arc_experiments.launching.output import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.run_folder import RunFolder
 sweep, worker, *names = sys.argv[1:]
 running.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
-console = Console(soft_wrap=True)
+console = lasting_console()
 pool = Pool(max_parallel=1, console=console)
 sys.exit(run_sweep([RunFolder(Path(sweep) / name) for name in names], Path(sweep), pool, console))
 """
 
 
-def start_sweep(path: Path, *names: str) -> tuple[subprocess.Popen[str], Path]:
+def start_sweep(path: Path, *names: str, output: int = subprocess.PIPE) -> tuple[subprocess.Popen[str], Path]:
     """A sweep in a process of its own, and the process of its job that waits."""
     make_folders(path, *names)
     command = [sys.executable, "-c", STARTER, str(path), WORKER, *names]
-    starter = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    starter = subprocess.Popen(command, stdout=output, text=True)
     pid = path / "waits" / "pid"
     for _ in range(300):
         if pid.exists() and pid.read_text():
@@ -417,6 +438,47 @@ def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path, number: int
     assert not (tmp_path / "later" / "starts").exists()
     assert (tmp_path / "sweep.csv").exists()
     assert "The same command goes on from here." in shown
+
+
+def test_a_sweep_whose_terminal_is_closed_stops_its_jobs(tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    starter, process = start_sweep(tmp_path, "waits", "later", output=end)
+    os.close(end)
+    os.close(terminal)
+    starter.send_signal(signal.SIGHUP)
+    assert starter.wait(timeout=60) == STOPPED
+    assert not process.exists()
+    assert RunFolder(tmp_path / "waits").status["state"] == "paused"
+    assert not (tmp_path / "later" / "starts").exists()
+    assert (tmp_path / "sweep.csv").exists()
+
+
+@pytest.mark.parametrize("output", ["a full disk", "a closed pipe"])
+def test_what_a_sweep_cannot_say_stops_nothing(tmp_path: Path, output: str) -> None:
+    if output == "a full disk":
+        file = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, file = os.pipe()
+        os.close(reader)
+    names = ["first", "fails", "last"]
+    make_folders(tmp_path, *names)
+    command = [sys.executable, "-c", STARTER, str(tmp_path), WORKER, *names]
+    assert subprocess.run(command, stdout=file, timeout=60).returncode == 1
+    os.close(file)
+    with (tmp_path / "sweep.csv").open(newline="") as table:
+        assert [row["state"] for row in csv.DictReader(table)] == ["done", "failed", "done"]
+
+
+def test_a_sweep_that_breaks_off_leaves_the_jobs_that_have_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(pool: Pool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Pool, "_heed_signals", break_off)
+    with pytest.raises(MemoryError):
+        sweep(tmp_path, "waits", "later")
+    assert not (tmp_path / "later" / "starts").exists()
 
 
 def test_told_twice_it_kills_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
