@@ -1,6 +1,6 @@
 """Processes that run at the same time on one machine: which of them this is, its cores and its GPUs.
 
-They are jobs of a sweep, or one job's helpers, which end when the process does that has started them.
+They are jobs of a sweep, or one job's helpers or ranks, which end when the process does that has started them.
 """
 
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 PLACE, NUM_PLACES = "ARC_EXPERIMENTS_PLACE", "ARC_EXPERIMENTS_NUM_PLACES"
 HELPS = "ARC_EXPERIMENTS_HELPS"  # the process that this one was started to help
+STARTER = "ARC_EXPERIMENTS_STARTER"  # the process that has started this one as one of several ranks
 
 
 def environment(place: int, num_places: int) -> dict[str, str]:
@@ -36,11 +37,27 @@ def die_with(process: int) -> None:
     """End this process when another has ended, however it did."""
 
     def watch() -> None:
-        while Path(f"/proc/{process}").exists():
+        while _is_alive(process):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_alive(process: int) -> bool:
+    """Not so one that has ended, but whose parent has not looked yet: it may be waiting for this one's output to end."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()  # 123 (its name) S ...
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def end_with_starter() -> None:
+    """Let a helper or a rank end with what has started it: a signal to that one's process group does not reach a rank."""
+    for name in (HELPS, STARTER):
+        if name in os.environ:
+            die_with(int(os.environ[name]))
 
 
 def share_of_cores() -> int:

@@ -46,8 +46,7 @@ def main(arguments: list[str]) -> int:
     is_main = os.environ.get("RANK", "0") == "0"
     console = Console(soft_wrap=True, highlight=False, quiet=not is_main)
     folder = RunFolder(Path(arguments[0]), read_only=not is_main)
-    if places.HELPS in os.environ:
-        places.die_with(int(os.environ[places.HELPS]))
+    places.end_with_starter()
     try:
         is_shared = folder.read_config().job.name in SHARED_JOBS
         while True:

@@ -13,6 +13,7 @@ from arc_experiments.run_folder import RunFolder
 from arc_experiments.states import RUNNING, run_state
 from arc_experiments.worker import STOPPED
 
+NOTICE_SECONDS = 3.0  # in which the ranks have noticed that what had started them was killed
 ORPHAN_SECONDS = 30.0  # that the loaders of a worker that was killed may hold its lock; torch's end after 5
 LOOK_SECONDS = 0.5  # how often what waits looks whether it still has to
 
@@ -72,13 +73,15 @@ class Workers:
 @contextlib.contextmanager
 def let_go(folder: RunFolder) -> Iterator[bool]:
     """Hold a folder whose worker has ended, once what that has started lets go of it. False: another works on it."""
-    end = time.monotonic() + ORPHAN_SECONDS
+    begin = time.monotonic()
     while True:
+        waited = time.monotonic() - begin
         with folder.locked() as is_free:
-            if is_free or time.monotonic() > end:
+            if is_free or waited > ORPHAN_SECONDS:
                 yield True
                 return
-        if run_state(folder.path).name == RUNNING:  # another process has taken it since
+        if waited > NOTICE_SECONDS and run_state(folder.path).name == RUNNING:
+            # Another process has taken it since.
             yield False
             return
         time.sleep(LOOK_SECONDS)
