@@ -31,6 +31,7 @@ from arc_experiments.launching.chain import run_here
 from arc_experiments.launching.cluster import ClusterError
 from arc_experiments.launching.commands import become_worker
 from arc_experiments.launching.halving import Rungs, run_halving
+from arc_experiments.launching.output import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.launching.slurm import submit
 from arc_experiments.run_folder import FolderError, RunFolder
@@ -58,7 +59,7 @@ def main() -> int:
         return EXIT_MISTAKE
     if not frozen.folders:
         return 0  # --help, --cfg and their like
-    console = Console(soft_wrap=True, highlight=False)
+    console = lasting_console()
     if frozen.launch.name == "slurm":
         return _submit(frozen, console)
     if frozen.sweep_folder is not None:

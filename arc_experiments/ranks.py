@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from arc_experiments import places
 from arc_experiments.checking import check
 from arc_experiments.config import Hardware
 from arc_experiments.run_folder import RunFolder
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
     folder, module = RunFolder(Path(arguments[0])), [*arguments[1:], "arc_experiments.worker"][0]
     hardware = check(folder.read_config()).hardware
     show_gpus(hardware)
+    os.environ[places.STARTER] = str(os.getpid())
     logging.disable(logging.CRITICAL)  # the workers say how they ended
     num_nodes = int(os.environ.get(NUM_NODES, "1"))
     config = LaunchConfig(

@@ -46,8 +46,7 @@ def main(arguments: list[str]) -> int:
     is_main = os.environ.get("RANK", "0") == "0"
     console = Console(soft_wrap=True, highlight=False, quiet=not is_main)
     folder = RunFolder(Path(arguments[0]), read_only=not is_main)
-    if places.HELPS in os.environ:
-        places.die_with(int(os.environ[places.HELPS]))
+    places.end_with_starter()
     try:
         is_shared = folder.read_config().job.name in SHARED_JOBS
         while True:
@@ -113,18 +112,19 @@ def _run_job(folder: RunFolder, console: Console) -> None:
 
 
 def show_gpus(hardware: Hardware) -> None:
-    """Let CUDA see the GPUs named, else all of several processes or of a split model, else this job's own.
+    """Let CUDA see the GPUs named, else this job's own: one, or as many as its processes or its split model take.
 
-    In a job of a cluster it sees those that the cluster has given.
+    In a job of a cluster they are of those that the cluster has given, whatever is named.
     """
-    if "SLURM_JOB_ID" in os.environ:
-        return
-    if hardware.gpu_ids is not None:
+    on_cluster = "SLURM_JOB_ID" in os.environ
+    is_shown = "RANK" in os.environ or places.HELPS in os.environ  # by what has started this process
+    takes_several = hardware.num_processes != 1 or hardware.parallelism == "split"
+    if hardware.gpu_ids is not None and not on_cluster:
         visible = ",".join(map(str, hardware.gpu_ids))
-    elif hardware.num_processes != 1 or hardware.parallelism == "split" or "RANK" in os.environ:
+    elif is_shown or (places.is_alone() and (takes_several or on_cluster)):
         return
     else:
-        visible = places.own_gpu()
+        visible = places.own_gpus(None if hardware.parallelism == "split" else hardware.num_processes)
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 

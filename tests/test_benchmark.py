@@ -634,6 +634,17 @@ def test_a_process_ends_with_the_one_that_started_it(monkeypatch: pytest.MonkeyP
     assert ended.wait(10)
 
 
+def test_a_cell_of_several_processes_ends_with_what_has_started_them(run: Run, tmp_path: Path) -> None:
+    cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation", shape={"no_such": "shape"})
+    freeze_cells([cell], run.node)
+    with subprocess.Popen(["true"]) as starter:
+        pass
+    command = [sys.executable, "-m", "arc_experiments.benchmarking.cell", str(cell.folder.path)]
+    done = subprocess.run(command, env={**os.environ, places.STARTER: str(starter.pid)}, capture_output=True)
+    assert done.returncode == 1
+    assert cell.result is None, "it has ended before it could tell of its mistake"
+
+
 @pytest.mark.parametrize(
     ("gpus", "rank", "expected"), [(None, None, "4"), ([2], None, "2"), (None, "1", "4,5"), ([2], "1", "4,5")]
 )

@@ -96,6 +96,50 @@ def test_deaths_while_answering_are_not_counted(folder: RunFolder) -> None:
     assert run_chain(folder, 9, acts(folder, ("dies", 6, -9), ("dies", 6, -9), ("done", 6, 0))) == 0
 
 
+def test_a_killed_worker_whose_children_hold_the_folder_for_a_while_has_died(folder: RunFolder) -> None:
+    """As the processes that prepare samples do: each has the worker's open lock."""
+    worker = f"""
+import os, pathlib, signal, time
+from arc_experiments.run_folder import RunFolder
+with RunFolder(pathlib.Path({str(folder.path)!r})).worked_on():
+    if not os.fork():
+        time.sleep(2)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    def run_once() -> int:
+        return subprocess.run([sys.executable, "-c", worker]).returncode
+
+    assert run_chain(folder, 2, run_once) == -signal.SIGKILL
+    assert folder.status["attempt"] == 2, "the chain goes on"
+    assert (folder.status["state"], folder.status["error"]) == ("failed", "killed by signal 9")
+
+
+def test_a_killed_start_of_several_processes_has_died_though_they_end_a_moment_later(
+    folder: RunFolder,
+) -> None:
+    start = f"""
+import os, pathlib, signal, time
+from arc_experiments.run_folder import RunFolder
+folder = RunFolder(pathlib.Path({str(folder.path)!r}))
+rank = os.fork()
+if not rank:
+    with folder.worked_on():
+        time.sleep(1)
+        os._exit(1)
+while folder.status.get("pid") != rank:
+    time.sleep(0.05)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    def run_once() -> int:
+        return subprocess.run([sys.executable, "-c", start]).returncode
+
+    assert run_chain(folder, 2, run_once) == -signal.SIGKILL
+    assert folder.status["attempt"] == 2, "the chain goes on"
+
+
 def test_the_end_of_a_helper_is_not_that_of_the_run(folder: RunFolder) -> None:
     with folder.worked_on():
         assert not links.end(folder, -9)

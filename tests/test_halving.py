@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from arc_experiments.checking import ConfigError
@@ -212,12 +213,24 @@ def test_a_second_command_at_the_same_time_is_told(sweep: Path) -> None:
         halve(sweep)
 
 
-def test_a_run_that_is_beyond_the_rung_is_refused(sweep: Path) -> None:
-    folder = jobs(sweep)[0]
+@pytest.mark.parametrize("state", ["done", "paused"])
+def test_a_run_that_is_beyond_the_rung_is_refused_and_all_stay_as_they_are(sweep: Path, state: str) -> None:
+    *others, folder = jobs(sweep)
+    for run in (others[0], folder):  # trained by other commands
+        config = run.read_config()
+        config.optim.stop_after = None
+        run.write("run.yaml", OmegaConf.to_yaml(config))
     folder.write_json("metrics.json", {"train": {"steps": 300}, "validation": {"loss": {"token_mean": 1.0}}})
-    folder.end("done")
+    folder.update_status(step=300)
+    folder.end(state)
+    before = contents(sweep)
     with pytest.raises(FolderError, match="has been trained for 300 steps"):
         halve(sweep)
+    assert contents(sweep) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.stat().st_size}
 
 
 @pytest.mark.slow

@@ -5,18 +5,21 @@ import errno
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from arc_experiments.checking import ConfigError
+from arc_experiments import places
+from arc_experiments.checking import ConfigError, check
 from arc_experiments.composing import compose_config
 from arc_experiments.config import Hardware
 from arc_experiments.freezing import freeze
@@ -211,6 +214,26 @@ def test_what_another_process_leaves_undone_is_gone_on_with(tmp_path: Path) -> N
     assert (code, rows["elsewhere"]["state"]) == (0, "done")
 
 
+def test_a_folder_that_is_removed_while_it_is_waited_for_ends_alone(tmp_path: Path) -> None:
+    folder, last = make_folders(tmp_path, "elsewhere", "last")
+
+    def hold_and_remove() -> None:
+        with folder.locked():
+            is_begun.set()
+            while not (last / "metrics.json").exists():
+                time.sleep(0.05)
+            shutil.rmtree(folder.path)
+
+    is_begun = threading.Event()
+    other = threading.Thread(target=hold_and_remove)
+    other.start()
+    is_begun.wait()
+    code, _, rows = sweep(tmp_path, "elsewhere", "last")
+    other.join()
+    assert (code, [row["state"] for row in rows.values()]) == (1, ["failed", "done"])
+    assert "No such file or directory" in rows["elsewhere"]["error"]
+
+
 def test_a_job_that_died_or_failed_is_started_again_up_to_so_often(tmp_path: Path) -> None:
     code, shown, rows = sweep(tmp_path, "breaks once", "fails", "mistaken", retries=2)
     assert code == 1
@@ -317,26 +340,85 @@ def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.Monk
     assert share_of_cores() == 1
 
 
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What CUDA sees in a job at a place, of the GPUs that are visible."""
+    for name in ("RANK", "SLURM_JOB_ID", places.HELPS):
+        monkeypatch.delenv(name, raising=False)
+
+    def show(hardware: Hardware, visible: str, place: int = 0, num_places: int = 1) -> str:
+        for name, value in places.environment(place, num_places).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        show_gpus(hardware)
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    return show
+
+
+def test_one_gpu_is_each_jobs_own(shown: Callable[..., str]) -> None:
+    hardware = check(compose_config(["hardware=one_gpu"])).hardware
+    assert [shown(hardware, "2,5", place, 3) for place in range(3)] == ["2", "5", "2"]
+    assert shown(hardware, "2,5") == "2", "also alone it takes no more than one"
+    assert shown(Hardware(gpu_ids=[7]), "2,5", 1, 2) == "7", "unless it is named"
+
+
+def test_jobs_of_several_processes_take_so_many_gpus_each(shown: Callable[..., str]) -> None:
+    def taken(hardware: Hardware, num_places: int) -> list[str]:
+        return [shown(hardware, "0,1,2,3", place, num_places) for place in range(num_places)]
+
+    two, each, split = Hardware(num_processes=2), Hardware(num_processes=None), Hardware(parallelism="split")
+    assert taken(two, 3) == ["0,1", "2,3", "0,1"]
+    assert taken(Hardware(num_processes=3), 2) == ["0,1,2", "3,0,1"]
+    assert taken(each, 2) == taken(split, 2) == ["0,1", "2,3"]
+    assert taken(each, 1) == taken(split, 1) == taken(two, 1) == ["0,1,2,3"]
+    assert shown(two, "4", 1, 2) == "4", "what is not there is not asked for"
+
+
+@pytest.mark.parametrize("started_by_us", ["RANK", places.HELPS])
+def test_what_a_job_has_taken_is_not_shared_out_again(
+    started_by_us: str, shown: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(started_by_us, "1")
+    assert shown(Hardware(num_processes=2), "2,3", 1, 2) == "2,3"
+
+
+def test_in_a_clusters_job_a_parallel_sweep_takes_the_given_gpus_in_turn(
+    shown: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "123")
+    for hardware in (Hardware(), Hardware(gpu_ids=[0])):
+        assert [shown(hardware, "4,6", place, 2) for place in range(2)] == ["4", "6"]
+        assert shown(hardware, "4,6") == "4,6", "alone it has what the cluster gives"
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_gpus_that_are_hidden_stay_hidden(hidden: str, shown: Callable[..., str]) -> None:
+    for hardware in (Hardware(), Hardware(num_processes=2)):
+        assert [shown(hardware, hidden, place, 2) for place in range(2)] == [hidden, hidden]
+    assert shown(Hardware(), hidden) == hidden
+
+
 STARTER = """
 import sys
 from pathlib import Path
-from rich.console import Console
 from arc_experiments.launching import running
+from arc_experiments.launching.output import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.run_folder import RunFolder
 sweep, worker, *names = sys.argv[1:]
 running.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
-console = Console(soft_wrap=True)
+console = lasting_console()
 pool = Pool(max_parallel=1, console=console)
 sys.exit(run_sweep([RunFolder(Path(sweep) / name) for name in names], Path(sweep), pool, console))
 """
 
 
-def start_sweep(path: Path, *names: str) -> tuple[subprocess.Popen[str], Path]:
+def start_sweep(path: Path, *names: str, output: int = subprocess.PIPE) -> tuple[subprocess.Popen[str], Path]:
     """A sweep in a process of its own, and the process of its job that waits."""
     make_folders(path, *names)
     command = [sys.executable, "-c", STARTER, str(path), WORKER, *names]
-    starter = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    starter = subprocess.Popen(command, stdout=output, text=True)
     pid = path / "waits" / "pid"
     for _ in range(300):
         if pid.exists() and pid.read_text():
@@ -356,6 +438,47 @@ def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path, number: int
     assert not (tmp_path / "later" / "starts").exists()
     assert (tmp_path / "sweep.csv").exists()
     assert "The same command goes on from here." in shown
+
+
+def test_a_sweep_whose_terminal_is_closed_stops_its_jobs(tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    starter, process = start_sweep(tmp_path, "waits", "later", output=end)
+    os.close(end)
+    os.close(terminal)
+    starter.send_signal(signal.SIGHUP)
+    assert starter.wait(timeout=60) == STOPPED
+    assert not process.exists()
+    assert RunFolder(tmp_path / "waits").status["state"] == "paused"
+    assert not (tmp_path / "later" / "starts").exists()
+    assert (tmp_path / "sweep.csv").exists()
+
+
+@pytest.mark.parametrize("output", ["a full disk", "a closed pipe"])
+def test_what_a_sweep_cannot_say_stops_nothing(tmp_path: Path, output: str) -> None:
+    if output == "a full disk":
+        file = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, file = os.pipe()
+        os.close(reader)
+    names = ["first", "fails", "last"]
+    make_folders(tmp_path, *names)
+    command = [sys.executable, "-c", STARTER, str(tmp_path), WORKER, *names]
+    assert subprocess.run(command, stdout=file, timeout=60).returncode == 1
+    os.close(file)
+    with (tmp_path / "sweep.csv").open(newline="") as table:
+        assert [row["state"] for row in csv.DictReader(table)] == ["done", "failed", "done"]
+
+
+def test_a_sweep_that_breaks_off_leaves_the_jobs_that_have_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(pool: Pool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Pool, "_heed_signals", break_off)
+    with pytest.raises(MemoryError):
+        sweep(tmp_path, "waits", "later")
+    assert not (tmp_path / "later" / "starts").exists()
 
 
 def test_told_twice_it_kills_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Several processes: the samples, losses and answers of one, and an end that tells what happened."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from toy_models import untrained
 
 from arc_experiments.config import Hardware
 from arc_experiments.ranks import count_processes
+from arc_experiments.run_folder import RunFolder
 
 SMALL = [
     *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
@@ -146,6 +148,28 @@ def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(alone: Path, 
     assert "Going on from step 3" in output
     assert losses(folder) == pytest.approx(losses(alone), abs=1e-6)
     assert lasting(folder)["score"] == lasting(alone)["score"]
+
+
+@pytest.mark.slow
+def test_the_processes_end_with_a_killed_one_that_has_started_them(tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    process = start(folder, "hardware.num_processes=2", "optim.max_steps=10000", "optim.save_steps=10000")
+    deadline = time.monotonic() + 120
+    while not (folder / "train_log.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = subprocess.run(
+        ["pgrep", "-f", f"arc_experiments.worker {folder}"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(workers) == 2
+    os.killpg(process.pid, signal.SIGKILL)  # as a sweep that is told twice, or a benchmark's cell out of time
+    try:
+        process.communicate(timeout=60)  # until all of them have let go of the output
+        with RunFolder(folder).locked() as is_free:
+            assert is_free
+    finally:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(worker), signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
+from arc_experiments import places
 from arc_experiments.benchmarking.cells import OUT_OF_MEMORY
 from arc_experiments.checking import check
 from arc_experiments.environment import describe, make_repeatable, quieten_libraries
-from arc_experiments.places import die_with
 from arc_experiments.run import Run
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import show_gpus
@@ -75,12 +75,13 @@ def now(device: torch.device) -> float:
 
 
 def _be_expendable(job_pid: int) -> None:
-    """If memory runs out the system is to take this process, not the job; and it ends when the job does.
+    """If memory runs out the system is to take this process, not the job; and it ends when the job, or its starter, does.
 
     The job's next attempt is not to share the machine with it.
     """
     Path("/proc/self/oom_score_adj").write_text("1000")
-    die_with(job_pid)
+    places.die_with(job_pid)
+    places.end_with_starter()
 
 
 def _start(folder: RunFolder) -> None:

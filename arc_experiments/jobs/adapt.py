@@ -73,7 +73,7 @@ def main(folder: RunFolder, console: Console) -> None:
     if count > 1:
         os.environ.update(places.part(0, count))
     if count > 1 or is_helper:
-        os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpu()
+        os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpus()
     if not (folder.read_only or (folder / FILE).exists()):  # `begin` may have to load the model
         Standing(folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
     # What hardware.per_device_batch_size=auto finds is found before helpers share the memory, and is theirs, too.

@@ -36,6 +36,8 @@ def run_here(folder: RunFolder, total_jobs: int) -> int:
     is_told_to_stop = False
 
     def run_once() -> int | None:
+        if is_told_to_stop:  # between two workers
+            return None
         worker = subprocess.Popen(worker_command(folder), env=worker_environment())
 
         def stop(number: int, frame: FrameType | None) -> None:

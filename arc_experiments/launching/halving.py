@@ -17,7 +17,7 @@ from rich.console import Console
 from arc_experiments import worker
 from arc_experiments.freezing import stop_at
 from arc_experiments.launching.pool import Pool, exit_code
-from arc_experiments.launching.ranking import rank, ranking_table, read_standing
+from arc_experiments.launching.ranking import rank, ranking_table, read_standing, refuse_beyond
 from arc_experiments.launching.tables import show_table
 from arc_experiments.run_folder import FolderError, FolderTaken, RunFolder, locked
 from arc_experiments.states import DONE, FAILED
@@ -59,6 +59,8 @@ def run_halving(
             if steps not in record.ranked:
                 console.print(f"{title}: {', '.join(alive)}", markup=False)
                 taking_part = [run for name in alive for run in runs[name]]
+                for run in taking_part:  # all, before any is changed
+                    refuse_beyond(run, steps)
                 for run in taking_part:
                     stop_at(run, None if is_last else steps)
                 pool.run(taking_part)

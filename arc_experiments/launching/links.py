@@ -11,6 +11,7 @@ those on unreliably.
 
 import math
 
+from arc_experiments.launching.running import let_go
 from arc_experiments.run_folder import RunFolder
 from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
 
@@ -35,8 +36,8 @@ def end(folder: RunFolder, code: int) -> bool:
     """Whether the next link is to go on, after a worker has ended with an exit code (negative: by a signal)."""
     if code == TAKEN or folder.is_done:
         return False
-    with folder.locked() as is_free:
-        if not is_free:  # another works on it, and this one has helped
+    with let_go(folder) as is_ours:
+        if not is_ours:  # another works on it, and this one has helped
             return False
         status = folder.status
         state = status.get("state", "running")

@@ -13,15 +13,12 @@ from types import FrameType
 from rich.console import Console
 
 from arc_experiments.launching.chain import run_chain
-from arc_experiments.launching.running import Workers
+from arc_experiments.launching.running import LOOK_SECONDS, Workers, let_go
 from arc_experiments.launching.tables import live_table, show_table
 from arc_experiments.pausing import SAME_SIGNAL
 from arc_experiments.run_folder import FolderError, RunFolder
 from arc_experiments.states import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
 from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
-
-ORPHAN_SECONDS = 30.0  # that the loaders of a worker that was killed may hold its lock; torch's end after 5
-LOOK_SECONDS = 0.5  # how often a pool looks whether it is told to stop, and a waiting job at its folder
 
 
 class Pool:
@@ -82,14 +79,16 @@ class Pool:
             ThreadPoolExecutor(num_places) as threads,
         ):
             pending = {threads.submit(work, folder): folder for folder in unfinished}
-            while pending:
-                ended, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
-                self._heed_signals()
-                for future in ended:
-                    folder = pending.pop(future)
-                    if not future.result():  # another process has it: its turn comes again after the others
-                        pending[threads.submit(self._wait_for, folder, work)] = folder
-                refresh()
+            with self._stopping_on_error():
+                while pending:
+                    ended, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+                    self._heed_signals()
+                    for future in ended:
+                        folder = pending.pop(future)
+                        if not future.result():
+                            # Another process has it: its turn comes again after the others.
+                            pending[threads.submit(self._wait_for, folder, work)] = folder
+                    refresh()
 
     def state(self, folder: RunFolder) -> RunState:
         """How far a job is; a folder that cannot be written does not tell."""
@@ -134,16 +133,10 @@ class Pool:
             code = attempt()
             if code == TAKEN:
                 return False, True
-            end = time.monotonic() + ORPHAN_SECONDS
-            while True:
-                with folder.locked() as is_free:
-                    if is_free or time.monotonic() > end:
-                        return self._judge(folder, code, attempts), False
-                if self.state(folder).name == RUNNING:  # another process has taken it since
-                    return False, True
-                time.sleep(LOOK_SECONDS)  # what it has started holds its lock a little longer
+            with let_go(folder) as is_ours:
+                return is_ours and self._judge(folder, code, attempts), not is_ours
         except (OSError, FolderError) as error:
-            self._troubles[folder.path] = RunState(name=FAILED, error=str(error))
+            self._note_trouble(folder, error)
             return False, False
 
     def _judge(self, folder: RunFolder, code: int, attempts_before: int) -> bool:
@@ -165,17 +158,34 @@ class Pool:
 
     def _wait_for(self, folder: RunFolder, work: Callable[[RunFolder], bool]) -> bool:
         """Wait until another process lets a folder go, then do what that has left undone."""
-        while not self.workers.is_stopped:
-            with folder.locked() as is_free:
-                if is_free:
-                    break
-            time.sleep(LOOK_SECONDS)
-        return folder.is_done or work(folder)
+        try:
+            while not self.workers.is_stopped:
+                with folder.locked() as is_free:
+                    if is_free:
+                        break
+                time.sleep(LOOK_SECONDS)
+            is_done = folder.is_done
+        except (OSError, FolderError) as error:  # somebody has removed it
+            self._note_trouble(folder, error)
+            return True
+        return is_done or work(folder)
+
+    def _note_trouble(self, folder: RunFolder, error: Exception) -> None:
+        self._troubles[folder.path] = RunState(name=FAILED, error=str(error))
 
     def _tell(self, line: str, *, is_bad: bool = False) -> None:
         """The live table tells what goes well."""
         if is_bad or not self._console.is_terminal:
             self._console.print(line, markup=False)
+
+    @contextmanager
+    def _stopping_on_error(self) -> Iterator[None]:
+        """Stop the jobs at whatever breaks the pool off: it ends with its threads, which would first run all that is left."""
+        try:
+            yield
+        except BaseException:
+            self.workers.stop()
+            raise
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -199,11 +209,11 @@ class Pool:
     def _heed_signals(self) -> None:
         if self._told and not self.is_told_to_stop:
             self.is_told_to_stop = True
+            self.workers.stop()  # first: the terminal may be gone
             self._console.print(
                 "Stopping: the jobs that run keep their place (once more, in some seconds: they are killed). "
                 "The same command goes on from here."
             )
-            self.workers.stop()
         if self._told and self._told[-1] - self._told[0] > SAME_SIGNAL:
             self.workers.kill()
 

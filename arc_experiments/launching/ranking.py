@@ -38,6 +38,27 @@ class Standing:
         return None if self.failed else fmean(self.values.values())
 
 
+def refuse_beyond(run: RunFolder, steps: int) -> None:
+    """Nothing where a run can still be ranked at a rung.
+
+    Raises:
+        FolderError: it has been trained beyond it.
+    """
+    trained = {"steps": run.status.get("step", 0)}
+    if run.is_done:
+        trained = run.read_json("metrics.json")["train"]
+    if trained["steps"] > steps:
+        _refuse_other(run, trained, steps)
+
+
+def _refuse_other(run: RunFolder, trained: dict[str, Any], steps: int) -> None:
+    if trained["steps"] != steps and not trained.get("stopped_early", False):
+        raise FolderError(
+            f"{run} has been trained for {trained['steps']} steps, and the rung that is to be ranked is at {steps}: "
+            "name another sweep folder (hydra.sweep.dir=...)"
+        )
+
+
 def read_standing(
     configuration: str, runs: Sequence[tuple[RunFolder, RunState]], *, metric: str, steps: int
 ) -> Standing:
@@ -53,12 +74,7 @@ def read_standing(
             failed[name] = state.text
             continue
         metrics = run.read_json("metrics.json")
-        trained = metrics["train"]
-        if trained["steps"] != steps and not trained.get("stopped_early", False):
-            raise FolderError(
-                f"{run} has been trained for {trained['steps']} steps, and the rung that is to be ranked is at {steps}: "
-                "name another sweep folder (hydra.sweep.dir=...)"
-            )
+        _refuse_other(run, metrics["train"], steps)
         found = {key: number_at(metrics, place) for key, place in PLACES.items()}
         value = found[metric]
         if value is None or not math.isfinite(value):

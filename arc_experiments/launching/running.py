@@ -5,10 +5,17 @@ import os
 import signal
 import subprocess
 import threading
+import time
+from collections.abc import Iterator
 
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.run_folder import RunFolder
+from arc_experiments.states import RUNNING, run_state
 from arc_experiments.worker import STOPPED
+
+NOTICE_SECONDS = 3.0  # in which the ranks have noticed that what had started them was killed
+ORPHAN_SECONDS = 30.0  # that the loaders of a worker that was killed may hold its lock; torch's end after 5
+LOOK_SECONDS = 0.5  # how often what waits looks whether it still has to
 
 
 class Workers:
@@ -61,3 +68,20 @@ class Workers:
             for process in self._running:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def let_go(folder: RunFolder) -> Iterator[bool]:
+    """Hold a folder whose worker has ended, once what that has started lets go of it. False: another works on it."""
+    begin = time.monotonic()
+    while True:
+        waited = time.monotonic() - begin
+        with folder.locked() as is_free:
+            if is_free or waited > ORPHAN_SECONDS:
+                yield True
+                return
+        if waited > NOTICE_SECONDS and run_state(folder.path).name == RUNNING:
+            # Another process has taken it since.
+            yield False
+            return
+        time.sleep(LOOK_SECONDS)
