@@ -121,7 +121,7 @@ def show_gpus(hardware: Hardware) -> None:
     takes_several = hardware.num_processes != 1 or hardware.parallelism == "split"
     if hardware.gpu_ids is not None and not on_cluster:
         visible = ",".join(map(str, hardware.gpu_ids))
-    elif is_shown or (places.is_alone() and (takes_several or on_cluster)):
+    elif is_shown or (places.is_alone() and takes_several):
         return
     else:
         visible = places.own_gpus(None if hardware.parallelism == "split" else hardware.num_processes)
