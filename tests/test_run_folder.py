@@ -301,7 +301,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(TypeError):
         folder.write_json("a.json", {"new": object()})
 
-    def full(self: Path, text: str, encoding: str) -> int:
+    def full(self: Path, text: str, encoding: str, errors: str) -> int:
         self.write_bytes(text[:3].encode(encoding))
         raise OSError("No space left on device")
 
