@@ -96,6 +96,10 @@ def test_deaths_while_answering_are_not_counted(folder: RunFolder) -> None:
     assert run_chain(folder, 9, acts(folder, ("dies", 6, -9), ("dies", 6, -9), ("done", 6, 0))) == 0
 
 
+def code_of(program: str) -> int:
+    return subprocess.run([sys.executable, "-c", program]).returncode
+
+
 def test_a_killed_worker_whose_children_hold_the_folder_for_a_while_has_died(folder: RunFolder) -> None:
     """As the processes that prepare samples do: each has the worker's open lock."""
     worker = f"""
@@ -108,10 +112,7 @@ with RunFolder(pathlib.Path({str(folder.path)!r})).worked_on():
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
-    def run_once() -> int:
-        return subprocess.run([sys.executable, "-c", worker]).returncode
-
-    assert run_chain(folder, 2, run_once) == -signal.SIGKILL
+    assert run_chain(folder, 2, lambda: code_of(worker)) == -signal.SIGKILL
     assert folder.status["attempt"] == 2, "the chain goes on"
     assert (folder.status["state"], folder.status["error"]) == ("failed", "killed by signal 9")
 
@@ -133,10 +134,7 @@ while folder.status.get("pid") != rank:
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
-    def run_once() -> int:
-        return subprocess.run([sys.executable, "-c", start]).returncode
-
-    assert run_chain(folder, 2, run_once) == -signal.SIGKILL
+    assert run_chain(folder, 2, lambda: code_of(start)) == -signal.SIGKILL
     assert folder.status["attempt"] == 2, "the chain goes on"
 
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,21 @@ def test_a_finished_sweep_starts_nothing_and_shows_its_table(tmp_path: Path) -> 
     assert num_starts(tmp_path / "a") == 1
 
 
+@contextmanager
+def elsewhere(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Something else is at work meanwhile, and has begun (as it says) before what stands within."""
+    is_begun = threading.Event()
+    other = threading.Thread(target=work, args=(is_begun,))
+    other.start()
+    is_begun.wait()
+    yield
+    other.join()
+
+
 def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
     folder, _ = make_folders(tmp_path, "elsewhere", "here")
 
-    def work() -> None:
+    def work(is_begun: threading.Event) -> None:
         with folder.worked_on():
             is_begun.set()
             while not (tmp_path / "here" / "metrics.json").exists():
@@ -183,12 +195,8 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
             time.sleep(1)
             folder.end("done")
 
-    is_begun = threading.Event()
-    other = threading.Thread(target=work)
-    other.start()
-    is_begun.wait()
-    code, shown, rows = sweep(tmp_path, "elsewhere", "here")
-    other.join()
+    with elsewhere(work):
+        code, shown, rows = sweep(tmp_path, "elsewhere", "here")
     assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
     assert "elsewhere: another process works on it, and is waited for" in shown
     assert "being worked on by process" in (folder / "output.log").read_text()
@@ -198,7 +206,7 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
 def test_what_another_process_leaves_undone_is_gone_on_with(tmp_path: Path) -> None:
     (folder,) = make_folders(tmp_path, "elsewhere")
 
-    def work() -> None:
+    def work(is_begun: threading.Event) -> None:
         with folder.worked_on():
             is_begun.set()
             while not (folder / "output.log").exists():
@@ -206,31 +214,23 @@ def test_what_another_process_leaves_undone_is_gone_on_with(tmp_path: Path) -> N
             time.sleep(1.5)
             folder.end("paused")
 
-    is_begun = threading.Event()
-    other = threading.Thread(target=work)
-    other.start()
-    is_begun.wait()
-    code, _, rows = sweep(tmp_path, "elsewhere")
-    other.join()
+    with elsewhere(work):
+        code, _, rows = sweep(tmp_path, "elsewhere")
     assert (code, rows["elsewhere"]["state"]) == (0, "done")
 
 
 def test_a_folder_that_is_removed_while_it_is_waited_for_ends_alone(tmp_path: Path) -> None:
     folder, last = make_folders(tmp_path, "elsewhere", "last")
 
-    def hold_and_remove() -> None:
+    def hold_and_remove(is_begun: threading.Event) -> None:
         with folder.locked():
             is_begun.set()
             while not (last / "metrics.json").exists():
                 time.sleep(0.05)
             shutil.rmtree(folder.path)
 
-    is_begun = threading.Event()
-    other = threading.Thread(target=hold_and_remove)
-    other.start()
-    is_begun.wait()
-    code, _, rows = sweep(tmp_path, "elsewhere", "last")
-    other.join()
+    with elsewhere(hold_and_remove):
+        code, _, rows = sweep(tmp_path, "elsewhere", "last")
     assert (code, [row["state"] for row in rows.values()]) == (1, ["failed", "done"])
     assert "No such file or directory" in rows["elsewhere"]["error"]
 
