@@ -21,20 +21,20 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from arc_experiments.checking import ConfigError
-from arc_experiments.checking.halving import rung_steps
-from arc_experiments.composing import complete, explain, register
-from arc_experiments.composing_sweeps import share_compositions
-from arc_experiments.config import Launch, conf_dir
-from arc_experiments.freezing import freeze, stop_of
+from arc_experiments.composing.compose import complete, explain, register
+from arc_experiments.composing.freezing import freeze, stop_of
+from arc_experiments.composing.sweeps import share_compositions
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.rules.halving import rung_steps
+from arc_experiments.config.schema import Launch, conf_dir
+from arc_experiments.halving.rungs import Rungs, run_halving
 from arc_experiments.launching.chain import run_here
 from arc_experiments.launching.cluster import ClusterError
 from arc_experiments.launching.commands import become_worker
-from arc_experiments.launching.halving import Rungs, run_halving
 from arc_experiments.launching.output import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.launching.slurm import submit
-from arc_experiments.run_folder import FolderError, RunFolder
+from arc_experiments.runs.folder import FolderError, RunFolder
 
 EXIT_MISTAKE = 2
 PATIENCE_SECONDS = 120  # with another process that composes the same

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from arc_experiments.comparison.formats import csv_text, latex, markdown, show
 from arc_experiments.comparison.page import render
 from arc_experiments.comparison.result import Comparison, compare
 from arc_experiments.comparison.runs import find_folders, read_result
-from arc_experiments.comparison.writing import csv_text, latex, markdown, show
 from arc_experiments.report.page import write_page
 
 

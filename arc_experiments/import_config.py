@@ -23,9 +23,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from arc_experiments.config import conf_dir
-from arc_experiments.naming import slug
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.composing.naming import slug
+from arc_experiments.config.schema import conf_dir
+from arc_experiments.runs.folder import RunFolder
 
 # Names that such files give to what has an option of its own here.
 DATA = {

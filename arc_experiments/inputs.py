@@ -9,25 +9,28 @@ import numpy as np
 from omegaconf import DictConfig
 
 from arc_experiments.augmentation import Transform
-from arc_experiments.checking import build, check
-from arc_experiments.checking.halving import rung_steps
-from arc_experiments.checking.optim import check_optim
-from arc_experiments.config import Config
-from arc_experiments.config import Prompt as PromptOptions
-from arc_experiments.corpus import Corpus
-from arc_experiments.partitions import Partition, leave_out
-from arc_experiments.paths import local_path
+from arc_experiments.config.check import build, check
+from arc_experiments.config.paths import local_path
+from arc_experiments.config.rules.halving import rung_steps
+from arc_experiments.config.rules.optim import check_optim
+from arc_experiments.config.schema import Config
+from arc_experiments.config.schema import Prompt as PromptOptions
+from arc_experiments.corpus.corpus import Corpus
+from arc_experiments.corpus.partitions import Partition, leave_out
+from arc_experiments.models.weights import Weights
 from arc_experiments.prompts import Prompt
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.stream import Part, SampleStream
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.stream.samples import Part, SampleStream
 from arc_experiments.tasks import FixedTasks, Row, Task, TaskSet
-from arc_experiments.weights import Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from arc_experiments.generation import Constraint, Engine, Request
-    from arc_experiments.models import ArcTokenizer, Vocabulary
+    from arc_experiments.generation.constraint import Constraint
+    from arc_experiments.generation.engine import Engine
+    from arc_experiments.generation.predict import Request
+    from arc_experiments.models.tokenizer import ArcTokenizer
+    from arc_experiments.models.vocabulary import Vocabulary
 
 NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
@@ -127,7 +130,7 @@ class Inputs:
     @cached_property
     def vocabulary(self) -> "Vocabulary | None":
         """The tokens kept: those that its weights came with, else those of this prompt. None: all of them."""
-        from arc_experiments.models import collect, read_vocabulary, union
+        from arc_experiments.models.vocabulary import collect, read_vocabulary, union
 
         if self.config.model.vocabulary == "full":
             return None
@@ -151,14 +154,14 @@ class Inputs:
 
     @cached_property
     def _full_tokenizer(self) -> "PreTrainedTokenizerBase":
-        from arc_experiments.models import load_tokenizer
+        from arc_experiments.models.tokenizer import load_tokenizer
 
         return load_tokenizer(self.config.model)
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase | ArcTokenizer":
         """The model's tokenizer; with `model.vocabulary=arc` in small ids."""
-        from arc_experiments.models import ArcTokenizer
+        from arc_experiments.models.tokenizer import ArcTokenizer
 
         full = self._full_tokenizer
         return full if self.vocabulary is None else ArcTokenizer(full, self.vocabulary)
@@ -234,7 +237,7 @@ class Inputs:
 
     def requests_of(self, tasks: TaskSet) -> "list[Request]":
         """The same of other tasks, whose test outputs may be missing."""
-        from arc_experiments.generation import make_requests
+        from arc_experiments.generation.predict import make_requests
 
         config = self.config
         return make_requests(
@@ -258,7 +261,7 @@ class Inputs:
             ValueError: `inference.constrain=grid` with a tokenizer whose tokens are not whole characters, or
                 `inference.engine=vllm` without the package.
         """
-        from arc_experiments.generation import grid_constraint
+        from arc_experiments.generation.constraint import grid_constraint
 
         is_constrained = self.config.inference.constrain == "grid"
         return self._make_engine(grid_constraint(self.prompt) if is_constrained else None)
@@ -269,7 +272,8 @@ class Inputs:
         return self._make_engine(None)
 
     def _make_engine(self, constraint: "Constraint | None") -> "Engine":
-        from arc_experiments.generation import Threshold, Transformers
+        from arc_experiments.generation.decoding import Transformers
+        from arc_experiments.generation.threshold import Threshold
 
         options = self.config.inference
         if options.engine == "threshold":
@@ -286,8 +290,8 @@ class Inputs:
 
     def _vllm(self, sampling: dict[str, Any]) -> "Engine":
         from arc_experiments.generation.vllm import Vllm
-        from arc_experiments.models import pick_device, pick_dtype
         from arc_experiments.models.adapters import save_weights
+        from arc_experiments.models.precision import pick_device, pick_dtype
 
         config = self.config
         base = local_path(config.model.path)

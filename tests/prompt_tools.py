@@ -10,12 +10,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from toy_grids import grid
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from arc_experiments.checking import build, check
-from arc_experiments.composing import compose_config
-from arc_experiments.config import conf_dir
-from arc_experiments.grids import Grid
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import build, check
+from arc_experiments.config.schema import conf_dir
 from arc_experiments.prompts import Encoded, Prompt
 from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks.grids import Grid
 
 TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
 GRID_TEXTS = sorted(file.stem for file in (conf_dir() / "prompt" / "grid").glob("*.yaml"))

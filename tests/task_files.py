@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from arc_experiments.grids import Grid
 from arc_experiments.sources import Files
 from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet, TrainingSource
+from arc_experiments.tasks.grids import Grid
 
 GOOD: dict[str, Any] = {
     "train": [{"input": [[1, 2]], "output": [[2], [1]]}],

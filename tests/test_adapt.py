@@ -27,22 +27,22 @@ from task_files import write
 from toy_grids import grid
 from toy_models import untrained
 
-from arc_experiments import places
 from arc_experiments.adaptation.deadline import done_within
+from arc_experiments.adaptation.plan import Work
 from arc_experiments.adaptation.results import Adapted, Answers, Before
 from arc_experiments.adaptation.standing import Standing
+from arc_experiments.adaptation.task_groups import Group, Unit, make_units
 from arc_experiments.adaptation.tuner import Tuner
-from arc_experiments.adaptation.units import Group, Unit, make_units
-from arc_experiments.adaptation.work import Work
-from arc_experiments.ancestry import read_ancestry
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config
-from arc_experiments.generation import Transformers
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError
+from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Key
 from arc_experiments.jobs import adapt, evaluate
+from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.run import Run, compose
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.selection import Candidate
+from arc_experiments.runs import machine as places
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.scoring.selection import Candidate
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from toy_models import IDS, load, logits, saved_adapter, settings, untrained
 from transformers import AutoModelForCausalLM
 
 from arc_experiments import compose
-from arc_experiments.checking import ConfigError
-from arc_experiments.config import Lora
-from arc_experiments.models import ModelError, load_tokenizer
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.schema import Lora
 from arc_experiments.models.adapters import add_adapter, save_weights
-from arc_experiments.models.advice import notes
+from arc_experiments.models.errors import ModelError
 from arc_experiments.models.loading import load_base
+from arc_experiments.models.notes import notes
+from arc_experiments.models.tokenizer import load_tokenizer
 from arc_experiments.run import Run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from arc_experiments.training.ahead import Ahead
+from arc_experiments.training.prefetching import Ahead
 
 
 def test_all_batches_come_in_order_and_then_the_end_however_often_it_is_asked_for() -> None:

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from arc_experiments import compose, weights
-from arc_experiments.ancestry import Ancestry, read_ancestry
-from arc_experiments.checking import check
-from arc_experiments.composing import compose_config
-from arc_experiments.corpus import Corpus
-from arc_experiments.leaks import keys_to_keep
-from arc_experiments.paths import local_path
-from arc_experiments.run_folder import RunFolder
+from arc_experiments import compose
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import check
+from arc_experiments.config.paths import local_path
+from arc_experiments.corpus.corpus import Corpus
+from arc_experiments.corpus.leaks import keys_to_keep
+from arc_experiments.models import weights
+from arc_experiments.models.ancestry import Ancestry, read_ancestry
+from arc_experiments.models.weights import Weights, fingerprint
+from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import TaskSet
-from arc_experiments.weights import Weights, fingerprint
 
 
 def corpus(*overrides: str, partition: int = 7) -> Corpus:

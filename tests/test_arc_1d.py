@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from task_files import GOOD, write
 
-from arc_experiments.grids import check_grid
-from arc_experiments.rngs import rng_for
 from arc_experiments.sources import Arc1D
 from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks
+from arc_experiments.tasks.grids import check_grid
+from arc_experiments.tasks.rngs import rng_for
 
 
 @pytest.fixture(scope="module")

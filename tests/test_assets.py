@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from test_corpus import corpus_of
 
 from arc_experiments import compose
-from arc_experiments.ancestry import read_ancestry
-from arc_experiments.assets.make_models import CONFIG, make_tokenizer, take_weights
-from arc_experiments.assets.make_re_arc_tasks import REPEATED, TRAINED
-from arc_experiments.checking import check
-from arc_experiments.composing import compose_config
-from arc_experiments.config import Config
-from arc_experiments.paths import local_path
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import check
+from arc_experiments.config.paths import local_path
+from arc_experiments.config.schema import Config
+from arc_experiments.models.ancestry import read_ancestry
+from tools.make_models import CONFIG, make_tokenizer, take_weights
+from tools.make_re_arc_tasks import REPEATED, TRAINED
 
 
 @cache

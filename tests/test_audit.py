@@ -12,11 +12,13 @@ import pytest
 from leak_tools import ARC1, ARC2, changed, found, part, random_task, tasks_of, turned, write_task
 from rich.console import Console
 
-from arc_experiments import checking, compose, composing
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config, compose_data
+from arc_experiments import compose
+from arc_experiments.composing.compose import compose as composing
+from arc_experiments.composing.compose import compose_config, compose_data
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.schema import check as checking
+from arc_experiments.corpus.leaks import Finder
 from arc_experiments.jobs.audit import main
-from arc_experiments.leaks import Finder
 from arc_experiments.report.audit import render_audit
 from arc_experiments.tasks import TaskSet
 
@@ -25,7 +27,7 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from arc_experiments.jobs.audit import main
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 main(RunFolder(Path(sys.argv[1])), Console(width=100, soft_wrap=True))
 assert "torch" not in sys.modules, "an audit needs no torch"
 """
@@ -156,7 +158,7 @@ def test_a_mistake_is_answered_with_its_key(override: str, message: str) -> None
 
 
 def test_what_is_compared_makes_the_folder_s_name_of_an_audit_only() -> None:
-    from arc_experiments.naming import composition_hash
+    from arc_experiments.composing.naming import composition_hash
 
     def name(*overrides: str) -> str:
         return composition_hash(compose_config(list(overrides)))

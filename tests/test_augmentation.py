@@ -25,8 +25,8 @@ from arc_experiments.augmentation import (
     augment,
 )
 from arc_experiments.augmentation.steps import SYMMETRIES, ColourMap, Symmetry
-from arc_experiments.grids import Grid
 from arc_experiments.tasks import Pair, Task, TaskSet
+from arc_experiments.tasks.grids import Grid
 
 
 def numbered_task(num_train: int, num_test: int) -> Task:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from arc_experiments.composing import compose_config
-from arc_experiments.corpus import Corpus
-from arc_experiments.rngs import rng_for
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.sources import Barc
 from arc_experiments.tasks import BadTasks, TrainingSource
+from arc_experiments.tasks.rngs import rng_for
 
 
 def example(number: int) -> list[list[list[int]]]:
@@ -156,7 +156,7 @@ def test_a_folder_without_problems_is_refused(tmp_path: Path) -> None:
 def test_barc_trains_and_arc_1_validates(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "a.jsonl", [*LINES, line(4, 2)])
     config = compose_config(["data=barc", f"data.path={file}", f"data.source.cache_dir={tmp_path}"])
-    from arc_experiments.checking import check
+    from arc_experiments.config.check import check
 
     corpus = Corpus(check(config).data, partition_seed=7)
     assert corpus.partition.train == ("a-000000", "a-000001", "a-000002")

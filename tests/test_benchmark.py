@@ -21,21 +21,26 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import TrainerCallback
 
-from arc_experiments import compose, composing, environment, places, worker
+from arc_experiments import compose
 from arc_experiments.benchmarking import cell as cell_process
-from arc_experiments.benchmarking import cells, generation, loading, scoring, show, startup, stream, training
-from arc_experiments.benchmarking.cell import summary
-from arc_experiments.benchmarking.cells import Cell, collect, freeze_cells, plan, run_cell
+from arc_experiments.benchmarking import generation, loading, scoring, show, startup, stream, training
+from arc_experiments.benchmarking import plan as cells
+from arc_experiments.benchmarking.measure import summary
+from arc_experiments.benchmarking.plan import Cell, collect, freeze_cells, plan, run_cell
 from arc_experiments.benchmarking.rows import rows_of_length, rows_of_size
 from arc_experiments.benchmarking.show import draw, markdown
-from arc_experiments.checking import ConfigError
-from arc_experiments.checking.benchmark import check_benchmark
-from arc_experiments.composing import compose_config
-from arc_experiments.config import Config
+from arc_experiments.composing.compose import compose as composing
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.naming import folder_name
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.rules.benchmark import check_benchmark
+from arc_experiments.config.schema import Config
 from arc_experiments.jobs import benchmark as job
-from arc_experiments.naming import folder_name
+from arc_experiments.launching import worker
 from arc_experiments.run import Run
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs import environment
+from arc_experiments.runs import machine as places
+from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import FixedTasks
 from arc_experiments.training.dataset import make_row
 
@@ -311,7 +316,7 @@ def test_candidates_behind_one_prompt_are_measured_against_a_row_each(run: Run) 
 def fake_start(tmp_path: Path, phases: dict[str, str], *, code: int = 0) -> str:
     """A stand-in for Python that notes what it is called with and leaves what the real command leaves."""
     lines = [
-        f"2025-11-21 09:30:0{second},250 INFO arc_experiments.worker: {words}"
+        f"2025-11-21 09:30:0{second},250 INFO arc_experiments.launching.worker: {words}"
         for second, words in enumerate(phases.values())
     ]
     (tmp_path / "log").write_text("\n".join(["noise", *lines, "more noise"]))
@@ -639,7 +644,7 @@ def test_a_cell_of_several_processes_ends_with_what_has_started_them(run: Run, t
     freeze_cells([cell], run.node)
     with subprocess.Popen(["true"]) as starter:
         pass
-    command = [sys.executable, "-m", "arc_experiments.benchmarking.cell", str(cell.folder.path)]
+    command = [sys.executable, "-m", "arc_experiments.benchmarking.measure", str(cell.folder.path)]
     done = subprocess.run(command, env={**os.environ, places.STARTER: str(starter.pid)}, capture_output=True)
     assert done.returncode == 1
     assert cell.result is None, "it has ended before it could tell of its mistake"

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from toy_models import untrained
 
-from arc_experiments import pausing
-from arc_experiments.checking import ConfigError, check
-from arc_experiments.composing import compose_config
-from arc_experiments.config import Chain
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError, check
+from arc_experiments.config.schema import Chain
 from arc_experiments.launching import links
 from arc_experiments.launching.chain import run_chain
-from arc_experiments.pausing import Pause
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.launching.worker import FAILED, MISTAKE, STOPPED, TAKEN
+from arc_experiments.runs import pausing
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.pausing import Pause
 from arc_experiments.training.checkpoints import last_complete
-from arc_experiments.worker import FAILED, MISTAKE, STOPPED, TAKEN
 
 SMALL = [
     *untrained(), "prompt.max_length=600", "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
@@ -104,7 +104,7 @@ def test_a_killed_worker_whose_children_hold_the_folder_for_a_while_has_died(fol
     """As the processes that prepare samples do: each has the worker's open lock."""
     worker = f"""
 import os, pathlib, signal, time
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 with RunFolder(pathlib.Path({str(folder.path)!r})).worked_on():
     if not os.fork():
         time.sleep(2)
@@ -122,7 +122,7 @@ def test_a_killed_start_of_several_processes_has_died_though_they_end_a_moment_l
 ) -> None:
     start = f"""
 import os, pathlib, signal, time
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 folder = RunFolder(pathlib.Path({str(folder.path)!r}))
 rank = os.fork()
 if not rank:
@@ -179,8 +179,8 @@ def test_a_pause_is_due_when_its_steps_are_done_or_its_time_is_up_or_the_file_is
 def test_a_signal_asks_who_listens_and_else_stops_at_once(tmp_path: Path) -> None:
     code = f"""
 import os, signal, pathlib
-from arc_experiments import pausing
-from arc_experiments.config import Chain
+from arc_experiments.runs import pausing
+from arc_experiments.config.schema import Chain
 pausing.watch_signals()
 pause = pausing.Pause(pathlib.Path({str(tmp_path)!r}), Chain())
 with pause.listening(0):

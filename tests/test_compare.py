@@ -16,14 +16,14 @@ from small_training import SMALL
 
 from arc_experiments import compose
 from arc_experiments.compare import main
+from arc_experiments.comparison.contrasts import NotComparable
+from arc_experiments.comparison.formats import csv_text, latex, markdown
 from arc_experiments.comparison.groups import differing
 from arc_experiments.comparison.page import render
 from arc_experiments.comparison.result import Comparison, compare
 from arc_experiments.comparison.runs import find_folders, read_result
-from arc_experiments.comparison.scored import NotComparable
-from arc_experiments.comparison.writing import csv_text, latex, markdown
-from arc_experiments.scoring import score as score_of
-from arc_experiments.selection import Candidate
+from arc_experiments.scoring.metrics import score as score_of
+from arc_experiments.scoring.selection import Candidate
 
 Tree = dict[str, Any]
 

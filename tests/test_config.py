@@ -19,12 +19,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from arc_experiments.checking import ConfigError, build, check
-from arc_experiments.composing import compose_config
-from arc_experiments.config import conf_dir
-from arc_experiments.freezing import freeze
-from arc_experiments.naming import differences
-from arc_experiments.run_folder import FolderError
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.freezing import freeze
+from arc_experiments.composing.naming import differences
+from arc_experiments.config.check import ConfigError, build, check
+from arc_experiments.config.schema import conf_dir
+from arc_experiments.runs.folder import FolderError
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = {

@@ -14,17 +14,14 @@ from toy_models import load, make_base
 from toy_models import settings as model_settings
 from transformers import AutoTokenizer
 
-from arc_experiments.generation import (
-    Constraint,
-    Limits,
-    Threshold,
-    Transformers,
-    grid_constraint,
-)
-from arc_experiments.grids import Grid
+from arc_experiments.generation.constraint import Constraint, grid_constraint
+from arc_experiments.generation.decoding import Transformers
+from arc_experiments.generation.engine import Limits
+from arc_experiments.generation.threshold import Threshold
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.language import AnswerLanguage
 from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks.grids import Grid
 
 COMPACT = ["prompt=compact"]
 LENIENT = make(AutoTokenizer.from_pretrained(TINY), *COMPACT)

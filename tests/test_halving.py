@@ -13,16 +13,16 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from arc_experiments.checking import ConfigError
-from arc_experiments.checking.halving import rung_steps
-from arc_experiments.composing import compose_config
-from arc_experiments.config import Halving, Optim
-from arc_experiments.freezing import freeze
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.freezing import freeze
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.rules.halving import rung_steps
+from arc_experiments.config.schema import Halving, Optim
+from arc_experiments.halving.ranking import Standing, rank
+from arc_experiments.halving.rungs import Rungs, configurations, run_halving
 from arc_experiments.launching import running
-from arc_experiments.launching.halving import Rungs, configurations, run_halving
 from arc_experiments.launching.pool import Pool
-from arc_experiments.launching.ranking import Standing, rank
-from arc_experiments.run_folder import FolderError, FolderTaken, RunFolder, locked
+from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, locked
 
 # Stands in for the real worker: "trains" to the step asked for, and its loss is the rank's own, falling with the steps.
 WORKER = """
@@ -136,7 +136,8 @@ import os, signal, sys
 from pathlib import Path
 from rich.console import Console
 import test_halving
-from arc_experiments.launching import halving, running
+from arc_experiments.halving import rungs as halving
+from arc_experiments.launching import running
 from arc_experiments.launching.pool import Pool
 running.worker_command = lambda folder: [*test_halving.COMMAND, str(folder.path)]
 sweep, kill_at = Path(sys.argv[1]), int(sys.argv[2])

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from task_files import GOOD, as_json, pairs_json, task_sets, write
 
-from arc_experiments.composing import compose_config
-from arc_experiments.rngs import rng_for
+from arc_experiments.composing.compose import compose_config
 from arc_experiments.sources import Hub
 from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks, TaskSet, TrainingSource
+from arc_experiments.tasks.rngs import rng_for
 
 ROW = {"id": "a", **GOOD}
 

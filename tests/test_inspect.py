@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from arc_experiments import compose
-from arc_experiments.inspection import Lengths, count, count_validation, histogram
 from arc_experiments.jobs import inspect
 from arc_experiments.run import Run
+from arc_experiments.stream.counting import Lengths, count, count_validation, histogram
 
 SMALL = ["job=inspect", "data.limit=6", "inspect.num_counted=12", "inspect.num_samples=3"]
 

@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from test_adapt_command import finish, kill, start
 from toy_models import untrained
 
-from arc_experiments.checking import check
-from arc_experiments.composing import compose_config
-from arc_experiments.partitions import official
-from arc_experiments.scoring import check_submission
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import check
+from arc_experiments.corpus.partitions import official
+from arc_experiments.scoring.submission import check_submission
 from arc_experiments.sources import Files
 from arc_experiments.tasks import BadTasks, TaskSet
 

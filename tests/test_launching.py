@@ -19,24 +19,24 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from arc_experiments import places
-from arc_experiments.checking import ConfigError, check
-from arc_experiments.composing import compose_config
-from arc_experiments.config import Hardware
-from arc_experiments.freezing import freeze
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.freezing import freeze
+from arc_experiments.config.check import ConfigError, check
+from arc_experiments.config.schema import Hardware
 from arc_experiments.launching import commands, running
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.launching.pool import Pool, run_sweep
-from arc_experiments.pausing import SAME_SIGNAL
-from arc_experiments.places import share_of_cores
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.worker import STOPPED, show_gpus
+from arc_experiments.launching.worker import STOPPED, show_gpus
+from arc_experiments.runs import machine as places
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.machine import share_of_cores
+from arc_experiments.runs.pausing import SAME_SIGNAL
 
 # Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.
 WORKER = """
 import os, pathlib, signal, sys, time
-from arc_experiments.run_folder import FolderError, RunFolder
-from arc_experiments.worker import TAKEN
+from arc_experiments.runs.folder import FolderError, RunFolder
+from arc_experiments.launching.worker import TAKEN
 folder = RunFolder(pathlib.Path(sys.argv[1]))
 with (folder / "starts").open("a") as starts:
     starts.write("x")
@@ -407,7 +407,7 @@ from pathlib import Path
 from arc_experiments.launching import running
 from arc_experiments.launching.output import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 sweep, worker, *names = sys.argv[1:]
 running.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
 console = lasting_console()

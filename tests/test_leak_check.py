@@ -12,9 +12,9 @@ from leak_tools import changed, random_task, turned, write_task
 from rich.console import Console
 
 from arc_experiments import compose
-from arc_experiments.ancestry import Ancestry
+from arc_experiments.corpus.leaks import keys_to_keep
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
-from arc_experiments.leaks import keys_to_keep
+from arc_experiments.models.ancestry import Ancestry
 from arc_experiments.run import Run
 
 QUIET = ["tracking=off", "hardware=cpu"]
@@ -86,7 +86,7 @@ def test_refuse_ends_with_what_was_found(folder: Path) -> None:
 def test_the_command_that_is_refused_ends_with_exit_code_2_and_trains_nothing(folder: Path) -> None:
     run = run_of(folder, "refuse")
     done = subprocess.run(
-        [sys.executable, "-m", "arc_experiments.worker", str(run.folder)],
+        [sys.executable, "-m", "arc_experiments.launching.worker", str(run.folder)],
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr

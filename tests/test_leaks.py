@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from leak_tools import ARC1, ARC2, changed, found, part, random_task, tasks_of, turned
 
-from arc_experiments.checking import check
-from arc_experiments.composing import compose_config
-from arc_experiments.corpus import Corpus
-from arc_experiments.grids import TURNS, Grid
-from arc_experiments.leaks import Comparison, Finder, key, keys_to_keep, search
-from arc_experiments.leaks.keys import turned_keys
-from arc_experiments.partitions import leave_out
-from arc_experiments.paths import local_path
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import check
+from arc_experiments.config.paths import local_path
+from arc_experiments.corpus import leaks as search
+from arc_experiments.corpus.corpus import Corpus
+from arc_experiments.corpus.leaks import Finder, keys_to_keep
+from arc_experiments.corpus.matches import Comparison
+from arc_experiments.corpus.pair_keys import key, turned_keys
+from arc_experiments.corpus.partitions import leave_out
 from arc_experiments.sources import Files, ReArc
 from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet
+from arc_experiments.tasks.grids import TURNS, Grid
 
 
 def holders(comparison: Comparison) -> dict[str, tuple[str, ...]]:

@@ -14,16 +14,19 @@ from toy_grids import grid
 from toy_models import load, make_base, settings
 from transformers import AutoTokenizer
 
-from arc_experiments import compose, select
+from arc_experiments import compose
+from arc_experiments import reselect as select
 from arc_experiments.augmentation import draw_views
-from arc_experiments.generation import Room, likelihood, log_probabilities, with_likelihoods
-from arc_experiments.grids import Grid
+from arc_experiments.generation import rescoring as likelihood
+from arc_experiments.generation.batching import Room
+from arc_experiments.generation.rescoring import log_probabilities, with_likelihoods
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.evaluate import score_in_training
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
-from arc_experiments.selection import Candidate
+from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks import Pair, Task, TaskSet
+from arc_experiments.tasks.grids import Grid
 
 PROMPT = make(AutoTokenizer.from_pretrained(TINY), "prompt=compact")
 DEMONSTRATIONS = (

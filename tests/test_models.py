@@ -10,10 +10,12 @@ from toy_models import byte_tokenizer, load, logits, saved_adapter, settings
 from transformers import BertConfig, BertForMaskedLM, ViTConfig
 
 from arc_experiments import compose
-from arc_experiments.checking import ConfigError
-from arc_experiments.config import Hardware, Lora, Model
-from arc_experiments.models import ModelError, load_tokenizer, pick_attention, pick_device, pick_dtype
-from arc_experiments.models.advice import notes
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.schema import Hardware, Lora, Model
+from arc_experiments.models.errors import ModelError
+from arc_experiments.models.notes import notes
+from arc_experiments.models.precision import pick_attention, pick_device, pick_dtype
+from arc_experiments.models.tokenizer import load_tokenizer
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = [
@@ -71,7 +73,7 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 def told(monkeypatch: pytest.MonkeyPatch, model: Model, dtype: torch.dtype, *, bfloat16: bool) -> list[str]:
     """The notes on a GPU that has bfloat16 or not."""
-    monkeypatch.setattr("arc_experiments.models.advice.has_bfloat16", lambda device: bfloat16)
+    monkeypatch.setattr("arc_experiments.models.notes.has_bfloat16", lambda device: bfloat16)
     return notes(model, dtype=dtype, device=GPU, trainable=True)
 
 

@@ -13,11 +13,11 @@ from small_training import logged, same, small_run, trained, weights
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.training_args import OptimizerNames
 
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config
-from arc_experiments.config import OPTIMIZERS
-from arc_experiments.freezing import freeze
-from arc_experiments.run_folder import FolderError, RunFolder
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.freezing import freeze
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.schema import OPTIMIZERS
+from arc_experiments.runs.folder import FolderError, RunFolder
 from arc_experiments.training.guards import (
     SPIKE_LEAST,
     Guard,

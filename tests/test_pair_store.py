@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_grids import grids
 
-from arc_experiments.rngs import rng_for
 from arc_experiments.sources.pools.pair_store import (
     CELLS,
     HEADER,
@@ -29,6 +28,7 @@ from arc_experiments.sources.pools.pair_store import (
 )  # fmt: skip
 from arc_experiments.sources.pools.pooled import PooledTasks, pooled
 from arc_experiments.tasks import BadTasks, Pair, TaskSet
+from arc_experiments.tasks.rngs import rng_for
 
 
 def toy_pair(number: int, side: int = 2) -> Pair:
@@ -317,7 +317,7 @@ READER = """
 import resource, sys, time
 start = time.perf_counter()
 from pathlib import Path
-from arc_experiments.rngs import rng_for
+from arc_experiments.tasks.rngs import rng_for
 from arc_experiments.sources.pools.pair_store import PairStore
 from arc_experiments.sources.pools.pooled import PooledTasks
 tasks = PooledTasks(store=PairStore(Path(sys.argv[1])), split="", num_demonstrations=(3, 5))

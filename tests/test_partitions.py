@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_experiments.partitions import (
+from arc_experiments.corpus.partitions import (
     Partition,
     from_file,
     k_fold,

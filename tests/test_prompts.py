@@ -22,9 +22,9 @@ from prompt_tools import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from arc_experiments.grids import NUM_COLOURS
 from arc_experiments.prompts import Kind, UnreadableGrid
 from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks.grids import NUM_COLOURS
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -14,16 +14,16 @@ import pytest
 from toy_grids import grid
 
 from arc_experiments.adaptation.clock import Clock
-from arc_experiments.adaptation.queue import Queue
-from arc_experiments.adaptation.units import in_turn, make_groups, make_units
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.adaptation.task_groups import in_turn, make_groups, make_units
+from arc_experiments.adaptation.work_queue import Queue
+from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import Pair, Task, TaskSet
 
 # Works on one piece for ever, once it has said so.
 STUCK = """
 import sys, time
 from pathlib import Path
-from arc_experiments.adaptation.queue import Queue
+from arc_experiments.adaptation.work_queue import Queue
 
 def stuck(name):
     Path(sys.argv[1], "begun").touch()

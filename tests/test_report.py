@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arc_experiments.grids import PALETTE, Grid, check_grid, to_rich, to_svg
-from arc_experiments.report import write_report
 from arc_experiments.report.__main__ import main
 from arc_experiments.report.curves import count_not_finite, loss_figure, read_points, smooth, thin, ticks
+from arc_experiments.report.format import duration, memory, number, plural
 from arc_experiments.report.gallery import TaskCard, task_cards
-from arc_experiments.report.words import duration, memory, number, plural
-from arc_experiments.scoring import score
-from arc_experiments.selection import Candidate
+from arc_experiments.report.page import write_report
+from arc_experiments.scoring.metrics import score
+from arc_experiments.scoring.selection import Candidate
+from arc_experiments.tasks.grids import PALETTE, Grid, check_grid, to_rich, to_svg
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 RUN_YAML = """\

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from arc_experiments.rngs import rng_for
+from arc_experiments.tasks.rngs import rng_for
 
 
 def test_a_random_stream_depends_on_purpose_seed_and_place_alone() -> None:

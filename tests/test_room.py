@@ -11,17 +11,12 @@ import torch
 from toy_models import load, settings
 
 from arc_experiments import compose
-from arc_experiments.generation import (
-    Answer,
-    Limits,
-    NoRoom,
-    Room,
-    Threshold,
-    Transformers,
-    log_probabilities,
-)
-from arc_experiments.generation.engine import Engine
+from arc_experiments.generation.batching import NoRoom, Room
+from arc_experiments.generation.decoding import Transformers
+from arc_experiments.generation.engine import Answer, Engine, Limits
 from arc_experiments.generation.fitting import Question, answer_within
+from arc_experiments.generation.rescoring import log_probabilities
+from arc_experiments.generation.threshold import Threshold
 from arc_experiments.run import Run
 
 SAMPLES = Transformers(num_samples=5, temperature=1.0, seed=5)

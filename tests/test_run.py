@@ -10,8 +10,8 @@ from rich.console import Console
 from toy_models import make_base
 
 from arc_experiments import compose, load_run
-from arc_experiments.checking import ConfigError
-from arc_experiments.generation import make_requests
+from arc_experiments.config.check import ConfigError
+from arc_experiments.generation.predict import make_requests
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.evaluate import begin
 

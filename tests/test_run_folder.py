@@ -16,12 +16,18 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import arc_experiments.__main__ as command
-from arc_experiments import run_folder
-from arc_experiments.composing import compose_config
-from arc_experiments.config import Prompt, Slurm
-from arc_experiments.freezing import freeze
-from arc_experiments.naming import NOT_PART_OF_THE_RUN, composition_hash, folder_name, job_name, slug
-from arc_experiments.run_folder import FolderError, RunFolder
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.freezing import freeze
+from arc_experiments.composing.naming import (
+    NOT_PART_OF_THE_RUN,
+    composition_hash,
+    folder_name,
+    job_name,
+    slug,
+)
+from arc_experiments.config.schema import Prompt, Slurm
+from arc_experiments.runs import folder as run_folder
+from arc_experiments.runs.folder import FolderError, RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 Start = Callable[..., list[Path]]
@@ -104,8 +110,8 @@ def test_the_order_of_augmentations_is_part_of_the_run(default: DictConfig) -> N
 
 def test_the_hash_does_not_depend_on_pythonhashseed(default: DictConfig) -> None:
     code = (
-        "from arc_experiments.composing import compose_config as c\n"
-        "from arc_experiments.naming import folder_name\n"
+        "from arc_experiments.composing.compose import compose_config as c\n"
+        "from arc_experiments.composing.naming import folder_name\n"
         "print(folder_name(c([])))"
     )
     for seed in ("1", "2"):
@@ -371,7 +377,7 @@ def test_a_run_that_is_being_worked_on_keeps_its_files(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, pathlib
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 with RunFolder(pathlib.Path(sys.argv[1])).worked_on():
     print("held", flush=True)
     sys.stdin.read()

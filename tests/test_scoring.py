@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_experiments.grids import Grid
-from arc_experiments.scoring import HEADLINES, check_submission, score, submission
-from arc_experiments.selection import Candidate, Likelihood, Ranked, rules, votes_then_log_probability
+from arc_experiments.scoring.metrics import score
+from arc_experiments.scoring.per_output import HEADLINES
+from arc_experiments.scoring.selection import Candidate, Likelihood, Ranked, rules, votes_then_log_probability
+from arc_experiments.scoring.submission import check_submission, submission
+from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 Cells = list[list[int]]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_experiments.config import NEED_LIKELIHOODS, SELECTIONS
-from arc_experiments.selection import (
+from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
+from arc_experiments.scoring.selection import (
     Candidate,
     Likelihood,
     Ranked,

@@ -16,9 +16,9 @@ from toy_models import make_base
 from transformers import AutoModelForCausalLM
 
 from arc_experiments import compose, load_run
-from arc_experiments.checking import ConfigError
+from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import finetune
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 from arc_experiments.training.recording import read_log
 from arc_experiments.training.sharding import SHARDED_WEIGHTS, ShardingError, check_checkpoint
 
@@ -97,8 +97,9 @@ import gc, sys
 from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
-from arc_experiments import compose, worker
-from arc_experiments.processes import join_processes
+from arc_experiments.launching import worker
+from arc_experiments import compose
+from arc_experiments.runs.processes import join_processes
 from arc_experiments.run import Run
 from arc_experiments.training.trainer import StreamTrainer
 

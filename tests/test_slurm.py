@@ -14,7 +14,7 @@ from adapt_tools import OPTIONS, lasting_metrics, make_tasks, predictions
 from toy_models import untrained
 
 from arc_experiments.run import load_run
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 
 pytestmark = pytest.mark.slurm
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from arc_experiments.checking import check
-from arc_experiments.composing import compose_config
-from arc_experiments.config import Launch
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import check
+from arc_experiments.config.schema import Launch
 from arc_experiments.launching import slurm
 from arc_experiments.launching.cluster import ClusterError
 from arc_experiments.launching.slurm import script_text, submit
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 
 
 def launch_of(*overrides: str) -> Launch:
@@ -66,7 +66,7 @@ def test_every_key_becomes_a_directive(tmp_path: Path) -> None:
     *_, setup, folders, last = text.strip().splitlines()
     assert (setup, folders) == ("module load cuda", "folders=(/runs/a)")
     assert last.startswith("exec ")
-    assert last.endswith(' -m arc_experiments.launching.job "${folders[0]}"')
+    assert last.endswith(' -m arc_experiments.launching.slurm_job "${folders[0]}"')
 
 
 def test_the_jobs_of_a_chain_wait_for_each_other(tmp_path: Path, submitted: list[list[str]]) -> None:
@@ -89,7 +89,7 @@ def test_a_sweep_is_an_array(tmp_path: Path, submitted: list[list[str]]) -> None
     assert jobs(folders[2]) == ["101_1"]
     text = (tmp_path / "slurm.sh").read_text()
     assert f"folders=({tmp_path}/a {tmp_path}/c)" in text, "in the script, which the cluster keeps as it is"
-    assert 'arc_experiments.launching.job "${folders[$SLURM_ARRAY_TASK_ID]}"' in text
+    assert 'arc_experiments.launching.slurm_job "${folders[$SLURM_ARRAY_TASK_ID]}"' in text
 
 
 def test_a_sweep_of_chains_has_as_many_lanes_as_may_run_at_once(

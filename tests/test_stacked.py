@@ -6,8 +6,8 @@ import pytest
 import torch
 from toy_models import IDS, load, make_base, settings
 
-from arc_experiments.adaptation.stacked import OF_EXPERTS, Stack, Stacked, check_stackable
-from arc_experiments.config import Lora
+from arc_experiments.adapters_at_once.stacked import OF_EXPERTS, Stack, Stacked, check_stackable
+from arc_experiments.config.schema import Lora
 
 COUNT = 3
 Weights = dict[str, torch.Tensor]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from arc_experiments.statistics import (
+from arc_experiments.scoring.uncertainty import (
     Block,
     Estimate,
     Interval,

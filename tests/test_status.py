@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from arc_experiments import states, status
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.states import STALE_SECONDS, Pace, RunState, run_state
+from arc_experiments import status
+from arc_experiments.runs import run_state as states
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.run_state import STALE_SECONDS, Pace, RunState, run_state
 
 
 def make_run(path: Path, **said: Any) -> RunFolder:

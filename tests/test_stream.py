@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from arc_experiments.augmentation import Colours, Geometry, Order, Swap, Transform
 from arc_experiments.augmentation.steps import SYMMETRIES
 from arc_experiments.prompts import GridText, Kind, Prompt
-from arc_experiments.stream import MAX_REDRAWS, Part, Sample, SampleStream
+from arc_experiments.stream.samples import MAX_REDRAWS, Part, Sample, SampleStream
 from arc_experiments.tasks import FixedTasks, Pair, Task, TaskSet
 
 TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"

@@ -11,10 +11,10 @@ from rich.console import Console
 from task_files import write
 
 from arc_experiments import compose
-from arc_experiments.checking import ConfigError
+from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import evaluate
 from arc_experiments.run import Run
-from arc_experiments.selection import Candidate
+from arc_experiments.scoring.selection import Candidate
 
 RIGHT, WRONG = [[1, 2]], [[0, 0]]
 ENTRY = {"attempt_1": WRONG, "attempt_2": RIGHT}

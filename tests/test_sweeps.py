@@ -15,8 +15,8 @@ import pytest
 # What a sweep's jobs run instead of the real worker, which takes seconds to import its libraries.
 QUICK_WORKER = """
 import json, os, pathlib, sys
-from arc_experiments.run_folder import FolderError, RunFolder
-from arc_experiments.worker import DONE, MISTAKE, TAKEN
+from arc_experiments.runs.folder import FolderError, RunFolder
+from arc_experiments.launching.worker import DONE, MISTAKE, TAKEN
 folder = RunFolder(pathlib.Path(sys.argv[1]))
 try:
     with folder.worked_on():

@@ -17,14 +17,14 @@ from rich.console import Console
 from small_training import same, weights
 from task_files import write
 
+from arc_experiments.adaptation.plan import Work
 from arc_experiments.adaptation.results import Adapted, Training
+from arc_experiments.adaptation.task_groups import Unit, make_groups, make_units
 from arc_experiments.adaptation.tuner import Tuner
-from arc_experiments.adaptation.units import Unit, make_groups, make_units
-from arc_experiments.adaptation.work import Work
-from arc_experiments.ancestry import read_ancestry
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import adapt
+from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.run import Run
 from arc_experiments.training import trainer as trainer_module
 from arc_experiments.training.trainer import StreamTrainer

@@ -24,9 +24,9 @@ from prompt_tools import (
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from arc_experiments.augmentation.transforms import SYMMETRIES, Symmetry
-from arc_experiments.checking import build, check
-from arc_experiments.composing import compose_config
-from arc_experiments.config import conf_dir
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import build, check
+from arc_experiments.config.schema import conf_dir
 from arc_experiments.prompts import KINDS, GridText, Kind, Prompt
 from arc_experiments.prompts.probes import probe_tasks
 from arc_experiments.tasks import BadTasks, Task

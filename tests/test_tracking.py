@@ -19,14 +19,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 import arc_experiments.__main__ as command
-from arc_experiments import tracking
-from arc_experiments.composing import compose_config
-from arc_experiments.freezing import freeze
-from arc_experiments.grids import PALETTE, to_pixels
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.scoring import ATTEMPTS, Submission
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.freezing import freeze
+from arc_experiments.jobs import tracking
+from arc_experiments.jobs.tracking import Tracker
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.scoring.submission import ATTEMPTS, Submission
+from arc_experiments.tasks.grids import PALETTE, to_pixels
 from arc_experiments.tasks.task import Pair, Task, TaskSet
-from arc_experiments.tracking import Tracker
 
 KEY = "0123456789" * 4
 

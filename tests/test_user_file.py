@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from toy_models import make_base
 
 from arc_experiments import compose, load_run
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import benchmark, evaluate, finetune, inspect
 from arc_experiments.report.__main__ import main as report
 from arc_experiments.run import Run

@@ -12,12 +12,12 @@ from transformers import AutoTokenizer
 
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.augmentation.steps import SYMMETRIES, Magnified, OneSided, PairOrder, Step, Symmetry
-from arc_experiments.generation import Request, predict
+from arc_experiments.generation.batching import Room
 from arc_experiments.generation.engine import Answer
-from arc_experiments.generation.room import Room
-from arc_experiments.grids import Grid
+from arc_experiments.generation.predict import Request, predict
 from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.tasks import Pair, Task, TaskSet
+from arc_experiments.tasks.grids import Grid
 
 TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
 

@@ -12,12 +12,13 @@ from peft import PeftModel
 from toy_models import load, settings
 from transformers import AutoModelForCausalLM
 
-from arc_experiments.checking import ConfigError
-from arc_experiments.composing import compose_config
-from arc_experiments.generation import Limits, Transformers, generate
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError
+from arc_experiments.generation.decoding import Transformers, generate
+from arc_experiments.generation.engine import Limits
 from arc_experiments.generation.vllm import Vllm
-from arc_experiments.models import load_tokenizer
 from arc_experiments.models.adapters import save_weights
+from arc_experiments.models.tokenizer import load_tokenizer
 
 LIMITS = Limits(max_new_tokens=6, stop_ids=tuple(range(40)), pad_id=0)
 PROMPTS = [np.arange(60, 60 + length, dtype=np.int32) for length in (9, 20)]

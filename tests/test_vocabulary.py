@@ -12,11 +12,12 @@ from toy_models import byte_tokenizer, joining_tokenizer, make_base
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from arc_experiments import compose
-from arc_experiments.ancestry import read_ancestry
-from arc_experiments.checking import ConfigError
-from arc_experiments.models import ArcTokenizer, ModelError, Vocabulary, collect, for_trainer, read_vocabulary
+from arc_experiments.config.check import ConfigError
+from arc_experiments.models.ancestry import read_ancestry
+from arc_experiments.models.errors import ModelError
 from arc_experiments.models.loading import load_base
-from arc_experiments.models.vocabulary import shrink
+from arc_experiments.models.tokenizer import ArcTokenizer, for_trainer
+from arc_experiments.models.vocabulary import Vocabulary, collect, read_vocabulary, shrink
 from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.run import Run
 from arc_experiments.tasks import Pair, Task

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from arc_experiments.grids import Grid
+from arc_experiments.tasks.grids import Grid
 
 
 def grid(*rows: str) -> Grid:

@@ -20,11 +20,11 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from arc_experiments.config import Lora, Model
-from arc_experiments.models import load_tokenizer
+from arc_experiments.config.paths import local_path
+from arc_experiments.config.schema import Lora, Model
 from arc_experiments.models.adapters import add_adapter, save_weights
 from arc_experiments.models.loading import load_base
-from arc_experiments.paths import local_path
+from arc_experiments.models.tokenizer import load_tokenizer
 
 
 def untrained(hidden_size: int = 40, intermediate_size: int = 80) -> list[str]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 
 LOOK_SECONDS = 0.2
 NOTE_SECONDS = 5.0  # between two notes: what a kill may take from the count

@@ -6,9 +6,9 @@
 import time
 from collections.abc import Callable, Sequence
 
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.scoring import check_submission, submission
-from arc_experiments.selection import Candidate, Rule
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.scoring.selection import Candidate, Rule
+from arc_experiments.scoring.submission import check_submission, submission
 from arc_experiments.tasks import TaskSet
 
 FILE = "submission.json"

@@ -9,14 +9,14 @@ from typing import Any
 from transformers.trainer_utils import SaveStrategy
 
 from arc_experiments.adaptation.results import Outcome, Training
-from arc_experiments.adaptation.units import Unit
-from arc_experiments.config import MAX_SEED
-from arc_experiments.rngs import rng_for
+from arc_experiments.adaptation.task_groups import Unit
+from arc_experiments.adapters_at_once.trainer import TogetherTrainer
+from arc_experiments.config.schema import MAX_SEED
 from arc_experiments.run import Run
-from arc_experiments.stream import JoinedStreams, SampleStream
+from arc_experiments.stream.samples import JoinedStreams, SampleStream
+from arc_experiments.tasks.rngs import rng_for
 from arc_experiments.training.callbacks import StopAtTime
 from arc_experiments.training.checkpoints import last_complete, step_of
-from arc_experiments.training.together import TogetherTrainer
 from arc_experiments.training.trainer import Counts, StreamTrainer
 
 AVERAGED_LOSSES = 10  # logged steps, at either end of a training; half of them at most

@@ -15,15 +15,16 @@ import torch
 from accelerate.utils import release_memory
 
 from arc_experiments.adaptation.results import Adapted, Answers, Outcome, Training, this_worker
-from arc_experiments.adaptation.stacked import Stack, check_stackable
+from arc_experiments.adaptation.task_groups import Group, Unit, in_turn, make_units
 from arc_experiments.adaptation.training import ANSWERS, CHECKPOINTS, seed_of, train
-from arc_experiments.adaptation.units import Group, Unit, in_turn, make_units
-from arc_experiments.environment import peak_memory_bytes
-from arc_experiments.generation import NoRoom, unanswered
-from arc_experiments.partitions import leave_out
+from arc_experiments.adapters_at_once.stacked import Stack, check_stackable
+from arc_experiments.corpus.partitions import leave_out
+from arc_experiments.generation.batching import NoRoom
+from arc_experiments.generation.predict import unanswered
 from arc_experiments.run import Run
-from arc_experiments.selection import NotFinite
-from arc_experiments.stream import NothingFits, Part, SampleStream
+from arc_experiments.runs.environment import peak_memory_bytes
+from arc_experiments.scoring.selection import NotFinite
+from arc_experiments.stream.samples import NothingFits, Part, SampleStream
 from arc_experiments.tasks import FixedTasks, TaskSet
 from arc_experiments.training.checkpoints import last_complete
 from arc_experiments.training.guards import TrainingStopped

@@ -21,8 +21,8 @@ from arc_experiments.augmentation.steps import (
     grids_of,
 )
 from arc_experiments.augmentation.transforms import check_at_least, check_probability, factors, fits
-from arc_experiments.grids import NUM_COLOURS
 from arc_experiments.tasks import Task
+from arc_experiments.tasks.grids import NUM_COLOURS
 
 KINDS = ("geometric", "padding", "upscale", "mirror")
 

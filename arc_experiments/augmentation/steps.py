@@ -15,8 +15,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.grids import TURNS, Grid
 from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks.grids import TURNS, Grid
 
 Side = Literal["input", "output"]
 

@@ -27,8 +27,8 @@ from arc_experiments.augmentation.steps import (
     Tiled,
     grids_of,
 )
-from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
 from arc_experiments.tasks import Task
+from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
 
 class Transform(Protocol):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from arc_experiments.augmentation.steps import SYMMETRIES, Reversible, Symmetry
 from arc_experiments.augmentation.transforms import Colours, Order
-from arc_experiments.grids import Grid
-from arc_experiments.rngs import rng_for
 from arc_experiments.tasks import Task
+from arc_experiments.tasks.grids import Grid
+from arc_experiments.tasks.rngs import rng_for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from arc_experiments.benchmarking.cell import now, summary
-from arc_experiments.generation import generate, plan_batches
+from arc_experiments.benchmarking.measure import now, summary
+from arc_experiments.generation.decoding import generate
+from arc_experiments.generation.engine import plan_batches
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import Run

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from arc_experiments.benchmarking.cells import HORIZON
+from arc_experiments.benchmarking.plan import HORIZON
 from arc_experiments.benchmarking.training import release, train
 from arc_experiments.run import Run
-from arc_experiments.training.ahead import Ahead
 from arc_experiments.training.dataset import COUNTED, Collator, as_dataset
+from arc_experiments.training.prefetching import Ahead
 from arc_experiments.training.trainer import STEPS_AHEAD
 
 NUM_WARM = 20  # batches before the clock runs

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from arc_experiments.prompts import Encoded
-from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
-from arc_experiments.stream import Part, Sample
+from arc_experiments.stream.samples import Part, Sample
 from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks.rngs import rng_for
 
 Row = tuple[Sample, ...]
 

@@ -7,17 +7,16 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from arc_experiments.benchmarking.cell import now, summary
+from arc_experiments.benchmarking.measure import now, summary
 from arc_experiments.benchmarking.rows import rows_of_length
-from arc_experiments.generation import log_probabilities
 from arc_experiments.generation.cache import positions
 from arc_experiments.generation.engine import pad_left
-from arc_experiments.generation.likelihood import answer_ids
+from arc_experiments.generation.rescoring import answer_ids, log_probabilities
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
-from arc_experiments.rngs import rng_for
 from arc_experiments.run import Run
 from arc_experiments.tasks import Pair
+from arc_experiments.tasks.rngs import rng_for
 
 NUM_PROMPTS = 4
 SHAPE = (9, 10)  # of the candidates: 100 tokens, where a cell, a line break and the end are one each

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import escape
 
-from arc_experiments.report.words import NO_VALUE, memory, percent, plural
+from arc_experiments.report.format import NO_VALUE, memory, percent, plural
 
 Values = dict[str, Any]
 

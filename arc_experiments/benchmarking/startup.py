@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.benchmarking.cell import summary
+from arc_experiments.benchmarking.measure import summary
 from arc_experiments.run import Run
 
 # What run.log says when a phase is over, in order.
@@ -78,7 +78,7 @@ def _start(run: Run, overrides: Sequence[str]) -> dict[str, float]:
 def read_ends(log: Path) -> dict[str, float]:
     """When each phase ended, in seconds since 1970, from the lines of a run.log.
 
-    2025-11-21 09:30:00,125 INFO arc_experiments.worker: the job is imported
+    2025-11-21 09:30:00,125 INFO arc_experiments.launching.worker: the job is imported
 
     Raises:
         RuntimeError: a line is missing.

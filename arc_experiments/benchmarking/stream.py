@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from arc_experiments.benchmarking.cell import summary
+from arc_experiments.benchmarking.measure import summary
 from arc_experiments.run import Run
-from arc_experiments.stream import Sample, SampleStream
+from arc_experiments.stream.samples import Sample, SampleStream
 from arc_experiments.training.dataset import Collator, make_row
 
 NUM_WARM = 100  # samples made before the clock runs: each number of demonstrations has its own layout

@@ -17,11 +17,11 @@ import torch
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from arc_experiments.benchmarking.cell import explain, now, summary
-from arc_experiments.benchmarking.cells import OUT_OF_MEMORY
+from arc_experiments.benchmarking.measure import explain, now, summary
+from arc_experiments.benchmarking.plan import OUT_OF_MEMORY
 from arc_experiments.benchmarking.rows import FixedRows, rows_of_length, rows_of_size
-from arc_experiments.environment import device_name, peak_memory_bytes
 from arc_experiments.run import Run
+from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.training.dataset import Collator, as_tensors, make_row
 from arc_experiments.training.trainer import StreamTrainer
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from arc_experiments.comparison.contrasts import Scored
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.comparison.scored import Scored
-from arc_experiments.comparison.wording import Unit
+from arc_experiments.comparison.tables import Unit
 from arc_experiments.report.curves import read_points, ticks
-from arc_experiments.report.words import duration, percent
+from arc_experiments.report.format import duration, percent
 
 NUM_COLOURS = 8
 WIDTH, RIGHT, TOP, BOTTOM = 860, 20, 12, 42

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.report.words import plural
+from arc_experiments.report.format import plural
 
 ABSENT = "(absent)"
 MAX_RUNS_SHOWN = 3

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from arc_experiments.comparison import figures
+from arc_experiments.comparison.contrasts import Contrast, Scored
 from arc_experiments.comparison.result import Comparison
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.comparison.scored import Contrast, Scored
-from arc_experiments.comparison.wording import Unit, direction, sentences, tables
+from arc_experiments.comparison.tables import Unit, direction, sentences, tables
 from arc_experiments.report.files import RunFiles, read_run
+from arc_experiments.report.format import number, plural
 from arc_experiments.report.gallery import Picture, TaskCard, TestCard, task_cards
 from arc_experiments.report.page import environment
-from arc_experiments.report.words import number, plural
 from arc_experiments.tasks.task import TaskSet
 
 MAX_CARDS = 10  # tasks with pictures, won and lost each

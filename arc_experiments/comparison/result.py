@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from arc_experiments.comparison.contrasts import Contrast, NotComparable, Scored, TaskList, contrast, scored
 from arc_experiments.comparison.groups import (
     Differing,
     Group,
@@ -19,8 +20,7 @@ from arc_experiments.comparison.groups import (
     without_repetitions,
 )
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.comparison.scored import Contrast, NotComparable, Scored, TaskList, contrast, scored
-from arc_experiments.report.words import plural
+from arc_experiments.report.format import plural
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from arc_experiments.naming import composition, flatten
-from arc_experiments.paths import PREFIX
+from arc_experiments.composing.naming import composition, flatten
+from arc_experiments.config.paths import PREFIX
 from arc_experiments.report.files import read_json, read_lines
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 
 Tree = dict[str, Any]
 FOLD = "data.fold"

@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer
 from arc_experiments.generation.cache import read_prompts
 from arc_experiments.generation.constraint import Constraint
 from arc_experiments.generation.engine import Answer, Key, Limits, pad_left
-from arc_experiments.rngs import rng_for
+from arc_experiments.tasks.rngs import rng_for
 
 
 @dataclass(frozen=True, kw_only=True)

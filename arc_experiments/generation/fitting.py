@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from arc_experiments.generation.batching import NoRoom, Room
 from arc_experiments.generation.engine import Answer, Engine, Key, Limits
-from arc_experiments.generation.room import NoRoom, Room
 from arc_experiments.prompts.tokens import Ids
 
 

@@ -13,14 +13,14 @@ from typing import Any
 from accelerate import PartialState
 
 from arc_experiments.augmentation import NotInImage, View, draw_views
+from arc_experiments.generation.batching import Room
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Engine, Key, Limits, plan_batches
 from arc_experiments.generation.fitting import Question, answer_within
-from arc_experiments.generation.kept import Record, in_batches
-from arc_experiments.generation.room import Room
+from arc_experiments.generation.resuming import Record, in_batches
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.tokens import Ids
-from arc_experiments.selection import Candidate
+from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks import TaskSet
 
 

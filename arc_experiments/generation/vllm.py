@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 
 from arc_experiments.generation.engine import Answer, Key, Limits
-from arc_experiments.rngs import rng_for
+from arc_experiments.tasks.rngs import rng_for
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for
 

@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from arc_experiments import places
 from arc_experiments.adaptation.deadline import done_within
+from arc_experiments.adaptation.plan import FOLDER, Work
 from arc_experiments.adaptation.results import Adapted, merged, totals
 from arc_experiments.adaptation.standing import FILE, Standing
-from arc_experiments.adaptation.work import FOLDER, Work
-from arc_experiments.config import Hardware
-from arc_experiments.generation.kept import Spent
+from arc_experiments.config.schema import Hardware
+from arc_experiments.generation.resuming import Spent
 from arc_experiments.jobs.cost import cost
 from arc_experiments.jobs.display import duration, progress, show_plan
 from arc_experiments.jobs.evaluate import (
@@ -34,14 +33,16 @@ from arc_experiments.jobs.evaluate import (
 )
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
 from arc_experiments.jobs.results import show_finished
+from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments, start_helpers
-from arc_experiments.paired import difference
-from arc_experiments.ranks import count_processes
+from arc_experiments.launching.torchrun import count_processes
 from arc_experiments.run import Run
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.scoring import score, solved
-from arc_experiments.selection import Candidate
-from arc_experiments.tracking import Tracker
+from arc_experiments.runs import machine as places
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.scoring.metrics import score
+from arc_experiments.scoring.paired_difference import difference
+from arc_experiments.scoring.per_output import solved
+from arc_experiments.scoring.selection import Candidate
 
 BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
 

@@ -10,18 +10,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from arc_experiments.checking import build
-from arc_experiments.composing import compose_data
-from arc_experiments.config import OWN_SETS, Config, Source
+from arc_experiments.composing.compose import compose_data
+from arc_experiments.config.check import build
+from arc_experiments.config.paths import local_path
+from arc_experiments.config.schema import OWN_SETS, Config, Source
+from arc_experiments.config.user_code import split_name
+from arc_experiments.corpus.leaks import Finder, Searched
+from arc_experiments.corpus.matches import Comparison
 from arc_experiments.inputs import Inputs
 from arc_experiments.jobs.leak_check import FILE
-from arc_experiments.leaks import Comparison, Finder, Searched
-from arc_experiments.paths import local_path
 from arc_experiments.report.audit import write_audit
+from arc_experiments.report.format import plural
 from arc_experiments.report.leaks import is_plain, leak_rows
-from arc_experiments.report.words import plural
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.sources.user_code import split_name
+from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import BadTasks, FixedTasks, Task, TaskSet, TrainingSource
 
 PAGE = "audit.html"

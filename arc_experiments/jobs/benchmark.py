@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from arc_experiments.benchmarking.cells import Cell, collect, freeze_cells, plan, run_cell
+from arc_experiments.benchmarking.plan import Cell, collect, freeze_cells, plan, run_cell
 from arc_experiments.benchmarking.show import draw, markdown
 from arc_experiments.run import Run
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 
 # A measurement of a machine with a slow disk or a slow step may take this much longer than its budget.
 PATIENCE_FACTOR, PATIENCE_SECONDS = 10, 600

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from arc_experiments.environment import device_name
-from arc_experiments.generation import Request
-from arc_experiments.generation.kept import Spent
+from arc_experiments.generation.predict import Request
+from arc_experiments.generation.resuming import Spent
 from arc_experiments.run import Run
-from arc_experiments.selection import Candidate, distinct_by_output
+from arc_experiments.runs.environment import device_name
+from arc_experiments.scoring.selection import Candidate, distinct_by_output
 
 
 def cost(

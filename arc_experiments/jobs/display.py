@@ -8,19 +8,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from arc_experiments.inputs import Inputs
-from arc_experiments.report.words import unscored_sentence
+from arc_experiments.report.format import unscored_sentence
 from arc_experiments.run import Run
-from arc_experiments.scoring import solved
-from arc_experiments.states import duration as duration  # one of the words that jobs show
-from arc_experiments.stream import Sample
+from arc_experiments.runs.run_state import duration as duration  # one of the words that jobs show
+from arc_experiments.scoring.per_output import solved
+from arc_experiments.stream.samples import Sample
 
 SHOWN_LINES = 14  # of the first sample's text, at its beginning and at its end
 
 
 def show_plan(run: Run, model: Any, console: Console) -> None:
     """What this run is made of, a line a part."""
-    from arc_experiments.environment import device_name
-    from arc_experiments.models.advice import notes
+    from arc_experiments.models.notes import notes
+    from arc_experiments.runs.environment import device_name
 
     config, validation = run.config, run.validation_tasks
     total = sum(parameter.numel() for parameter in model.parameters())

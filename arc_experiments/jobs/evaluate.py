@@ -10,26 +10,29 @@ from typing import Any
 
 from rich.console import Console
 
-from arc_experiments import selection
-from arc_experiments.environment import (
+from arc_experiments.generation.resuming import spent
+from arc_experiments.jobs.cost import cost
+from arc_experiments.jobs.display import Bar, duration, progress, show_plan
+from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
+from arc_experiments.jobs.results import answered, show_finished, show_scores
+from arc_experiments.jobs.submitted import score_file
+from arc_experiments.jobs.tracking import Tracker
+from arc_experiments.report.page import write_report
+from arc_experiments.run import PARTIAL_PREDICTIONS, Run
+from arc_experiments.runs.environment import (
     describe,
     device_name,
     make_repeatable,
     peak_memory_bytes,
     quieten_libraries,
 )
-from arc_experiments.generation.kept import spent
-from arc_experiments.jobs.cost import cost
-from arc_experiments.jobs.display import Bar, duration, progress, show_plan
-from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
-from arc_experiments.jobs.results import answered, show_finished, show_scores
-from arc_experiments.jobs.submitted import score_file
-from arc_experiments.report import write_report
-from arc_experiments.run import PARTIAL_PREDICTIONS, Run
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.scoring import by_num_predictions, check_submission, score, solved, submission
-from arc_experiments.selection import Candidate
-from arc_experiments.tracking import Tracker
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.scoring import selection
+from arc_experiments.scoring.by_number import by_num_predictions
+from arc_experiments.scoring.metrics import score
+from arc_experiments.scoring.per_output import solved
+from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.submission import check_submission, submission
 from arc_experiments.training.validation import ValidationLoss
 
 LIKELIHOODS, UNCONSTRAINED = "likelihoods", "unconstrained"  # folders beside the answers under way

@@ -9,8 +9,7 @@ from typing import Any, NoReturn
 import torch
 from rich.console import Console
 
-from arc_experiments import pausing
-from arc_experiments.generation import plan_batches
+from arc_experiments.generation.engine import plan_batches
 from arc_experiments.jobs.display import (
     Bar,
     duration,
@@ -21,12 +20,13 @@ from arc_experiments.jobs.display import (
 from arc_experiments.jobs.evaluate import begin, finish, is_reported, score_in_training, validation_metrics
 from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
 from arc_experiments.jobs.results import show_finished
-from arc_experiments.pausing import Pause, Paused
+from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.scoring import solved
-from arc_experiments.states import Pace
-from arc_experiments.tracking import Tracker
+from arc_experiments.runs import pausing
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.pausing import Pause, Paused
+from arc_experiments.runs.run_state import Pace
+from arc_experiments.scoring.per_output import solved
 from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
 from arc_experiments.training.recording import Line, Recorder, read_log
 from arc_experiments.training.sharding import gather_trained, load_whole

@@ -6,13 +6,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from arc_experiments.grids import Grid, to_rich
 from arc_experiments.inputs import Inputs
-from arc_experiments.inspection import Counted, Lengths, count, count_validation, histogram
 from arc_experiments.jobs.display import progress, things
 from arc_experiments.report.samples import SampleCard, card, length_row, source_row, write_inspection
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.stream import Sample, SampleStream
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.stream.counting import Counted, Lengths, count, count_validation, histogram
+from arc_experiments.stream.samples import Sample, SampleStream
+from arc_experiments.tasks.grids import Grid, to_rich
 
 PAGE, COUNTS = "inspect.html", "inspect.json"
 SHOWN = 2  # samples in the terminal; the page has all

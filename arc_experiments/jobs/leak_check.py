@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
+from arc_experiments.report.format import plural
 from arc_experiments.report.leaks import COMPARED, examples, sentence
-from arc_experiments.report.words import plural
 from arc_experiments.run import Run
 
 FILE = "leaks.json"

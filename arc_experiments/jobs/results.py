@@ -7,9 +7,9 @@ from rich.table import Table
 
 from arc_experiments.report.adaptation import adaptation_sentences
 from arc_experiments.report.breakdown import KINDS
-from arc_experiments.report.words import cost_sentence, plural, unscored_sentence
+from arc_experiments.report.format import cost_sentence, plural, unscored_sentence
 from arc_experiments.run import Run
-from arc_experiments.scoring import solved
+from arc_experiments.scoring.per_output import solved
 from arc_experiments.tasks import TaskSet
 
 SHOWN_IDS = 12  # of tasks won or lost

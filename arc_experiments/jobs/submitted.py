@@ -10,11 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from arc_experiments.environment import describe, peak_memory_bytes
 from arc_experiments.jobs.results import answered, show_finished, show_scores
-from arc_experiments.report import write_report
+from arc_experiments.report.page import write_report
 from arc_experiments.run import Run
-from arc_experiments.scoring import attempted, find_mistakes, read_submission, score_attempts, solved
+from arc_experiments.runs.environment import describe, peak_memory_bytes
+from arc_experiments.scoring.per_output import solved
+from arc_experiments.scoring.submission import attempted, find_mistakes, read_submission, score_attempts
 
 
 def score_file(run: Run, file: Path, console: Console) -> None:

@@ -5,11 +5,11 @@ import subprocess
 from collections.abc import Callable
 from types import FrameType
 
-from arc_experiments import pausing
 from arc_experiments.launching import links
 from arc_experiments.launching.commands import worker_command, worker_environment
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.worker import STOPPED
+from arc_experiments.launching.worker import STOPPED
+from arc_experiments.runs import pausing
+from arc_experiments.runs.folder import RunFolder
 
 
 def run_chain(folder: RunFolder, total_jobs: int, run_once: Callable[[], int | None]) -> int:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 
 JOBS_FILE = "slurm.json"  # {"jobs": ["123", "124"]} in their order; elements of an array as "123_0"
 OWN_PREFIXES = ("SLURM_", "SRUN_")

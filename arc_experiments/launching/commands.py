@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from arc_experiments import pausing, places
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs import machine as places
+from arc_experiments.runs import pausing
+from arc_experiments.runs.folder import RunFolder
 
 # glibc gives large blocks back to the system at once and gets them anew, page by page: with a vocabulary of
 # 150,000 that took half of the time on a CPU. It reads these when a process starts.

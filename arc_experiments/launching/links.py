@@ -12,8 +12,8 @@ those on unreliably.
 import math
 
 from arc_experiments.launching.running import let_go
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
+from arc_experiments.launching.worker import MISTAKE, STOPPED, TAKEN
+from arc_experiments.runs.folder import RunFolder
 
 MAX_DEATHS = 2  # at one step
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from arc_experiments.launching.chain import run_chain
 from arc_experiments.launching.running import LOOK_SECONDS, Workers, let_go
 from arc_experiments.launching.tables import live_table, show_table
-from arc_experiments.pausing import SAME_SIGNAL
-from arc_experiments.run_folder import FolderError, RunFolder
-from arc_experiments.states import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
-from arc_experiments.worker import MISTAKE, STOPPED, TAKEN
+from arc_experiments.launching.worker import MISTAKE, STOPPED, TAKEN
+from arc_experiments.runs.folder import FolderError, RunFolder
+from arc_experiments.runs.pausing import SAME_SIGNAL
+from arc_experiments.runs.run_state import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
 
 
 class Pool:

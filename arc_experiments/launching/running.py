@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 from arc_experiments.launching.commands import worker_command, worker_environment
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.states import RUNNING, run_state
-from arc_experiments.worker import STOPPED
+from arc_experiments.launching.worker import STOPPED
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.run_state import RUNNING, run_state
 
 NOTICE_SECONDS = 3.0  # in which the ranks have noticed that what had started them was killed
 ORPHAN_SECONDS = 30.0  # that the loaders of a worker that was killed may hold its lock; torch's end after 5

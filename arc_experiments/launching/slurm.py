@@ -14,11 +14,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from arc_experiments.config import Launch
+from arc_experiments.composing.naming import slug
+from arc_experiments.config.schema import Launch
 from arc_experiments.launching import links
 from arc_experiments.launching.cluster import JOBS_FILE, ClusterError, jobs_of, queued, sbatch
-from arc_experiments.naming import slug
-from arc_experiments.run_folder import RunFolder
+from arc_experiments.runs.folder import RunFolder
 
 SCRIPT = "slurm.sh"
 
@@ -143,7 +143,7 @@ def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFold
             f"export PYTHONPATH={shlex.quote(str(package))}${{PYTHONPATH:+:$PYTHONPATH}}",
             *slurm.setup,
             f"folders=({paths})",
-            f"exec {shlex.quote(sys.executable)} -m arc_experiments.launching.job "
+            f"exec {shlex.quote(sys.executable)} -m arc_experiments.launching.slurm_job "
             + ('"${folders[$SLURM_ARRAY_TASK_ID]}"' if len(folders) > 1 else '"${folders[0]}"'),
             "",
         ]

@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from arc_experiments.run_folder import RunFolder
-from arc_experiments.states import DIED, DONE, FAILED, PAUSED, RUNNING, WAITING, RunState, duration
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.run_state import DIED, DONE, FAILED, PAUSED, RUNNING, WAITING, RunState, duration
 
 StateOf = Callable[[RunFolder], RunState]
 

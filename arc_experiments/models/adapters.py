@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from arc_experiments.config import Lora, Model
+from arc_experiments.config.schema import Lora, Model
 from arc_experiments.models.errors import ModelError
 from arc_experiments.models.tokenizer import ArcTokenizer
 

@@ -13,12 +13,12 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from arc_experiments.config import Model
+from arc_experiments.config.paths import local_path
+from arc_experiments.config.schema import Model
 from arc_experiments.models.errors import ModelError
+from arc_experiments.models.hub import loader, reached
 from arc_experiments.models.precision import pick_attention
-from arc_experiments.models.reaching import loader, reached
 from arc_experiments.models.vocabulary import Vocabulary, read_vocabulary, shrink
-from arc_experiments.paths import local_path
 
 RANDOM_WEIGHTS_SEED = 0  # random weights are the same in every run, as those of a published model are
 

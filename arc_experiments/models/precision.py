@@ -5,7 +5,7 @@ import os
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from arc_experiments.config import Hardware
+from arc_experiments.config.schema import Hardware
 from arc_experiments.models.errors import ModelError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

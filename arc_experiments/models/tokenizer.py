@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from arc_experiments.config import Model
-from arc_experiments.grids import NUM_COLOURS
+from arc_experiments.config.schema import Model
 from arc_experiments.models.errors import ModelError
-from arc_experiments.models.reaching import loader, reached
+from arc_experiments.models.hub import loader, reached
 from arc_experiments.models.vocabulary import Vocabulary
+from arc_experiments.tasks.grids import NUM_COLOURS
 
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 

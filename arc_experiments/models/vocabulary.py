@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
 from arc_experiments.models.errors import ModelError
 from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

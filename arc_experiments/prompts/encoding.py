@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arc_experiments.grids import Grid
 from arc_experiments.prompts.grid_text import GridText
 from arc_experiments.prompts.layout import Side, Slot, split
 from arc_experiments.prompts.tokens import Ids, TokenTable
 from arc_experiments.tasks import Pair
+from arc_experiments.tasks.grids import Grid
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

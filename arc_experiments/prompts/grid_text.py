@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
+from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
 FILLED = NUM_COLOURS  # stands for the cells of the frame while a text is read
 

@@ -13,8 +13,8 @@ In frames the end of each row and of the grid holds what fills them up; the firs
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from arc_experiments.grids import MAX_SIDE
 from arc_experiments.prompts.grid_text import GridText
+from arc_experiments.tasks.grids import MAX_SIDE
 
 
 class Place(NamedTuple):

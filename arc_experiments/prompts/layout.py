@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from arc_experiments.grids import Grid
 from arc_experiments.prompts.grid_text import GridText
 from arc_experiments.tasks import Pair
+from arc_experiments.tasks.grids import Grid
 
 TEST = -1  # the number of the test pair, which stands after the demonstrations
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
 from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
 PAIRS_A_TASK = 3
 

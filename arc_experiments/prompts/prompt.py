@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arc_experiments.grids import MAX_SIDE, Grid
 from arc_experiments.prompts.encoding import Encoded, Encoder, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.language import AnswerLanguage
@@ -17,6 +16,7 @@ from arc_experiments.prompts.rows import RowEncoder
 from arc_experiments.prompts.templates import KINDS, MAIN, Chat, Kind, Template
 from arc_experiments.prompts.tokens import Ids, TokenTable
 from arc_experiments.tasks import Pair, Row, Task
+from arc_experiments.tasks.grids import MAX_SIDE, Grid
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

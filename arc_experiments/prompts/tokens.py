@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.grids import MAX_SIDE, NUM_COLOURS, Grid
 from arc_experiments.prompts.grid_text import GridText
+from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
 Ids = NDArray[np.int32]
 

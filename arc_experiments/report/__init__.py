@@ -3,7 +3,3 @@
 In: a run folder and the tasks it predicted, with solutions. Out: a page that stands alone: no script, no
 request, the same bytes every time it is made of the same files.
 """
-
-from arc_experiments.report.page import write_report
-
-__all__ = ["write_report"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from arc_experiments.report.words import NO_VALUE, percent, plural
+from arc_experiments.report.format import NO_VALUE, percent, plural
 
 # What became of a task, by the name in metrics.json.
 OUTCOMES = {

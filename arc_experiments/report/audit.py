@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arc_experiments.leaks import Comparison, Leak, Match, pairs_of
+from arc_experiments.corpus.matches import Comparison, Leak, Match, pairs_of
+from arc_experiments.report.format import plural
 from arc_experiments.report.gallery import Picture, picture, picture_or_none
 from arc_experiments.report.leaks import HOW, LeakBlock, is_plain, leak_rows, sentence
 from arc_experiments.report.page import environment, write_page
-from arc_experiments.report.words import plural
 from arc_experiments.tasks import Pair
 
 SHOWN_PAIRS = 2  # of a task

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arc_experiments.report.curves import Figure, predictions_figure
-from arc_experiments.report.words import NO_VALUE, duration, memory, percent, percent_range
+from arc_experiments.report.format import NO_VALUE, duration, memory, percent, percent_range
 
 # What tasks are grouped by.
 KINDS = {

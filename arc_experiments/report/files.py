@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from arc_experiments.selection import Candidate, Rule, rules, votes_then_log_probability
+from arc_experiments.scoring.selection import Candidate, Rule, rules, votes_then_log_probability
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from arc_experiments.grids import Grid, to_svg
-from arc_experiments.report.words import number, plural, times
-from arc_experiments.selection import (
+from arc_experiments.report.format import number, plural, times
+from arc_experiments.scoring.selection import (
     NUM_ATTEMPTS,
     Candidate,
     Ranked,
@@ -21,6 +20,7 @@ from arc_experiments.selection import (
     select,
     votes_then_log_probability,
 )
+from arc_experiments.tasks.grids import Grid, to_svg
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 PICTURE_SIDE = 132  # pixels of a picture's longer side, where its cells can be between 4 and 16 pixels

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arc_experiments.report.words import plural
+from arc_experiments.report.format import plural
 
 COMPARED = ("training", "ancestry")  # with the validation tasks, in a run's leaks.json
 NUM_EXAMPLES = 4

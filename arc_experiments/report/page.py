@@ -11,11 +11,11 @@ from arc_experiments.report.adaptation import adaptation_block
 from arc_experiments.report.breakdown import by_number, groups
 from arc_experiments.report.curves import count_not_finite, learning_rate_figure, loss_figure
 from arc_experiments.report.files import RunFiles, read_run
+from arc_experiments.report.format import plural, unscored_sentence
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.leaks import leak_block
 from arc_experiments.report.summary import initial_loss, summarise
-from arc_experiments.report.words import plural, unscored_sentence
-from arc_experiments.run_folder import write_whole
+from arc_experiments.runs.folder import write_whole
 from arc_experiments.tasks.task import TaskSet
 
 FILTERS = (

@@ -11,12 +11,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from arc_experiments.inspection import Counted, Lengths, SourceCount, histogram
 from arc_experiments.report.curves import ticks
+from arc_experiments.report.format import NO_VALUE, percent, plural
 from arc_experiments.report.gallery import Picture, picture, picture_or_none
 from arc_experiments.report.page import environment, write_page
-from arc_experiments.report.words import NO_VALUE, percent, plural
-from arc_experiments.stream import Sample
+from arc_experiments.stream.counting import Counted, Lengths, SourceCount, histogram
+from arc_experiments.stream.samples import Sample
 from arc_experiments.tasks import Row, Task
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 220, 60, 40, 10

@@ -10,7 +10,7 @@ from typing import Any
 
 from arc_experiments.report.breakdown import cost_rows
 from arc_experiments.report.files import RunFiles
-from arc_experiments.report.words import NO_VALUE, duration, memory, number, percent, percent_range, plural
+from arc_experiments.report.format import NO_VALUE, duration, memory, number, percent, percent_range, plural
 
 Row = tuple[str, str]
 

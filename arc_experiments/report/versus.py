@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.naming import slug
-from arc_experiments.paired import difference
+from arc_experiments.composing.naming import slug
 from arc_experiments.report.adaptation import gain
 from arc_experiments.report.files import RunFiles, read_run
+from arc_experiments.report.format import duration, percent, plural
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import environment, write_page
 from arc_experiments.report.summary import COUNTED, summarise
-from arc_experiments.report.words import duration, percent, plural
-from arc_experiments.scoring import HEADLINES, marks_by_task, solved
-from arc_experiments.selection import Candidate
+from arc_experiments.scoring.paired_difference import difference
+from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, solved
+from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks.task import TaskSet
 
 STATES = {

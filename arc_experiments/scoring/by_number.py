@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from arc_experiments.grids import Grid
-from arc_experiments.rngs import rng_for
-from arc_experiments.scoring.marks import HEADLINES, Marks, by_output, mean, right_within, solutions
-from arc_experiments.selection import Candidate, Rule, alike, rank, votes_then_log_probability
+from arc_experiments.scoring.per_output import HEADLINES, Marks, by_output, mean, right_within, solutions
+from arc_experiments.scoring.selection import Candidate, Rule, alike, rank, votes_then_log_probability
+from arc_experiments.tasks.grids import Grid
+from arc_experiments.tasks.rngs import rng_for
 from arc_experiments.tasks.task import TaskSet
 
 MOST_COUNTED = 100  # ways to take some of the candidates, up to which all of them are counted

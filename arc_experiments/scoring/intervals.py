@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arc_experiments.scoring.marks import HEADLINES, Marks
+from arc_experiments.scoring.per_output import HEADLINES, Marks
 
 NUM_RESAMPLES = 2000
 

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from arc_experiments.grids import Grid
-from arc_experiments.scoring.groups import by_group
+from arc_experiments.scoring.by_kind import by_group
 from arc_experiments.scoring.intervals import intervals
-from arc_experiments.scoring.marks import ByOutput, by_output, marks_of, mean, right_within, solutions
-from arc_experiments.selection import (
+from arc_experiments.scoring.per_output import ByOutput, by_output, marks_of, mean, right_within, solutions
+from arc_experiments.scoring.selection import (
     NUM_ATTEMPTS,
     Candidate,
     Rule,
@@ -20,6 +19,7 @@ from arc_experiments.selection import (
     rules,
     votes_then_log_probability,
 )
+from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import TaskSet
 
 # To be raised when a number of metrics.json comes to mean something else: runs of two versions are not compared.

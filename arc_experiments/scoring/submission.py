@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.grids import Grid, GridError, check_grid
-from arc_experiments.scoring.marks import by_output
 from arc_experiments.scoring.metrics import score
-from arc_experiments.selection import (
+from arc_experiments.scoring.per_output import by_output
+from arc_experiments.scoring.selection import (
     NUM_ATTEMPTS,
     Candidate,
     Ranked,
@@ -23,6 +22,7 @@ from arc_experiments.selection import (
     votes_then_log_probability,
 )
 from arc_experiments.sources.parsing import load_json
+from arc_experiments.tasks.grids import Grid, GridError, check_grid
 from arc_experiments.tasks.task import TaskSet
 
 Submission = dict[str, list[dict[str, list[list[int]]]]]

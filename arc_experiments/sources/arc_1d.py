@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from arc_experiments.grids import MAX_SIDE, GridError, check_grid
-from arc_experiments.sources.drawn import without_repetitions
 from arc_experiments.sources.files import Files
 from arc_experiments.sources.pools.generators import INSTALL
+from arc_experiments.sources.sampled import without_repetitions
+from arc_experiments.tasks.grids import MAX_SIDE, GridError, check_grid
 from arc_experiments.tasks.source import BadTasks, TrainingSource
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 

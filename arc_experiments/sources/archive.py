@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from arc_experiments.paths import local_path
+from arc_experiments.config.paths import local_path
 
 MAX_BYTES = 512 * 2**20
 UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)

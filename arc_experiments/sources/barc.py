@@ -10,7 +10,7 @@ from typing import Any
 
 from arc_experiments.sources.archive import UNREADABLE, File
 from arc_experiments.sources.parsing import load_json
-from arc_experiments.sources.pools.converting import RawTask, converted
+from arc_experiments.sources.pools.importing import RawTask, converted
 from arc_experiments.sources.pools.pooled import PooledTasks, pooled
 from arc_experiments.sources.pools.visits import check_demonstrations, check_max_side
 from arc_experiments.tasks.source import BadTasks

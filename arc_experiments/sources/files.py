@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from arc_experiments.sources.archive import File, opened, solutions_name
-from arc_experiments.sources.drawn import Drawn, kept_tasks
 from arc_experiments.sources.parsing import load_json, parse, with_plain_cells, with_solutions
+from arc_experiments.sources.sampled import Drawn, kept_tasks
 from arc_experiments.tasks.source import BadTasks, TrainingSource
 from arc_experiments.tasks.task import Task
 

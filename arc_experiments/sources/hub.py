@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.sources.drawn import Drawn, PairPool, kept_tasks, without_repetitions
 from arc_experiments.sources.parsing import load_json, parse, parse_pairs
 from arc_experiments.sources.pools.visits import check_demonstrations
+from arc_experiments.sources.sampled import Drawn, PairPool, kept_tasks, without_repetitions
 from arc_experiments.tasks.source import BadTasks, TrainingSource
 from arc_experiments.tasks.task import Task
 

@@ -9,8 +9,8 @@ What a task's id may stand for:
 import json
 from typing import Any
 
-from arc_experiments.grids import Grid, GridError, check_grid
-from arc_experiments.sources.drawn import PairPool, Variants, without_repetitions
+from arc_experiments.sources.sampled import PairPool, Variants, without_repetitions
+from arc_experiments.tasks.grids import Grid, GridError, check_grid
 from arc_experiments.tasks.task import Pair, Task
 
 FORM = '{"train": [...], "test": [...]}'

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from arc_experiments.grids import MAX_SIDE
 from arc_experiments.sources.archive import File
 from arc_experiments.sources.files import BESIDE_TASKS
 from arc_experiments.sources.parsing import load_json
-from arc_experiments.sources.pools.converting import RawTask, converted
 from arc_experiments.sources.pools.generated_store import FIRST_TRIES, LATER_TRIES, generated_store
 from arc_experiments.sources.pools.generators import GeneratedTasks, Recipe, generators
+from arc_experiments.sources.pools.importing import RawTask, converted
 from arc_experiments.sources.pools.pair_store import PairStore
 from arc_experiments.sources.pools.pooled import PooledTasks, pooled
 from arc_experiments.sources.pools.visits import check_demonstrations, check_max_side, without
+from arc_experiments.tasks.grids import MAX_SIDE
 from arc_experiments.tasks.source import BadTasks
 
 

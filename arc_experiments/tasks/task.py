@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from arc_experiments.grids import Grid
+from arc_experiments.tasks.grids import Grid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

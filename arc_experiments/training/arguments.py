@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from trl import SFTConfig
 
-from arc_experiments.config import Hardware, Optim
-from arc_experiments.processes import PATIENCE
+from arc_experiments.config.schema import Hardware, Optim
+from arc_experiments.runs.processes import PATIENCE
 from arc_experiments.training.schedules import schedule_arguments
 
 

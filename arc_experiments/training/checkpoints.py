@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from arc_experiments.run_folder import write_whole
+from arc_experiments.runs.folder import write_whole
 
 MARK = "complete"
 

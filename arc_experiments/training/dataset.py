@@ -19,7 +19,7 @@ from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
 
 from arc_experiments.prompts import IGNORED
-from arc_experiments.stream import JoinedStreams, Sample, SampleStream
+from arc_experiments.stream.samples import JoinedStreams, Sample, SampleStream
 
 Row = dict[str, NDArray[Any]]
 # Then the samples of each part.

@@ -18,7 +18,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from arc_experiments.config import DECAY, Optim
+from arc_experiments.config.schema import DECAY, Optim
 
 CYCLES = 4  # where `optim.cycles` is null
 MIN_SHARE = 0.1  # of the learning rate, where `optim.min_learning_rate` is null

@@ -22,12 +22,12 @@ from trl import SFTTrainer
 
 from arc_experiments.models.packed_attention import by_sample
 from arc_experiments.training import optimizers
-from arc_experiments.training.ahead import Ahead
 from arc_experiments.training.best import Best
 from arc_experiments.training.callbacks import PauseWhenDue, StopAfter
 from arc_experiments.training.checkpoints import last_complete, remove_torn, step_of
 from arc_experiments.training.dataset import COUNTED, as_tensors
 from arc_experiments.training.losses import MAX_LOGITS, labelled_positions, summed_loss, takes_positions
+from arc_experiments.training.prefetching import Ahead
 from arc_experiments.training.schedules import cyclic_schedule
 from arc_experiments.training.sharding import check_checkpoint
 

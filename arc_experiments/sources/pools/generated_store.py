@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 
-from arc_experiments.rngs import rng_for
 from arc_experiments.sources.pools.generators import VALIDATION, Recipe, generators, package_version
 from arc_experiments.sources.pools.pair_store import Packed, PairStore, StoreWriter, open_or_make, pack
 from arc_experiments.sources.pools.progress import progress
+from arc_experiments.tasks.rngs import rng_for
 from arc_experiments.tasks.task import Pair
 
 FIRST_TRIES = 100  # for a task's first pair: without one in as many it is taken to have none

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from arc_experiments.grids import MAX_SIDE, GridError, check_grid
+from arc_experiments.tasks.grids import MAX_SIDE, GridError, check_grid
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 VALIDATION = 1  # the version of what `Recipe` refuses: caches depend on it

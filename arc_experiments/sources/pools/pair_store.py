@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.grids import MAX_SIDE, NUM_COLOURS
+from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS
 from arc_experiments.tasks.task import Pair
 
 FORMAT = 1

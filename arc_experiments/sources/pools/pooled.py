@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.grids import MAX_SIDE
 from arc_experiments.sources.pools.pair_store import PairStore
 from arc_experiments.sources.pools.visits import without
+from arc_experiments.tasks.grids import MAX_SIDE
 from arc_experiments.tasks.source import BadTasks
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from arc_experiments.grids import MAX_SIDE
+from arc_experiments.tasks.grids import MAX_SIDE
 
 
 def check_demonstrations(num_demonstrations: Sequence[int]) -> None:

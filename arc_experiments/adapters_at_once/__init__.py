@@ -1,0 +1,1 @@
+"""Several tasks' adapters trained in one batch."""

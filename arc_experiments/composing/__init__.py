@@ -1,0 +1,1 @@
+"""Hydra in, run.yaml out."""

@@ -1,0 +1,129 @@
+"""Freezing: a checked composition becomes the `run.yaml` of a folder, or is found there already."""
+
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_omega_conf_dumper
+
+from arc_experiments.composing.naming import differences
+from arc_experiments.runs.folder import FolderError, RunFolder
+
+# Schedules whose rate at a step is the same however long the run is.
+OPEN_ENDED_SCHEDULES = ("constant", "inverse_sqrt")
+
+
+def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
+    """Write run.yaml into the folder, or find the same composition there already.
+
+    `overrides` are noted in environment.json as the command that makes this run.
+
+    With `resume=false` a folder that holds a run is left alone, and `<path>-2` (-3, ...) is taken.
+
+    A larger `optim.max_steps` than the folder's is no other run, if the schedule is the same up to there.
+
+    A folder that is being worked on stays as it is: its worker is told so in a moment.
+
+    Raises:
+        FolderError: the folder holds another composition.
+    """
+    if not config.resume:
+        path = _free_path(path)
+    folder = RunFolder(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with folder.locked() as is_ours:
+        if (path / "run.yaml").exists():
+            before = folder.read_config()
+            changed = differences(before, config)
+            if changed and not _is_extension(before, config):
+                raise FolderError(_refusal(folder, before, config, changed))
+            if not is_ours:
+                return folder
+            if folder.is_done and (changed or before.optim.stop_after != config.optim.stop_after):
+                folder.end("paused")  # it stopped where it was told to; now it is told to go on
+        _write(folder, config, overrides)
+    return folder
+
+
+def stop_of(path: Path, otherwise: int) -> int | None:
+    """Where the run in a folder is to stop; `otherwise` where there is none yet."""
+    if not (path / "run.yaml").exists():
+        return otherwise
+    stop: int | None = RunFolder(path).read_config().optim.stop_after
+    return stop
+
+
+def stop_at(folder: RunFolder, steps: int | None) -> None:
+    """Let a frozen run stop after so many steps (None: at its end); one that has stopped earlier is to go on.
+
+    A folder that is being worked on stays as it is.
+    """
+    with folder.locked() as is_ours:
+        config = folder.read_config()
+        if not is_ours or config.optim.stop_after == steps:
+            return
+        if folder.is_done:
+            folder.end("paused")
+        config.optim.stop_after = steps
+        folder.write("run.yaml", _to_yaml(config))
+
+
+def _write(folder: RunFolder, config: DictConfig, overrides: list[str]) -> None:
+    # A finished run keeps what its worker noted: nothing will note it again.
+    noted = folder.read_json("environment.json") if (folder / "environment.json").exists() else {}
+    noted["command"] = ["python", "-m", "arc_experiments", *overrides]
+    folder.write_json("environment.json", noted)
+    folder.write("run.yaml", _to_yaml(config))
+
+
+class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
+    """OmegaConf's own on libyaml: three times as fast, which counts for a sweep's many jobs."""
+
+
+_Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
+
+
+def _to_yaml(config: DictConfig) -> str:
+    """As OmegaConf.to_yaml."""
+    values = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    text: str = yaml.dump(
+        values, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=_Dumper
+    )
+    return text
+
+
+def _is_extension(before: DictConfig, config: DictConfig) -> bool:
+    """Whether all that changes is that the run becomes longer, with the steps so far as they would have been."""
+    only_longer = OmegaConf.merge(before, {"optim": {"max_steps": config.optim.max_steps}})
+    assert isinstance(only_longer, DictConfig)
+    return (
+        config.job.name != "adapt"  # each of its tasks is finished by itself
+        and config.optim.max_steps > before.optim.max_steps
+        and not differences(only_longer, config)
+        and config.optim.schedule in OPEN_ENDED_SCHEDULES
+        and not 0 < config.optim.warmup < 1  # a share of max_steps
+    )
+
+
+def _refusal(folder: RunFolder, before: DictConfig, config: DictConfig, changed: list[str]) -> str:
+    """Why the folder cannot be used for this composition, and what to do."""
+    text = f"{folder} holds another run. It differs in:\n  " + "\n  ".join(changed) + "\n"
+    if before.optim.max_steps != config.optim.max_steps:
+        weights = (
+            f"model.path={folder}/model" if before.model.lora is None else f"model.adapter={folder}/adapter"
+        )
+        text += (
+            "A run can be made longer (not shorter: optim.stop_after) if nothing else changes and its rates do not "
+            f"depend on optim.max_steps: optim.schedule={' or '.join(OPEN_ENDED_SCHEDULES)} with optim.warmup in "
+            f"steps. This one has optim.schedule={before.optim.schedule} optim.warmup={before.optim.warmup:g}. "
+            f"A second stage goes on from its weights: {weights} optim.load_state={folder}\n"
+        )
+    return text + "Name another folder (hydra.run.dir=...), or start one beside it with resume=false"
+
+
+def _free_path(path: Path) -> Path:
+    number, free = 1, path
+    while (free / "run.yaml").exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

@@ -1,0 +1,407 @@
+"""The typed schema of a composition, and where the YAML files are. `checking.py` says which values are right."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring", "startup")
+# Rules that order candidates, by the names of their functions in `selection.py`.
+NEED_LIKELIHOODS = (
+    "likelihood_product", "likelihood_sum", "likelihood_mean", "likelihood_min", "likelihood_max",
+    "votes_plus_likelihood",
+)  # fmt: skip
+SELECTIONS = ("votes_then_log_probability", "majority_vote", *NEED_LIKELIHOODS)
+# transformers' optimizers, without those that change weights during the backward pass (no guard could stop them),
+# that need target modules or a mode of their own for evaluation, or that run on neither a CPU nor an NVIDIA GPU.
+OPTIMIZERS = (
+    "adamw_torch", "adamw_torch_fused", "adamw_torch_8bit", "adamw_torch_4bit", "adamw_8bit", "adamw_bnb_8bit",
+    "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "ademamix", "ademamix_8bit", "paged_ademamix_8bit",
+    "paged_ademamix_32bit", "lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit", "stable_adamw",
+    "grokadamw", "adamw_anyprecision", "adagrad", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit", "sgd",
+)  # fmt: skip
+
+
+def limited(
+    default: Any = MISSING, *, low: float | None = None, high: float | None = None, above: float | None = None
+) -> Any:
+    """A number field with its allowed range (`low <= x <= high`, `x > above`)."""
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+def one_of(*choices: str) -> Any:
+    """A text field with its allowed values; the first is the default."""
+    return field(default=choices[0], metadata={"choices": choices})
+
+
+@dataclass
+class Kinds:
+    """How often each kind of question is trained on, by weight; any sum."""
+
+    output_from_examples: float = limited(1.0, above=0)
+    input_from_inputs: float = limited(0.0, low=0)
+    output_from_outputs: float = limited(0.0, low=0)
+
+
+@dataclass
+class Template:
+    """The texts of a kind of question beside the main one."""
+
+    introduction: str = ""
+    demonstration: str = MISSING
+    question: str = ""
+    answer: str = MISSING
+
+
+@dataclass
+class Prompt:
+    """How a task becomes text."""
+
+    name: str = MISSING
+    grid: Any = MISSING  # open set: a grid text, named by _target_
+    system: str | None = None
+    introduction: str = ""
+    demonstration: str = MISSING
+    question: str = MISSING
+    answer: str = MISSING
+    input_from_inputs: Template | None = None
+    output_from_outputs: Template | None = None
+    kinds: Kinds = field(default_factory=Kinds)
+    chat: str = one_of("auto", "never")
+    loss_on: str = one_of("test_output", "all_outputs")
+    max_length: int = limited(8192, low=16)
+    fit: str = one_of("drop", "redraw")
+
+
+@dataclass
+class Source:
+    """Where tasks come from and how they are split."""
+
+    name: str = MISSING
+    source: Any = None  # open set: a dataclass named by _target_, with read() or stream methods
+    validation_source: Any = None  # null: validation tasks come from `source` too
+    path: str | None = None
+    file: str | None = None
+    partition: str = one_of("seeded", "stratified", "k_fold", "official", "file", "all", "none")
+    num_validation: float = limited(100, above=0)  # a share of the pool if below 1
+    fold: int = limited(0, low=0)
+    num_folds: int = limited(5, low=2)
+    partition_file: str | None = None
+    train_tasks: str = one_of("whole", "leave_out", "none")
+    validation_tasks: str = one_of("none", "leave_out")
+    leave_out: int = limited(1, low=1)
+    tasks: list[str] | None = None
+    fraction: float = limited(1.0, above=0, high=1)
+    limit: int | None = limited(None, low=1)
+    on_bad_task: str = one_of("refuse", "skip")
+    augmentation: list[str] | None = None
+    prompt: Prompt | None = None  # null: the run's; only of a mixture's source
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is more than a set of tasks to be judged by."""
+        return self.partition != "all" or self.validation_tasks == "leave_out"
+
+
+@dataclass
+class Data(Source):
+    """One source, or a mixture: several in `sources`, each with its weight."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    stream: str = one_of("indexed", "iterable")
+    leaks: str = one_of("warn", "drop", "refuse", "ignore")  # validation tasks found in what is trained on
+
+
+@dataclass
+class Lora:
+    """PEFT's LoraConfig, by the names of the field."""
+
+    rank: int = limited(16, low=1)
+    alpha: float = limited(32.0, above=0)
+    dropout: float = limited(0.0, low=0, high=0.999)
+    target_modules: Any = "all-linear"
+    rslora: bool = False
+    dora: bool = False
+    initialisation: str = one_of("default", "gaussian", "pissa", "olora", "orthogonal", "eva")
+    modules_to_save: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Model:
+    """The base model and what is trained of it (`lora: null` trains everything)."""
+
+    name: str = MISSING
+    path: str = MISSING
+    revision: str | None = None
+    adapter: str | None = None
+    weights: str = one_of("pretrained", "random")
+    dtype: str = one_of("auto", "float32", "bfloat16", "float16")
+    quantisation: str = one_of("none", "4bit", "8bit")
+    vocabulary: str = one_of("full", "arc")  # arc: the tokens of ARC prompts alone
+    attention: str = one_of("auto", "sdpa", "eager", "flash_attention_2", "flex_attention")
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    lora: Lora | None = field(default_factory=Lora)
+
+
+DECAY = 0.2  # of all steps, where a schedule has a decay and `optim.decay` is null
+
+
+@dataclass
+class Optim:
+    """The optimizer, its schedule, and the steps at which things happen."""
+
+    name: str = one_of(*OPTIMIZERS)
+    learning_rate: float = limited(1e-4, above=0)
+    embedding_learning_rate: float | None = limited(None, above=0)
+    weight_decay: float = limited(0.0, low=0)
+    schedule: str = one_of(
+        "linear", "constant", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay",
+        "inverse_sqrt", "cyclic",
+    )  # fmt: skip
+    warmup: float = limited(0.05, low=0)
+    cycles: int | None = limited(None, low=1)
+    min_learning_rate: float | None = limited(None, low=0)
+    decay: float | None = limited(None, above=0)
+    label_smoothing: float = limited(0.0, low=0, high=0.999)
+    neftune_alpha: float | None = limited(None, above=0)
+    max_grad_norm: float = limited(1.0, above=0)
+    batch_size: int = limited(16, low=1)
+    pack_length: int | None = limited(None, low=16)
+    max_steps: int = limited(1000, low=1)
+    epochs: float | None = limited(None, above=0)
+    stop_after: int | None = limited(None, low=1)
+    log_steps: int = limited(1, low=1)
+    eval_steps: int | None = limited(None, low=1)
+    save_steps: int = limited(100, low=1)
+    load_state: str | None = None
+    best_by: str = one_of("none", "validation_loss", "pass_at_2")
+    patience: int | None = limited(None, low=1)
+    min_delta: float = limited(0.0, low=0)
+    max_skipped_steps: int = limited(20, low=1)
+    spike_factor: float | None = limited(3.0, above=1)
+    stop_on_spike: bool = False
+
+
+@dataclass
+class Inference:
+    """Views, generation, selection."""
+
+    num_views: int = limited(8, low=1)
+    engine: str = one_of("transformers", "threshold", "vllm")
+    num_samples: int = limited(1, low=1)
+    temperature: float = limited(0.0, low=0)
+    top_p: float = limited(1.0, above=0, high=1)
+    threshold: float = limited(0.1, above=0, high=1)
+    constrain: str = one_of("none", "grid")
+    vllm_memory_share: float = limited(0.6, above=0, high=1)
+    scoring_views: int = limited(0, low=0)
+    selection: str = one_of(*SELECTIONS)
+    max_new_tokens: int | None = limited(None, low=1)
+    batch_tokens: int = limited(32768, low=1)
+    limit: int | None = limited(None, low=0)
+    force: bool = False
+
+
+@dataclass
+class Hardware:
+    """How many of what."""
+
+    device: str = one_of("auto", "cpu", "cuda")
+    num_processes: int | None = limited(1, low=1)
+    parallelism: str = one_of("data", "fsdp", "split")
+    per_device_batch_size: Any = 1  # or "auto"; no union of types: OmegaConf cannot merge one
+    num_workers: int = limited(0, low=0)
+    threads: int | None = limited(None, low=1)
+    gpu_ids: list[int] | None = None
+
+
+@dataclass
+class Tracking:
+    """Weights & Biases; `auto` is online with a key, offline without."""
+
+    mode: str = one_of("auto", "online", "offline", "off")
+    project: str = "arc_experiments"
+    entity: str | None = None
+    group: str | None = None
+    log_steps: int = limited(10, low=1)
+    num_images: int = limited(4, low=0)
+
+
+@dataclass
+class Job:
+    """The verb: a module of `arc_experiments.jobs`."""
+
+    name: str = "finetune"
+
+
+@dataclass
+class Benchmark:
+    """What job=benchmark measures, how often and how long. Each measurement is a process of its own."""
+
+    parts: list[str] = field(default_factory=lambda: list(BENCHMARK_PARTS))
+    rounds: int = limited(3, low=1)
+    max_seconds: float = limited(20.0, above=0)
+    samples: int = limited(500, low=1)
+    workers: list[int] = field(default_factory=lambda: [0, 1, 2])
+    consumer_tokens_per_second: float = limited(60000.0, above=0)
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 2])
+    lengths: list[int] = field(default_factory=lambda: [512, 1024])
+    input_sizes: list[str] = field(default_factory=list)  # "2x30": two demonstrations, grids of 30 x 30
+    packing: list[bool] = field(default_factory=lambda: [False])
+    accumulation: int = limited(2, low=1)
+    vary: list[str] = field(default_factory=list)  # "model.attention=sdpa,eager"
+    prompts: int = limited(64, low=1)
+    new_tokens: int = limited(64, low=1)
+    candidates: int = limited(8, low=1)
+    prompt_tokens: int = limited(1500, low=2)
+
+
+OWN_SETS = ("validation", "train")  # what `audit` calls the two sides of this composition's partition
+
+
+@dataclass
+class Audit:
+    """What job=audit compares: names of data options, folders or files, `train` and `validation` of this run."""
+
+    tasks: list[str] = field(default_factory=lambda: ["validation"])
+    against: list[str] = field(default_factory=lambda: ["train"])
+    pictures: int = limited(40, low=0)
+
+
+@dataclass
+class Inspect:
+    """What job=inspect shows and counts: samples, or rows where they are packed."""
+
+    first: int = limited(0, low=0)
+    num_samples: int = limited(8, low=1, high=200)
+    num_counted: int = limited(2000, low=1)
+
+
+@dataclass
+class Adapt:
+    """Test-time fine-tuning (job=adapt): which tasks share an adapted model, what it is trained on, for how long."""
+
+    mode: str = one_of("per_task", "joint", "groups")
+    groups: int | None = limited(None, low=2)  # of mode=groups
+    together: int = limited(1, low=1)  # of mode=per_task
+    leave_out: list[int] = field(default_factory=lambda: [1])
+    seconds_per_task: float | None = limited(None, above=0)
+    seconds: float | None = limited(None, above=0)
+    deadline_hours: float | None = limited(None, above=0)
+    reserve_seconds: float = limited(300.0, low=0)  # of deadline_hours
+    save: bool = False
+
+
+@dataclass
+class Chain:
+    """One long run as several shorter jobs, each of which goes on exactly where the one before has stopped."""
+
+    total_jobs: int = limited(1, low=1)
+    steps_per_job: int | None = limited(None, low=1)
+    seconds_per_job: float | None = limited(None, above=0)
+
+
+@dataclass
+class Slurm:
+    """What `launch=slurm` asks the cluster for, for each job."""
+
+    partition: str | None = None
+    time: str | None = None
+    nodes: int = limited(1, low=1)
+    gpus_per_node: int = limited(0, low=0)
+    cpus_per_task: int | None = limited(None, low=1)
+    memory: str | None = None
+    account: str | None = None
+    constraint: str | None = None
+    directives: list[str] = field(default_factory=list)
+    setup: list[str] = field(default_factory=list)
+    signal_seconds: int = limited(120, low=1)
+    workers: int = limited(1, low=1)
+
+
+@dataclass
+class Launch:
+    """Where, how many at once, and what is done about jobs that fail."""
+
+    name: str = one_of("local", "slurm")
+    max_parallel: int = limited(1, low=1)
+    retries: int = limited(0, low=0)
+    fail_fast: bool = False
+    dry_run: bool = False
+    chain: Chain = field(default_factory=Chain)
+    slurm: Slurm | None = None
+
+
+@dataclass
+class Halving:
+    """Successive halving of a sweep's configurations: after each rung the better ones go on."""
+
+    rungs: list[float] = field(default_factory=list)  # steps, or shares of max_steps; none: a plain sweep
+    keep: float = limited(0.5, above=0, high=1)
+    metric: str = one_of("validation_loss", "pass_at_2")
+
+
+MAX_SEED = 2**32 - 1  # NumPy's, and so the trainer's
+
+
+@dataclass
+class Seeds:
+    """One seed a purpose; all but the partition follow the master `seed`."""
+
+    partition: int = limited(7, low=0, high=MAX_SEED)
+    stream: int = limited("${seed}", low=0, high=MAX_SEED)
+    init: int = limited("${seed}", low=0, high=MAX_SEED)
+    train: int = limited("${seed}", low=0, high=MAX_SEED)
+    inference: int = limited("${seed}", low=0, high=MAX_SEED)
+
+
+@dataclass
+class Config:
+    """A whole composition."""
+
+    data: Data = MISSING
+    model: Model = MISSING
+    prompt: Prompt = MISSING
+    augmentation: dict[str, Any] = field(default_factory=dict)  # open set; the order is that of application
+    optim: Optim = MISSING
+    inference: Inference = MISSING
+    hardware: Hardware = MISSING
+    tracking: Tracking = MISSING
+    job: Job = MISSING
+    launch: Launch = MISSING
+    halving: Halving = field(default_factory=Halving)
+    benchmark: Benchmark = field(default_factory=Benchmark)
+    inspect: Inspect = field(default_factory=Inspect)
+    audit: Audit = field(default_factory=Audit)
+    adapt: Adapt = field(default_factory=Adapt)
+    seed: int = limited(1, low=0, high=MAX_SEED)
+    seeds: Seeds = field(default_factory=Seeds)
+    from_run: str | None = None
+    submission: str | None = None
+    resume: bool = True
+
+
+def store_schema() -> None:
+    """Make the schema known to Hydra as `schema`, the first entry of `conf/config.yaml`."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    # Hydra copies the store for every group that --help lists, which takes a second, and each node again when it is read.
+    vars(store)["__deepcopy__"] = lambda memo: store
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: inside the package (installed) or beside it (checkout)."""
+    package = Path(__file__).parents[1]
+    return next(path for path in (package / "conf", package.parent / "conf") if path.is_dir())
+
+
+def typed(values: DictConfig | dict[str, Any]) -> DictConfig:
+    """The values on the schema, which refuses keys and types that it does not know."""
+    node = OmegaConf.merge(OmegaConf.structured(Config), values)
+    assert isinstance(node, DictConfig)
+    return node

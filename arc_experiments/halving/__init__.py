@@ -1,0 +1,1 @@
+"""Successive halving of a sweep."""

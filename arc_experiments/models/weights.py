@@ -1,0 +1,168 @@
+"""Where a run's weights come from and where they go, and the ancestry that travels with them.
+
+from   `model.adapter`, or else `model.path`
+to     `adapter/` in the run's folder, or `model/` after full fine-tuning
+"""
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arc_experiments.config.paths import PREFIX, local_path
+from arc_experiments.config.schema import Config, Model
+from arc_experiments.corpus.leaks import Searched, keys_to_keep
+from arc_experiments.models.ancestry import Ancestry, read_ancestry
+from arc_experiments.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+# What a prompt looks like; its length and its loss are not part of that.
+PROMPT_LOOK = ("grid", "system", "introduction", "demonstration", "question", "answer", "chat")
+LOOKED_AT = 2**20  # bytes at either end of a file, for its fingerprint
+
+
+class Weights:
+    """The files; what loads them is `arc_experiments.models`."""
+
+    def __init__(self, config: Config, run_folder: RunFolder) -> None:
+        self._config, self._run_folder = config, run_folder
+
+    @property
+    def source(self) -> Path:
+        """What the run begins with: an adapter's folder, a model's, or a hub id."""
+        return Path(local_path(self._config.model.adapter or self._config.model.path))
+
+    @property
+    def parent(self) -> Ancestry | None:
+        """The ancestry of the weights that the run begins with, if they have one."""
+        return None if self._are_random else read_ancestry(self.source)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights that the run begins with: see `fingerprint`; "" for random ones."""
+        return "" if self._are_random else fingerprint(self.source)
+
+    @property
+    def _base_fingerprint(self) -> str:
+        """Of what an adapter is put on."""
+        model = self._config.model
+        return fingerprint(Path(local_path(model.path))) if model.weights == "pretrained" else ""
+
+    @property
+    def _are_random(self) -> bool:
+        return self._config.model.weights == "random" and self._config.model.adapter is None
+
+    @property
+    def _is_of_package(self) -> bool:
+        return self._config.model.adapter is None and self._config.model.path.startswith(PREFIX)
+
+    @property
+    def folder(self) -> Path:
+        """Where the trained weights are: `adapter/`, or `model/` after full fine-tuning."""
+        full = self._config.model.lora is None and self._config.model.adapter is None
+        return self._run_folder / ("model" if full else "adapter")
+
+    def trained(self) -> Model:
+        """The model options that load what this run has trained."""
+        if self.folder.name == "adapter":
+            return dataclasses.replace(self._config.model, adapter=str(self.folder))
+        return dataclasses.replace(self._config.model, path=str(self.folder), weights="pretrained")
+
+    def ancestry(self, *, dtype: "torch.dtype", shares: Sequence[Searched]) -> Ancestry:
+        """The ancestry of the weights that this run makes; `shares` are the sources and tasks that it trains on."""
+        pairs, by_id = keys_to_keep(shares)
+        own = Ancestry(
+            base=self._config.model.path,
+            dtype=_name(dtype),
+            prompt=self._prompt_look(),
+            trained_on=tuple(sorted({task_id for share in shares for task_id in share.task_ids})),
+            vocabulary=self._config.model.vocabulary,
+            pairs=pairs,
+            by_id=by_id,
+            base_fingerprint=self._base_fingerprint if self.folder.name == "adapter" else "",
+        )
+        return own.with_parent(self.parent)
+
+    def check_ancestry(self, *, dtype: "torch.dtype") -> None:
+        """Refuse weights that were trained otherwise than they are to be used; `inference.force=true` goes on.
+
+        A model of the package is a base like those of the hub: any prompt can be tried on it (see `prompt_note`).
+
+        Raises:
+            ValueError: with a line for each difference.
+        """
+        if self.parent is None or self._is_of_package or self._config.inference.force:
+            return
+        conflicts = self.parent.conflicts(
+            dtype=_name(dtype),
+            vocabulary=self._config.model.vocabulary,
+            prompt=self._prompt_look(),
+            base=self._config.model.path if self._config.model.adapter is not None else None,
+            base_fingerprint=self._base_fingerprint,
+        )
+        if conflicts:
+            raise ValueError(
+                f"the weights in {self.source} do not fit this run:\n  "
+                + "\n  ".join(conflicts)
+                + "\nTake that run's settings (from_run=<folder>), or go on with inference.force=true"
+            )
+
+    def prompt_note(self) -> str | None:
+        """What to know of a prompt that the package's model was not trained with."""
+        if self.parent is None or not self._is_of_package:
+            return None
+        differing = [f"prompt.{name}" for name in self.parent.differing_options(self._prompt_look())]
+        if not differing:
+            return None
+        return f"{self._config.model.path} was trained with another prompt, and answers to that ({', '.join(differing)})"
+
+    def save(
+        self,
+        model: Any,
+        tokenizer: Any,
+        ancestry: Ancestry,
+        state_dict: "dict[str, torch.Tensor] | None" = None,
+        folder: Path | None = None,
+    ) -> Path:
+        """Save what was trained, with its ancestry; the folder appears whole or not at all.
+
+        Args:
+            state_dict: the trained weights, where the model itself holds a part of them only.
+            folder: for them, if not the run's own.
+        """
+        from arc_experiments.models.adapters import save_weights
+
+        folder = folder or self.folder
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        save_weights(model, tokenizer, temporary, base=self._config.model.path, state_dict=state_dict)
+        ancestry.save(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        return temporary.rename(folder)
+
+    def _prompt_look(self) -> dict[str, Any]:
+        return {name: getattr(self._config.prompt, name) for name in PROMPT_LOOK}
+
+
+def fingerprint(folder: Path) -> str:
+    """Sixteen hex digits for the weights that a folder holds; "" where it holds none, as for those of a hub.
+
+    Of size, beginning and end of each file: training changes all of it, and a large model is not read whole.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {size}\n".encode() + file.read(LOOKED_AT))
+            file.seek(max(0, size - LOOKED_AT))
+            digest.update(file.read())
+    return digest.hexdigest()[:16] if files else ""
+
+
+def _name(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")

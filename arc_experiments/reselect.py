@@ -1,0 +1,93 @@
+"""`python -m arc_experiments.reselect <run folder>`: selection again from the stored candidates, without the model.
+
+Shows what each rule would have scored. With `--submission FILE` the attempts of `--rule` are written as Kaggle wants
+them; the run folder itself is left as it is.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
+from arc_experiments.report.files import read_run
+from arc_experiments.report.format import unscored_sentence
+from arc_experiments.runs.folder import write_whole
+from arc_experiments.scoring.metrics import score
+from arc_experiments.scoring.per_output import solved
+from arc_experiments.scoring.selection import Candidate, Rule, rules
+from arc_experiments.scoring.submission import check_submission, submission
+from arc_experiments.tasks import TaskSet
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Show the table, write the submission; returns the exit code (2: a mistake of the user)."""
+    parser = argparse.ArgumentParser(prog="python -m arc_experiments.reselect", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a run folder with predictions.jsonl")
+    parser.add_argument(
+        "--rule", choices=SELECTIONS, help="which rule gives the attempts; the run's, if left out"
+    )
+    parser.add_argument("--submission", type=Path, metavar="FILE", help="write the attempts there")
+    options = parser.parse_args(arguments)
+    try:
+        select_again(options.folder, options.rule, options.submission, Console())
+    except (ValueError, OSError) as error:
+        print(f"{options.folder}: {error}", file=sys.stderr)  # noqa: T201 (this is a command)
+        return 2
+    return 0
+
+
+def select_again(folder: Path, named: str | None, file: Path | None, console: Console) -> dict[str, Any]:
+    """The scores of the candidates in a run folder under this rule, shown; none where no task has solutions.
+
+    Raises:
+        ValueError: no run folder, no candidates, or no likelihoods for a rule that needs them.
+    """
+    # Here, because the run object and what jobs show stand over all stages.
+    from arc_experiments.jobs.results import selection_table
+    from arc_experiments.run import load_run
+
+    run = read_run(folder)
+    if not run.candidates:
+        raise ValueError("there is no predictions.jsonl: name a run that has answered (job=evaluate)")
+    named = named or str(run.settings["inference"]["selection"])
+    rule = _rule(named, run.candidates)
+    inputs = load_run(folder)
+    began_with = inputs.folder.read_json("environment.json").get("began_with", {})
+    if began_with.get("data", inputs.corpus.hash) != inputs.corpus.hash:
+        raise ValueError(
+            "the tasks have changed since this run answered them, so its scores would be those of others"
+        )
+    tasks = inputs.predicted_tasks()
+    scores: dict[str, Any] = {}
+    if len(solved(tasks)):
+        scores = score(tasks, run.candidates, rule, inputs.corpus.source_of)
+        console.print(selection_table(scores["by_selection"], named))
+    if unscored := unscored_sentence(len(tasks), len(tasks) - len(solved(tasks))):
+        console.print(unscored)
+    if file is not None:
+        _write(file, tasks, run.candidates, rule)
+        console.print(str(file))
+    return scores
+
+
+def _rule(named: str, candidates: tuple[Candidate, ...]) -> Rule:
+    if named in NEED_LIKELIHOODS and not any(candidate.likelihoods for candidate in candidates):
+        raise ValueError(
+            f"--rule {named} needs likelihoods, and these candidates have none: evaluate with "
+            "inference.scoring_views=8, say"
+        )
+    return rules(with_likelihoods=True)[named]
+
+
+def _write(file: Path, tasks: TaskSet, candidates: tuple[Candidate, ...], rule: Rule) -> None:
+    attempts = submission(tasks, candidates, rule)
+    check_submission(attempts, tasks)
+    write_whole(file, json.dumps(attempts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

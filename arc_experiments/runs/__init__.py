@@ -1,0 +1,1 @@
+"""One run, one folder: its files, lock, state and machine."""

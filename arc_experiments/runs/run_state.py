@@ -1,0 +1,103 @@
+"""How far a run is, read from its folder by others: the table of a sweep, the status command."""
+
+import json
+import platform
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from arc_experiments.runs.folder import HEARTBEAT_SECONDS
+
+STALE_SECONDS = 6 * HEARTBEAT_SECONDS
+
+WAITING, RUNNING, PAUSED, DONE, FAILED, DIED = "waiting", "running", "paused", "done", "failed", "died"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """One of the six states above; `died`: it says that it runs, but its process is gone or silent."""
+
+    name: str = WAITING
+    step: int | None = None
+    max_steps: int | None = None
+    loss: float | None = None
+    seconds_left: float | None = None  # of training
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """The state, with the first line of the error: `failed (the loss is not a number)`."""
+        return f"{self.name} ({self.error.splitlines()[0]})" if self.error else self.name
+
+
+def run_state(folder: Path) -> RunState:
+    """What status.json says, and whether it is still true."""
+    file = folder / "status.json"
+    try:
+        status, touched = dict[str, Any](json.loads(file.read_text(encoding="utf-8"))), file.stat().st_mtime
+    except FileNotFoundError:
+        return RunState()
+    except (OSError, ValueError, TypeError) as problem:
+        return RunState(name=FAILED, error=f"{file} cannot be read: {problem}")
+    name, error = str(status.get("state", WAITING)), str(status.get("error") or "")
+    if name not in (WAITING, RUNNING, PAUSED, DONE, FAILED):
+        name, error = FAILED, f"{file} was written by another version: state {name}"
+    if name == RUNNING:
+        error = _why_dead(status, time.time() - touched) or ""
+        name = DIED if error else RUNNING
+    expected = status.get("expected_end")
+    left = None
+    if name == RUNNING and expected is not None:
+        left = max(0.0, (datetime.fromisoformat(expected) - datetime.now(UTC)).total_seconds())
+    return RunState(
+        name=name,
+        step=status.get("step"),
+        max_steps=status.get("max_steps"),
+        loss=status.get("loss"),
+        seconds_left=left,
+        error=error,
+    )
+
+
+def _why_dead(status: dict[str, Any], silent_seconds: float) -> str | None:
+    process, host = status.get("pid"), status.get("host")
+    if host == platform.node() and not Path(f"/proc/{process}").exists():
+        return f"process {process} is gone"
+    if silent_seconds > STALE_SECONDS:
+        return f"no sign of life of process {process} on {host} for {silent_seconds:.0f} s"
+    return None
+
+
+class Pace:
+    """How fast this attempt gets on; an earlier one may have run elsewhere.
+
+    Args:
+        last_step: where it ends.
+    """
+
+    def __init__(self, last_step: int) -> None:
+        self._last_step = last_step
+        self._first: tuple[int, float] | None = None  # step and time
+
+    def expected_end(self, step: int) -> str | None:
+        """When the last step will be done, for status.json; None before it can be told."""
+        now = time.time()
+        if self._first is None:
+            self._first = step, now
+        first_step, since = self._first
+        if step <= first_step:
+            return None
+        left = (self._last_step - step) * (now - since) / (step - first_step)
+        return datetime.fromtimestamp(now + left, UTC).isoformat(timespec="seconds")
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 10 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,92 @@
+"""Scores by kind of task: where a model is good and where it is not.
+
+    {"output_cells": {"1-9": {"num_tasks": 12, "num_test_outputs": 13, "pass_at_2": 0.5, "interval": [0.2, 0.8]}, ...},
+     "demonstrations": {"2": {...}, "3": {...}},
+     "concept": {"AboveBelow": {...}, ...},
+     "source": {"arc1": {...}, ...}}
+
+`source` is there where a mixture's sources hold tasks out, `concept` where the tasks come from several splits: the folders of ConceptARC, or of one's own files.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from arc_experiments.scoring.intervals import intervals
+from arc_experiments.scoring.per_output import Marks, mean
+from arc_experiments.tasks.task import Task, TaskSet
+
+SIZES = (9, 25, 100, 225, 400, 900)  # most cells of a test output in each group: 3 x 3, 5 x 5, 10 x 10, ...
+OTHER = "other"  # of no folder
+MOST_DEMONSTRATIONS = 6  # told apart
+
+Groups = dict[str, dict[str, Any]]
+
+
+def by_group(
+    tasks: TaskSet, marks: Mapping[str, Sequence[Marks]], source_of: Mapping[str, str] | None = None
+) -> dict[str, Groups]:
+    """pass@2 of each group of test outputs, with its 95% bootstrap interval over the tasks in it.
+
+    Args:
+        marks: of the test outputs of those tasks that are scored.
+        source_of: the source that holds each task out.
+    """
+    scored = [tasks[task_id] for task_id in marks]
+    rows: dict[str, dict[str, dict[str, list[Marks]]]] = {
+        "output_cells": _grouped(marks, {task.id: _sizes(task) for task in scored}),
+        "demonstrations": _grouped(marks, _of_tasks(scored, _demonstrations)),
+    }
+    if len({task.split for task in scored}) > 1:
+        rows["concept"] = _grouped(marks, _of_tasks(scored, lambda task: task.split or OTHER))
+    if source_of and len({source_of[task.id] for task in scored}) > 1:
+        rows["source"] = _grouped(marks, _of_tasks(scored, lambda task: source_of[task.id]))
+    order = {"output_cells": _first_number, "demonstrations": _first_number}
+    return {
+        kind: {name: _group(found[name]) for name in sorted(found, key=order.get(kind, str))}
+        for kind, found in rows.items()
+    }
+
+
+def _grouped(
+    marks: Mapping[str, Sequence[Marks]], names: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, list[Marks]]]:
+    """By group and task, the marks of the test outputs; `names` are the groups of each task's test outputs."""
+    found: dict[str, dict[str, list[Marks]]] = defaultdict(lambda: defaultdict(list))
+    for task_id, rows in marks.items():
+        for name, row in zip(names[task_id], rows, strict=True):
+            found[name][task_id].append(row)
+    return found
+
+
+def _of_tasks(tasks: Sequence[Task], name: Callable[[Task], str]) -> dict[str, list[str]]:
+    """By task, its group, once for each test output."""
+    return {task.id: [name(task)] * len(task.test) for task in tasks}
+
+
+def _group(by_task: Mapping[str, list[Marks]]) -> dict[str, Any]:
+    rows = [row for rows in by_task.values() for row in rows]
+    return {
+        "num_tasks": len(by_task),
+        "num_test_outputs": len(rows),
+        "pass_at_2": mean([row["pass_at_2"] for row in rows]),
+        "interval": intervals(list(by_task.values()), ["pass_at_2"])["pass_at_2"],
+    }
+
+
+def _sizes(task: Task) -> list[str]:
+    return [_size(pair.output.size) for pair in task.test if pair.output is not None]
+
+
+def _size(num_cells: int) -> str:
+    place = next(place for place, most in enumerate(SIZES) if num_cells <= most)
+    return f"{SIZES[place - 1] + 1 if place else 1}-{SIZES[place]}"
+
+
+def _demonstrations(task: Task) -> str:
+    count = len(task.train)
+    return str(count) if count < MOST_DEMONSTRATIONS else f"{MOST_DEMONSTRATIONS} or more"
+
+
+def _first_number(name: str) -> int:
+    return int(name.replace("-", " ").split()[0])

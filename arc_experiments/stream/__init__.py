@@ -1,0 +1,1 @@
+"""Sample i of a run: a function of (seed, i)."""

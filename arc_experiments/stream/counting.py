@@ -1,0 +1,135 @@
+"""What the stream gives, counted: lengths, what was done to make samples fit, which tasks came how often.
+
+stream, number of rows ──> Counted ──> inspect.json
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from arc_experiments.prompts import Prompt
+from arc_experiments.stream.samples import Sample, SampleStream
+from arc_experiments.tasks import TaskSet
+
+PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
+MAX_BINS = 24
+
+
+@dataclass(kw_only=True)
+class Lengths:
+    """Samples of one origin: their lengths in tokens, and what it took to make them fit.
+
+    Attributes:
+        learnt: tokens with a loss.
+        num_shrunk: samples that lost demonstrations; `num_dropped` counts the demonstrations.
+        num_redrawn: tasks drawn in vain, because they did not fit (of validation: test pairs that do not fit).
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    learnt: int = 0
+    num_shrunk: int = 0
+    num_dropped: int = 0
+    num_redrawn: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Counts, and percentiles of the lengths (null where there is no sample)."""
+        tokens = np.array(self.tokens)
+        at = np.percentile(tokens, PERCENTILES, method="inverted_cdf").tolist() if len(tokens) else None
+        return {
+            "samples": len(tokens),
+            "tokens": int(tokens.sum()),
+            "tokens_with_loss": self.learnt,
+            "length_mean": float(tokens.mean()) if len(tokens) else None,
+            "length_percentiles": None if at is None else dict(zip(map(str, PERCENTILES), at, strict=True)),
+            "samples_shrunk": self.num_shrunk,
+            "demonstrations_dropped": self.num_dropped,
+            "samples_redrawn": self.num_redrawn,
+        }
+
+
+@dataclass(kw_only=True)
+class SourceCount(Lengths):
+    """The samples of one source; `visits` counts how often each task that trains was drawn, 0 included."""
+
+    visits: Counter[str]
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, sample: Sample) -> None:
+        self.tokens.append(len(sample.encoded))
+        self.learnt += int((sample.encoded.labels >= 0).sum())
+        self.num_shrunk += sample.num_dropped > 0
+        self.num_dropped += sample.num_dropped
+        self.num_redrawn += sample.num_redrawn
+        self.visits[sample.task.id] += 1
+        self.kinds[sample.kind] += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """The same with the tasks: how many, how many never came, the fewest and the most visits, all counts."""
+        counts = sorted(self.visits.values())
+        visits = {"fewest": counts[0], "median": counts[len(counts) // 2], "most": counts[-1]}
+        never = counts.count(0)
+        return {
+            **super().as_json(),
+            "kinds": dict(sorted(self.kinds.items())),
+            "tasks": {"num_tasks": len(counts), "never_drawn": never, **visits},
+            "visits": dict(self.visits.most_common()),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """`rows` are the lengths of the trainer's rows, each one sample, or several where they are packed."""
+
+    rows: list[int]
+    by_source: dict[str, SourceCount]
+
+
+def count(
+    stream: SampleStream, num_rows: int, on_progress: Callable[[int], None] = lambda done: None
+) -> Counted:
+    """The first rows of the stream."""
+    by_source = {
+        part.name: SourceCount(visits=Counter(dict.fromkeys(part.task_ids, 0))) for part in stream.parts
+    }
+    names, rows = list(by_source), []
+    for index in range(num_rows):
+        row = stream.row(index)
+        for sample in row:
+            by_source[names[sample.part]].add(sample)
+        rows.append(sum(len(sample.encoded) for sample in row))
+        on_progress(index + 1)
+    return Counted(rows=rows, by_source=by_source)
+
+
+def count_validation(tasks: TaskSet, prompt: Prompt) -> Lengths:
+    """Every test pair of these tasks, and every ready row, as the validation loss sees it: not augmented, with answer."""
+    counted = Lengths()
+    for task in tasks:
+        for fitted in prompt.fit_whole(task):
+            if fitted is None:
+                counted.num_redrawn += 1
+                continue
+            counted.tokens.append(len(fitted.encoded))
+            counted.learnt += int((fitted.encoded.labels >= 0).sum())
+            counted.num_shrunk += fitted.num_dropped > 0
+            counted.num_dropped += fitted.num_dropped
+    return counted
+
+
+def histogram(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Bins of equal width over the lengths: from, to (not included), how many."""
+    low, high = min(lengths), max(lengths)
+    width = max(1, -(-(high - low + 1) // MAX_BINS))
+    width = next(step for step in _round_numbers() if step >= width)
+    counts = Counter(length // width for length in lengths)
+    return [
+        (number * width, (number + 1) * width, counts[number])
+        for number in range(low // width, high // width + 1)
+    ]
+
+
+def _round_numbers() -> Sequence[int]:
+    return sorted(factor * 10**power for factor in (1, 2, 5) for power in range(8))
