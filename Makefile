@@ -50,10 +50,11 @@ evaluate: need-run $(READY)  ## Score the model of a run folder again: RUN=<fold
 report: need-run $(READY)  ## Write the report of a run folder again: RUN=<folder>
 	$(BIN)/python -m arc_experiments.report "$(RUN)"
 
-check: $(READY)  ## Formatting, lint and types
+check: $(READY)  ## Formatting, lint, types, and which room may use which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --cache-dir .ruff_cache/imports
 
 format: $(READY)  ## Format, and repair what the linter can repair
 	$(BIN)/ruff format .
