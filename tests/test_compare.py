@@ -378,7 +378,9 @@ def test_a_loss_by_task_gives_both_intervals_and_less_is_better(tmp_path: Path) 
     assert by_token.estimate.new_seeds is not None
 
 
-def test_tasks_count_alike_by_kaggles_rule_and_by_their_outputs_in_the_share_of_right_outputs(tmp_path: Path) -> None:
+def test_tasks_count_alike_by_kaggles_rule_and_by_their_outputs_in_the_share_of_right_outputs(
+    tmp_path: Path,
+) -> None:
     """The folders are of metrics.json's first version, whose pass_at_2 was the share of right outputs."""
     for seed, share in ((1, 0.5), (2, 1.0)):
         folder = make_run(

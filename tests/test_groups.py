@@ -107,8 +107,12 @@ def test_fewer_predictions_are_the_mean_over_all_their_subsets() -> None:
     with_right = [pair for pair in combinations(range(4), 2) if 0 in pair]
     assert rows[1]["pass_at_n"] == pytest.approx(len(with_right) / 6 / 2)
     assert rows[1]["pass_at_2"] == pytest.approx(len(with_right) / 6 / 2)
-    several = TaskSet([task("a", 2, 2), task("b", 2)])  # by Kaggle's rule: a right output of task a counts half
-    assert by_num_predictions(several, candidates, majority_vote)[0]["pass_at_n"] == pytest.approx(0.25 / 2 / 2)
+    several = TaskSet(
+        [task("a", 2, 2), task("b", 2)]
+    )  # by Kaggle's rule: a right output of task a counts half
+    assert by_num_predictions(several, candidates, majority_vote)[0]["pass_at_n"] == pytest.approx(
+        0.25 / 2 / 2
+    )
     result = score(tasks, candidates, majority_vote)
     for name in ("pass_at_1", "pass_at_2", "pass_at_n", "vote_1", "vote_2"):
         assert rows[-1][name] == result[name]

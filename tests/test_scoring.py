@@ -147,7 +147,10 @@ def test_without_a_valid_candidate_a_test_output_is_unanswered_and_wrong_everywh
 
 def test_missing_tasks_and_outputs_stay_in_the_denominator() -> None:
     result = score(tasks(a=2, b=1, c=1), answers(RIGHT, task="b"))
-    by_task, by_output = dict.fromkeys(HEADLINES, 1 / 3), dict.fromkeys(set(FRACTIONS) - set(HEADLINES), 1 / 4)
+    by_task, by_output = (
+        dict.fromkeys(HEADLINES, 1 / 3),
+        dict.fromkeys(set(FRACTIONS) - set(HEADLINES), 1 / 4),
+    )
     assert {name: result[name] for name in FRACTIONS} == by_task | by_output
     assert (result["unanswered"], result["num_tasks"], result["num_test_outputs"]) == (0.75, 3, 4)
 
@@ -166,7 +169,9 @@ def test_the_headline_is_kaggles_rule_and_the_others_stand_beside_it() -> None:
         "task_strict": 1 / 2,
     }
     assert {result[name] for name in HEADLINES} == {result["by_rule"]["task_fraction"]}
-    assert {value for rule in result["by_selection"].values() for value in rule.values()} == {result["pass_at_2"]}
+    assert {value for rule in result["by_selection"].values() for value in rule.values()} == {
+        result["pass_at_2"]
+    }
     assert result["by_task"] == {"a": pytest.approx(1 / 3), "b": 1}
     assert result["accuracy"] == 2 / 4, "which is counted by test output"
 
@@ -182,7 +187,9 @@ def test_scores_of_the_first_version_are_read_in_todays_terms() -> None:
     assert found["score"]["pass_at_2"] == new["pass_at_2"] == pytest.approx(4 / 9)
     assert found["score"]["interval"] == {"pass_at_2": new["interval"]["pass_at_2"]}
     assert found["score"]["by_rule"] == new["by_rule"]
-    assert not {"pass_at_1", "pass_at_n", "vote_1", "vote_2", "by_group", "by_selection"} & found["score"].keys()
+    assert (
+        not {"pass_at_1", "pass_at_n", "vote_1", "vote_2", "by_group", "by_selection"} & found["score"].keys()
+    )
     assert found["difference"]["pass_at_2"]["difference"] == pytest.approx(1 / 9)
     assert found["difference"].keys() == {"pass_at_2", "won", "lost"}
     assert in_todays_terms(found) == found

@@ -35,6 +35,7 @@ SETTINGS = (
 OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # nor about a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # say nothing about a run that did not train
 
+
 @dataclass(frozen=True, kw_only=True)
 class Tile:
     """One number of the headline, with its name above and what it stands on below."""

@@ -35,7 +35,12 @@ from arc_experiments.tasks.task import TaskSet
 # To be raised when a number of metrics.json comes to mean something else, with a conversion in `in_todays_terms`.
 METRICS_VERSION = 2
 # What version 1 counted over all test outputs, and does not say by task.
-RECOUNTED = (*(name for name in HEADLINES if name != "pass_at_2"), "by_selection", "by_group", "by_num_predictions")
+RECOUNTED = (
+    *(name for name in HEADLINES if name != "pass_at_2"),
+    "by_selection",
+    "by_group",
+    "by_num_predictions",
+)
 
 
 def score(
@@ -119,7 +124,9 @@ def in_todays_terms(metrics: dict[str, Any]) -> dict[str, Any]:
         converted = {"pass_at_2": old["by_rule"]["task_fraction"], "interval": bootstrap(by_task)}
         metrics["score"] = {**kept, **converted, "version": METRICS_VERSION, "converted_from": 1}
         if "difference" in metrics:
-            metrics["difference"] = _difference_of(metrics["before"]["score"], metrics["score"], metrics["difference"])
+            metrics["difference"] = _difference_of(
+                metrics["before"]["score"], metrics["score"], metrics["difference"]
+            )
     return metrics
 
 

@@ -33,12 +33,12 @@ def difference(
     """
     old = task_shares(marks_by_task(tasks, before, rule_before or rule))
     new = task_shares(marks_by_task(tasks, after, rule))
-    gains = {task_id: {name: new[task_id][name] - old[task_id][name] for name in HEADLINES} for task_id in old}
+    gains = {
+        task_id: {name: new[task_id][name] - old[task_id][name] for name in HEADLINES} for task_id in old
+    }
     bounds = bootstrap(list(gains.values()))
     return {
-        **{
-            name: {"difference": value, "interval": bounds[name]} for name, value in means(gains).items()
-        },
+        **{name: {"difference": value, "interval": bounds[name]} for name, value in means(gains).items()},
         "won": [task_id for task_id, gain in gains.items() if gain["pass_at_2"] > 0],
         "lost": [task_id for task_id, gain in gains.items() if gain["pass_at_2"] < 0],
     }

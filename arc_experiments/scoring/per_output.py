@@ -39,9 +39,7 @@ def marks_by_task(
     return marks_of(tasks, by_output(tasks, candidates), rule)
 
 
-def task_shares(
-    marks: Mapping[str, Sequence[Marks]], names: Sequence[str] = HEADLINES
-) -> dict[str, Marks]:
+def task_shares(marks: Mapping[str, Sequence[Marks]], names: Sequence[str] = HEADLINES) -> dict[str, Marks]:
     """By task, the means of these marks over its test outputs; their means over tasks are the headline scores."""
     return {
         task_id: {name: mean([row[name] for row in rows]) for name in names}
