@@ -65,8 +65,6 @@ def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> No
     invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
     if invalid:
         console.print(f"invalid answers: {invalid}")
-    if "unconstrained_valid" in score:
-        console.print(f"valid without inference.constrain, of a sample: {score['unconstrained_valid']:.1%}")
 
 
 def _score_table(score: dict[str, Any], title: str) -> Table:

@@ -39,7 +39,6 @@ AVERAGED = {
     "correct_size": "share of candidates of the right size",
     "correct_pixels": "share of right cells, mean over candidates",
     "max_correct_pixels": "share of right cells of the best candidate",
-    "unconstrained_valid": "share of valid answers without inference.constrain, on a sample of the views",
 }
 BY_RULE = {
     "task_fraction": "mean over tasks of the share of right test outputs",
