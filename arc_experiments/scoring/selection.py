@@ -205,7 +205,9 @@ def likelihood_mean(grids: Iterable[Ranked]) -> list[Ranked]:
     """By the mean over the scoring views of the log-probability per token."""
 
     def value(ranked: Ranked) -> float:
-        return math.fsum(one.log_probability / one.num_tokens for one in ranked.likelihoods) / len(ranked.likelihoods)
+        return math.fsum(one.log_probability / one.num_tokens for one in ranked.likelihoods) / len(
+            ranked.likelihoods
+        )
 
     return _by(grids, value)
 
