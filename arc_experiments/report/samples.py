@@ -1,4 +1,4 @@
-"""`inspect.html`: samples of the stream as pictures, as text and as tokens with their loss, and what was counted.
+"""`inspect.html`: samples of the stream as pictures, text and tokens with their loss, and the counts.
 
 In: samples and counts. Out: a page that stands alone, like the report.
 """
@@ -13,11 +13,10 @@ from markupsafe import Markup
 
 from arc_experiments.report.curves import ticks
 from arc_experiments.report.format import NO_VALUE, percent, plural
-from arc_experiments.report.gallery import Picture, picture, picture_or_none
-from arc_experiments.report.page import environment, write_page
+from arc_experiments.report.page import fill, write_page
 from arc_experiments.stream.counting import Counted, Lengths, SourceCount, histogram
 from arc_experiments.stream.samples import Sample
-from arc_experiments.tasks import Row, Task
+from arc_experiments.tasks import Pair, Row
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 220, 60, 40, 10
 EXTREMES = 12  # tasks named as drawn most and least often
@@ -25,7 +24,7 @@ EXTREMES = 12  # tasks named as drawn most and least often
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A token's text and id; `learnt`: it has a loss."""
+    """A token's text and id; `learnt` if it has a loss."""
 
     text: str
     id: int
@@ -34,13 +33,13 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCard:
-    """One sample; `facts` are its names and counts in words. A ready row has no pictures."""
+    """One sample; `facts` are its names and counts in words. A ready row has no grids, and so no `test`."""
 
     number: str
     task_id: str
     facts: tuple[str, ...]
-    demonstrations: tuple[tuple[Picture, Picture | None], ...]
-    test: tuple[Picture, Picture | None] | None
+    demonstrations: tuple[Pair, ...]
+    test: Pair | None
     tokens: tuple[Token, ...]
 
     @property
@@ -59,19 +58,16 @@ def write_inspection(
     validation: Lengths,
 ) -> Path:
     """Write the page and return its path."""
-    page = (
-        environment()
-        .get_template("samples.html.j2")
-        .render(
-            title=title,
-            settings=settings,
-            cards=cards,
-            sources=[source_row(name, source) for name, source in counted.by_source.items()],
-            validation=length_row("validation", validation),
-            visits=[_visits(name, source) for name, source in counted.by_source.items()],
-            histogram=_bars(counted.rows),
-            num_rows=len(counted.rows),
-        )
+    sources = [source_row(name, source) for name, source in counted.by_source.items()]
+    page = fill(
+        "samples.html.j2",
+        title=title,
+        settings=settings,
+        cards=cards,
+        rows=[*sources, (*length_row("validation", validation), "", "")],
+        visits=[_visits(name, source) for name, source in counted.by_source.items()],
+        histogram=_bars(counted.rows),
+        num_rows=len(counted.rows),
     )
     return write_page(path, page)
 
@@ -79,11 +75,11 @@ def write_inspection(
 def card(
     sample: Sample, number: str, source: str, decode: Callable[[Sequence[int]], str], *, several: bool
 ) -> SampleCard:
-    """The words and pictures of a sample.
+    """The words, grids and tokens of a sample.
 
     Args:
         decode: token ids to text.
-        several: whether there are several sources, so that its own is worth naming.
+        several: whether there are several sources, so that the sample's own is worth naming.
     """
     learnt = sample.encoded.labels >= 0
     facts = [f"from {source}"] if several else []
@@ -93,21 +89,19 @@ def card(
     if sample.num_dropped:
         facts.append(f"{plural(sample.num_dropped, 'demonstration')} dropped to fit")
     if sample.num_redrawn:
-        facts.append(f"{plural(sample.num_redrawn, 'task')} drawn before it did not fit")
+        facts.append(f"{plural(sample.num_redrawn, 'task')} drawn before did not fit")
     return SampleCard(
         number=number,
         task_id=sample.task.id,
         facts=tuple(facts),
-        demonstrations=tuple(
-            (picture(pair.input), picture_or_none(pair.output)) for pair in sample.task.train
-        ),
-        test=_test(sample.task, sample.test_index),
+        demonstrations=sample.task.train,
+        test=None if isinstance(sample.task, Row) else sample.task.test[sample.test_index],
         tokens=_tokens(sample, decode),
     )
 
 
 def length_row(name: str, lengths: Lengths) -> tuple[str, ...]:
-    """name, samples, share of tokens with loss, length at the percentiles 5, 50, 95 and 100, shrunk, redrawn."""
+    """Name, samples, share of tokens with loss, lengths at percentiles 5, 50, 95, 100, shrunk, redrawn."""
     values = lengths.as_json()
     at = values["length_percentiles"]
     return (
@@ -121,17 +115,10 @@ def length_row(name: str, lengths: Lengths) -> tuple[str, ...]:
 
 
 def source_row(name: str, source: SourceCount) -> tuple[str, ...]:
-    """The same with the tasks that were drawn and how often each."""
+    """As `length_row`, with the number of tasks drawn and how often each was."""
     tasks = source.as_json()["tasks"]
     drawn = f"{tasks['num_tasks'] - tasks['never_drawn']:,} of {tasks['num_tasks']:,}"
     return (*length_row(name, source), drawn, f"{tasks['fewest']} to {tasks['most']}")
-
-
-def _test(task: Task, test_index: int) -> tuple[Picture, Picture | None] | None:
-    if isinstance(task, Row):
-        return None
-    pair = task.test[test_index]
-    return picture(pair.input), picture_or_none(pair.output)
 
 
 def _tokens(sample: Sample, decode: Callable[[Sequence[int]], str]) -> tuple[Token, ...]:
