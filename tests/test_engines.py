@@ -212,7 +212,7 @@ def test_free_answers_are_counted_beside_constrained_ones(tmp_path: Path) -> Non
     few += untrained()
     own = ["experiment=smoke", "tracking=off", "job=evaluate", "inference.constrain=grid", *few]
     run = compose(own, tmp_path)
-    evaluate.main(run.folder, Console(file=io.StringIO()))
+    evaluate.main(run, Console(file=io.StringIO()))
     metrics = run.folder.read_json("metrics.json")
     assert metrics["score"]["unconstrained_valid"] == 0, "the untrained model writes no grids by itself"
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
@@ -225,5 +225,5 @@ def test_free_answers_are_counted_beside_constrained_ones(tmp_path: Path) -> Non
 def shown(run: Run) -> str:
     """What the same command prints when the run is finished."""
     printed = io.StringIO()
-    evaluate.main(run.folder, Console(file=printed, width=200))
+    evaluate.main(run, Console(file=printed, width=200))
     return printed.getvalue()

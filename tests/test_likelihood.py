@@ -21,7 +21,7 @@ from arc_experiments.generation import rescoring as likelihood
 from arc_experiments.generation.batching import Room
 from arc_experiments.generation.rescoring import log_probabilities, with_likelihoods
 from arc_experiments.jobs import evaluate
-from arc_experiments.jobs.evaluate import score_in_training
+from arc_experiments.jobs.answering import score_in_training
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.selection import Candidate
@@ -216,7 +216,7 @@ def evaluate_run(run: object, console: Console) -> None:
     """`evaluate.main` on a run that exists already."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "Run", lambda folder: run)
-        evaluate.main(run.folder, console)  # type: ignore[attr-defined]
+        evaluate.main(run, console)  # type: ignore[attr-defined]
 
 
 def test_an_adapter_that_was_merged_for_the_answers_counts_once_in_the_likelihoods(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from arc_experiments.report.adaptation import adaptation_sentences
 from arc_experiments.report.breakdown import KINDS
 from arc_experiments.report.format import cost_sentence, plural, unscored_sentence
 from arc_experiments.run import Run
-from arc_experiments.scoring.per_output import solved
-from arc_experiments.tasks import TaskSet
 
 SHOWN_IDS = 12  # of tasks won or lost
 SHOWN_MISTAKES = 10  # of a submission
@@ -19,12 +17,6 @@ SCORES = {
     "accuracy": "accuracy", "correct pixels": "correct_pixels", "best correct pixels": "max_correct_pixels",
     "correct size": "correct_size", "any correct size": "any_correct_size", "unanswered": "unanswered",
 }  # fmt: skip
-
-
-def answered(tasks: TaskSet) -> dict[str, Any]:
-    """For metrics.json: how many tasks and test outputs were asked for, and how many of them cannot be scored."""
-    counts = {"num_tasks": len(tasks), "num_test_outputs": tasks.num_test_outputs}
-    return {"answered": {**counts, "num_tasks_without_solutions": len(tasks) - len(solved(tasks))}}
 
 
 def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
