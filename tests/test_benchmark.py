@@ -22,14 +22,14 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from arc_experiments import compose, load_run
-from arc_experiments.benchmarking import cell as cell_process
 from arc_experiments.benchmarking import generation, loading, scoring, show, startup, stream, training
+from arc_experiments.benchmarking import measure as cell_process
 from arc_experiments.benchmarking import plan as cells
 from arc_experiments.benchmarking.measure import summary
 from arc_experiments.benchmarking.plan import Cell, collect, freeze_cells, plan, run_cell
 from arc_experiments.benchmarking.rows import rows_of_length, rows_of_size
 from arc_experiments.benchmarking.show import draw, markdown
-from arc_experiments.composing.compose import compose as composing
+from arc_experiments.composing import compose as composing
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.naming import folder_name
 from arc_experiments.config.check import ConfigError
@@ -679,7 +679,7 @@ def test_a_benchmarks_own_process_hides_no_gpu_from_its_cells(
     for name, value in worker.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    monkeypatch.setattr(job, "main", lambda folder, console: None)
+    monkeypatch.setattr(job, "main", lambda run, console: None)
     worker._run_job(composed.folder, Console(quiet=True))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
 

@@ -12,7 +12,7 @@ from task_files import write
 
 from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
-from arc_experiments.jobs import evaluate
+from arc_experiments.jobs import answering, evaluate
 from arc_experiments.run import Run
 from arc_experiments.scoring.selection import Candidate
 
@@ -180,7 +180,7 @@ def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
 def test_what_a_run_has_written_scores_as_the_run_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "_answer", answers_of_all_kinds)
+    monkeypatch.setattr(answering, "_answer", answers_of_all_kinds)
     own = [
         "experiment=smoke", "job=evaluate", "tracking=off", "hardware=cpu", "hardware.threads=1",
         "data.limit=3", "inference.limit=3", "inference.max_new_tokens=8", "inference.num_views=2",
