@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.paths import local_path
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from arc_experiments.generation.batching import Room
-    from arc_experiments.generation.constraint import Constraint
     from arc_experiments.generation.engine import Engine
     from arc_experiments.generation.predict import Request
     from arc_experiments.models.tokenizer import ArcTokenizer
@@ -55,7 +52,6 @@ if TYPE_CHECKING:
 
 PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that is under way
 NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
-NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 
 
 def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
@@ -541,15 +537,6 @@ class Run:
         )
 
     @cached_property
-    def unconstrained_requests(self) -> "list[Request]":
-        """Those that are asked without `inference.constrain` as well: a sample; none where nothing is constrained."""
-        asked = [request for request in self.requests if request.ids is not None]
-        if self.config.inference.constrain == "none" or not asked:
-            return []
-        places = np.linspace(0, len(asked) - 1, min(len(asked), NUM_UNCONSTRAINED)).round().astype(int)
-        return [asked[place] for place in places]
-
-    @cached_property
     def engine(self) -> "Engine":
         """How questions are answered.
 
@@ -558,20 +545,11 @@ class Run:
                 `inference.engine=vllm` without the package.
         """
         from arc_experiments.generation.constraint import grid_constraint
-
-        is_constrained = self.config.inference.constrain == "grid"
-        return self._make_engine(grid_constraint(self.prompt) if is_constrained else None)
-
-    @property
-    def unconstrained_engine(self) -> "Engine":
-        """The same without `inference.constrain`."""
-        return self._make_engine(None)
-
-    def _make_engine(self, constraint: "Constraint | None") -> "Engine":
         from arc_experiments.generation.decoding import Transformers
         from arc_experiments.generation.threshold import Threshold
 
         options = self.config.inference
+        constraint = grid_constraint(self.prompt) if options.constrain == "grid" else None
         if options.engine == "threshold":
             return Threshold(threshold=options.threshold, constraint=constraint)
         sampling: dict[str, Any] = {

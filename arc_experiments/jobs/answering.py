@@ -35,7 +35,7 @@ from arc_experiments.scoring.submission import Submission, check_submission, sub
 from arc_experiments.tasks import TaskSet
 from arc_experiments.training.validation import ValidationLoss
 
-LIKELIHOODS, UNCONSTRAINED = "likelihoods", "unconstrained"  # folders beside the answers under way
+LIKELIHOODS = "likelihoods"  # a folder beside the answers under way
 
 
 def is_reported(run: Run) -> bool:
@@ -72,24 +72,20 @@ def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, cons
     Args:
         metrics: what metrics.json holds beside the answers' part.
     """
-    from arc_experiments.models.adapters import merge
-
     start, num_processes = time.perf_counter(), run.processes.num_processes
     kept = run.folder / PARTIAL_PREDICTIONS
-    places = (kept, kept / LIKELIHOODS, kept / UNCONSTRAINED)
+    places = (kept, kept / LIKELIHOODS)
     earlier = spent(*places).seconds / num_processes  # by attempts that were killed
     candidates: Sequence[Candidate] = ()
-    free_valid = None
     if len(run.predicted_tasks()):
         candidates = _answer(run, model, console)
-        free_valid = _unconstrained_valid(run, merge(model))
     if not run.processes.is_main_process:
         return
     metrics["seconds"]["inference"] = earlier + time.perf_counter() - start
     if candidates:
         metrics["cost"] = cost(run, spent(*places), run.requests, candidates, num_processes=num_processes)
         metrics["peak_memory_bytes"] = metrics["cost"]["peak_memory_bytes"]
-    report(run, candidates, metrics, tracker, console, free_valid)
+    report(run, candidates, metrics, tracker, console)
 
 
 def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
@@ -106,36 +102,17 @@ def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
         return run.with_likelihoods(model, candidates, partial, timed(bar))
 
 
-def _unconstrained_valid(run: Run, model: Any) -> float | None:
-    """The share of valid answers without `inference.constrain`, on a sample of the requests.
-
-    None if nothing is constrained, or nothing can be asked.
-    """
-    if not run.unconstrained_requests:
-        return None
-    partial = run.folder / PARTIAL_PREDICTIONS / UNCONSTRAINED
-    candidates = run.ask(
-        model, partial, lambda done, total: None, run.unconstrained_requests, run.unconstrained_engine
-    )
-    return sum(candidate.grid is not None for candidate in candidates) / len(candidates)
-
-
 def report(
     run: Run,
     candidates: Sequence[Candidate],
     metrics: dict[str, Any],
     tracker: Tracker,
     console: Console,
-    free_valid: float | None = None,
 ) -> None:
-    """Score the answers; write predictions, submission, metrics and page; show and track them.
-
-    Args:
-        free_valid: the share of valid answers without `inference.constrain`, if that was measured.
-    """
+    """Score the answers; write predictions, submission, metrics and page; show and track them."""
     tasks, attempts = run.predicted_tasks(), Submission()
     if len(tasks):
-        metrics |= _scored(run, tasks, candidates, free_valid)
+        metrics |= _scored(run, tasks, candidates)
         attempts = submission(tasks, candidates, selection_rule(run))
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
@@ -152,17 +129,13 @@ def report(
     show_scores(metrics, run, console)
 
 
-def _scored(
-    run: Run, tasks: TaskSet, candidates: Sequence[Candidate], free_valid: float | None
-) -> dict[str, Any]:
+def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The parts `answered` and `score` of metrics.json, the latter if some task has solutions."""
     metrics = answered(tasks)
     if len(solved(tasks)):
         rule = selection_rule(run)
         metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
         metrics["score"]["by_num_predictions"] = by_num_predictions(tasks, candidates, rule)
-        if free_valid is not None:
-            metrics["score"]["unconstrained_valid"] = free_valid
     return metrics
 
 
