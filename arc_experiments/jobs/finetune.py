@@ -145,7 +145,7 @@ def _open_log(run: Run) -> int | None:
 
 
 def _recorder(run: Run, model: Any, bar: Bar, tracker: Tracker) -> Recorder:
-    """What validates and logs during training, and hands each line to the progress bar, the tracker and the status."""
+    """What validates and logs during training; bar, tracker and status get each line that it writes."""
     pace = Pace(_last_step(run))
     return Recorder(
         run.folder / LOG,
@@ -255,6 +255,6 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
     if "best" in metrics:
         best = metrics["best"]
         console.print(
-            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen on these "
-            "validation tasks, so the scores on them are somewhat too good."
+            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen on "
+            "these validation tasks, so the scores on them are somewhat too good."
         )

@@ -1,6 +1,6 @@
 """Run or resume a frozen run folder: `python -m arc_experiments.launching.worker <run folder>`.
 
-A folder that another process works on is refused, except for jobs that share their work: there this process helps.
+A folder that another process works on is refused, unless its job shares its work: then this process helps.
 
 The one place that turns how a job ended into a status, an exit code and a message:
 0 done, 1 failed, 2 a mistake of the user, 3 another process has the folder, 130 stopped (to be resumed).
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _help(folder: RunFolder, node: DictConfig, console: Console) -> int:
-    """Work on a folder that another process holds, until there is nothing left to do or that process is gone."""
+    """Work on a folder that another process holds, until nothing is left to do or that process is gone."""
     helper = RunFolder(folder.path, read_only=True)
     console.print(f"Helping process {folder.status.get('pid')}, which has {folder}.")
     code = _work(helper, node, console)
