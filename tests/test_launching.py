@@ -323,7 +323,12 @@ def test_a_job_of_several_processes_is_begun_by_what_starts_them(
     overrides: list[str], module: str, tmp_path: Path
 ) -> None:
     folder = freeze(compose_config(overrides), tmp_path / "r", [])
-    assert worker_command(folder) == [sys.executable, "-m", f"arc_experiments.launching.{module}", str(folder.path)]
+    assert worker_command(folder) == [
+        sys.executable,
+        "-m",
+        f"arc_experiments.launching.{module}",
+        str(folder.path),
+    ]
 
 
 def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
