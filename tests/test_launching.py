@@ -26,10 +26,10 @@ from arc_experiments.config.schema import Hardware
 from arc_experiments.launching import commands, running
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.launching.pool import Pool, run_sweep
-from arc_experiments.launching.worker import STOPPED, show_gpus
+from arc_experiments.launching.worker import STOPPED
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.runs.machine import share_of_cores
+from arc_experiments.runs.machine import share_of_cores, show_gpus
 from arc_experiments.runs.pausing import SAME_SIGNAL
 
 # Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.

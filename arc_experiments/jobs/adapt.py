@@ -35,7 +35,6 @@ from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_l
 from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments, start_helpers
-from arc_experiments.launching.torchrun import count_processes
 from arc_experiments.run import Run
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
@@ -67,7 +66,7 @@ def main(folder: RunFolder, console: Console) -> None:
             show_finished(run, console)
         return
     is_helper = places.HELPS in os.environ
-    count = 1 if is_helper else count_processes(run.config.hardware)
+    count = 1 if is_helper else places.count_processes(run.config.hardware)
     if run.config.hardware.per_device_batch_size == "auto":
         _check_own_gpu(run.config.hardware, count)
     environments = helper_environments(count)

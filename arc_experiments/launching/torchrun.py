@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 from arc_experiments.config.check import check
-from arc_experiments.config.schema import Hardware
-from arc_experiments.launching.worker import DONE, FAILED, MISTAKE, STOPPED, TAKEN, show_gpus
+from arc_experiments.launching.worker import DONE, FAILED, MISTAKE, STOPPED, TAKEN
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
 
@@ -28,14 +27,14 @@ def main(arguments: list[str]) -> int:
 
     folder, module = RunFolder(Path(arguments[0])), [*arguments[1:], "arc_experiments.launching.worker"][0]
     hardware = check(folder.read_config()).hardware
-    show_gpus(hardware)
+    places.show_gpus(hardware)
     os.environ[places.STARTER] = str(os.getpid())
     logging.disable(logging.CRITICAL)  # the workers say how they ended
     num_nodes = int(os.environ.get(NUM_NODES, "1"))
     config = LaunchConfig(
         min_nodes=num_nodes,
         max_nodes=num_nodes,
-        nproc_per_node=count_processes(hardware) // num_nodes,
+        nproc_per_node=places.count_processes(hardware) // num_nodes,
         run_id=os.environ.get(RENDEZVOUS, str(os.getpid())),
         rdzv_backend="c10d",
         rdzv_endpoint=os.environ.get(RENDEZVOUS, "localhost:0"),
@@ -61,17 +60,6 @@ def main(arguments: list[str]) -> int:
         print(f"Failed: {message}. The same command goes on from the last checkpoint.")  # noqa: T201
         return FAILED
     return DONE
-
-
-def count_processes(hardware: Hardware) -> int:
-    """As many as configured, or one for each GPU that this run may use (on a CPU one)."""
-    if hardware.num_processes is not None:
-        return hardware.num_processes
-    import torch
-
-    if hardware.device == "cpu":
-        return 1
-    return len(hardware.gpu_ids or ()) or max(1, torch.cuda.device_count())
 
 
 if __name__ == "__main__":
