@@ -23,7 +23,8 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.config.check import ConfigError, check
 from arc_experiments.config.schema import Hardware
-from arc_experiments.launching import commands, running
+from arc_experiments.launching import commands
+from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.launching.worker import STOPPED
@@ -91,7 +92,7 @@ except FolderError as error:
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        running, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
+        sweep_pool, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
     )
 
 
@@ -123,7 +124,10 @@ def test_each_job_of_a_sweep_can_be_a_chain(tmp_path: Path) -> None:
         "pauses": "done", "killed": "failed", "other": "done",
     }  # fmt: skip
     assert [num_starts(tmp_path / name) for name in rows] == [3, 2, 1]
-    assert rows["killed"]["error"] == "killed by signal 9; 2 times at step 3, so the chain ends here"
+    assert (
+        rows["killed"]["error"]
+        == "killed by signal 9 (out of memory?); 2 times at step 3, so the chain ends here"
+    )
 
 
 def test_a_job_that_dies_in_any_way_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -198,7 +202,7 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
     with elsewhere(work):
         code, shown, rows = sweep(tmp_path, "elsewhere", "here")
     assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
-    assert "elsewhere: another process works on it, and is waited for" in shown
+    assert "elsewhere: waiting for another process that is working on it" in shown
     assert "being worked on by process" in (folder / "output.log").read_text()
     assert folder.status["attempt"] == 1, "nothing was done twice"
 
@@ -304,7 +308,7 @@ def test_a_terminal_shows_a_table_and_a_log_does_not(tmp_path: Path) -> None:
 def test_a_worker_that_never_got_going_is_entered_as_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
+    monkeypatch.setattr(sweep_pool, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
     code, _, rows = sweep(tmp_path, "a")
     assert code == 1
     assert (rows["a"]["state"], rows["a"]["error"]) == ("failed", "ended with exit code 1")
@@ -409,12 +413,12 @@ def test_gpus_that_are_hidden_stay_hidden(hidden: str, shown: Callable[..., str]
 STARTER = """
 import sys
 from pathlib import Path
-from arc_experiments.launching import running
-from arc_experiments.launching.output import lasting_console
+from arc_experiments.launching import pool as sweep_pool
+from arc_experiments.launching.tables import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.runs.folder import RunFolder
 sweep, worker, *names = sys.argv[1:]
-running.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
+sweep_pool.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
 console = lasting_console()
 pool = Pool(max_parallel=1, console=console)
 sys.exit(run_sweep([RunFolder(Path(sweep) / name) for name in names], Path(sweep), pool, console))
@@ -444,7 +448,7 @@ def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path, number: int
     assert RunFolder(tmp_path / "waits").status["state"] == "paused"
     assert not (tmp_path / "later" / "starts").exists()
     assert (tmp_path / "sweep.csv").exists()
-    assert "The same command goes on from here." in shown
+    assert "The same command resumes the sweep." in shown
 
 
 def test_a_sweep_whose_terminal_is_closed_stops_its_jobs(tmp_path: Path) -> None:
@@ -520,7 +524,7 @@ def test_a_job_that_another_process_has_taken_on_meanwhile_has_not_died(
             time.sleep(0.5)
             folder.end("done")
 
-    def run_and_lose(workers: running.Workers, folder: RunFolder, **_: int) -> int:
+    def run_and_lose(workers: sweep_pool.Workers, folder: RunFolder, **_: int) -> int:
         with folder.worked_on():
             folder.end("done")
         is_taken = threading.Event()
@@ -529,7 +533,7 @@ def test_a_job_that_another_process_has_taken_on_meanwhile_has_not_died(
         is_taken.wait()
         return 0
 
-    monkeypatch.setattr(running.Workers, "run", run_and_lose)
+    monkeypatch.setattr(sweep_pool.Workers, "run", run_and_lose)
     code, shown, rows = sweep(tmp_path, "one")
     for other in others:
         other.join()

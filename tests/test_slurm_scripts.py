@@ -11,8 +11,7 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import check
 from arc_experiments.config.schema import Launch
 from arc_experiments.launching import slurm
-from arc_experiments.launching.cluster import ClusterError
-from arc_experiments.launching.slurm import script_text, submit
+from arc_experiments.launching.slurm import ClusterError, script_text, submit
 from arc_experiments.runs.folder import RunFolder
 
 

@@ -53,9 +53,8 @@ def test_a_whole_submission_is_scored_as_kaggle_does(tmp_path: Path, options: li
     run, metrics, printed = scored(tmp_path / "run", options, submission)
     score = metrics["score"]
     assert (score["num_tasks"], score["num_test_outputs"]) == (5, 6)
-    assert (score["pass_at_1"], score["pass_at_2"]) == (2 / 6, 3 / 6)
-    assert score["by_rule"]["task_strict"] == 2 / 5
-    assert score["by_rule"]["task_fraction"] == pytest.approx(2.5 / 5)
+    assert (score["pass_at_1"], score["pass_at_2"]) == (pytest.approx(1.5 / 5), 2.5 / 5)
+    assert score["by_rule"] == {"task_fraction": 2.5 / 5, "test_output": 3 / 6, "task_strict": 2 / 5}
     assert score["unanswered"] == 0
     assert set(score["interval"]) == {"pass_at_1", "pass_at_2"}
     assert not {"vote_1", "pass_at_n", "by_selection", "by_num_predictions"} & score.keys()
@@ -83,7 +82,7 @@ def test_what_is_missing_or_no_grid_is_told_and_counts_as_wrong(tmp_path: Path, 
     _, metrics, printed = scored(tmp_path / "run", options, submission)
     score = metrics["score"]
     assert (score["num_tasks"], score["num_test_outputs"]) == (5, 6)
-    assert (score["pass_at_1"], score["pass_at_2"]) == (1 / 6, 3 / 6)
+    assert (score["pass_at_1"], score["pass_at_2"]) == (1 / 5, pytest.approx(2.5 / 5))
     assert score["unanswered"] == 3 / 6
     assert score["invalid"] == {"missing": 1, "not_a_grid": 1}
     assert metrics["submission"]["mistakes"] == {
@@ -154,7 +153,7 @@ def test_a_submission_is_named_with_the_job_that_scores_it(tmp_path: Path, optio
 
 def test_no_model_is_looked_at_and_no_limit_of_its_answers(tmp_path: Path, options: list[str]) -> None:
     _, metrics, _ = scored(tmp_path / "run", options, {"a": [ENTRY]}, "model=qwen05", "inference.limit=1")
-    assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 6, 5)
+    assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 5, 5)
     _, metrics, _ = scored(tmp_path / "fewer", options, {"a": [ENTRY]}, "data.limit=2")
     assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 2, 2)
 

@@ -66,13 +66,15 @@ def read_result(
     Raises:
         FolderError: a run has been trained for a number of steps other than the rung's.
     """
+    from arc_experiments.scoring.metrics import in_todays_terms  # loads numpy, which `--help` does not need
+
     values, losses, failed = {}, {}, {}
     for run, state in runs:
         name = run.path.name
         if state.name != DONE:
             failed[name] = state.text
             continue
-        metrics = run.read_json("metrics.json")
+        metrics = in_todays_terms(run.read_json("metrics.json"))
         _refuse_other(run, metrics["train"], steps)
         value, loss = number_at(metrics, KEYS[metric]), number_at(metrics, KEYS[LOSS])
         if value is None or not math.isfinite(value):
@@ -99,7 +101,9 @@ def rank(
     broken = [result for result in results if result.failed]
     num_kept = max(1, math.ceil(round(keep * len(results), 9)))
     notes = [
-        f"out: {result.configuration}: {name}: {why}" for result in broken for name, why in result.failed.items()
+        f"out: {result.configuration}: {name}: {why}"
+        for result in broken
+        for name, why in result.failed.items()
     ]
     if len(ranked) > num_kept and ranked[num_kept - 1].value == ranked[num_kept].value:
         last, next_one = ranked[num_kept - 1], ranked[num_kept]

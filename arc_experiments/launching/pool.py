@@ -116,7 +116,9 @@ class Pool:
                 self._give_up(folder, error)
                 code, may_retry = None, False
             if code == TAKEN:
-                self._tell(f"  {name}: waiting for another process that is working on it (see its output.log)")
+                self._tell(
+                    f"  {name}: waiting for another process that is working on it (see its output.log)"
+                )
                 return False
             state = self.state(folder)
             self._tell(

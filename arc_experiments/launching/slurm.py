@@ -23,7 +23,9 @@ from arc_experiments.launching import chain
 from arc_experiments.runs.folder import FolderError, RunFolder, read_object
 
 SCRIPT = "slurm.sh"
-JOBS_FILE = "slurm.json"  # in the run folder: {"jobs": ["123", "124"]} in order; elements of an array are "123_0"
+JOBS_FILE = (
+    "slurm.json"  # in the run folder: {"jobs": ["123", "124"]} in order; elements of an array are "123_0"
+)
 OWN_PREFIXES = ("SLURM_", "SRUN_")
 SQUEUE_SECONDS = 60.0
 
@@ -177,7 +179,9 @@ def sbatch(arguments: Sequence[str]) -> str:
         for name, value in os.environ.items()
         if not name.startswith(OWN_PREFIXES) or name == "SLURM_CONF"
     }
-    done = subprocess.run(["sbatch", "--parsable", *arguments], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        ["sbatch", "--parsable", *arguments], capture_output=True, text=True, env=environment
+    )
     if done.returncode:
         raise ClusterError(f"launch=slurm: the cluster refused: {done.stderr.strip()}")
     return done.stdout.strip().partition(";")[0]

@@ -93,8 +93,10 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
 
 
 def _metrics(folder: RunFolder) -> list[float | None]:
+    from arc_experiments.scoring.metrics import in_todays_terms  # loads numpy, which `status` does not need
+
     try:
-        metrics = read_object(folder / "metrics.json")
+        metrics = in_todays_terms(read_object(folder / "metrics.json"))
     except (OSError, ValueError):  # damaged
         metrics = {}
     return [number_at(metrics, key) for key in COLUMNS.values()]

@@ -20,7 +20,9 @@ from arc_experiments.config.schema import typed
 from arc_experiments.runs.run_state import DONE, HEARTBEAT_SECONDS, LOCK, RUNNING, RunState, read_state
 
 DEPTHS = ("run.yaml", "*/run.yaml", "*/*/run.yaml")  # in a run, a sweep, a folder of sweeps
-FREEZING_SECONDS = 1.0  # within which a command that compares its composition with the folder's releases the lock
+FREEZING_SECONDS = (
+    1.0  # within which a command that compares its composition with the folder's releases the lock
+)
 LOOK_SECONDS = 0.5  # between two attempts to take a lock
 NOTICE_SECONDS = 3.0  # within which ranks end after the process that started them was killed
 ORPHAN_SECONDS = 30.0  # for which loaders of a killed worker may hold its lock; torch's end after 5
