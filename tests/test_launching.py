@@ -32,6 +32,7 @@ from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.machine import share_of_cores, show_gpus
 from arc_experiments.runs.pausing import SAME_SIGNAL
+from arc_experiments.runs.run_state import LOCK
 
 # Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.
 WORKER = """
@@ -199,12 +200,34 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
             time.sleep(1)
             folder.end("done")
 
-    with elsewhere(work):
+    with sweep_pool.SweepLock(tmp_path / LOCK), elsewhere(work):  # as the same sweep, started twice
         code, shown, rows = sweep(tmp_path, "elsewhere", "here")
     assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
     assert "elsewhere: waiting for another process that is working on it" in shown
     assert "being worked on by process" in (folder / "output.log").read_text()
+    assert "elsewhere: done, run by another process" in shown
     assert folder.status["attempt"] == 1, "nothing was done twice"
+
+
+def test_a_job_that_outlives_its_killed_launcher_keeps_its_place(tmp_path: Path) -> None:
+    """No other launcher holds the sweep's lock: the job is an orphan, and uses the cores of a place."""
+    folder, last = make_folders(tmp_path, "elsewhere", "here")
+    is_beside = []
+
+    def work(is_begun: threading.Event) -> None:
+        with folder.worked_on():
+            is_begun.set()
+            while not (folder / "output.log").exists():
+                time.sleep(0.05)
+            time.sleep(3)
+            is_beside.append((last / "starts").exists())
+            folder.end("done")
+
+    with elsewhere(work):
+        code, shown, rows = sweep(tmp_path, "elsewhere", "here")
+    assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
+    assert is_beside == [False]
+    assert shown.index("elsewhere: done, run by another process") < shown.index("  here: started")
 
 
 def test_what_another_process_leaves_undone_is_gone_on_with(tmp_path: Path) -> None:
@@ -233,7 +256,7 @@ def test_a_folder_that_is_removed_while_it_is_waited_for_ends_alone(tmp_path: Pa
                 time.sleep(0.05)
             shutil.rmtree(folder.path)
 
-    with elsewhere(hold_and_remove):
+    with sweep_pool.SweepLock(tmp_path / LOCK), elsewhere(hold_and_remove):
         code, _, rows = sweep(tmp_path, "elsewhere", "last")
     assert (code, [row["state"] for row in rows.values()]) == (1, ["failed", "done"])
     assert "No such file or directory" in rows["elsewhere"]["error"]
@@ -247,7 +270,7 @@ def test_a_job_that_died_or_failed_is_started_again_up_to_so_often(tmp_path: Pat
     )
     assert [row["state"] for row in rows.values()] == ["done", "failed", "failed"]
     assert "breaks once: failed (killed by signal 9 (out of memory?)) after" in shown
-    assert "breaks once: is started again (1 of 2 retries)" in shown
+    assert "breaks once: started again (1 of 2 retries)" in shown
     assert "fails: is started again (2 of 2 retries)" in shown
 
 
@@ -502,6 +525,15 @@ def test_told_twice_it_kills_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     starter.send_signal(signal.SIGINT)
     assert starter.wait(timeout=20) == STOPPED
     assert not process.exists()
+
+
+def test_a_job_that_was_seen_done_stays_done_though_another_sweep_opens_it_again(tmp_path: Path) -> None:
+    (folder,) = make_folders(tmp_path, "one")
+    pool = Pool(max_parallel=1, console=Console(file=io.StringIO()))
+    pool.run([folder], tmp_path)
+    with folder.worked_on():
+        assert folder.state.name == "running"
+        assert sweep_pool.exit_code([folder], pool) == 0
 
 
 def test_the_same_sweep_twice_at_once_does_everything_once(tmp_path: Path) -> None:

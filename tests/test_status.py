@@ -72,6 +72,15 @@ def test_one_that_is_silent_on_another_machine_has_died(tmp_path: Path, gone: in
     assert f"no sign of life of process {gone} on elsewhere" in state.error
 
 
+def test_one_that_is_suspended_lives_while_its_lock_is_held(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", **here(host="elsewhere"))
+    then = time.time() - STALE_SECONDS - 30
+    os.utime(folder / "status.json", (then, then))
+    with folder.locked():
+        assert folder.state.name == "running"
+    assert folder.state.name == "died"
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", '{"state": "levitating"}'])
 def test_a_status_that_is_not_ours_is_no_traceback(tmp_path: Path, text: str) -> None:
     folder = make_run(tmp_path / "run")
@@ -100,14 +109,14 @@ def test_the_table_has_a_line_for_each_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    make_run(tmp_path / "outputs/single", **here(step=3, max_steps=9))
+    make_run(tmp_path / "outputs/single", **here(step=3, max_steps=9, attempt=2))
     make_run(tmp_path / "multirun/sweep/seed_1", state="failed", error="no [such] thing\nTraceback")
     (tmp_path / "multirun/sweep/seed_1/output.log").touch()
     make_run(tmp_path / "multirun/sweep/seed_2", **here(pid=gone))
     text = shown(capsys)
     lines = {line.split()[1]: line for line in text.splitlines() if "outputs/" in line or "multirun/" in line}
     assert list(lines) == ["outputs/single", "multirun/sweep/seed_1", "multirun/sweep/seed_2"]
-    assert "running" in lines["outputs/single"]
+    assert "running, start 2" in lines["outputs/single"], "it has been resumed"
     assert "3/9" in lines["outputs/single"]
     assert "failed" in lines["multirun/sweep/seed_1"]
     assert "no [such] thing (see output.log)" in lines["multirun/sweep/seed_1"]
