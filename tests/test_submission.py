@@ -71,6 +71,15 @@ def test_a_whole_submission_is_scored_as_kaggle_does(tmp_path: Path, options: li
     assert "This run is finished" in printed
 
 
+def test_whole_floats_count_as_the_integers_they_are(tmp_path: Path, options: list[str]) -> None:
+    entries = {"a": [[1.0, 2.0]], "b": [[1, 2.0]], "c": [[1.5, 2.0]], "d": [[True, 2.0]], "e": [[1.0, None]]}
+    submission = {name: [{"attempt_1": cells, "attempt_2": WRONG}] for name, cells in entries.items()}
+    _, metrics, printed = scored(tmp_path / "run", [*options, "data.tasks=[a,b,c,d]"], submission)
+    assert metrics["score"]["pass_at_1"] == 2 / 4
+    assert metrics["submission"]["mistakes"] == {"attempt not a grid": 2, "unknown task": 1}
+    assert "c[0]: attempt_1 is not a grid: its cells are float64, not integers" in printed
+
+
 def test_what_is_missing_or_no_grid_is_told_and_counts_as_wrong(tmp_path: Path, options: list[str]) -> None:
     submission = {
         "a": [{"attempt_1": [[11]], "attempt_2": RIGHT}],

@@ -23,7 +23,7 @@ from arc_experiments.tasks import TaskSet
 
 SHOWN_IDS = 12  # of tasks won or lost
 SHOWN_MISTAKES = 10  # of a submission
-SCORES = {label(name): name for name in (*BY_KAGGLE, *BY_OUTPUT) if name != "unconstrained_valid"}
+SCORES = {label(name): name for name in (*BY_KAGGLE, *BY_OUTPUT)}
 CAPTION = "pass@k, vote@k: Kaggle's and ARC Prize's rule; the others: means over all test outputs"
 
 
@@ -70,8 +70,6 @@ def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> No
     invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
     if invalid:
         console.print(f"invalid answers: {invalid}")
-    if "unconstrained_valid" in score:
-        console.print(f"valid without inference.constrain, of a sample: {score['unconstrained_valid']:.1%}")
 
 
 def _score_table(score: dict[str, Any], title: str) -> Table:
