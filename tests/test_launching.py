@@ -271,7 +271,7 @@ def test_a_job_that_died_or_failed_is_started_again_up_to_so_often(tmp_path: Pat
     assert [row["state"] for row in rows.values()] == ["done", "failed", "failed"]
     assert "breaks once: failed (killed by signal 9 (out of memory?)) after" in shown
     assert "breaks once: started again (1 of 2 retries)" in shown
-    assert "fails: is started again (2 of 2 retries)" in shown
+    assert "fails: started again (2 of 2 retries)" in shown
 
 
 def test_with_fail_fast_the_first_failure_for_good_stops_the_others(tmp_path: Path) -> None:
