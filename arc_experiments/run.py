@@ -188,7 +188,7 @@ class Run:
     @cached_property
     def processes(self) -> "PartialState":
         """The processes that work on this run together, and which of them this is."""
-        from arc_experiments.runs.processes import join_processes
+        from arc_experiments.runs.machine import join_processes
 
         return join_processes(self.device)
 

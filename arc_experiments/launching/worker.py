@@ -20,7 +20,7 @@ from rich.console import Console
 
 from arc_experiments.config.check import check
 from arc_experiments.config.jobs import job_kind
-from arc_experiments.config.schema import Config, Hardware
+from arc_experiments.config.schema import Config
 from arc_experiments.runs import machine as places
 from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
@@ -105,7 +105,7 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
 
 def _run_job(folder: RunFolder, config: Config, console: Console) -> None:
     if job_kind(config.job.name).assigns_gpus:
-        show_gpus(config.hardware)
+        places.show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     from arc_experiments.run import (
         Run,
@@ -114,23 +114,6 @@ def _run_job(folder: RunFolder, config: Config, console: Console) -> None:
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
     log.info("the job is imported")
     job.main(Run(folder, config), console)
-
-
-def show_gpus(hardware: Hardware) -> None:
-    """Let CUDA see the GPUs named, else this job's own: one, or as many as its processes or its split model take.
-
-    In a job of a cluster they are of those that the cluster has given, whatever is named.
-    """
-    on_cluster = "SLURM_JOB_ID" in os.environ
-    is_shown = "RANK" in os.environ or places.HELPS in os.environ  # by what has started this process
-    takes_several = hardware.num_processes != 1 or hardware.parallelism == "split"
-    if hardware.gpu_ids is not None and not on_cluster:
-        visible = ",".join(map(str, hardware.gpu_ids))
-    elif is_shown or (places.is_alone() and takes_several):
-        return
-    else:
-        visible = places.own_gpus(None if hardware.parallelism == "split" else hardware.num_processes)
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
 def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:
