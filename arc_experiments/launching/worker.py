@@ -107,9 +107,8 @@ def _run_job(folder: RunFolder, config: Config, console: Console) -> None:
     if job_kind(config.job.name).assigns_gpus:
         places.show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
-    from arc_experiments.run import (
-        Run,
-    )  # after the environment is set, which libraries read when they are imported
+    # Libraries read the environment when they are imported.
+    from arc_experiments.run import Run
 
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
     log.info("the job is imported")
