@@ -275,7 +275,7 @@ def test_a_run_that_is_asked_to_pause_saves_and_goes_on_exactly(tmp_path: Path, 
     assert "Paused at step" in shown
     assert RunFolder(paused).status["state"] == "paused"
     again = subprocess.run(typed, check=True, capture_output=True, text=True)
-    assert "Going on from step" in again.stdout
+    assert "Resuming from step" in again.stdout
     assert_equal(paused, whole)
 
 

@@ -148,7 +148,7 @@ def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(alone: Path, 
     assert status["state"] == "failed"
     code, output = run_command(folder, "hardware.num_processes=2")
     assert code == 0, output
-    assert "Going on from step 3" in output
+    assert "Resuming from step 3" in output
     assert losses(folder) == pytest.approx(losses(alone), abs=1e-6)
     assert lasting(folder)["score"] == lasting(alone)["score"]
 

@@ -185,7 +185,7 @@ def _stop_if_asked(run: Run, trainer: StreamTrainer) -> None:
         if run.processes.is_main_process:
             pausing.forget(run.folder.path)
         step = trainer.state.global_step
-        raise Paused(f"Paused at step {step} of {_last_step(run)}. The same command goes on from here")
+        raise Paused(f"Paused at step {step} of {_last_step(run)}. The same command resumes from here")
     if pausing.is_signalled():
         raise KeyboardInterrupt
 

@@ -92,7 +92,7 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
         if folder.status.get("state") != "failed":  # another process's failure stopped this one
             folder.update_status(signalled=pausing.is_signalled())
             folder.end("paused")
-        how = str(interrupt) or "Stopped. The same command goes on from the last checkpoint"
+        how = str(interrupt) or "Stopped. The same command resumes from the last checkpoint"
         console.print(f"{how}: {folder}", markup=False)
         return STOPPED
     except ValueError as error:
