@@ -12,7 +12,7 @@ from task_files import write
 
 from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
-from arc_experiments.jobs import evaluate
+from arc_experiments.jobs import answering, evaluate
 from arc_experiments.run import Run
 from arc_experiments.scoring.selection import Candidate
 
@@ -43,7 +43,7 @@ def scored(
     """The run, its metrics, and what was printed."""
     file = write(folder.parent, f"{folder.name}.json", submission)
     run, printed = compose([*options, f"submission={file}", *more], folder), io.StringIO()
-    evaluate.main(run.folder, Console(file=printed, width=200))
+    evaluate.main(run, Console(file=printed, width=200))
     return run, run.folder.read_json("metrics.json"), printed.getvalue()
 
 
@@ -168,7 +168,7 @@ def test_no_model_is_looked_at_and_no_limit_of_its_answers(tmp_path: Path, optio
 
 
 def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
-    """Right answers to the first task, one right among wrong ones to the second, and nothing readable to the third."""
+    """Right answers to the first task, one right one to the second, and nothing readable to the third."""
     wrong = np.zeros((1, 1), np.uint8)
     given = []
     for task, right in zip(run.predicted_tasks(), ([1, 1], [0, 1], []), strict=True):
@@ -188,15 +188,15 @@ def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
 def test_what_a_run_has_written_scores_as_the_run_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "_answer", answers_of_all_kinds)
+    monkeypatch.setattr(answering, "_answer", answers_of_all_kinds)
     own = [
         "experiment=smoke", "job=evaluate", "tracking=off", "hardware=cpu", "hardware.threads=1",
         "data.limit=3", "inference.limit=3", "inference.max_new_tokens=8", "inference.num_views=2",
     ]  # fmt: skip
     run = compose(own, tmp_path / "own")
-    evaluate.main(run.folder, Console(file=io.StringIO()))
+    evaluate.main(run, Console(file=io.StringIO()))
     again = compose([*own, f"submission={run.folder}/submission.json"], tmp_path / "again")
-    evaluate.main(again.folder, Console(file=io.StringIO()))
+    evaluate.main(again, Console(file=io.StringIO()))
     first, second = (one.folder.read_json("metrics.json") for one in (run, again))
     assert 0 < first["score"]["pass_at_1"] < first["score"]["pass_at_2"] < 1
     assert second["submission"]["mistakes"] == {}

@@ -23,7 +23,6 @@ BY_OUTPUT = {
     "correct_size": "share of candidates of the right size",
     "any_correct_size": "some candidate of the right size",
     "unanswered": "no valid candidate",
-    "unconstrained_valid": "share of valid answers without inference.constrain, on a sample of the views",
 }
 # pass_at_2 by the three rules in use:
 BY_RULE = {

@@ -12,9 +12,9 @@ from arc_experiments.report import format as words
 from arc_experiments.report import gallery, leaks, summary
 from arc_experiments.report.curves import (
     count_not_finite,
-    learning_rate_figure,
-    loss_figure,
-    predictions_figure,
+    learning_rate_chart,
+    loss_chart,
+    predictions_chart,
 )
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.format import plural, unscored_sentence
@@ -30,8 +30,6 @@ BUTTONS = {
     "valid": "Some valid answer",
     "no-valid": "No valid answer",
 }
-# Scores in the chart of numbers of predictions, by the style of the line.
-LINES = {"line": "pass_at_2", "dots": "pass_at_n", "second": "vote_1", "third": "vote_2"}
 
 
 def write_report(folder: Path, tasks: TaskSet) -> Path:
@@ -77,9 +75,9 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         training=list(summary.training_rows(metrics)),
         phases=[(name, words.duration(seconds)) for name, seconds in summary.phases(metrics)],
         by_number=by_number,
-        predictions=predictions_figure(by_number, LINES) if len(by_number) > 1 else None,
-        losses=loss_figure(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
-        learning_rate=learning_rate_figure(run.log),
+        predictions=predictions_chart(by_number) if len(by_number) > 1 else None,
+        losses=loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
+        learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
         leak_rows=[row for one in compared for row in leaks.leak_rows(one, named=True)],
         adaptation=list(words.adaptation_sentences(metrics["adaptation"])) if "adaptation" in metrics else [],
