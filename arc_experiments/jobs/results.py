@@ -76,7 +76,7 @@ def _show_groups(by_group: dict[str, dict[str, Any]], console: Console) -> None:
     """Show pass@2 by kind of task, a line a kind; the page has the intervals."""
     for kind, groups in by_group.items():
         parts = (
-            f"{name} {group['pass_at_2']:.1%} of {group['num_test_outputs']}"
+            f"{name} {group['pass_at_2']:.1%} ({plural(group['num_tasks'], 'task')})"
             for name, group in groups.items()
         )
         console.print(f"pass@2 by {KINDS[kind]}: {', '.join(parts)}", markup=False)
