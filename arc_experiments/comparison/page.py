@@ -19,9 +19,9 @@ from arc_experiments.comparison.tables import MetricFormat, direction, sentences
 from arc_experiments.report.charts import NUM_COLOURS
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.format import number, percent, plural
-from arc_experiments.report.gallery import Picture, TaskCard, TestCard, task_cards
+from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
 from arc_experiments.report.page import environment
-from arc_experiments.tasks.task import TaskSet
+from arc_experiments.tasks.task import Pair, TaskSet
 
 MAX_CARDS = 10  # tasks with pictures, better and worse each
 MAX_CARDS_IN_ALL = 80
@@ -39,7 +39,7 @@ class Duel:
     task: str
     gain: str
     runs: tuple[str, str]
-    demonstrations: tuple[tuple[Picture, Picture | None], ...]
+    demonstrations: tuple[Pair, ...]
     tests: tuple[tuple[TestCard, TestCard], ...]
 
 
