@@ -114,15 +114,16 @@ class Snapshots(TrainerCallback):
 
 def train(run: Run, losses: dict[int, float], snapshots: Snapshots) -> StreamTrainer:
     """A training with these validation losses, as the job does it."""
+    trainer = run.trainer(run.model(), [])
     recorder = Recorder(
+        trainer,
         run.folder / "train_log.jsonl",
         evaluate=lambda: told(losses)(trainer),
         evaluate_untrained=lambda: told(losses)(trainer),
         eval_steps=1,
         on_line=lambda line: None,
     )
-    trainer = run.trainer(run.model(), [recorder, snapshots])
-    recorder.trainer = trainer
+    trainer.add_callback(snapshots)
     trainer.resume_or_start()
     recorder.validate(trainer.state.global_step)
     return trainer

@@ -18,7 +18,7 @@ from arc_experiments.composing.freezing import freeze
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import OPTIMIZERS
 from arc_experiments.runs.folder import FolderError, RunFolder
-from arc_experiments.training.guards import (
+from arc_experiments.training.divergence import (
     SPIKE_LEAST,
     Guard,
     LossSpike,
@@ -382,7 +382,7 @@ def test_the_loss_scale_is_watched_on_a_real_scaler() -> None:
     assert warnings == [None] * 3, "two skipped steps are float16's daily life"
     for _ in range(4):
         step(math.inf)
-    fallen = "float16: the loss scale has fallen to 0.5; gradients may soon be lost"
+    fallen = "float16: the loss scale has fallen to 0.5; small gradients may be lost soon"
     assert warnings[3:] == [fallen, None, None, None]
     with pytest.raises(SkippedSteps, match=r"5 steps in a row .*0\.03125.*model\.dtype=bfloat16"):
         step(math.inf)
@@ -440,10 +440,10 @@ def test_a_spike_is_a_loss_far_above_its_moving_median(losses: list[float], medi
 
 
 def test_a_spike_of_one_of_several_adapters_is_seen() -> None:
-    guard = Guard(None, max_skipped_steps=1, spike_factor=3.0, stop_on_spike=True)
+    guard = Guard(max_skipped_steps=1, spike_factor=3.0, stop_on_spike=True)
     calm = [{"loss": 4.0, "losses": [1.0] * 4}] * SPIKE_LEAST
     state = TrainerState(global_step=11, log_history=[*calm, {"loss": 7.5, "losses": [1.0, 1.0, 4.5, 1.0]}])
-    with pytest.raises(LossSpike, match=r"the loss 4\.5 is more than .* its median of late \(1\)"):
+    with pytest.raises(LossSpike, match=r"the loss 4\.5 is more than .* its recent median \(1\)"):
         guard.on_log(TrainingArguments(use_cpu=True), state, TrainerControl(), logs={"loss": 7.5})
 
 

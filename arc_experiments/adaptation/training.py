@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from arc_experiments.config.schema import MAX_SEED
 from arc_experiments.run import Run
 from arc_experiments.stream.samples import JoinedStreams, SampleStream
 from arc_experiments.tasks.rngs import rng_for
-from arc_experiments.training.callbacks import StopAtTime
 from arc_experiments.training.checkpoints import last_complete, step_of
 from arc_experiments.training.trainer import Counts, StreamTrainer
 
@@ -52,20 +52,24 @@ def train(
             shutil.rmtree(path, ignore_errors=True)
     seconds = run.config.adapt.seconds_per_task
     limit = None if seconds is None else seconds * sum(len(unit.tasks) for unit in units)
-    clock = StopAtTime(lambda: is_over() or (limit is not None and trainer.seconds >= limit))
+    is_alone = len(units) == 1
     with _unwrapped(model):
         trainer = run.trainer(
             model,
-            [clock],
-            stream=streams[units[0]] if len(units) == 1 else JoinedStreams(list(streams.values())),
+            stream=streams[units[0]] if is_alone else JoinedStreams(list(streams.values())),
             folder=place / CHECKPOINTS,
             seed=seed_of("train", run.config.seeds.train, units),
-            together=len(units),
+            kind=StreamTrainer if is_alone else partial(TogetherTrainer, together=len(units)),
+        )
+        trainer.stops.add(
+            "time",
+            lambda: is_over() or (limit is not None and trainer.seconds >= limit),
+            saves=False,
         )
         if optim.save_steps >= optim.max_steps:
             trainer.args.save_strategy = SaveStrategy.NO
         trainer.resume_or_start()
-    return Outcome.STOPPED if clock.has_stopped else Outcome.WHOLE, _counted(trainer)
+    return Outcome.STOPPED if trainer.stops.stopped_by == "time" else Outcome.WHOLE, _counted(trainer)
 
 
 def seed_of(purpose: str, seed: int, units: Iterable[Unit]) -> int:

@@ -27,7 +27,7 @@ from arc_experiments.scoring.selection import NotFinite
 from arc_experiments.stream.samples import NothingFits, Part, SampleStream
 from arc_experiments.tasks import FixedTasks, TaskSet
 from arc_experiments.training.checkpoints import last_complete
-from arc_experiments.training.guards import TrainingStopped
+from arc_experiments.training.divergence import TrainingStopped
 
 log = logging.getLogger(__name__)
 

@@ -54,7 +54,7 @@ class TogetherTrainer(StreamTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The sum of the adapters' losses, each the mean over its own labelled tokens."""
-        if self._is_ours:
+        if self._loss_at_labels:
             outputs, logits, targets = self._at_labels(model, inputs)
             each = token_losses(logits, targets, self._label_smoothing)
         else:
@@ -88,12 +88,12 @@ class TogetherTrainer(StreamTrainer):
             self._num_steps = 0
         super().log(entry, start_time)
 
-    def own_state(self) -> dict[str, Any]:
+    def state_files(self) -> dict[str, Any]:
         """Each adapter's counts beside those of all."""
-        return {**super().own_state(), TOGETHER_FILE: [asdict(counts) for counts in self.counts_of]}
+        return {**super().state_files(), TOGETHER_FILE: [asdict(counts) for counts in self.counts_of]}
 
-    def take_own_state(self, checkpoint: Path) -> None:
-        """Go on from `own_state` as a checkpoint holds it."""
-        super().take_own_state(checkpoint)
+    def read_state_files(self, checkpoint: Path) -> None:
+        """Continue from the `state_files` in a checkpoint."""
+        super().read_state_files(checkpoint)
         stored = json.loads((checkpoint / TOGETHER_FILE).read_text())
         self.counts_of = [Counts(**counts) for counts in stored]

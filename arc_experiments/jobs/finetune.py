@@ -27,8 +27,8 @@ from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.pausing import Pause, Paused
 from arc_experiments.runs.run_state import Pace
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
-from arc_experiments.training.recording import Line, Recorder, read_log
+from arc_experiments.training.checkpoints import last_complete, step_of
+from arc_experiments.training.recording import Line, Recorder, cut_log, read_log
 from arc_experiments.training.sharding import gather_trained, load_whole
 from arc_experiments.training.trainer import StreamTrainer
 
@@ -112,17 +112,16 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     pace = Pace(_last_step(run))
     train_log, resumed_step = _open_log(run)
     with progress(console, "training", _last_step(run)) as bar:
+        trainer = run.trainer(model, is_pause_due=pause.is_due)
         recorder = Recorder(
+            trainer,
             train_log,
             evaluate=lambda: run.validation_loss(model),
             evaluate_untrained=lambda: run.untrained_validation_loss(model),
             score=(lambda: score_in_training(run, model)) if optim.best_by == "pass_at_2" else None,
             eval_steps=optim.eval_steps,
             on_line=lambda line: _on_line(line, run, bar, tracker, pace),
-            is_main=run.processes.is_main_process,
         )
-        trainer = run.trainer(model, [recorder], is_pause_due=pause.is_due)
-        recorder.trainer = trainer
         log.info("the trainer is there")
         start = time.perf_counter()
         if resumed_step is None and not run.is_sharded:  # else when the training begins: it shards the model
