@@ -5,7 +5,6 @@ import math
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from omegaconf import DictConfig
 
 from arc_experiments.augmentation import Transform
@@ -26,13 +25,11 @@ from arc_experiments.tasks import FixedTasks, Row, Task, TaskSet
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from arc_experiments.generation.constraint import Constraint
     from arc_experiments.generation.engine import Engine
     from arc_experiments.generation.predict import Request
     from arc_experiments.models.tokenizer import ArcTokenizer
     from arc_experiments.models.vocabulary import Vocabulary
 
-NUM_UNCONSTRAINED = 32  # requests that are asked without `inference.constrain` as well
 NUM_VERIFIED = 32  # tasks on which the token table is compared with the tokenizer
 
 
@@ -245,15 +242,6 @@ class Inputs:
         )
 
     @cached_property
-    def unconstrained_requests(self) -> "list[Request]":
-        """Those that are asked without `inference.constrain` as well: a sample; none where nothing is constrained."""
-        asked = [request for request in self.requests if request.ids is not None]
-        if self.config.inference.constrain == "none" or not asked:
-            return []
-        places = np.linspace(0, len(asked) - 1, min(len(asked), NUM_UNCONSTRAINED)).round().astype(int)
-        return [asked[place] for place in places]
-
-    @cached_property
     def engine(self) -> "Engine":
         """How questions are answered.
 
@@ -262,20 +250,11 @@ class Inputs:
                 `inference.engine=vllm` without the package.
         """
         from arc_experiments.generation.constraint import grid_constraint
-
-        is_constrained = self.config.inference.constrain == "grid"
-        return self._make_engine(grid_constraint(self.prompt) if is_constrained else None)
-
-    @property
-    def unconstrained_engine(self) -> "Engine":
-        """The same without `inference.constrain`."""
-        return self._make_engine(None)
-
-    def _make_engine(self, constraint: "Constraint | None") -> "Engine":
         from arc_experiments.generation.decoding import Transformers
         from arc_experiments.generation.threshold import Threshold
 
         options = self.config.inference
+        constraint = grid_constraint(self.prompt) if options.constrain == "grid" else None
         if options.engine == "threshold":
             return Threshold(threshold=options.threshold, constraint=constraint)
         sampling: dict[str, Any] = {

@@ -25,7 +25,6 @@ from rich.console import Console
 from small_training import same, weights
 from task_files import write
 from toy_grids import grid
-from toy_models import untrained
 
 from arc_experiments.adaptation.deadline import done_within
 from arc_experiments.adaptation.plan import Work
@@ -280,7 +279,7 @@ def test_a_new_attempt_knows_how_long_answers_take(tasks: Path, tmp_path: Path) 
     [name, *_] = Work(run, lambda: False)._before.names
     folder = RunFolder(run.folder.path / ".adapt")
     folder.path.mkdir()
-    nothing = Answers(candidates=(), unconstrained={})
+    nothing = Answers(candidates=())
     folder.write_json(f"{name}.json", Before(answers=nothing, seconds=7.0).to_json())
     assert Work(run, lambda: False)._seconds_a_task() == 7
 
@@ -548,23 +547,6 @@ def test_a_submission_is_there_before_a_batch_size_is_tried(
     assert list(run.folder.read_json("submission.json")) == list(run.predicted_tasks().ids)
 
 
-@pytest.mark.slow
-def test_answers_without_the_constraint_are_measured_before_and_after(tasks: Path, tmp_path: Path) -> None:
-    learns = [
-        *untrained(160, 560),
-        "optim.max_steps=30",
-        "optim.learning_rate=5e-3",
-        "inference.constrain=grid",
-    ]
-    run, printed = adapted(tmp_path / "run", tasks, *learns)
-    metrics = run.folder.read_json("metrics.json")
-    before, after = (part["score"]["unconstrained_valid"] for part in (metrics["before"], metrics))
-    assert 0 <= before < after <= 1
-    assert f"valid without inference.constrain, of a sample: {after:.1%}" in printed
-    free, _ = adapted(tmp_path / "free", tasks)
-    assert "unconstrained_valid" not in free.folder.read_json("metrics.json")["score"]
-
-
 def test_the_batch_size_is_found_before_helpers_come(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -615,7 +597,7 @@ def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) 
             task_id="e1", test_index=0, view=0, transforms="", text="", num_tokens=1, log_probability=-1.0,
             grid=grid(str(cell)), reason=None,
         )  # fmt: skip
-        return Answers(candidates=(one,), unconstrained={})
+        return Answers(candidates=(one,))
 
     position = run.predicted_tasks().ids.index("e1")
     folder.write_json(f"before-{position}-e1.json", Before(answers=answer(3), seconds=1.0).to_json())

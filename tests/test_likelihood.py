@@ -189,7 +189,7 @@ def test_likelihoods_are_computed_stored_and_decide_the_attempts(tmp_path: Path)
     lines = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
     assert [len(line["likelihoods"]) for line in lines] == [2, 2, 2]
     score = run.folder.read_json("metrics.json")["score"]
-    assert len(score["by_selection"]) == 8
+    assert len(score["by_selection"]) == 9
     assert "likelihood_product (the attempts)" in printed.getvalue()
     totals = [sum(value for _, value, _ in line["likelihoods"]) for line in lines]
     best = [[1]] if totals[0] > totals[1] else [[2, 2]]

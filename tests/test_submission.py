@@ -53,9 +53,8 @@ def test_a_whole_submission_is_scored_as_kaggle_does(tmp_path: Path, options: li
     run, metrics, printed = scored(tmp_path / "run", options, submission)
     score = metrics["score"]
     assert (score["num_tasks"], score["num_test_outputs"]) == (5, 6)
-    assert (score["pass_at_1"], score["pass_at_2"]) == (2 / 6, 3 / 6)
-    assert score["by_rule"]["task_strict"] == 2 / 5
-    assert score["by_rule"]["task_fraction"] == pytest.approx(2.5 / 5)
+    assert (score["pass_at_1"], score["pass_at_2"]) == (pytest.approx(1.5 / 5), 2.5 / 5)
+    assert score["by_rule"] == {"task_fraction": 2.5 / 5, "test_output": 3 / 6, "task_strict": 2 / 5}
     assert score["unanswered"] == 0
     assert set(score["interval"]) == {"pass_at_1", "pass_at_2"}
     assert not {"vote_1", "pass_at_n", "by_selection", "by_num_predictions"} & score.keys()
@@ -72,6 +71,15 @@ def test_a_whole_submission_is_scored_as_kaggle_does(tmp_path: Path, options: li
     assert "This run is finished" in printed
 
 
+def test_whole_floats_count_as_the_integers_they_are(tmp_path: Path, options: list[str]) -> None:
+    entries = {"a": [[1.0, 2.0]], "b": [[1, 2.0]], "c": [[1.5, 2.0]], "d": [[True, 2.0]], "e": [[1.0, None]]}
+    submission = {name: [{"attempt_1": cells, "attempt_2": WRONG}] for name, cells in entries.items()}
+    _, metrics, printed = scored(tmp_path / "run", [*options, "data.tasks=[a,b,c,d]"], submission)
+    assert metrics["score"]["pass_at_1"] == 2 / 4
+    assert metrics["submission"]["mistakes"] == {"attempt not a grid": 2, "unknown task": 1}
+    assert "c[0]: attempt_1 is not a grid: its cells are float64, not integers" in printed
+
+
 def test_what_is_missing_or_no_grid_is_told_and_counts_as_wrong(tmp_path: Path, options: list[str]) -> None:
     submission = {
         "a": [{"attempt_1": [[11]], "attempt_2": RIGHT}],
@@ -83,7 +91,7 @@ def test_what_is_missing_or_no_grid_is_told_and_counts_as_wrong(tmp_path: Path, 
     _, metrics, printed = scored(tmp_path / "run", options, submission)
     score = metrics["score"]
     assert (score["num_tasks"], score["num_test_outputs"]) == (5, 6)
-    assert (score["pass_at_1"], score["pass_at_2"]) == (1 / 6, 3 / 6)
+    assert (score["pass_at_1"], score["pass_at_2"]) == (1 / 5, pytest.approx(2.5 / 5))
     assert score["unanswered"] == 3 / 6
     assert score["invalid"] == {"missing": 1, "not_a_grid": 1}
     assert metrics["submission"]["mistakes"] == {
@@ -154,7 +162,7 @@ def test_a_submission_is_named_with_the_job_that_scores_it(tmp_path: Path, optio
 
 def test_no_model_is_looked_at_and_no_limit_of_its_answers(tmp_path: Path, options: list[str]) -> None:
     _, metrics, _ = scored(tmp_path / "run", options, {"a": [ENTRY]}, "model=qwen05", "inference.limit=1")
-    assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 6, 5)
+    assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 5, 5)
     _, metrics, _ = scored(tmp_path / "fewer", options, {"a": [ENTRY]}, "data.limit=2")
     assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 2, 2)
 

@@ -20,6 +20,7 @@ from arc_experiments.composing.naming import composition, flatten
 from arc_experiments.config.paths import PREFIX
 from arc_experiments.report.files import read_json, read_lines
 from arc_experiments.runs.folder import RunFolder
+from arc_experiments.scoring.metrics import METRICS_VERSION, in_todays_terms
 
 Tree = dict[str, Any]
 FOLD = "data.fold"
@@ -27,7 +28,7 @@ WEIGHTS = ("from_run", "model.adapter", "model.path")  # what may name the run t
 TRAINED = ("adapter", "model")  # what a run folder has them in
 MOMENTS = "optim.load_state"  # the run that the optimizer's moments come from
 RULES = {
-    "score.pass_at_2": "test_output",
+    "score.pass_at_2": "task_fraction",
     **{f"score.by_rule.{name}": name for name in ("test_output", "task_fraction", "task_strict")},
 }
 
@@ -62,8 +63,8 @@ class RunResult:
 
     @property
     def metrics_version(self) -> int:
-        """What its scores mean; those written before there were versions are of the first."""
-        return int(number_at(self.metrics, "score.version") or 1)
+        """What its scores mean, once converted; a run without scores has nothing that could differ."""
+        return int(number_at(self.metrics, "score.version") or METRICS_VERSION)
 
     @property
     def partition_draws(self) -> tuple[tuple[str, Any], ...]:
@@ -124,7 +125,7 @@ class RunResult:
             last[line["task"]] = max(last[line["task"]], line["test_index"] + 1)
         right = sum(share * last[task] for task, share in shares.items())
         total = sum(last[task] for task in shares)
-        if total != score["num_test_outputs"] or abs(right / total - score["pass_at_2"]) > 1e-9:
+        if total != score["num_test_outputs"] or abs(right / total - score["by_rule"]["test_output"]) > 1e-9:
             return None
         return {task: float(last[task]) for task in shares}
 
@@ -164,7 +165,7 @@ def read_result(path: Path) -> RunResult:
     settings, weights_from = _settings(path)
     is_draw = {key: _is_draw(key) for key in settings}
     status = read_json(path / "status.json")
-    metrics = read_json(path / "metrics.json")
+    metrics = in_todays_terms(read_json(path / "metrics.json"))
     state = str(status.get("state", "waiting"))
     return RunResult(
         folder=folder,

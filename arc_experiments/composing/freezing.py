@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
 from arc_experiments.composing.naming import differences
+from arc_experiments.config.jobs import job_kind
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 # Schedules whose rate at a step is the same however long the run is.
@@ -97,7 +98,7 @@ def _is_extension(before: DictConfig, config: DictConfig) -> bool:
     only_longer = OmegaConf.merge(before, {"optim": {"max_steps": config.optim.max_steps}})
     assert isinstance(only_longer, DictConfig)
     return (
-        config.job.name != "adapt"  # each of its tasks is finished by itself
+        not job_kind(config.job.name).shares_folder  # its tasks are finished one by one
         and config.optim.max_steps > before.optim.max_steps
         and not differences(only_longer, config)
         and config.optim.schedule in OPEN_ENDED_SCHEDULES

@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from arc_experiments.config.jobs import JOBS
+
 # Where and how a run is computed does not make it another run.
 NOT_PART_OF_THE_RUN = (
     "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect", "audit",
     "adapt", "halving",
 )  # fmt: skip
-# What these are asked for.
-PART_OF_A_JOB = {"benchmark": ("hardware", "benchmark"), "audit": ("audit",), "adapt": ("adapt",)}
 SLUG_LENGTH = 60
 
 
@@ -23,8 +23,9 @@ def composition(config: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     values["augmentation_order"] = list(values["augmentation"])  # a dict does not compare by order
+    hashed = JOBS[values["job"]["name"]].hashed if values["job"]["name"] in JOBS else ()
     for key in NOT_PART_OF_THE_RUN:
-        if key in PART_OF_A_JOB.get(values["job"]["name"], ()):
+        if key in hashed:
             continue
         *parents, last = key.split(".")
         place: Any = values

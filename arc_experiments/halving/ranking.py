@@ -11,6 +11,7 @@ from rich.table import Table
 from arc_experiments.launching.tables import number_at
 from arc_experiments.runs.folder import FolderError, RunFolder
 from arc_experiments.runs.run_state import DONE, RunState
+from arc_experiments.scoring.metrics import in_todays_terms
 
 LOSS, PASS_AT_2 = "validation_loss", "pass_at_2"
 # Where metrics.json has them, and by what a smaller number is always the better one.
@@ -73,7 +74,7 @@ def read_standing(
         if state.name != DONE:
             failed[name] = state.text
             continue
-        metrics = run.read_json("metrics.json")
+        metrics = in_todays_terms(run.read_json("metrics.json"))
         _refuse_other(run, metrics["train"], steps)
         found = {key: number_at(metrics, place) for key, place in PLACES.items()}
         value = found[metric]

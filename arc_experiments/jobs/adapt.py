@@ -134,10 +134,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
     run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))
     run.folder.write(UNITS, "".join(f"{unit.summary()}\n" for unit in units))
-    free_before, free_after = work.unconstrained_valid()
-    if free_before is not None and "before" in metrics:
-        metrics["before"]["score"]["unconstrained_valid"] = free_before
-    conclude(run, merged(before, units), metrics, tracker, console, free_after)
+    conclude(run, merged(before, units), metrics, tracker, console)
     shutil.rmtree(work.folder.path, ignore_errors=True)  # a helper may still be writing its last piece
 
 

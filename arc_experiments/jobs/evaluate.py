@@ -35,7 +35,7 @@ from arc_experiments.scoring.selection import Candidate
 from arc_experiments.scoring.submission import check_submission, submission
 from arc_experiments.training.validation import ValidationLoss
 
-LIKELIHOODS, UNCONSTRAINED = "likelihoods", "unconstrained"  # folders beside the answers under way
+LIKELIHOODS = "likelihoods"  # a folder beside the answers under way
 
 
 def main(folder: RunFolder, console: Console) -> None:
@@ -154,23 +154,20 @@ def _write_partition(run: Run) -> None:
 
 def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, console: Console) -> None:
     """From the model to the page: answer, select, score, write everything down, show it."""
-    from arc_experiments.models.adapters import merge
-
     start, num_processes = time.perf_counter(), run.processes.num_processes
     kept = run.folder / PARTIAL_PREDICTIONS
-    places = (kept, kept / LIKELIHOODS, kept / UNCONSTRAINED)
+    places = (kept, kept / LIKELIHOODS)
     earlier = spent(*places).seconds / num_processes  # by attempts that were killed
-    candidates, free_valid = list[Candidate](), None
+    candidates = list[Candidate]()
     if len(run.predicted_tasks()):
         candidates = _compare(run, model, _answer(run, model, console), console)
-        free_valid = _unconstrained_valid(run, merge(model), kept / UNCONSTRAINED)
     if not run.processes.is_main_process:
         return
     metrics["seconds"]["inference"] = earlier + time.perf_counter() - start
     if candidates:
         metrics["cost"] = cost(run, spent(*places), run.requests, candidates, num_processes=num_processes)
         metrics["peak_memory_bytes"] = metrics["cost"]["peak_memory_bytes"]
-    conclude(run, candidates, metrics, tracker, console, free_valid)
+    conclude(run, candidates, metrics, tracker, console)
 
 
 def conclude(
@@ -179,13 +176,8 @@ def conclude(
     metrics: dict[str, Any],
     tracker: Tracker,
     console: Console,
-    free_valid: float | None = None,
 ) -> None:
-    """From the answers to the page.
-
-    Args:
-        free_valid: the share of valid answers without `inference.constrain`, where that was measured.
-    """
+    """From the answers to the page."""
     tasks = run.predicted_tasks()
     if len(tasks):
         rule = selection_rule(run)
@@ -193,8 +185,6 @@ def conclude(
         if len(solved(tasks)):
             metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
             metrics["score"]["by_num_predictions"] = by_num_predictions(tasks, candidates, rule)
-            if free_valid is not None:
-                metrics["score"]["unconstrained_valid"] = free_valid
         attempts = submission(tasks, candidates, rule)
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
@@ -265,16 +255,3 @@ def _timed(bar: Bar) -> Callable[[int, int], None]:
             bar.update(done, f"{speed:.1f} prompts/s, {duration((total - done) / speed)} left")
 
     return show
-
-
-def _unconstrained_valid(run: Run, model: Any, partial: Path) -> float | None:
-    """The share of valid answers without `inference.constrain`, on a sample of the requests.
-
-    None where nothing is constrained, or nothing can be asked.
-    """
-    if not run.unconstrained_requests:
-        return None
-    candidates = run.ask(
-        model, partial, lambda done, total: None, run.unconstrained_requests, run.unconstrained_engine
-    )
-    return sum(candidate.grid is not None for candidate in candidates) / len(candidates)

@@ -7,18 +7,24 @@ from rich.table import Table
 
 from arc_experiments.report.adaptation import adaptation_sentences
 from arc_experiments.report.breakdown import KINDS
-from arc_experiments.report.format import cost_sentence, plural, unscored_sentence
+from arc_experiments.report.format import (
+    BY_KAGGLE,
+    BY_OUTPUT,
+    cost_sentence,
+    label,
+    plural,
+    rules_sentence,
+    unscored_sentence,
+)
 from arc_experiments.run import Run
+from arc_experiments.scoring.metrics import in_todays_terms
 from arc_experiments.scoring.per_output import solved
 from arc_experiments.tasks import TaskSet
 
 SHOWN_IDS = 12  # of tasks won or lost
 SHOWN_MISTAKES = 10  # of a submission
-SCORES = {
-    "pass@1": "pass_at_1", "pass@2": "pass_at_2", "pass@n": "pass_at_n", "vote@1": "vote_1", "vote@2": "vote_2",
-    "accuracy": "accuracy", "correct pixels": "correct_pixels", "best correct pixels": "max_correct_pixels",
-    "correct size": "correct_size", "any correct size": "any_correct_size", "unanswered": "unanswered",
-}  # fmt: skip
+SCORES = {label(name): name for name in (*BY_KAGGLE, *BY_OUTPUT)}
+CAPTION = "pass@k, vote@k: Kaggle's and ARC Prize's rule; the others: means over all test outputs"
 
 
 def answered(tasks: TaskSet) -> dict[str, Any]:
@@ -60,17 +66,14 @@ def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> No
     if "by_selection" in score:
         console.print(selection_table(score["by_selection"], selection))
     _show_groups(score.get("by_group", {}), console)
-    rules = ", ".join(f"{name} {value:.1%}" for name, value in score["by_rule"].items())
-    console.print(f"two attempts, by rule: {rules}")
+    console.print(rules_sentence(score))
     invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
     if invalid:
         console.print(f"invalid answers: {invalid}")
-    if "unconstrained_valid" in score:
-        console.print(f"valid without inference.constrain, of a sample: {score['unconstrained_valid']:.1%}")
 
 
 def _score_table(score: dict[str, Any], title: str) -> Table:
-    table = Table("score", "", "95 % interval", title=title)
+    table = Table("score", "", "95 % interval", title=title, caption=CAPTION)
     for name, key in SCORES.items():
         if key in score:
             table.add_row(name, f"{score[key]:.1%}", _interval(score["interval"].get(key)))
@@ -105,8 +108,10 @@ def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
 def _paired_table(metrics: dict[str, Any], title: str) -> Table:
     """The scores before and after adaptation, and what they differ by."""
     before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
-    table = Table("score", "before", "after", "difference", "95 % interval", title=title)
+    table = Table("score", "before", "after", "difference", "95 % interval", title=title, caption=CAPTION)
     for name, key in SCORES.items():
+        if key not in before or key not in after:  # one of them by an earlier version
+            continue
         gain = f"{after[key] - before[key]:+.1%}"
         table.add_row(
             name,
@@ -146,7 +151,7 @@ def _show_losses(losses: dict[str, Any], console: Console) -> None:
 
 def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Table:
     """What each rule would have scored; the one that gave the attempts is marked."""
-    table = Table("selection", "pass@1", "pass@2")
+    table = Table("selection", "pass@1", "pass@2", caption="by Kaggle's and ARC Prize's rule")
     for name, values in by_selection.items():
         mark = " (the attempts)" if name == named else ""
         table.add_row(name + mark, *(f"{values[key]:.1%}" for key in ("pass_at_1", "pass_at_2")))
@@ -156,4 +161,4 @@ def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Ta
 def show_finished(run: Run, console: Console) -> None:
     """For a run that was finished before: its scores again."""
     console.print("This run is finished (resume=false starts another beside it).")
-    show_scores(run.folder.read_json("metrics.json"), run, console)
+    show_scores(in_todays_terms(run.folder.read_json("metrics.json")), run, console)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from arc_experiments.config.jobs import job_kind
 from arc_experiments.runs import machine as places
 from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import RunFolder
@@ -15,16 +16,12 @@ from arc_experiments.runs.folder import RunFolder
 # 150,000 that took half of the time on a CPU. It reads these when a process starts.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
-# A benchmark starts processes for what it measures with them, an adaptation to share its tasks out; an audit has no
-# use for them.
-BEGIN_ALONE = ("benchmark", "adapt", "audit")
-
 
 def worker_command(folder: RunFolder) -> list[str]:
     """The command that runs, or goes on with, this folder: one worker, or what starts several."""
     started_by_others = "RANK" in os.environ  # by torchrun: this process becomes one of theirs
     config = folder.read_config()
-    alone = started_by_others or config.hardware.num_processes == 1 or config.job.name in BEGIN_ALONE
+    alone = started_by_others or config.hardware.num_processes == 1 or job_kind(config.job.name).starts_alone
     return [sys.executable, "-m", f"arc_experiments.{'worker' if alone else 'ranks'}", str(folder.path)]
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.run_state import DIED, DONE, FAILED, PAUSED, RUNNING, WAITING, RunState, duration
+from arc_experiments.scoring.metrics import in_todays_terms
 
 StateOf = Callable[[RunFolder], RunState]
 
@@ -97,7 +98,7 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
 
 def _row(folder: RunFolder) -> list[float | None]:
     try:
-        metrics = folder.read_json("metrics.json")
+        metrics = in_todays_terms(folder.read_json("metrics.json"))
     except (OSError, ValueError):  # it is not there, or not ours
         metrics = {}
     return [number_at(metrics, place) for place in COLUMNS.values()]

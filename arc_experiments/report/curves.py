@@ -87,7 +87,7 @@ def predictions_figure(rows: Sequence[dict[str, Any]], names: Mapping[str, str])
         for style, name in names.items()
     ]
     axis = Axis(label="predictions for a test output", last=float(len(rows) - 1), marks=marks)
-    return _figure(series, height=250, y_label="right test outputs, %", axis=axis, from_zero=True)
+    return _figure(series, height=250, y_label="score, %", axis=axis, from_zero=True)
 
 
 def read_points(log: Iterable[dict[str, Any]], key: str) -> list[Point]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from arc_experiments.scoring.metrics import in_todays_terms
 from arc_experiments.scoring.selection import Candidate, Rule, rules, votes_then_log_probability
 
 
@@ -57,7 +58,7 @@ def read_run(folder: Path) -> RunFiles:
         settings={str(key): value for key, value in settings.items()},
         settings_text=text,
         environment=read_json(folder / "environment.json"),
-        metrics=read_json(folder / "metrics.json"),
+        metrics=in_todays_terms(read_json(folder / "metrics.json")),
         leaks=read_json(folder / "leaks.json"),
         validation_ids=tuple(read_json(folder / "partition.json").get("validation", ())),
         log=tuple(read_lines(folder / "train_log.jsonl", json.loads)),
