@@ -12,7 +12,7 @@ from task_files import write
 
 from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
-from arc_experiments.jobs import evaluate
+from arc_experiments.jobs import answering, evaluate
 from arc_experiments.run import Run
 from arc_experiments.scoring.selection import Candidate
 
@@ -43,7 +43,7 @@ def scored(
     """The run, its metrics, and what was printed."""
     file = write(folder.parent, f"{folder.name}.json", submission)
     run, printed = compose([*options, f"submission={file}", *more], folder), io.StringIO()
-    evaluate.main(run.folder, Console(file=printed, width=200))
+    evaluate.main(run, Console(file=printed, width=200))
     return run, run.folder.read_json("metrics.json"), printed.getvalue()
 
 
@@ -188,15 +188,15 @@ def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
 def test_what_a_run_has_written_scores_as_the_run_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "_answer", answers_of_all_kinds)
+    monkeypatch.setattr(answering, "_answer", answers_of_all_kinds)
     own = [
         "experiment=smoke", "job=evaluate", "tracking=off", "hardware=cpu", "hardware.threads=1",
         "data.limit=3", "inference.limit=3", "inference.max_new_tokens=8", "inference.num_views=2",
     ]  # fmt: skip
     run = compose(own, tmp_path / "own")
-    evaluate.main(run.folder, Console(file=io.StringIO()))
+    evaluate.main(run, Console(file=io.StringIO()))
     again = compose([*own, f"submission={run.folder}/submission.json"], tmp_path / "again")
-    evaluate.main(again.folder, Console(file=io.StringIO()))
+    evaluate.main(again, Console(file=io.StringIO()))
     first, second = (one.folder.read_json("metrics.json") for one in (run, again))
     assert 0 < first["score"]["pass_at_1"] < first["score"]["pass_at_2"] < 1
     assert second["submission"]["mistakes"] == {}
