@@ -1,4 +1,4 @@
-"""job=adapt: each task by its own demonstrations, nothing of its answer; the same whoever does it and in whatever order."""
+"""job=adapt: each task by its demonstrations, never its answer; the same whoever does it, in any order."""
 
 import dataclasses
 import gc
@@ -321,8 +321,8 @@ def test_answers_are_made_and_chosen_as_in_an_evaluation(
     inference: list[str], tasks: Path, tmp_path: Path
 ) -> None:
     writes_grids = [
-        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frames=[6,10]", "prompt.max_length=896",
-        "inference.max_new_tokens=112", "optim.max_steps=2", "inference.limit=1",
+        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frames=[6,10]",
+        "prompt.max_length=896", "inference.max_new_tokens=112", "optim.max_steps=2", "inference.limit=1",
     ]  # fmt: skip
     options = ["inference.constrain=grid", *writes_grids, *inference]
     run, printed = adapted(tmp_path / "run", tasks, *options)

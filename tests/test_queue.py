@@ -1,4 +1,4 @@
-"""Pieces of work shared out over files: each done once, by whoever is there, and again if that one dies; the clock."""
+"""Work shared through files: each piece done once, and again if its process dies; time limits."""
 
 import json
 import os

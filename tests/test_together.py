@@ -35,7 +35,7 @@ MARK = 9  # a colour that one task alone has
 
 
 def make_tasks(folder: Path) -> Path:
-    """A task to train on, and tasks to adapt to of different lengths, of which the longest has a cell of MARK."""
+    """A task to train on, and tasks to adapt to of different lengths; the longest has a cell of MARK."""
     rng = np.random.default_rng(0)
 
     def pair(height: int, width: int, colour: int) -> dict[str, Any]:

@@ -111,8 +111,8 @@ class AdaptationPlan:
         """Return what is finished.
 
         Returns:
-            The answers before adaptation in the order of the tasks, the seconds they took, and what came of each task
-            group.
+            The answers before adaptation in the order of the tasks, the seconds they took, and what came of
+            each task group.
         """
         before = self._read_before()
         candidates = [candidate for one in before for candidate in one.candidates]

@@ -27,7 +27,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptationCounts:
-    """Counts of one training; `loss` is the mean of its first and of its last logged steps, None without any."""
+    """Counts of one training; `loss`: means of its first and its last logged steps, None without any."""
 
     steps: int
     samples: int
@@ -58,7 +58,8 @@ class Adapted:
 
     Attributes:
         outcome: of its training.
-        unanswered: the tasks that the adapted model could not answer, and why: their answers are those before.
+        unanswered: the tasks that the adapted model could not answer, and why: their answers are those
+            before.
         training: None where there was none.
         candidates: the answers to the other tasks; None where the model answered no differently than before.
         seconds: by phase.
@@ -124,7 +125,7 @@ def this_worker() -> str:
 
 
 def merged(before: Sequence[Candidate], groups: Iterable[Adapted]) -> list[Candidate]:
-    """Return the answers after adaptation, in the order of those before, which stay where there are no others."""
+    """Return the answers after adaptation where there are some, else before, in the order of those before."""
     by_task = _by_task(before)
     by_task |= _by_task(candidate for group in groups for candidate in group.candidates or ())
     return [candidate for candidates in by_task.values() for candidate in candidates]

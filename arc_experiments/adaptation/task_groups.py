@@ -1,4 +1,5 @@
-"""Which tasks share an adapted model, and what it is trained on: their demonstrations, some in turn as test pairs.
+"""Which tasks share an adapted model, and what it is trained on: their demonstrations, some in turn as test
+pairs.
 
 demonstrations a b c, one left out  ->  bc|a  ac|b  ab|c          (demonstrations | test pairs)
                       two left out  ->  c|ab  b|ac  a|bc
@@ -48,7 +49,8 @@ class Bundle:
 
 
 def make_bundles(groups: Sequence[TaskGroup], together: int) -> list[Bundle]:
-    """Bundle at most `together` groups of about one length each, in bundles of about one size, short ones first.
+    """Bundle at most `together` groups of about one length each, in bundles of about one size, short ones
+    first.
 
     One by one they keep their order.
     """
@@ -67,7 +69,8 @@ def _length(group: TaskGroup) -> int:
 
 
 def in_turn(tasks: Iterable[Task], counts: Sequence[int]) -> TaskSet:
-    """Return every way to leave `counts` demonstrations out as test pairs and at least one in; no test pair is used.
+    """Return every way to leave `counts` demonstrations out as test pairs and at least one in; no test pair
+    is used.
 
     Tasks with too few demonstrations have none.
     """

@@ -1,8 +1,10 @@
-"""Time limits of a whole job, over all its processes and attempts: `adapt.seconds` and `adapt.deadline_hours`.
+"""Time limits of a whole job, over all its processes and attempts: `adapt.seconds` and
+`adapt.deadline_hours`.
 
     clock.json  {"attempt": 2, "spent": 310.5, "until": 1760000000.0}
 
-The process that holds the run folder keeps a file for each. Only the time at work counts: what a killed job had left is
+The process that holds the run folder keeps a file for each. Only the time at work counts: what a killed job
+    had left is
 still there for the next attempt.
 """
 
@@ -64,7 +66,7 @@ class TimeLimit:
         self._folder.write_json(self._file, {"attempt": self._attempt, "spent": spent, "until": self._until})
 
     def follow(self, is_over: Callable[[], bool]) -> bool:
-        """Wait for the process that holds the folder to start, and end with it. False if `is_over` comes first."""
+        """Wait until the process that holds the folder starts; take its end. False if `is_over` is first."""
         if self._seconds is None:
             return True
         while (values := self._read()).get("attempt") != self._attempt:

@@ -108,7 +108,7 @@ def _ends(losses: Sequence[float]) -> tuple[float, float] | None:
 
 @contextmanager
 def _unwrapped(model: Any) -> Iterator[None]:
-    """Take off afterwards what a trainer wraps around the model: a thousand wrappers would be too deep a call."""
+    """Take a trainer's wrappers off the model afterwards: a thousand of them would be too deep a call."""
     modules = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
     before = [{name: vars(module)[name] for name in WRAPPED if name in vars(module)} for module in modules]
     hooks = model.get_input_embeddings()._forward_hooks  # with gradient checkpointing each trainer adds two

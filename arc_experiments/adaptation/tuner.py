@@ -1,8 +1,8 @@
 """One model in memory, adapted to task group after task group: train, answer, put the weights back.
 
-Tasks come in without their test outputs. What comes of a group depends on the run and the group alone, not on what came
-before or on who does it: the weights are restored bit for bit, the optimizer is new, and every seed is drawn for the
-tasks' ids. Only a time budget makes a difference.
+Tasks come in without their test outputs. What comes of a group depends on the run and the group alone, not on
+what came before or on who does it: the weights are restored bit for bit, the optimizer is new, and every seed
+is drawn for the tasks' ids. Only a time budget makes a difference.
 """
 
 import logging
@@ -62,7 +62,8 @@ class Tuner:
             check_stackable(self.model, run.config.adapt.together)
 
     def answer(self, tasks: TaskSet, place: str) -> Candidates | Outcome:
-        """Answer tasks with the model as it is; return why where it cannot. Resumes a killed attempt's answers.
+        """Answer tasks with the model as it is; return why where it cannot. Resumes a killed attempt's
+        answers.
 
         Args:
             place: where partial answers are kept, in the folder.

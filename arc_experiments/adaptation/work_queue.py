@@ -3,7 +3,8 @@
     <folder>/<name>.json   the result of a finished piece: whole, or absent
     <folder>/<name>.lock   locked by the process that works on it; the system frees it when that process dies
 
-Where a file system does not lock across machines, two processes may do the same piece: that costs time and changes
+Where a file system does not lock across machines, two processes may do the same piece: that costs time and
+    changes
 nothing, since the result does not depend on who makes it.
 """
 

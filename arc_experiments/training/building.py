@@ -1,4 +1,4 @@
-"""Build the trainer of a composition from plain parameters: arguments, loss, guard, best weights, sharding."""
+"""Build the trainer from plain parameters: arguments, loss, guard, best weights, sharding."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

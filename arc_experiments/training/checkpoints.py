@@ -1,4 +1,4 @@
-"""Whole and torn checkpoints: the Trainer writes in place, so a checkpoint counts only with its mark, written last."""
+"""Whole and torn checkpoints: the Trainer writes in place, so one counts only with its mark, written last."""
 
 import json
 import os

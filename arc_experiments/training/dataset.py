@@ -1,10 +1,12 @@
 """Expose the stream to SFTTrainer, in one of two ways that give the same rows (`data.stream`).
 
-`as_dataset`: a virtual map-style Dataset. Its table holds only the numbers 0 to n-1; row i is made when it is read.
-Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change the order or make a row
-twice.
+`as_dataset`: a virtual map-style Dataset. Its table holds only the numbers 0 to n-1; row i is made when it is
+    read.
+Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change the order or make
+a row twice.
 
-`as_iterable`: an IterableDataset, which must be given what the first gets for free: the row to start with, the rank,
+`as_iterable`: an IterableDataset, which must be given what the first gets for free: the row to start with,
+    the rank,
 and how many workers share the work.
 """
 
@@ -32,8 +34,8 @@ def make_row(stream: SampleStream | JoinedStreams, index: int) -> Arrays:
     """Make row `index` of the stream.
 
     Returns:
-        input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + parts,); for packed rows also
-        position_ids, int32, shape (tokens,), which restart with each sample.
+        input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + parts,); for packed rows
+        also position_ids, int32, shape (tokens,), which restart with each sample.
     """
     samples = stream.row(index)
     row = {
@@ -151,11 +153,12 @@ def _generate(stream: list[SampleStream], turn: list[Turn], worker: list[int]) -
 
 
 class Collator:
-    """Pads rows on the right to the longest. Returns arrays, which leave worker processes faster than tensors.
+    """Pads rows on the right to the longest. Returns arrays, which leave worker processes faster than
+    tensors.
 
-    Returns input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape (rows,
-    COUNTED + parts). Also attention_mask, or for packed rows position_ids, both of the first's shape: models
-    separate packed samples by positions that restart, but only if there is no mask.
+    Returns input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape
+    (rows, COUNTED + parts). Also attention_mask, or for packed rows position_ids, both of the first's shape:
+    models separate packed samples by positions that restart, but only if there is no mask.
     """
 
     def __init__(self, pad_id: int) -> None:

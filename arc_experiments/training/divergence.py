@@ -1,4 +1,5 @@
-"""Stop a training that diverges while its last checkpoint is still good: gradients that are not finite, loss spikes.
+"""Stop a training that diverges while its last checkpoint is still good: gradients that are not finite, loss
+spikes.
 
 All ranks see the same gradients, loss scale and (gathered) loss, so they decide alike.
 """
@@ -56,8 +57,8 @@ class ScaleWatch:
         fell, self._is_low = scale < 1 and not self._is_low, scale < 1
         if self._num_skipped >= self._max_skipped_steps:
             raise SkippedSteps(
-                f"float16: {self._num_skipped} steps in a row had gradients beyond its range (the loss scale is "
-                f"down to {scale:g}). Try model.dtype=bfloat16, or a smaller optim.learning_rate"
+                f"float16: {self._num_skipped} steps in a row had gradients beyond its range (the loss scale "
+                f"is down to {scale:g}). Try model.dtype=bfloat16, or a smaller optim.learning_rate"
             )
         if not fell:
             return None
@@ -65,7 +66,7 @@ class ScaleWatch:
 
 
 def spike(losses: Sequence[float], factor: float) -> float | None:
-    """Return the median of the losses before the last one if the last exceeds `factor` times it, else None."""
+    """Return the median of the losses before the last, if the last exceeds `factor` times it, else None."""
     before = losses[-SPIKE_WINDOW - 1 : -1]
     if len(before) < SPIKE_LEAST:
         return None

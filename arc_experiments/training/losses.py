@@ -1,7 +1,7 @@
 """Compute the loss from logits at labelled positions only: with label smoothing, and on CPUs.
 
-Elsewhere SFTTrainer's fused LM head never holds logits. On a CPU, it projects every position, tile by tile and twice:
-with a vocabulary of 150,000 and a loss on answers only, that is most of the work.
+Elsewhere SFTTrainer's fused LM head never holds logits. On a CPU, it projects every position, tile by tile
+and twice: with a vocabulary of 150,000 and a loss on answers only, that is most of the work.
 """
 
 import inspect

@@ -1,7 +1,8 @@
-"""Avoid running out of memory: `hardware.per_device_batch_size=auto` finds the most rows a process can train on at once.
+"""Avoid running out of memory: `hardware.per_device_batch_size=auto` finds the most rows a process can train
+on at once.
 
-A training that runs out of memory all the same fails, with PyTorch's message; in `job=adapt` it costs one task
-(`adaptation/tuner.py`), and answers are retried in smaller batches (`generation/batching.py`).
+A training that runs out of memory all the same fails, with PyTorch's message; in `job=adapt` it costs one
+task (`adaptation/tuner.py`), and answers are retried in smaller batches (`generation/batching.py`).
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ def largest_batch(
     autocast: Callable[[], AbstractContextManager[None]],
     gradient_checkpointing: bool,
 ) -> int:
-    """Double the batch while rows of the longest kind fit into memory in all processes; return the last that fits.
+    """Double the batch while rows of the longest kind fit into memory in all processes; return the last that
+    fits.
 
     The optimizer's memory, two float32 moments for each trained parameter, is set aside meanwhile.
 

@@ -1,7 +1,7 @@
 """train_log.jsonl: a line for each logged step and for each validation, written as they happen.
 
 {"step": 10, "loss": 1.23, "learning_rate": 0.0001, "grad_norm": 0.5, "samples_per_second": 12.0, ...}
-{"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}   (and pass_at_2 where optim.best_by asks for it)
+{"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}   (and pass_at_2 if optim.best_by names it)
 """
 
 import json
@@ -50,7 +50,7 @@ class Recorder(TrainerCallback):
         trainer.add_callback(self)
 
     def validate(self, step: int) -> ValidationLoss | None:
-        """Return the validation loss at this step, computed and written once. All processes must call this."""
+        """Compute and write the validation loss of a step, once; return it. All processes must call this."""
         if step not in self.validations:
             start = time.perf_counter()
             loss = self.validations[step] = self._evaluate() if step else self._evaluate_untrained()

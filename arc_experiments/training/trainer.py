@@ -1,8 +1,8 @@
 """TRL's SFTTrainer on the stream.
 
-It adds counts of what was trained on (kept in each checkpoint, so that a resumed run has them too), the time spent
-waiting for data, reasons to stop, the best validation's weights, another run's optimizer moments to start from, and a
-schedule whose horizon is `max_steps` wherever the run stops.
+It adds counts of what was trained on (kept in each checkpoint, so that a resumed run has them too), the time
+spent waiting for data, reasons to stop, the best validation's weights, another run's optimizer moments to
+start from, and a schedule whose horizon is `max_steps` wherever the run stops.
 """
 
 import json
@@ -90,7 +90,8 @@ class StreamTrainer(SFTTrainer):
         embedding_learning_rate: of trained embeddings, if not that of the rest.
         load_state: a run folder whose optimizer moments a new training starts with.
         label_smoothing: share of each target that goes to the whole vocabulary.
-        loss_at_labels: compute the loss from logits at labelled positions, see `losses`; the same in all processes.
+        loss_at_labels: compute the loss from logits at labelled positions, see `losses`; the same in all
+            processes.
         attends_by_sample: attend within each sample of packed rows, where flash attention is missing (a CPU).
         cycles: of the cyclic schedule; None for the schedule that the arguments name.
         best: keeps the weights of the best validation.
@@ -173,7 +174,7 @@ class StreamTrainer(SFTTrainer):
             self._ahead = None
 
     def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
-        """Load rows; an IterableDataset holds this rank's already, so accelerate must not share them out again."""
+        """Load rows. An IterableDataset has this rank's only: accelerate must not share them out again."""
         if not isinstance(self.train_dataset, IterableDataset):
             loader: DataLoader = super().get_train_dataloader()  # type: ignore[type-arg]
             return loader
@@ -220,7 +221,7 @@ class StreamTrainer(SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _at_labels(self, model: Any, inputs: Any) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        """Return the model's outputs, its logits at the labelled positions, and the tokens that follow those."""
+        """Return the model's outputs, its logits at labelled positions, and the tokens that follow those."""
         positions = labelled_positions(inputs["labels"])
         given = {name: value for name, value in inputs.items() if name != "labels"}
         if self._takes_positions:
