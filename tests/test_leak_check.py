@@ -1,4 +1,4 @@
-"""`data.leaks`: what a run does where a validation task stands in what it trains on, or its weights were trained on."""
+"""`data.leaks`: what a run does if it, or its weights before, trained on a validation task."""
 
 import io
 import json

@@ -62,5 +62,5 @@ def _write(folder: RunFolder, cells: Sequence[Cell]) -> dict[str, Any]:
     results = collect(cells)
     folder.write_json("benchmark.json", results)
     folder.write("benchmark.md", markdown(results))
-    folder.write("benchmark.svg", draw(results))
+    folder.write("benchmark.svg", draw(results).svg())
     return results

@@ -10,7 +10,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
 from arc_experiments.config.schema import Hardware, Optim
-from arc_experiments.runs.processes import PATIENCE
+from arc_experiments.runs.machine import PATIENCE
 from arc_experiments.training import optimizers
 from arc_experiments.training.best import Best
 from arc_experiments.training.dataset import Collator
