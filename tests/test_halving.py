@@ -186,7 +186,7 @@ def test_with_fail_fast_nothing_is_ranked_before_the_failure_is_cured(sweep: Pat
     (sweep / "rank_8-seed_2" / "fails").touch()
     code, shown = halve(sweep, fail_fast=True)
     assert code == 1
-    assert "This rung is not ranked yet: the same command goes on" in shown
+    assert "This rung is not ranked yet: the same command runs what is missing" in shown
     assert not (sweep / "halving.json").exists()
     (sweep / "rank_8-seed_2" / "fails").unlink()
     assert halve(sweep, fail_fast=True)[0] == 0
