@@ -22,7 +22,8 @@ from arc_experiments.halving.ranking import RungResult, rank
 from arc_experiments.halving.rungs import Rungs, configurations, run_halving
 from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.pool import Pool
-from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, locked
+from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
+from arc_experiments.runs.locks import locked
 
 # Stands in for the real worker: "trains" to the step asked for, and its loss is the rank's own, falling with the steps.
 WORKER = """

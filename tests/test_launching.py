@@ -30,6 +30,7 @@ from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.launching.worker import STOPPED
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.locks import SharedLock
 from arc_experiments.runs.machine import share_of_cores, show_gpus
 from arc_experiments.runs.pausing import SAME_SIGNAL
 from arc_experiments.runs.run_state import LOCK
@@ -200,7 +201,7 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
             time.sleep(1)
             folder.end("done")
 
-    with sweep_pool.SweepLock(tmp_path / LOCK), elsewhere(work):  # as the same sweep, started twice
+    with SharedLock(tmp_path / LOCK), elsewhere(work):  # as the same sweep, started twice
         code, shown, rows = sweep(tmp_path, "elsewhere", "here")
     assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
     assert "elsewhere: waiting for another process that is working on it" in shown
@@ -256,7 +257,7 @@ def test_a_folder_that_is_removed_while_it_is_waited_for_ends_alone(tmp_path: Pa
                 time.sleep(0.05)
             shutil.rmtree(folder.path)
 
-    with sweep_pool.SweepLock(tmp_path / LOCK), elsewhere(hold_and_remove):
+    with SharedLock(tmp_path / LOCK), elsewhere(hold_and_remove):
         code, _, rows = sweep(tmp_path, "elsewhere", "last")
     assert (code, [row["state"] for row in rows.values()]) == (1, ["failed", "done"])
     assert "No such file or directory" in rows["elsewhere"]["error"]

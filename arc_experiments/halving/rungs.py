@@ -19,7 +19,8 @@ from arc_experiments.halving.ranking import rank, ranking_table, read_result, re
 from arc_experiments.launching import worker
 from arc_experiments.launching.pool import Pool, exit_code
 from arc_experiments.launching.tables import show_table
-from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, locked, read_object
+from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, read_object
+from arc_experiments.runs.locks import locked
 from arc_experiments.runs.run_state import DONE, FAILED
 
 RECORD = "halving.json"
