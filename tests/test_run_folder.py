@@ -1,4 +1,4 @@
-"""Run folders: names from the composition, refusals with the differences, one worker at a time, whole files."""
+"""Run folders: names from the composition, refusals with differences, one worker at a time, whole files."""
 
 import json
 import os

@@ -95,7 +95,7 @@ class Pool:
                     refresh()
 
     def state(self, folder: RunFolder) -> RunState:
-        """What has become of a job. Once done it stays done, though another process may open its folder again."""
+        """What has become of a job. Once seen done it stays done, even if another launcher opens it."""
         state = self._final.get(folder.path) or folder.state
         if state.name == DONE:
             self._final[folder.path] = state

@@ -80,7 +80,8 @@ class RunFolder:
             return typed(values)
         except OmegaConfBaseException as error:
             raise FolderError(
-                f"{self}/run.yaml was written by another version of arc_experiments: {str(error).splitlines()[0]}"
+                f"{self}/run.yaml was written by another version of arc_experiments: "
+                f"{str(error).splitlines()[0]}"
             ) from error
 
     @property
@@ -191,7 +192,7 @@ class RunFolder:
 
 
 def find_runs(patterns: Iterable[str]) -> list[RunFolder]:
-    """Find the run folders that paths or globs name: runs, sweeps, or folders of sweeps; each once, in order."""
+    """Find the runs that paths or globs name (runs, sweeps, or folders of sweeps); each once, in order."""
     found: dict[Path, RunFolder] = {}
     for pattern in patterns:
         named = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))

@@ -10,7 +10,7 @@ from typing import IO
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[bool]:
-    """Create a file and lock it until the end of the block; yields False if another process holds the lock."""
+    """Create a file and lock it until the end of the block; yields False if another process has locked it."""
     with file.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,7 +37,7 @@ class RunState:
 
 
 def read_state(folder: Path) -> RunState:
-    """Read status.json and check that a run that claims to run is alive. A file that cannot be read is a failure."""
+    """Read status.json, and check that a run that claims to run is alive; an unreadable file is a failure."""
     file = folder / "status.json"
     try:
         status, touched = dict[str, Any](json.loads(file.read_text(encoding="utf-8"))), file.stat().st_mtime
