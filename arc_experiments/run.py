@@ -6,8 +6,8 @@ model = run.model()      # base and adapter
 run.trainer(model, [])   # TRL's SFTTrainer on the stream
 run.predict(model)       # candidates for the validation tasks
 
-What builds a part lies with its stage; this file is their table of contents. The jobs are written with it, and so is a
-notebook. Libraries that take long to import are imported by the parts that need them.
+What builds a part lies with its stage; this file is the table of contents, for the jobs and for notebooks. Libraries
+that take long to import are imported by the parts that need them.
 """
 
 import shutil
@@ -188,7 +188,7 @@ class Run:
     @cached_property
     def processes(self) -> "PartialState":
         """The processes that work on this run together, and which of them this is."""
-        from arc_experiments.runs.processes import join_processes
+        from arc_experiments.runs.machine import join_processes
 
         return join_processes(self.device)
 
@@ -225,8 +225,8 @@ class Run:
         """Load base model and adapter onto the device.
 
         Raises:
-            ValueError: the adapter was trained with another prompt, dtype or vocabulary (`inference.force=true`
-                takes it all the same).
+            ValueError: the adapter was trained with another prompt, dtype or vocabulary, which only
+                `inference.force=true` allows.
         """
         from arc_experiments.models.adapters import add_adapter, needs_samples
 

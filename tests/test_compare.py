@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -141,12 +142,14 @@ def test_unfinished_and_failed_runs_are_listed_and_not_averaged(tmp_path: Path) 
         # One that died after its metrics were written has no finished numbers either.
         broken = make_run(tmp_path / state, state=state, settings={"seed": 3})
         write(broken, "metrics.json", {"score": score("1111")})
+    dead = make_run(tmp_path / "dead", state="running", settings={"seed": 5})
+    os.utime(dead / "status.json", (0, 0))  # its last heartbeat
     make_run(tmp_path / "torn", settings={"seed": 4})
     (tmp_path / "torn" / "metrics.json").unlink()
     found = compared(tmp_path)
     assert found.groups[0].estimate.value == 0.5
     assert {run.name: run.state for run in found.unfinished} == {
-        "failed": "failed", "running": "running", "paused": "paused", "torn": "without metrics.json",
+        "failed": "failed", "running": "running", "paused": "paused", "dead": "died", "torn": "without metrics.json",
     }  # fmt: skip
     assert "| failed | failed | it broke |" in markdown(found)
 

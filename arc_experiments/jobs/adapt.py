@@ -27,7 +27,6 @@ from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments, start_helpers
-from arc_experiments.launching.torchrun import count_processes
 from arc_experiments.run import Run
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.run_state import duration
@@ -59,7 +58,7 @@ def main(run: Run, console: Console) -> None:
             show_finished(run, console)
         return
     is_helper = places.HELPS in os.environ
-    count = 1 if is_helper else count_processes(run.config.hardware)
+    count = 1 if is_helper else places.count_processes(run.config.hardware)
     if run.config.hardware.per_device_batch_size == "auto":
         _check_own_gpu(run.config.hardware, count)
     environments = helper_environments(count)

@@ -5,8 +5,8 @@ What answers have cost is the `cost` part of metrics.json:
     {"device": "cpu, 2 threads", "num_processes": 1, "device_seconds": 81.5, "device_seconds_per_task": 0.82,
      "prompt_tokens": 912000, "generated_tokens": 61000, "compared_tokens": 0, "peak_memory_bytes": 913000000}
 
-Its seconds are those spent on finished pieces of work, over all attempts and processes (and over all GPUs of a model that
-is split). Work that a kill cut off is not in them. The peak is that of the process that needed most.
+Its seconds were spent on finished pieces of work, in all attempts and processes (times the GPUs of a model that is
+split). Work that a kill cut off is not counted. The peak is that of the process that needed most.
 """
 
 import shutil
@@ -140,7 +140,7 @@ def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[s
 
 
 def answered(tasks: TaskSet) -> dict[str, Any]:
-    """For metrics.json: how many tasks and test outputs were asked for, and how many of them cannot be scored."""
+    """For metrics.json: how many tasks and test outputs were answered, and how many cannot be scored."""
     counts = {"num_tasks": len(tasks), "num_test_outputs": tasks.num_test_outputs}
     return {"answered": {**counts, "num_tasks_without_solutions": len(tasks) - len(solved(tasks))}}
 

@@ -145,7 +145,7 @@ def _open_log(run: Run) -> int | None:
 
 
 def _recorder(run: Run, model: Any, bar: Bar, tracker: Tracker) -> Recorder:
-    """What validates and logs during training, and hands each line to the progress bar, the tracker and the status."""
+    """What validates and logs during training; bar, tracker and status get each line that it writes."""
     pace = Pace(_last_step(run))
     return Recorder(
         run.folder / LOG,
@@ -185,7 +185,7 @@ def _stop_if_asked(run: Run, trainer: StreamTrainer) -> None:
         if run.processes.is_main_process:
             pausing.forget(run.folder.path)
         step = trainer.state.global_step
-        raise Paused(f"Paused at step {step} of {_last_step(run)}. The same command goes on from here")
+        raise Paused(f"Paused at step {step} of {_last_step(run)}. The same command resumes from here")
     if pausing.is_signalled():
         raise KeyboardInterrupt
 
@@ -255,6 +255,6 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
     if "best" in metrics:
         best = metrics["best"]
         console.print(
-            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen on these "
-            "validation tasks, so the scores on them are somewhat too good."
+            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen on "
+            "these validation tasks, so the scores on them are somewhat too good."
         )
