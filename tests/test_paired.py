@@ -18,10 +18,17 @@ def tasks(*num_tests: int) -> TaskSet:
 
 def answers(**right: str) -> list[Candidate]:
     """For each task a digit a test output: 1 right in the first attempt, 2 in the second, 0 in none."""
-    found = [] for task_id, marks in right.items(): for test_index, mark in enumerate(marks): for view, cell
-    in enumerate({"0": "33", "1": "22", "2": "332"}[mark]): found.append( Candidate( task_id=task_id,
-    test_index=test_index, view=view, transforms="", text=cell, num_tokens=1, log_probability=-1.0,
-    grid=grid(cell), reason=None, ) )  # fmt: skip return found
+    found = []
+    for task_id, marks in right.items():
+        for test_index, mark in enumerate(marks):
+            for view, cell in enumerate({"0": "33", "1": "22", "2": "332"}[mark]):
+                found.append(
+                    Candidate(
+                        task_id=task_id, test_index=test_index, view=view, transforms="", text=cell,
+                        num_tokens=1, log_probability=-1.0, grid=grid(cell), reason=None,
+                    )
+                )  # fmt: skip
+    return found
 
 
 def test_won_and_lost_are_counted_task_by_task() -> None:
