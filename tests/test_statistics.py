@@ -23,8 +23,7 @@ from arc_experiments.scoring.uncertainty import (
 NUM_SWEEPS, NUM_TASKS = 1000, 100
 # Of the simulated sweeps: a config's true score, and the standard deviations of its tasks (some are hard),
 # of its seeds (arc24's three retrainings went 3.2 points apart), and of what is left: luck with a task.
-# Scores of ARC runs are
-# such: tasks differ far more than seeds do.
+# Scores of ARC runs are such: tasks differ far more than seeds do.
 TRUTH, TASK, SEED, REST = 0.30, 0.35, 0.02, 0.25
 # The second of two configs: better by GAIN, by task-to-task differences more or less.
 GAIN, TASK_GAIN = 0.04, 0.15
