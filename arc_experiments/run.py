@@ -39,7 +39,6 @@ from arc_experiments.tasks import FixedTasks, Row, TaskSet
 if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
-    from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from arc_experiments.generation.batching import Room
@@ -286,7 +285,7 @@ class Run:
         if self.device.type == "cpu":
             return 1  # nothing is padded then, and running out of memory could not be caught
         from arc_experiments.runs.environment import found_earlier
-        from arc_experiments.training.batch_size import largest_batch
+        from arc_experiments.training.out_of_memory import largest_batch
 
         earlier = found_earlier(
             self.folder, "per_device_batch_size", self.device, self.processes.num_processes
@@ -302,76 +301,67 @@ class Run:
     def trainer(
         self,
         model: Any,
-        callbacks: "list[TrainerCallback]",
+        callbacks: "Sequence[TrainerCallback]" = (),
         *,
         stream: SampleStream | JoinedStreams | None = None,
         folder: Path | None = None,
         seed: int | None = None,
-        together: int = 1,
+        kind: "Callable[..., StreamTrainer] | None" = None,
         is_pause_due: Callable[[int], bool] = lambda step: False,
     ) -> "StreamTrainer":
         """SFTTrainer on the stream.
 
         Args:
-            stream, folder, seed: samples, a place for checkpoints, a seed of the dropout other than the run's own.
-            together: how many adapters the model has, each of which trains on every so many-th row, in steps and batches
-                as if it were alone.
+            stream, folder, seed: samples, a place for checkpoints, a dropout seed other than the run's own. Of joined
+                streams each trains in steps and batches as if it were alone.
+            kind: makes the trainer, from StreamTrainer's arguments.
             is_pause_due: whether to pause at the end of a step, numbered from 1.
 
         Raises:
             ValueError: the batch does not divide among the processes, or the model cannot be sharded over them.
         """
         from arc_experiments.models.tokenizer import for_trainer
-        from arc_experiments.training.arguments import make_arguments
         from arc_experiments.training.building import make_trainer
+        from arc_experiments.training.dataset import training_rows
+        from arc_experiments.training.trainer import StreamTrainer
 
-        config = self.config
-        num_processes = self.processes.num_processes
-        arguments = make_arguments(
-            config.optim,
-            config.hardware,
-            output_dir=folder or self.folder / "checkpoints",
+        config, processes = self.config, self.processes
+        folder, stream = folder or self.folder / "checkpoints", stream or self.stream()
+        num_joined = stream.num_joined if isinstance(stream, JoinedStreams) else 1
+        rows = training_rows(
+            stream,
+            exposure=config.data.stream,
+            folder=folder,
+            num_steps=config.optim.max_steps,
+            rows_per_step=config.optim.batch_size * num_joined,
+            batch_size=self.per_device_batch_size,
+            rank=processes.process_index,
+            num_ranks=processes.num_processes,
+            num_workers=config.hardware.num_workers,
+        )
+        return make_trainer(
+            model,
+            for_trainer(self.tokenizer),
+            rows,
+            optim=config.optim,
+            hardware=config.hardware,
+            folder=folder,
             dtype=self.dtype,
             device=self.device,
             seed=config.seeds.train if seed is None else seed,
             gradient_checkpointing=config.model.gradient_checkpointing,
-            per_device_batch_size=self.per_device_batch_size * together,
-            iterable=config.data.stream == "iterable",
-            accumulation=split_batch(config.optim.batch_size, num_processes, self.per_device_batch_size),
             compile=config.model.compile,
-        )
-        stream = stream or self.stream()
-        return make_trainer(
-            model,
-            for_trainer(self.tokenizer),
-            self._rows(stream, together),
-            arguments,
-            optim=config.optim,
+            per_device_batch_size=self.per_device_batch_size * num_joined,
+            accumulation=split_batch(
+                config.optim.batch_size, processes.num_processes, self.per_device_batch_size
+            ),
+            row_length=config.optim.pack_length or config.prompt.max_length,
             pad_id=self.prompt.pad_id,
             part_names=[part.name for part in stream.parts],
             callbacks=callbacks,
             is_pause_due=is_pause_due,
-            together=together,
+            kind=kind or StreamTrainer,
         )
-
-    def _rows(self, stream: SampleStream | JoinedStreams, together: int) -> "Dataset | IterableDataset":
-        """The training rows, in the exposure that `data.stream` names."""
-        from arc_experiments.training.checkpoints import last_complete, step_of
-        from arc_experiments.training.dataset import Turn, as_dataset, as_iterable
-
-        config = self.config
-        if config.data.stream == "indexed":
-            return as_dataset(stream, config.optim.max_steps * config.optim.batch_size * together)
-        assert isinstance(stream, SampleStream), "checked: job=adapt takes indexed ones"
-        checkpoint = last_complete(self.folder / "checkpoints")
-        turn = Turn(
-            first_row=0 if checkpoint is None else step_of(checkpoint) * config.optim.batch_size,
-            batch_size=self.per_device_batch_size,
-            rank=self.processes.process_index,
-            num_ranks=self.processes.num_processes,
-            num_workers=config.hardware.num_workers,
-        )
-        return as_iterable(stream, turn)
 
     def autocast(self) -> "AbstractContextManager[None]":
         """How the model computes outside of the trainer, which sets up the same for itself."""

@@ -1,4 +1,4 @@
-"""The best validation: which it is, that its weights are kept, when to give up, and all that over kills and resumes."""
+"""The best validation: which it is, its weights, when to give up; all that over kills and resumes."""
 
 import json
 import math
@@ -114,15 +114,16 @@ class Snapshots(TrainerCallback):
 
 def train(run: Run, losses: dict[int, float], snapshots: Snapshots) -> StreamTrainer:
     """A training with these validation losses, as the job does it."""
+    trainer = run.trainer(run.model(), [])
     recorder = Recorder(
+        trainer,
         run.folder / "train_log.jsonl",
         evaluate=lambda: told(losses)(trainer),
         evaluate_untrained=lambda: told(losses)(trainer),
         eval_steps=1,
         on_line=lambda line: None,
     )
-    trainer = run.trainer(run.model(), [recorder, snapshots])
-    recorder.trainer = trainer
+    trainer.add_callback(snapshots)
     trainer.resume_or_start()
     recorder.validate(trainer.state.global_step)
     return trainer
@@ -267,9 +268,10 @@ def test_the_job_can_choose_by_score_and_writes_it_beside_the_loss(tmp_path: Pat
 @pytest.mark.slow
 def test_two_processes_choose_stop_and_smooth_as_one_does(tmp_path: Path) -> None:
     chosen = [
-        *SMALL, SHORT, "optim.best_by=pass_at_2", "optim.patience=1", "optim.eval_steps=2", "optim.batch_size=4",
-        "optim.label_smoothing=0.1", "optim.schedule=cyclic", "optim.embedding_learning_rate=1e-5",
-        "model.lora.modules_to_save=[embed_tokens]", "inference.limit=1",
+        *SMALL, SHORT, "optim.best_by=pass_at_2", "optim.patience=1", "optim.eval_steps=2",
+        "optim.batch_size=4", "optim.label_smoothing=0.1", "optim.schedule=cyclic",
+        "optim.embedding_learning_rate=1e-5", "model.lora.modules_to_save=[embed_tokens]",
+        "inference.limit=1",
     ]  # fmt: skip
     for number in (1, 2):
         folder = [f"hydra.run.dir={tmp_path}/{number}", f"hardware.num_processes={number}"]

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from arc_experiments.adaptation.deadline import done_within
-from arc_experiments.adaptation.plan import FOLDER, Work
+from arc_experiments.adaptation.plan import FOLDER, AdaptationPlan
 from arc_experiments.adaptation.results import Adapted, merged, totals
-from arc_experiments.adaptation.standing import FILE, Standing
+from arc_experiments.adaptation.time_limits import done_within
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.resuming import Spent
 from arc_experiments.jobs.answering import cost, is_reported, report, selection_rule, write_candidates
@@ -34,6 +33,7 @@ from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import solved
 from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.submission import FILE, GrowingSubmission
 
 BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
 
@@ -67,7 +67,7 @@ def main(run: Run, console: Console) -> None:
     if count > 1 or is_helper:
         os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpus()
     if not (folder.read_only or (folder / FILE).exists()):  # `begin` may have to load the model
-        Standing(folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
+        GrowingSubmission(folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
     # What hardware.per_device_batch_size=auto finds is found before helpers share the memory, and is theirs, too.
     begin(run)
     helpers = start_helpers(folder, environments)
@@ -92,7 +92,7 @@ def _check_own_gpu(hardware: Hardware, count: int) -> None:
 
 def _help(run: Run, console: Console) -> None:
     """Do what is left to do, and leave the rest to the process that holds the folder."""
-    work = Work(run, lambda: is_reported(run))
+    work = AdaptationPlan(run, lambda: is_reported(run))
 
     def is_left() -> bool:
         with run.folder.locked() as is_free:
@@ -105,9 +105,9 @@ def _help(run: Run, console: Console) -> None:
 def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     leaks = find_leaks(run, trains=False)
     tracker = Tracker(run.folder, run.config, console)
-    work = Work(run, lambda: False)
-    standing = Standing(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
-    standing.write()
+    work = AdaptationPlan(run, lambda: False)
+    growing = GrowingSubmission(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
+    growing.write()
     work.start()
 
     def do() -> None:
@@ -116,7 +116,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
             _show_plan(work, run, console)
             show_leaks(leaks, console)
             show_shrunk(run, console)
-        _do(work, run, console, standing.write)
+        _do(work, run, console, growing.write)
 
     if not done_within(work.seconds_left, do):
         console.print("[yellow]note[/]         the deadline has come: what is finished counts")
@@ -129,7 +129,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     shutil.rmtree(work.folder.path, ignore_errors=True)  # a helper may still be writing its last piece
 
 
-def _do(work: Work, run: Run, console: Console, note: Callable[[], None] = lambda: None) -> None:
+def _do(work: AdaptationPlan, run: Run, console: Console, note: Callable[[], None] = lambda: None) -> None:
     """Do all that is left.
 
     Args:
@@ -143,16 +143,16 @@ def _do(work: Work, run: Run, console: Console, note: Callable[[], None] = lambd
 
         work.answer(answered)
     start, earlier = time.perf_counter(), None
-    with progress(console, "adapting", work.num_groups) as bar:
+    with progress(console, "adapting", work.num_bundles) as bar:
 
         def show(done: int, last: Adapted | None) -> None:
             nonlocal earlier
             if earlier is None:  # by an attempt that was killed, or by others
                 earlier = done
             note()
-            run.folder.update_status(step=done, max_steps=work.num_groups)
+            run.folder.update_status(step=done, max_steps=work.num_bundles)
             seconds = time.perf_counter() - start
-            bar.update(done, _how_far(done, done - earlier, work.num_groups, seconds, last))
+            bar.update(done, _how_far(done, done - earlier, work.num_bundles, seconds, last))
 
         work.adapt(show)
 
@@ -203,7 +203,7 @@ def _cost(run: Run, before: list[Candidate], units: Sequence[Adapted], spent: Sp
     )
 
 
-def _show_plan(work: Work, run: Run, console: Console) -> None:
+def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
     adapt, optim = run.config.adapt, run.config.optim
     at_once = "" if adapt.together == 1 else f", {adapt.together} at once"
     who = {"per_task": f"each task by itself{at_once}", "joint": "all tasks together"}
@@ -216,7 +216,7 @@ def _show_plan(work: Work, run: Run, console: Console) -> None:
     if adapt.deadline_hours:
         limits.append(f"{work.seconds_left / 3600:.2g} hours left of {adapt.deadline_hours:g}")
     console.print(
-        f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_units} groups of tasks')}, demonstrations "
+        f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_task_groups} groups of tasks')}, demonstrations "
         f"left out in turn: {left_out}; {', '.join(limits)}"
     )
 

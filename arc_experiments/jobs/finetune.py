@@ -19,8 +19,8 @@ from arc_experiments.runs import pausing
 from arc_experiments.runs.pausing import Pause, Paused
 from arc_experiments.runs.run_state import Pace
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.training.checkpoints import cut_log, last_complete, step_of
-from arc_experiments.training.recording import Line, Recorder, read_log
+from arc_experiments.training.checkpoints import last_complete, step_of
+from arc_experiments.training.recording import Line, Recorder, cut_log, read_log
 from arc_experiments.training.sharding import gather_trained, load_whole
 from arc_experiments.training.trainer import StreamTrainer
 from arc_experiments.training.validation import ValidationLoss
@@ -96,9 +96,8 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     show_sample(run.stream()[0], run, console)
     resumed_step = _open_log(run)
     with progress(console, "training", _last_step(run)) as bar:
-        recorder = _recorder(run, model, bar, tracker)
-        trainer = run.trainer(model, [recorder], is_pause_due=pause.is_due)
-        recorder.trainer = trainer
+        trainer = run.trainer(model, is_pause_due=pause.is_due)
+        recorder = _recorder(run, trainer, model, bar, tracker)
         log.info("the trainer is there")
         start = time.perf_counter()
         if resumed_step is None and not run.is_sharded:  # else when the training begins: it shards the model
@@ -144,17 +143,17 @@ def _open_log(run: Run) -> int | None:
     return step
 
 
-def _recorder(run: Run, model: Any, bar: Bar, tracker: Tracker) -> Recorder:
+def _recorder(run: Run, trainer: StreamTrainer, model: Any, bar: Bar, tracker: Tracker) -> Recorder:
     """What validates and logs during training; bar, tracker and status get each line that it writes."""
     pace = Pace(_last_step(run))
     return Recorder(
+        trainer,
         run.folder / LOG,
         evaluate=lambda: run.validation_loss(model),
         evaluate_untrained=lambda: run.untrained_validation_loss(model),
         score=(lambda: score_in_training(run, model)) if run.config.optim.best_by == "pass_at_2" else None,
         eval_steps=run.config.optim.eval_steps,
         on_line=lambda line: _show_line(line, run, bar, tracker, pace),
-        is_main=run.processes.is_main_process,
     )
 
 

@@ -187,6 +187,7 @@ class JoinedStreams:
 
     def __init__(self, streams: Sequence[SampleStream]) -> None:
         self._streams = tuple(streams)
+        self.num_joined = len(self._streams)
         self.parts, self.pack_length = streams[0].parts, streams[0].pack_length
 
     def row(self, index: int) -> tuple[Sample, ...]:

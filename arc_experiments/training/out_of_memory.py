@@ -1,4 +1,9 @@
-"""`hardware.per_device_batch_size=auto`: the most rows that one process can train on at once."""
+"""Avoid running out of memory: `hardware.per_device_batch_size=auto` finds the most rows a process can train
+on at once.
+
+A training that runs out of memory all the same fails, with PyTorch's message; in `job=adapt` it costs one
+task (`adaptation/tuner.py`), and answers are retried in smaller batches (`generation/batching.py`).
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,14 +22,15 @@ def largest_batch(
     autocast: Callable[[], AbstractContextManager[None]],
     gradient_checkpointing: bool,
 ) -> int:
-    """Doubles the batch as long as rows of the longest kind fit into memory, in all processes.
+    """Double the batch while rows of the longest kind fit into memory in all processes; return the last that
+    fits.
 
-    Room is kept for what the optimizer will hold: two float32 moments of all that is trained.
+    The optimizer's memory, two float32 moments for each trained parameter, is set aside meanwhile.
 
     Args:
-        rows: what one optimizer step asks of this process; the batch divides it.
-        length: tokens of the longest row.
-        autocast: how the training computes.
+        rows: rows per optimizer step in this process; the batch size divides it.
+        length: tokens in the longest row.
+        autocast: the precision that the training uses.
     """
     if gradient_checkpointing:
         model.gradient_checkpointing_enable()
