@@ -21,7 +21,6 @@ from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.rules.halving import answer_limit
-from arc_experiments.config.rules.hardware import split_batch
 from arc_experiments.config.schema import NEED_LIKELIHOODS, Config, Model
 from arc_experiments.config.schema import Prompt as PromptOptions
 from arc_experiments.corpus.corpus import Corpus
@@ -282,21 +281,9 @@ class Run:
         configured = self.config.hardware.per_device_batch_size
         if configured != "auto":
             return int(configured)
-        if self.device.type == "cpu":
-            return 1  # nothing is padded then, and running out of memory could not be caught
-        from arc_experiments.runs.environment import found_earlier
-        from arc_experiments.training.out_of_memory import largest_batch
+        from arc_experiments.training.out_of_memory import find_batch_size
 
-        earlier = found_earlier(
-            self.folder, "per_device_batch_size", self.device, self.processes.num_processes
-        )
-        return earlier or largest_batch(
-            self.model(),
-            rows=self.config.optim.batch_size // self.processes.num_processes,
-            length=self.config.optim.pack_length or self.config.prompt.max_length,
-            autocast=self.autocast,
-            gradient_checkpointing=self.config.model.gradient_checkpointing,
-        )
+        return find_batch_size(self.config, self.folder, self.processes, self.model, self.autocast)
 
     def trainer(
         self,
@@ -309,55 +296,29 @@ class Run:
         kind: "Callable[..., StreamTrainer] | None" = None,
         is_pause_due: Callable[[int], bool] = lambda step: False,
     ) -> "StreamTrainer":
-        """SFTTrainer on the stream.
+        """SFTTrainer on the stream (see `make_trainer`).
 
         Args:
-            stream, folder, seed: samples, a place for checkpoints, a dropout seed other than the run's own. Of joined
-                streams each trains in steps and batches as if it were alone.
+            stream, folder, seed: samples, a place for checkpoints, a dropout seed other than the run's own.
             kind: makes the trainer, from StreamTrainer's arguments.
             is_pause_due: whether to pause at the end of a step, numbered from 1.
-
-        Raises:
-            ValueError: the batch does not divide among the processes, or the model cannot be sharded over them.
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
-        from arc_experiments.training.dataset import training_rows
         from arc_experiments.training.trainer import StreamTrainer
 
-        config, processes = self.config, self.processes
-        folder, stream = folder or self.folder / "checkpoints", stream or self.stream()
-        num_joined = stream.num_joined if isinstance(stream, JoinedStreams) else 1
-        rows = training_rows(
-            stream,
-            exposure=config.data.stream,
-            folder=folder,
-            num_steps=config.optim.max_steps,
-            rows_per_step=config.optim.batch_size * num_joined,
-            batch_size=self.per_device_batch_size,
-            rank=processes.process_index,
-            num_ranks=processes.num_processes,
-            num_workers=config.hardware.num_workers,
-        )
         return make_trainer(
             model,
             for_trainer(self.tokenizer),
-            rows,
-            optim=config.optim,
-            hardware=config.hardware,
-            folder=folder,
+            stream or self.stream(),
+            self.config,
+            folder=folder or self.folder / "checkpoints",
             dtype=self.dtype,
             device=self.device,
-            seed=config.seeds.train if seed is None else seed,
-            gradient_checkpointing=config.model.gradient_checkpointing,
-            compile=config.model.compile,
-            per_device_batch_size=self.per_device_batch_size * num_joined,
-            accumulation=split_batch(
-                config.optim.batch_size, processes.num_processes, self.per_device_batch_size
-            ),
-            row_length=config.optim.pack_length or config.prompt.max_length,
+            processes=self.processes,
+            seed=self.config.seeds.train if seed is None else seed,
+            per_device_batch_size=self.per_device_batch_size,
             pad_id=self.prompt.pad_id,
-            part_names=[part.name for part in stream.parts],
             callbacks=callbacks,
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
@@ -370,7 +331,7 @@ class Run:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
-        """Exact loss over all validation tasks with solutions; None where there is none."""
+        """The exact loss over all validation tasks with solutions; None if there is none."""
         from arc_experiments.training.validation import validation_loss
 
         if not self.corpus.can_validate:
@@ -387,10 +348,10 @@ class Run:
             )
 
     def untrained_validation_loss(self, model: Any) -> "ValidationLoss | None":
-        """The same before training, a quarter faster where a new LoRA still adds exactly nothing."""
-        lora = self.config.model.lora
-        adds = lora is None or self.config.model.adapter or lora.dora or lora.initialisation != "default"
-        if adds or self.is_sharded:
+        """The same before training, a quarter faster if a new adapter still adds exactly nothing."""
+        from arc_experiments.models.adapters import begins_as_base
+
+        if self.is_sharded or not begins_as_base(self.config.model):
             return self.validation_loss(model)
         with model.disable_adapter():
             return self.validation_loss(model)
