@@ -6,8 +6,8 @@ model = run.model()      # base and adapter
 run.trainer(model, [])   # TRL's SFTTrainer on the stream
 run.predict(model)       # candidates for the validation tasks
 
-What builds a part lies with its stage; this file is the table of contents, for the jobs and for notebooks. Libraries
-that take long to import are imported by the parts that need them.
+What builds a part lies with its stage; this file is the table of contents, for the jobs and for notebooks.
+Libraries that take long to import are imported by the parts that need them.
 """
 
 import shutil

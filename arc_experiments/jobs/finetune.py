@@ -254,6 +254,6 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
     if "best" in metrics:
         best = metrics["best"]
         console.print(
-            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen on "
-            "these validation tasks, so the scores on them are somewhat too good."
+            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen "
+            "on these validation tasks, so the scores on them are somewhat too good."
         )
