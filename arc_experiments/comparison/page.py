@@ -13,9 +13,9 @@ from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import Unit, direction, sentences, tables
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.format import number, plural
-from arc_experiments.report.gallery import Picture, TaskCard, TestCard, task_cards
+from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
 from arc_experiments.report.page import environment
-from arc_experiments.tasks.task import TaskSet
+from arc_experiments.tasks.task import Pair, TaskSet
 
 MAX_CARDS = 10  # tasks with pictures, won and lost each
 MAX_CARDS_IN_ALL = 80
@@ -33,7 +33,7 @@ class Duel:
     task: str
     gain: str
     runs: tuple[str, str]
-    demonstrations: tuple[tuple[Picture, Picture | None], ...]
+    demonstrations: tuple[Pair, ...]
     tests: tuple[tuple[TestCard, TestCard], ...]
 
 

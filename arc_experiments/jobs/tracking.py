@@ -13,7 +13,7 @@ from rich.console import Console
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import Config
-from arc_experiments.report.pictures import Picture, answer_pictures
+from arc_experiments.report.gallery import Picture, answer_pictures
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.submission import Submission
 from arc_experiments.tasks.task import TaskSet
