@@ -29,7 +29,7 @@ OPTIONS = [
 
 
 def kaggle(folder: Path, num_training: int = 3, num_test: int = 3) -> Path:
-    """Kaggle's files: a training set with solutions, a test set without, its last task with two test inputs."""
+    """Kaggle's files: a training set with solutions, a test set without, its last task with two inputs."""
     rng = np.random.default_rng(0)
 
     def pair() -> dict[str, Any]:

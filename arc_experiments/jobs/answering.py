@@ -5,8 +5,8 @@ What answers have cost is the `cost` part of metrics.json:
     {"device": "cpu, 2 threads", "num_processes": 1, "device_seconds": 81.5, "device_seconds_per_task": 0.82,
      "prompt_tokens": 912000, "generated_tokens": 61000, "compared_tokens": 0, "peak_memory_bytes": 913000000}
 
-Its seconds were spent on finished pieces of work, in all attempts and processes (times the GPUs of a model that
-is split). Work that a kill cut off is not counted. The peak is that of the process that needed most.
+Its seconds were spent on finished pieces of work, in all attempts and processes (times the GPUs of a split
+model). Work that a kill cut off is not counted. The peak is that of the process that needed most.
 """
 
 import shutil

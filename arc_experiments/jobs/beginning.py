@@ -28,8 +28,8 @@ def begin(run: Run) -> None:
     """Fix what makes the run repeatable; write environment.json, partition.json and skipped_tasks.json.
 
     Raises:
-        ValueError: an earlier attempt began with other tasks, weights or another dtype, or `inference` asks for
-            an engine or a constraint that does not work here.
+        ValueError: an earlier attempt began with other tasks, weights or dtype, or `inference` asks for an
+            engine or a constraint that does not work here.
     """
     quieten_libraries()
     environment = run.folder.read_json("environment.json")
