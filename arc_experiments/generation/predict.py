@@ -1,10 +1,9 @@
-r"""Views of tasks -> prompts -> answers -> candidates, saved batch by batch.
+r"""Views of tasks -> prompts -> answers -> candidates.
 
     request (task 0a1b2c3d, test 0, view 3) -> "I10\n...O" -> "22\n02\n" -> grid, turned back by the view
-
-A killed evaluation goes on after its last whole batch: batches depend on the requests alone.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import Any
 from accelerate import PartialState
 
 from arc_experiments.augmentation import NotInImage, View, draw_views
-from arc_experiments.generation.batching import Room
-from arc_experiments.generation.decoding import Transformers
-from arc_experiments.generation.engine import Answer, Engine, Key, Limits, plan_batches
-from arc_experiments.generation.fitting import Question, answer_within
-from arc_experiments.generation.resuming import Record, in_batches
+from arc_experiments.generation.batching import PromptBatch, TokenBudget, plan_batches
+from arc_experiments.generation.engine import Answer, Engine, Key, Limits
+from arc_experiments.generation.resuming import ResumableResults
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.selection import Candidate
@@ -26,7 +23,7 @@ from arc_experiments.tasks import TaskSet
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """One question to the model; `ids` is None where not even one demonstration fits the prompt."""
+    """One question to the model; `ids` is None if not even one demonstration fits the prompt."""
 
     task_id: str
     test_index: int
@@ -40,7 +37,7 @@ class Request:
 
 
 def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) -> list[Request]:
-    """All questions in order: task, test pair, view. Solutions are neither needed nor looked at."""
+    """Write all questions in order: task, test pair, view. Solutions are neither needed nor looked at."""
     requests = []
     for task in tasks.without_solutions():
         views = [(view, view.apply(task)) for view in draw_views(task, num_views, seed)]
@@ -57,66 +54,76 @@ def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) 
 def predict(
     model: Any,
     prompt: Prompt,
-    requests: list[Request],
+    requests: Sequence[Request],
     *,
+    engine: Engine,
     max_new_tokens: int,
-    room: Room,
-    partial: Path,
+    budget: TokenBudget,
+    folder: Path,
     processes: PartialState,
     on_progress: Callable[[int, int], None],
-    engine: Engine | None = None,
 ) -> list[Candidate]:
-    """Answer every request, batches shared out among the processes; candidates in the order of the requests.
+    """Answer every request; candidates come in the order of the requests.
+
+    The processes share the batches. Batches depend on the requests alone, so a killed evaluation resumes after its last
+    whole batch, and one that does not fit into memory is answered in parts.
 
     Args:
-        room: for prompts and answers; batches that do not fit are answered in parts.
-        partial: candidates of finished batches are kept in this folder while the work goes on.
-        on_progress: called with (requests done, requests in all) before the first and after each batch.
-        engine: one greedy answer a request by transformers, if left out.
+        folder: candidates of finished batches are kept here, and taken from here.
+        on_progress: called with (requests done, requests in all) at the start and after each batch.
 
     Raises:
-        NoRoom: a prompt does not fit into memory by itself.
+        OutOfMemory: a prompt does not fit into memory by itself.
     """
-    engine = engine or Transformers()
     limits = Limits(max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
     asked = [(request, request.ids) for request in requests if request.ids is not None]
-
-    def answer(batch: Sequence[int]) -> list[list[Record]]:
-        questions = [Question(key=asked[place][0].key, prompt=asked[place][1]) for place in batch]
-        return [
-            [_read(prompt, asked[place][0], sample, one).to_record() for sample, one in enumerate(group)]
-            for place, group in zip(batch, answer_within(room, engine, model, questions, limits), strict=True)
-        ]
-
     num_too_long = len(requests) - len(asked)
-    keys = [request.key for request, _ in asked]
-    found = in_batches(
-        keys,
-        plan_batches(
-            [len(ids) for _, ids in asked],
-            extra=max_new_tokens,
-            batch_tokens=room.batch_tokens,
-            rows_per_prompt=engine.rows_per_prompt,
-        ),
-        answer,
-        partial=partial,
-        processes=processes,
-        on_progress=lambda done: on_progress(done + num_too_long, len(requests)),
+    results = ResumableResults(
+        folder,
+        [request.key for request, _ in asked],
+        processes,
+        lambda done: on_progress(done + num_too_long, len(requests)),
     )
-    done = {
-        key: [Candidate.from_record(record) for record in group]
-        for key, group in zip(keys, found, strict=True)
-    }
+    batches = plan_batches(
+        [len(ids) for _, ids in asked],
+        extra=max_new_tokens,
+        batch_tokens=budget.planned,
+        rows_per_prompt=engine.rows_per_prompt,
+    )
+    for batch in results.unfinished(batches):
+        prompts = [(asked[position][0].key, asked[position][1]) for position in batch]
+        whole = PromptBatch(engine=engine, limits=limits, prompts=prompts)
+        answers = budget.in_parts(whole, lambda part: part.answer(model))
+        candidates = _read_answers(prompt, [asked[position][0] for position in batch], answers)
+        results.add(batch, [[one.to_record() for one in group] for group in candidates])
+    found = {request.key: records for (request, _), records in zip(asked, results.all(), strict=True)}
     return [
         candidate
         for request in requests
-        for candidate in done.get(request.key, [unanswered(request, "too_long")])
+        for candidate in (
+            map(Candidate.from_record, found[request.key])
+            if request.key in found
+            else [unanswered(request, "too_long")]
+        )
     ]
 
 
 def unanswered(request: Request, reason: str) -> Candidate:
-    """What stands for the answer to a request that was not asked."""
+    """Make the invalid candidate of a request that was not asked."""
     return _candidate(request, 0, text="", num_tokens=0, log_probability=0.0, grid=None, reason=reason)
+
+
+def _read_answers(
+    prompt: Prompt, requests: Sequence[Request], answers: Sequence[tuple[Key, Answer]]
+) -> list[list[Candidate]]:
+    """The candidates of each request, in the order of its answers."""
+    by_key: dict[Key, list[Answer]] = defaultdict(list)
+    for key, answer in answers:
+        by_key[key].append(answer)
+    return [
+        [_read(prompt, request, sample, answer) for sample, answer in enumerate(by_key[request.key])]
+        for request in requests
+    ]
 
 
 def _read(prompt: Prompt, request: Request, sample: int, answer: Answer) -> Candidate:
