@@ -212,7 +212,7 @@ def test_constrained_answers_hold_nothing_but_grids(tmp_path: Path) -> None:
     few += untrained()
     own = ["experiment=smoke", "tracking=off", "job=evaluate", "inference.constrain=grid", *few]
     run = compose(own, tmp_path)
-    evaluate.main(run.folder, Console(file=io.StringIO()))
+    evaluate.main(run, Console(file=io.StringIO()))
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
     assert all(set(json.loads(line)["text"]) <= set("0123456789\n") for line in lines)
     assert not (run.folder / PARTIAL_PREDICTIONS).exists()

@@ -54,7 +54,7 @@ def kaggle(folder: Path, num_training: int = 3, num_test: int = 3) -> Path:
 def run_job(main: Callable[..., None], folder: Path, *overrides: str) -> tuple[Run, str]:
     torch.set_num_threads(1)
     run, printed = compose([*OPTIONS, *overrides], folder), io.StringIO()
-    main(run.folder, Console(file=printed, width=200))
+    main(run, Console(file=printed, width=200))
     return run, printed.getvalue()
 
 

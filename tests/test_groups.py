@@ -153,9 +153,9 @@ def test_the_page_has_a_chart_where_there_are_several_numbers() -> None:
     result = score(tasks, candidates) | {"by_num_predictions": by_num_predictions(tasks, candidates)}
     block = by_number(result)
     assert block is not None
-    assert block.figure is not None
+    assert block.chart is not None
     assert [row[0] for row in block.rows] == ["1", "2", "4", "8"]
-    assert "predictions for a test output 8: pass_at_n 50.0000" in block.figure.svg
+    assert "8 predictions: 50.0%" in block.chart.svg()
     assert by_number({"by_num_predictions": [{"predictions": 1}]}) is None
     assert by_number({}) is None
     [sizes, demonstrations] = groups(result)

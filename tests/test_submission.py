@@ -12,7 +12,7 @@ from task_files import write
 
 from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
-from arc_experiments.jobs import evaluate
+from arc_experiments.jobs import answering, evaluate
 from arc_experiments.run import Run
 from arc_experiments.scoring.selection import Candidate
 
@@ -43,7 +43,7 @@ def scored(
     """The run, its metrics, and what was printed."""
     file = write(folder.parent, f"{folder.name}.json", submission)
     run, printed = compose([*options, f"submission={file}", *more], folder), io.StringIO()
-    evaluate.main(run.folder, Console(file=printed, width=200))
+    evaluate.main(run, Console(file=printed, width=200))
     return run, run.folder.read_json("metrics.json"), printed.getvalue()
 
 
@@ -69,6 +69,15 @@ def test_a_whole_submission_is_scored_as_kaggle_does(tmp_path: Path, options: li
     _, again, printed = scored(tmp_path / "run", options, submission)
     assert again == metrics
     assert "This run is finished" in printed
+
+
+def test_whole_floats_count_as_the_integers_they_are(tmp_path: Path, options: list[str]) -> None:
+    entries = {"a": [[1.0, 2.0]], "b": [[1, 2.0]], "c": [[1.5, 2.0]], "d": [[True, 2.0]], "e": [[1.0, None]]}
+    submission = {name: [{"attempt_1": cells, "attempt_2": WRONG}] for name, cells in entries.items()}
+    _, metrics, printed = scored(tmp_path / "run", [*options, "data.tasks=[a,b,c,d]"], submission)
+    assert metrics["score"]["pass_at_1"] == 2 / 4
+    assert metrics["submission"]["mistakes"] == {"attempt not a grid": 2, "unknown task": 1}
+    assert "c[0]: attempt_1 is not a grid: its cells are float64, not integers" in printed
 
 
 def test_what_is_missing_or_no_grid_is_told_and_counts_as_wrong(tmp_path: Path, options: list[str]) -> None:
@@ -179,15 +188,15 @@ def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
 def test_what_a_run_has_written_scores_as_the_run_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "_answer", answers_of_all_kinds)
+    monkeypatch.setattr(answering, "_answer", answers_of_all_kinds)
     own = [
         "experiment=smoke", "job=evaluate", "tracking=off", "hardware=cpu", "hardware.threads=1",
         "data.limit=3", "inference.limit=3", "inference.max_new_tokens=8", "inference.num_views=2",
     ]  # fmt: skip
     run = compose(own, tmp_path / "own")
-    evaluate.main(run.folder, Console(file=io.StringIO()))
+    evaluate.main(run, Console(file=io.StringIO()))
     again = compose([*own, f"submission={run.folder}/submission.json"], tmp_path / "again")
-    evaluate.main(again.folder, Console(file=io.StringIO()))
+    evaluate.main(again, Console(file=io.StringIO()))
     first, second = (one.folder.read_json("metrics.json") for one in (run, again))
     assert 0 < first["score"]["pass_at_1"] < first["score"]["pass_at_2"] < 1
     assert second["submission"]["mistakes"] == {}

@@ -151,7 +151,7 @@ def test_a_submission_is_compared_with_a_run_by_the_command(
             tmp_path, f"{name}.json", json.dumps({"a": [entry], "b": [{**entry, "attempt_1": [[0]]}]})
         )
         run = compose([*options, f"submission={file}"], tmp_path / name)
-        evaluate.main(run.folder, Console(file=io.StringIO()))
+        evaluate.main(run, Console(file=io.StringIO()))
         folders.append(str(tmp_path / name))
     assert main([folders[1], "--against", folders[0]]) == 0
     assert capsys.readouterr().out.strip().endswith("ours/against-theirs.html")

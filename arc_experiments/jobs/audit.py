@@ -17,15 +17,14 @@ from arc_experiments.config.schema import OWN_SETS, Config, Source
 from arc_experiments.config.user_code import split_name
 from arc_experiments.corpus.leaks import Finder, Searched
 from arc_experiments.corpus.matches import Comparison
-from arc_experiments.inputs import Inputs
-from arc_experiments.jobs.leak_check import FILE
 from arc_experiments.report.audit import write_audit
 from arc_experiments.report.format import plural
 from arc_experiments.report.leaks import is_plain, leak_rows
+from arc_experiments.run import Run
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import BadTasks, FixedTasks, Task, TaskSet, TrainingSource
 
-PAGE = "audit.html"
+FILE, PAGE = "leaks.json", "audit.html"
 SPLITS = ("training", "evaluation")  # told apart where a set has them
 NUM_LISTED = 15  # tasks in the terminal, of each comparison
 COUNTS = {
@@ -58,14 +57,14 @@ class NamedSet:
         return TaskSet(found.values())
 
 
-def main(folder: RunFolder, console: Console) -> None:
+def main(run: Run, console: Console) -> None:
     """Compare every set of `audit.tasks` with every one of `audit.against`; show what was found before, if the files
     that were compared are still the same.
 
     Raises:
         ValueError: nothing of a set can be looked for.
     """
-    run = Inputs(folder)
+    folder = run.folder
     files = _fingerprint(run.config)
     before = folder.read_json(FILE) if (folder / FILE).exists() and (folder / PAGE).exists() else {}
     if before.get("files") == files:
@@ -85,7 +84,7 @@ def main(folder: RunFolder, console: Console) -> None:
     _show(found, folder, console)
 
 
-def _compare(run: Inputs) -> Iterator[Comparison]:
+def _compare(run: Run) -> Iterator[Comparison]:
     audit, known = run.config.audit, dict[str, list[NamedSet]]()
     for name in (*audit.tasks, *audit.against):
         if name not in known:
@@ -102,7 +101,7 @@ def _compare(run: Inputs) -> Iterator[Comparison]:
             yield finder.compare(searched.parts, searched.name, is_same_set=sought is searched)
 
 
-def _sets(name: str, run: Inputs) -> Iterator[NamedSet]:
+def _sets(name: str, run: Run) -> Iterator[NamedSet]:
     """What a name of `audit` stands for; a set with an official split are two."""
     corpus, own = run.corpus, run.config.data.name
     if name == "validation":

@@ -18,19 +18,11 @@ from arc_experiments.report.format import (
 )
 from arc_experiments.run import Run
 from arc_experiments.scoring.metrics import in_todays_terms
-from arc_experiments.scoring.per_output import solved
-from arc_experiments.tasks import TaskSet
 
 SHOWN_IDS = 12  # of tasks won or lost
 SHOWN_MISTAKES = 10  # of a submission
 SCORES = {label(name): name for name in (*BY_KAGGLE, *BY_OUTPUT)}
 CAPTION = "pass@k, vote@k: Kaggle's and ARC Prize's rule; the others: means over all test outputs"
-
-
-def answered(tasks: TaskSet) -> dict[str, Any]:
-    """For metrics.json: how many tasks and test outputs were asked for, and how many of them cannot be scored."""
-    counts = {"num_tasks": len(tasks), "num_test_outputs": tasks.num_test_outputs}
-    return {"answered": {**counts, "num_tasks_without_solutions": len(tasks) - len(solved(tasks))}}
 
 
 def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:

@@ -5,13 +5,14 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from arc_experiments.composing.naming import slug
+from arc_experiments.config.schema import Config
 from arc_experiments.report.pictures import Picture, answer_pictures
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.submission import Submission
@@ -34,9 +35,8 @@ class Tracker:
         is_main: of several processes one tracks.
     """
 
-    def __init__(self, folder: RunFolder, console: Console, *, is_main: bool = True) -> None:
-        self._folder, self._console = folder, console
-        self._config = folder.read_config()
+    def __init__(self, folder: RunFolder, config: Config, console: Console, *, is_main: bool = True) -> None:
+        self._folder, self._config, self._console = folder, config, console
         self._waiting: dict[str, list[float]] = {}
         self._run: Any = None
         # Begun with the first values: what ends before it has any makes no run.
@@ -104,7 +104,7 @@ class Tracker:
             resume="allow",
             dir=str(self._folder.path),
             mode=mode,  # type: ignore[arg-type]
-            config=OmegaConf.to_container(config),  # type: ignore[arg-type]
+            config=asdict(config),
             settings=wandb.Settings(
                 silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
             ),

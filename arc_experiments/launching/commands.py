@@ -22,7 +22,12 @@ def worker_command(folder: RunFolder) -> list[str]:
     started_by_others = "RANK" in os.environ  # by torchrun: this process becomes one of theirs
     config = folder.read_config()
     alone = started_by_others or config.hardware.num_processes == 1 or job_kind(config.job.name).starts_alone
-    return [sys.executable, "-m", f"arc_experiments.{'worker' if alone else 'ranks'}", str(folder.path)]
+    return [
+        sys.executable,
+        "-m",
+        f"arc_experiments.launching.{'worker' if alone else 'torchrun'}",
+        str(folder.path),
+    ]
 
 
 def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]:

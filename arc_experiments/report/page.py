@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from arc_experiments.report.adaptation import adaptation_block
 from arc_experiments.report.breakdown import by_number, groups
-from arc_experiments.report.curves import count_not_finite, learning_rate_figure, loss_figure
+from arc_experiments.report.curves import count_not_finite, learning_rate_chart, loss_chart
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.format import KAGGLE, plural, unscored_sentence
 from arc_experiments.report.gallery import TaskCard, task_cards
@@ -57,8 +57,8 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         run=run,
         summary=summarise(run),
         notices=list(_notices(run, cards)),
-        losses=loss_figure(run.log, initial_loss(run.metrics)),
-        learning_rate=learning_rate_figure(run.log),
+        losses=loss_chart(run.log, initial_loss(run.metrics)),
+        learning_rate=learning_rate_chart(run.log),
         leaks=leak_block(run.leaks),
         adaptation=adaptation_block(run.metrics),
         answered=run.metrics.get("answered"),
