@@ -171,7 +171,9 @@ def _cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, capacity: 
     if rows > 1 and inputs["input_ids"].shape[1] > 1:
         # All but the last token, which `generate` reads.
         read, _ = read_prompts(model, inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1])
-        if all(type(layer) is DynamicLayer for layer in read.layers):  # others remember a part of the prompt only
+        if all(
+            type(layer) is DynamicLayer for layer in read.layers
+        ):  # others remember a part of the prompt only
             for number, layer in enumerate(read.layers):
                 keys, values = (each.repeat_interleave(rows, dim=0) for each in (layer.keys, layer.values))
                 cache.update(keys, values, number)

@@ -7,6 +7,7 @@ of its batch, and the peak memory of the process after it, in bytes.
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,14 @@ class ResumableResults:
     def _write(self, text: str) -> None:
         with self._file.open("a", encoding="utf-8") as file:
             file.write(text)
+
+
+def forget(folder: Path, processes: PartialState) -> None:
+    """Remove a folder of results that all processes use, once all of them are here."""
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+    processes.wait_for_everyone()
 
 
 def _read(folder: Path) -> dict[Name, Record]:
