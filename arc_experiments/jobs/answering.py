@@ -99,7 +99,7 @@ def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
     num_outputs = len({(one.task_id, one.test_index) for one in candidates if one.grid is not None})
     partial = run.folder / PARTIAL_PREDICTIONS / LIKELIHOODS
     with progress(console, "comparing", num_outputs * num_views) as bar:
-        return run.with_likelihoods(model, candidates, partial, timed(bar))
+        return run.predictor.with_likelihoods(model, run.predicted_tasks(), candidates, partial, timed(bar))
 
 
 def report(
