@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.rules.halving import answer_limit
-from arc_experiments.config.schema import NEED_LIKELIHOODS, Config, Model
+from arc_experiments.config.schema import Config, Model
 from arc_experiments.config.schema import Prompt as PromptOptions
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.partitions import Partition
@@ -126,17 +126,13 @@ class Run:
             return None
         from arc_experiments.models.vocabulary import choose_vocabulary
 
-        if self.corpus.rows:
-            raise ValueError(
-                "model.vocabulary=arc holds the tokens of ARC prompts alone, and this data has ready rows: "
-                "set model.vocabulary=full"
-            )
         others = [share.prompt for share in self.corpus.shares if share.prompt is not None]
         return choose_vocabulary(
             self._full_tokenizer,
             folders=(self.weights.folder, self.weights.source),
             prompts=[self.config.prompt, *others],
             tasks=self.corpus.examples(NUM_VERIFIED),
+            has_rows=bool(self.corpus.rows),
         )
 
     @cached_property
@@ -251,24 +247,10 @@ class Run:
         return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
-        from arc_experiments.models.loading import load_base
+        from arc_experiments.models.loading import load_base_for
 
-        return load_base(
-            model,
-            dtype=self.dtype,
-            device=self.device,
-            vocabulary=self.vocabulary,
-            device_map="auto" if self.config.hardware.parallelism == "split" else None,
-            place=place,
-            packs_rows=self._packs_rows,
-        )
-
-    @property
-    def _packs_rows(self) -> bool:
-        """Whether a batch may hold several rows of several samples each."""
-        config = self.config
-        has_several = config.hardware.per_device_batch_size != 1 or config.adapt.together > 1
-        return config.optim.pack_length is not None and has_several
+        options = {"dtype": self.dtype, "device": self.device, "vocabulary": self.vocabulary, "place": place}
+        return load_base_for(self.config, model, **options)
 
     # Training.
 
@@ -344,15 +326,6 @@ class Run:
                 processes=self.processes,
             )
 
-    def untrained_validation_loss(self, model: Any) -> "ValidationLoss | None":
-        """The same before training, a quarter faster if a new adapter still adds exactly nothing."""
-        from arc_experiments.models.adapters import begins_as_base
-
-        if self.is_sharded or not begins_as_base(self.config.model):
-            return self.validation_loss(model)
-        with model.disable_adapter():
-            return self.validation_loss(model)
-
     @cached_property
     def validation_records(self) -> tuple[list[Any], int]:
         from arc_experiments.training.validation import make_records
@@ -370,8 +343,8 @@ class Run:
     ) -> list[Candidate]:
         """Answer all requests of this run; results of finished batches survive a kill.
 
-        A float32 adapter is merged into its base, which is exact to rounding and faster. The model that was passed in
-        has no adapter of its own afterwards.
+        A float32 adapter is merged into its base, which is exact to rounding and faster. The model that was passed
+        in has no adapter of its own afterwards.
 
         Args:
             on_progress: called with (requests done, requests in all).
@@ -386,20 +359,6 @@ class Run:
         takes_adapters = self.config.inference.engine == "vllm"
         model = model.eval() if takes_adapters else merge(model.eval())
         return self.predictor.predict(model, self.requests, kept, on_progress)
-
-    def predict_in_training(self, model: Any) -> list[Candidate]:
-        """The same during training: the model is left exactly as it is, and nothing is kept."""
-        from arc_experiments.generation.resuming import forget
-
-        was_training, kept = model.training, self.folder / f"{PARTIAL_PREDICTIONS}.training"
-        forget(kept, self.processes)  # a killed attempt's, whose weights were others
-        candidates = self.predictor.predict(model.eval(), self.requests, kept)
-        if self.config.inference.selection in NEED_LIKELIHOODS:
-            tasks, folder = self.predicted_tasks(), kept / "likelihoods"
-            candidates = self.predictor.with_likelihoods(model, tasks, candidates, folder)
-        forget(kept, self.processes)
-        model.train(was_training)
-        return candidates
 
     @cached_property
     def predictor(self) -> "Predictor":

@@ -92,7 +92,7 @@ def _check_own_gpu(hardware: Hardware, count: int) -> None:
     num_gpus = 0 if hardware.device == "cpu" else len(hardware.gpu_ids or ()) or torch.cuda.device_count()
     if 0 < num_gpus < count:
         raise ValueError(
-            f"hardware.per_device_batch_size=auto takes a whole GPU, and hardware.num_processes={count} share "
+            f"hardware.per_device_batch_size=auto fills a GPU, and hardware.num_processes={count} share "
             f"{num_gpus}: name a number, or take one process per GPU (hardware.num_processes=null)"
         )
 
