@@ -210,7 +210,7 @@ def test_nothing_piles_up_from_task_to_task(tasks: Path, tmp_path: Path) -> None
     assert not list((tmp_path / "a").rglob("checkpoint-*"))
 
 
-# Killed and gone on with
+# Killed and resumed
 
 
 def test_what_is_finished_stays_finished(

@@ -142,7 +142,7 @@ def test_helpers_end_with_the_process_that_started_them(options: list[str], tmp_
         if not Path(f"/proc/{children[0]}").exists():
             return
         time.sleep(0.1)
-    raise AssertionError("the helper goes on alone")
+    raise AssertionError("the helper keeps running alone")
 
 
 def copying_and_filling(folder: Path) -> Path:

@@ -88,10 +88,10 @@ def test_a_loss_that_is_not_a_number_is_never_the_best() -> None:
     ]
 
 
-# In a training: the validation losses are told by step
+# In a training with given validation losses
 
 
-def told(losses: dict[int, float]) -> Callable[[StreamTrainer], ValidationLoss]:
+def evaluation(losses: dict[int, float]) -> Callable[[StreamTrainer], ValidationLoss]:
     def evaluate(trainer: StreamTrainer) -> ValidationLoss:
         loss = losses[trainer.state.global_step]
         return ValidationLoss(token_mean=loss, task_mean=loss, num_tokens=1, num_tasks=1, num_too_long=0)
@@ -118,8 +118,8 @@ def train(run: Run, losses: dict[int, float], snapshots: Snapshots) -> StreamTra
     recorder = Recorder(
         trainer,
         run.folder / "train_log.jsonl",
-        evaluate=lambda: told(losses)(trainer),
-        evaluate_untrained=lambda: told(losses)(trainer),
+        evaluate=lambda: evaluation(losses)(trainer),
+        evaluate_untrained=lambda: evaluation(losses)(trainer),
         eval_steps=1,
         on_line=lambda line: None,
     )

@@ -123,7 +123,7 @@ def test_every_optimizer_that_is_installed_moves_the_weights_and_the_others_say_
         assert "adamw_torch" in message
 
 
-def test_a_missing_package_is_told_before_the_training(
+def test_a_missing_package_is_reported_before_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.trainer_optimizer.is_bitsandbytes_available", lambda: False)

@@ -2,7 +2,7 @@
 
 import inspect
 
-import accelerate.state
+import accelerate
 from accelerate import DistributedType, PartialState
 from datasets import Dataset
 from transformers import Trainer
@@ -65,3 +65,10 @@ def test_sharding_reaches_accelerate_by_the_names_that_we_set() -> None:
     arguments = SFTConfig(fsdp=True, fsdp_config={"version": 2}, use_cpu=True, report_to="none")
     assert isinstance(arguments.fsdp_plugin_args, dict)
     assert "distributed_type" in PartialState._shared_state
+
+
+def test_accelerate_wraps_a_model_under_the_names_that_we_take_off() -> None:
+    """adaptation/training.py: one model is trained again and again, each time by a new trainer."""
+    source = inspect.getsource(accelerate.Accelerator)
+    assert "model._original_forward = model.forward" in source
+    assert "_is_accelerate_prepared = True" in source

@@ -100,7 +100,7 @@ def queue_of(folder: Path, *names: str) -> WorkQueue[Any]:
 
 
 def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
-    names, done, told = [f"p{n}" for n in range(12)], [], []
+    names, done, counts = [f"p{n}" for n in range(12)], [], []
 
     def work() -> None:
         def do(name: str) -> dict[str, str]:
@@ -108,7 +108,7 @@ def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
             done.append(name)
             return {"of": name}
 
-        queue_of(tmp_path, *names).work(do, told.append)
+        queue_of(tmp_path, *names).work(do, counts.append)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -116,7 +116,7 @@ def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(done) == sorted(names)
-    assert told[-1] == 12
+    assert counts[-1] == 12
     assert queue_of(tmp_path, *names).finished == {name: {"of": name} for name in names}
 
 

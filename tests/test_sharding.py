@@ -151,7 +151,7 @@ work("poisoned")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`whole`, trained here; `through` in shards, and its end again; `stopped`, gone on with; `poisoned`."""
+    """`whole`, trained here; `through` in shards, and its end again; `stopped`, resumed; `poisoned`."""
     folder = tmp_path_factory.mktemp("sharded")
     training = [*TRAINING, f"model.path={make_base(folder / 'base')}"]
     torch.set_num_threads(1)

@@ -277,7 +277,7 @@ def test_a_group_that_was_killed_between_its_answers_is_not_trained_again(
         adapted(tmp_path / "run", tasks, *options)
     monkeypatch.setattr(StreamTrainer, "train", lambda self, **options: pytest.fail("trained again"))
     resumed, _ = adapted(tmp_path / "run", tasks, *options)
-    assert answered.count(answered[0]) == 2, "its answers are kept and gone on from"
+    assert answered.count(answered[0]) == 2, "its answers are kept and resumed"
     assert_same_answers(resumed, through)
     known = [unit["training"] for unit in predictions(resumed, "adaptation.jsonl")]
     assert known == [unit["training"] for unit in predictions(through, "adaptation.jsonl")]

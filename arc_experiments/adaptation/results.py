@@ -60,8 +60,8 @@ class Adapted:
         outcome: of its training.
         unanswered: the tasks that the adapted model could not answer, and why: their answers are those
             before.
-        training: None where there was none.
-        candidates: the answers to the other tasks; None where the model answered no differently than before.
+        training: None without one.
+        candidates: the answers to the other tasks; None if the model answered no differently than before.
         seconds: by phase.
         worker: the process that did it, "<host>:<process id>", or that found it unfinished.
     """

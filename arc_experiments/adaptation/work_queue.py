@@ -14,7 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from arc_experiments.runs.folder import RunFolder, locked
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.locks import locked
 
 Piece = TypeVar("Piece")
 LOOK_SECONDS = 0.5  # between two looks of an idle process whether the others are done

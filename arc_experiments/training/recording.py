@@ -23,7 +23,7 @@ class Recorder(TrainerCallback):
     """Writes the log, validates when it is due, and passes every line on. Adds itself to the trainer.
 
     Args:
-        evaluate: returns the validation loss of the current model; None where nothing can be measured.
+        evaluate: returns the validation loss of the current model; None if nothing can be measured.
         evaluate_untrained: the same, before the first step.
         score: returns what to log beside the validation loss during training; None for nothing.
         eval_steps: optimizer steps between validations; None for none during training.
