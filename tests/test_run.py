@@ -171,7 +171,8 @@ def test_a_worker_reads_and_checks_its_composition_once(
     monkeypatch.setattr(RunFolder, "read_config", counted("read", RunFolder.read_config))
     for module in (worker, run_module):
         monkeypatch.setattr(module, "check", counted("check", module.check))
-    monkeypatch.setattr(os, "environ", {**os.environ})
+    for name, value in {**worker.ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}.items():
+        monkeypatch.setenv(name, os.environ.get(name, value))  # and put back what the worker makes of it
     for owner, name in ((worker, "_log_to_file"), (worker.pausing, "watch_signals")):  # for the whole process
         monkeypatch.setattr(owner, name, lambda *_: None)
     assert worker.main([str(folder.path)]) == worker.DONE
