@@ -17,7 +17,7 @@ from small_training import SMALL, logged, same, small_run, trained, weights
 from transformers import TrainerCallback
 
 from arc_experiments.jobs import finetune
-from arc_experiments.jobs.answering import score_in_training
+from arc_experiments.jobs.answering import answer_in_training, score_in_training
 from arc_experiments.run import Run
 from arc_experiments.training.best import Best, BestState
 from arc_experiments.training.recording import Recorder, read_log
@@ -226,7 +226,7 @@ def test_scores_in_training_are_those_that_the_end_would_give(tmp_path: Path) ->
     run = small_run(tmp_path, *SCORING, SHORT)
     model = run.model()
     trained(run, (), model)
-    looked = [(c.text, c.view) for c in run.predict_in_training(model)]
+    looked = [(c.text, c.view) for c in answer_in_training(run, model)]
     assert looked == [(c.text, c.view) for c in run.predict(model)]
 
 
