@@ -11,8 +11,7 @@ from omegaconf import DictConfig
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.paths import local_path
-from arc_experiments.config.rules.halving import rung_steps
-from arc_experiments.config.rules.optim import check_optim
+from arc_experiments.config.rules import check_steps, rung_steps
 from arc_experiments.config.schema import Config
 from arc_experiments.config.schema import Prompt as PromptOptions
 from arc_experiments.corpus.corpus import Corpus
@@ -64,7 +63,7 @@ class Inputs:
         """
         optim = self.config.optim
         optim.max_steps, optim.epochs = self._steps_of_epochs(epochs), None
-        mistakes = list(check_optim(optim, can_score=self.config.inference.limit != 0))
+        mistakes = list(check_steps(optim))
         if mistakes:
             raise ValueError(
                 f"optim.epochs={epochs:g} are {optim.max_steps} steps here: " + "; ".join(mistakes)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.composing.naming import folder_name
-from arc_experiments.config.rules.hardware import split_batch
+from arc_experiments.config.rules import split_batch
 from arc_experiments.config.schema import NEED_LIKELIHOODS, Model
 from arc_experiments.inputs import Inputs
 from arc_experiments.models.ancestry import Ancestry

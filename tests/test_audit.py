@@ -146,7 +146,6 @@ def test_generators_are_compared_by_id_and_cannot_be_looked_for(tmp_path: Path) 
     ("override", "message"),
     [
         ("audit.against=[arc9]", "audit.against: arc9 is neither one of this run's sets (validation, train)"),
-        ("audit.against=[files]", "data=files needs a path: name that path instead"),
         ("audit.tasks=[]", "audit.tasks=[] leaves nothing to compare"),
         ("audit.pictures=-1", "audit.pictures=-1 is too small"),
     ],
