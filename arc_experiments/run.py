@@ -1,10 +1,13 @@
-"""The run object: where a composition becomes things. The jobs are written with it, and so is a notebook.
+"""The run object: the parts of one composition, each built when it is first asked for.
 
 run = compose(["data=arc1", "model=tiny"])
 run.stream()[0]          # the first sample, augmented, as tokens
 model = run.model()      # base and adapter
 run.trainer(model, [])   # TRL's SFTTrainer on the stream
 run.predict(model)       # candidates for the validation tasks
+
+What builds a part lies with its stage; this file is the table of contents, for the jobs and for notebooks. Libraries
+that take long to import are imported by the parts that need them.
 """
 
 import shutil
@@ -14,27 +17,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arc_experiments.composing.compose import compose_config
-from arc_experiments.composing.freezing import freeze
-from arc_experiments.composing.naming import folder_name
-from arc_experiments.config.rules import split_batch
-from arc_experiments.config.schema import NEED_LIKELIHOODS, Model
-from arc_experiments.inputs import Inputs
+from arc_experiments.augmentation import Transform
+from arc_experiments.config.check import build, check
+from arc_experiments.config.paths import local_path
+from arc_experiments.config.rules import answer_limit, split_batch
+from arc_experiments.config.schema import NEED_LIKELIHOODS, Config, Model
+from arc_experiments.config.schema import Prompt as PromptOptions
+from arc_experiments.corpus.corpus import Corpus
+from arc_experiments.corpus.partitions import Partition
 from arc_experiments.models.ancestry import Ancestry
+from arc_experiments.models.weights import Weights
+from arc_experiments.prompts import Prompt
+from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.selection import Candidate
-from arc_experiments.stream.samples import JoinedStreams, SampleStream
-from arc_experiments.tasks import TaskSet
+from arc_experiments.stream.building import make_parts, with_steps_of_epochs
+from arc_experiments.stream.samples import JoinedStreams, Part, SampleStream
+from arc_experiments.tasks import FixedTasks, Row, TaskSet
 
 if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
     from datasets import Dataset, IterableDataset
-    from transformers import PreTrainedModel, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from arc_experiments.generation.batching import Room
     from arc_experiments.generation.engine import Engine
     from arc_experiments.generation.predict import Request
+    from arc_experiments.models.tokenizer import ArcTokenizer
+    from arc_experiments.models.vocabulary import Vocabulary
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
@@ -43,37 +54,156 @@ NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
 
 
 def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
-    """The run that the command would make of these overrides, frozen in its folder but not started.
+    """Compose the run that the command would make of these overrides, frozen in its folder but not started.
 
     Raises:
         ConfigError: mistakes in the composition, all together.
         FolderError: the folder holds another composition.
     """
+    from arc_experiments.composing.compose import compose_config
+    from arc_experiments.composing.freezing import freeze
+    from arc_experiments.composing.naming import folder_name
+
     node = compose_config(overrides)
     path = Path(folder) if folder is not None else Path("outputs") / folder_name(node)
-    return Run(freeze(node, path, overrides))
+    return load_run(freeze(node, path, overrides).path)
 
 
 def load_run(folder: Path | str) -> "Run":
-    """The run in a folder, finished or not."""
-    return Run(RunFolder(Path(folder)))
+    """Open the run in a folder, finished or not.
+
+    Raises:
+        FolderError: the folder holds no run, or another version's.
+        ConfigError: mistakes in its composition.
+    """
+    opened = RunFolder(Path(folder))
+    return Run(opened, check(opened.read_config()))
 
 
-class Run(Inputs):
-    """The whole of one composition: what feeds the model, and what is done with it."""
+class Run:
+    """One composition: what feeds the model, the model, its training and its answers.
+
+    Args:
+        config: checked; it is not changed.
+
+    Raises:
+        ValueError: `optim.epochs` does not fit the data or other keys.
+    """
+
+    def __init__(self, folder: RunFolder, config: Config) -> None:
+        self.folder, self.config = folder, config
+        if config.optim.epochs is not None:
+            self.config = with_steps_of_epochs(config, self.corpus.shares)
+
+    # What feeds the model.
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The tasks that train and those that are held out."""
+        seed = self.config.seeds.partition
+        return Corpus(self.config.data, partition_seed=seed, tokenizer=lambda: self._full_tokenizer)
+
+    @property
+    def partition(self) -> Partition:
+        """Which tasks train and which are held out."""
+        return self.corpus.partition
+
+    @property
+    def validation_tasks(self) -> TaskSet:
+        """The held-out tasks with their solutions, in the partition's order."""
+        return self.corpus.validation_tasks
+
+    def predicted_tasks(self) -> TaskSet:
+        """The validation tasks that are to be answered (see `answer_limit`); ready rows never are."""
+        return TaskSet(self.corpus.arc_tasks[: answer_limit(self.config)])
+
+    @cached_property
+    def _full_tokenizer(self) -> "PreTrainedTokenizerBase":
+        from arc_experiments.models.tokenizer import load_tokenizer
+
+        return load_tokenizer(self.config.model)
+
+    @cached_property
+    def vocabulary(self) -> "Vocabulary | None":
+        """The tokens kept: those that its weights came with, else those of its prompts. None: all of them."""
+        if self.config.model.vocabulary == "full":
+            return None
+        from arc_experiments.models.vocabulary import choose_vocabulary
+
+        if self.corpus.rows:
+            raise ValueError(
+                "model.vocabulary=arc holds the tokens of ARC prompts alone, and this data has ready rows: "
+                "set model.vocabulary=full"
+            )
+        others = [share.prompt for share in self.corpus.shares if share.prompt is not None]
+        return choose_vocabulary(
+            self._full_tokenizer,
+            folders=(self.weights.folder, self.weights.source),
+            prompts=[self.config.prompt, *others],
+            tasks=self.corpus.examples(NUM_VERIFIED),
+        )
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase | ArcTokenizer":
+        """The model's tokenizer; with `model.vocabulary=arc` in small ids."""
+        from arc_experiments.models.tokenizer import ArcTokenizer
+
+        full = self._full_tokenizer
+        return full if self.vocabulary is None else ArcTokenizer(full, self.vocabulary)
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """The prompt writer, its token table verified on validation tasks."""
+        return self._make_prompt(self.config.prompt, list(self.corpus.rows.values()))
+
+    def _make_prompt(self, own: PromptOptions, rows: Sequence[Row] = ()) -> Prompt:
+        return verified_prompt(own, self.tokenizer, self.corpus.examples(NUM_VERIFIED), rows)
+
+    @cached_property
+    def _transforms(self) -> dict[str, Transform]:
+        return {name: build(options) for name, options in self.config.augmentation.items()}
+
+    def stream(self) -> SampleStream:
+        """Endless training samples, and rows of them, by number.
+
+        Raises:
+            ValueError: no task of a source is left to train on.
+        """
+        self.corpus.check_trains()
+        parts = make_parts(self.corpus.shares, self._transforms, self._make_prompt)
+        return self._stream(parts, self.config.seeds.stream)
+
+    def stream_of(self, tasks: TaskSet, *, seed: int) -> SampleStream:
+        """The same of other tasks, with all of the run's augmentations and its own prompt."""
+        source, transforms = FixedTasks(tasks), list(self._transforms.values())
+        part = Part(name="tasks", source=source, task_ids=tasks.ids, transforms=transforms)
+        return self._stream([part], seed)
+
+    def _stream(self, parts: list[Part], seed: int) -> SampleStream:
+        return SampleStream(parts, self.prompt, seed=seed, pack_length=self.config.optim.pack_length)
+
+    # The model.
 
     @cached_property
     def processes(self) -> "PartialState":
         """The processes that work on this run together, and which of them this is."""
-        from arc_experiments.runs.processes import join_processes
+        from arc_experiments.runs.machine import join_processes
 
         return join_processes(self.device)
 
     @cached_property
     def device(self) -> "torch.device":
+        """Where the model is."""
         from arc_experiments.models.precision import pick_device
 
         return pick_device(self.config.hardware)
+
+    @cached_property
+    def dtype(self) -> "torch.dtype":
+        """What the base model's weights are held and computed in."""
+        from arc_experiments.models.precision import pick_dtype
+
+        return pick_dtype(self.config.model.dtype, self.device)
 
     @property
     def is_sharded(self) -> bool:
@@ -81,17 +211,21 @@ class Run(Inputs):
         return self.config.hardware.parallelism == "fsdp"
 
     @cached_property
-    def dtype(self) -> "torch.dtype":
-        from arc_experiments.models.precision import pick_dtype
+    def weights(self) -> Weights:
+        """The files that the weights come from and go to."""
+        return Weights(self.config, self.folder)
 
-        return pick_dtype(self.config.model.dtype, self.device)
+    @property
+    def ancestry(self) -> Ancestry:
+        """The ancestry of the weights that this run makes."""
+        return self.weights.ancestry(dtype=self.dtype, shares=self.corpus.shares)
 
     def model(self, *, trainable: bool = True) -> Any:
-        """Base model and adapter on the device.
+        """Load base model and adapter onto the device.
 
         Raises:
-            ValueError: the adapter was trained with another prompt, dtype or vocabulary (`inference.force=true`
-                goes on).
+            ValueError: the adapter was trained with another prompt, dtype or vocabulary, which only
+                `inference.force=true` allows.
         """
         from arc_experiments.models.adapters import add_adapter, needs_samples
 
@@ -105,10 +239,42 @@ class Run(Inputs):
             samples = [stream[index].encoded.input_ids for index in range(NUM_LOOKED_AT)]
         return add_adapter(base, model, seed=self.config.seeds.init, trainable=trainable, samples=samples)
 
+    def trained_model(self) -> Any:
+        """Load the model with the weights that this run has trained."""
+        from arc_experiments.models.adapters import add_adapter
+
+        model = self.weights.trained()
+        return add_adapter(self._base(model), model, seed=0, trainable=False)
+
+    def save_weights(self, model: Any, state_dict: "dict[str, torch.Tensor] | None" = None) -> Path:
+        """Save what was trained, with its ancestry; the folder appears whole or not at all.
+
+        Args:
+            state_dict: the trained weights of a sharded model.
+        """
+        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
+
+    def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
+        from arc_experiments.models.loading import load_base
+
+        return load_base(
+            model,
+            dtype=self.dtype,
+            device=self.device,
+            vocabulary=self.vocabulary,
+            device_map="auto" if self.config.hardware.parallelism == "split" else None,
+            place=place,
+            packs_rows=self._packs_rows,
+        )
+
     @property
-    def ancestry(self) -> Ancestry:
-        """The ancestry of the weights that this run makes."""
-        return self.weights.ancestry(dtype=self.dtype, shares=self.corpus.shares)
+    def _packs_rows(self) -> bool:
+        """Whether a batch may hold several rows of several samples each."""
+        config = self.config
+        has_several = config.hardware.per_device_batch_size != 1 or config.adapt.together > 1
+        return config.optim.pack_length is not None and has_several
+
+    # Training.
 
     @cached_property
     def per_device_batch_size(self) -> int:
@@ -118,9 +284,13 @@ class Run(Inputs):
             return int(configured)
         if self.device.type == "cpu":
             return 1  # nothing is padded then, and running out of memory could not be caught
+        from arc_experiments.runs.environment import found_earlier
         from arc_experiments.training.batch_size import largest_batch
 
-        return largest_batch(
+        earlier = found_earlier(
+            self.folder, "per_device_batch_size", self.device, self.processes.num_processes
+        )
+        return earlier or largest_batch(
             self.model(),
             rows=self.config.optim.batch_size // self.processes.num_processes,
             length=self.config.optim.pack_length or self.config.prompt.max_length,
@@ -212,7 +382,7 @@ class Run(Inputs):
         """Exact loss over all validation tasks with solutions; None where there is none."""
         from arc_experiments.training.validation import validation_loss
 
-        if not self.can_validate:
+        if not self.corpus.can_validate:
             return None
         records, too_long = self.validation_records
         with self.autocast():
@@ -345,37 +515,70 @@ class Run(Inputs):
                 engine=engine or self.engine,
             )
 
-    def save_weights(self, model: Any, state_dict: "dict[str, torch.Tensor] | None" = None) -> Path:
-        """Save what was trained, with its ancestry; the folder appears whole or not at all.
+    @cached_property
+    def validation_records(self) -> tuple[list[Any], int]:
+        from arc_experiments.training.validation import make_records
 
-        Args:
-            state_dict: the trained weights of a sharded model.
+        return make_records(self.validation_tasks, self.prompt, self.corpus.source_of)
+
+    @cached_property
+    def requests(self) -> "list[Request]":
+        """All views of all predicted tasks, as prompts."""
+        return self.requests_of(self.predicted_tasks())
+
+    def requests_of(self, tasks: TaskSet) -> "list[Request]":
+        """The same of other tasks, whose test outputs may be missing."""
+        from arc_experiments.generation.predict import make_requests
+
+        config = self.config
+        return make_requests(
+            tasks, self.prompt, num_views=config.inference.num_views, seed=config.seeds.inference
+        )
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """How questions are answered.
+
+        Raises:
+            ValueError: `inference.constrain=grid` with a tokenizer whose tokens are not whole characters, or
+                `inference.engine=vllm` without the package.
         """
-        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
+        from arc_experiments.generation.constraint import grid_constraint
+        from arc_experiments.generation.decoding import Transformers
+        from arc_experiments.generation.threshold import Threshold
 
-    def trained_model(self) -> Any:
-        """The model with the weights that this run has trained."""
-        from arc_experiments.models.adapters import add_adapter
+        options = self.config.inference
+        constraint = grid_constraint(self.prompt) if options.constrain == "grid" else None
+        if options.engine == "threshold":
+            return Threshold(threshold=options.threshold, constraint=constraint)
+        sampling: dict[str, Any] = {
+            "num_samples": options.num_samples,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "seed": self.config.seeds.inference,
+        }
+        if options.engine == "vllm":
+            return self._vllm(sampling)
+        return Transformers(constraint=constraint, **sampling)
 
-        model = self.weights.trained()
-        return add_adapter(self._base(model), model, seed=0, trainable=False)
+    def _vllm(self, sampling: dict[str, Any]) -> "Engine":
+        from arc_experiments.generation.vllm import Vllm
+        from arc_experiments.models.adapters import save_weights
+        from arc_experiments.models.precision import pick_device, pick_dtype
 
-    def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
-        from arc_experiments.models.loading import load_base
-
-        return load_base(
-            model,
-            dtype=self.dtype,
-            device=self.device,
-            vocabulary=self.vocabulary,
-            device_map="auto" if self.config.hardware.parallelism == "split" else None,
-            place=place,
-            packs_rows=self._packs_rows,
+        config = self.config
+        base = local_path(config.model.path)
+        dtype = pick_dtype(config.model.dtype, pick_device(config.hardware))
+        return Vllm(
+            base=base,
+            dtype=str(dtype).removeprefix("torch."),
+            max_length=config.prompt.max_length,
+            memory_share=config.inference.vllm_memory_share,
+            save=lambda model, folder: save_weights(model, self.tokenizer, folder, base=base),
+            **sampling,
         )
 
     @property
-    def _packs_rows(self) -> bool:
-        """Whether a batch may hold several rows of several samples each."""
-        config = self.config
-        has_several = config.hardware.per_device_batch_size != 1 or config.adapt.together > 1
-        return config.optim.pack_length is not None and has_several
+    def max_new_tokens(self) -> int:
+        """The longest answer: as configured, or what the largest grid needs."""
+        return self.config.inference.max_new_tokens or self.prompt.longest_answer()

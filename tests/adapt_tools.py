@@ -77,7 +77,7 @@ def adapt_run(folder: Path, tasks: Path, *overrides: str) -> Run:
 def adapted(folder: Path, tasks: Path, *overrides: str) -> tuple[Run, str]:
     """The run after the job, and what it printed."""
     run, printed = adapt_run(folder, tasks, *overrides), io.StringIO()
-    adapt.main(run.folder, Console(file=printed, width=200))
+    adapt.main(run, Console(file=printed, width=200))
     return run, printed.getvalue()
 
 

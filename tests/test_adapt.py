@@ -25,7 +25,6 @@ from rich.console import Console
 from small_training import same, weights
 from task_files import write
 from toy_grids import grid
-from toy_models import untrained
 
 from arc_experiments.adaptation.deadline import done_within
 from arc_experiments.adaptation.plan import Work
@@ -38,8 +37,9 @@ from arc_experiments.config.check import ConfigError
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Key
 from arc_experiments.jobs import adapt, evaluate
+from arc_experiments.jobs.beginning import begin
 from arc_experiments.models.ancestry import read_ancestry
-from arc_experiments.run import Run, compose
+from arc_experiments.run import Run, compose, load_run
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.selection import Candidate
@@ -126,7 +126,7 @@ def test_the_scores_before_are_those_of_an_evaluation(
         ],
         tmp_path / "run",
     )
-    evaluate.main(plain.folder, silent())
+    evaluate.main(plain, silent())
     texts = [one["text"] for one in predictions(plain)]
     assert [one["text"] for one in predictions(run, "predictions_before.jsonl")] == texts
 
@@ -267,7 +267,7 @@ def test_a_training_with_a_checkpoint_goes_on_although_the_time_is_over(tasks: P
     stop_training_at(run, 4)
     with pytest.raises(KeyboardInterrupt):
         tuner(run, tmp_path / "work").adapt(unit)
-    again = Run(run.folder)
+    again = load_run(run.folder.path)
     [late] = Tuner(again, tmp_path / "work", lambda: True).adapt_group(Group(units=(unit,)))
     assert late.outcome == "stopped_by_time"
     assert late.training is not None
@@ -280,7 +280,7 @@ def test_a_new_attempt_knows_how_long_answers_take(tasks: Path, tmp_path: Path) 
     [name, *_] = Work(run, lambda: False)._before.names
     folder = RunFolder(run.folder.path / ".adapt")
     folder.path.mkdir()
-    nothing = Answers(candidates=(), unconstrained={})
+    nothing = Answers(candidates=())
     folder.write_json(f"{name}.json", Before(answers=nothing, seconds=7.0).to_json())
     assert Work(run, lambda: False)._seconds_a_task() == 7
 
@@ -351,7 +351,7 @@ def test_joint_makes_one_adapter_that_says_what_it_was_trained_on(tasks: Path, t
         ["job=evaluate", f"from_run={run.folder}", "tracking=off", "hardware=cpu", "hardware.threads=1"],
         tmp_path / "again",
     )
-    evaluate.main(again.folder, silent())
+    evaluate.main(again, silent())
     assert [one["text"] for one in predictions(again)] == [one["text"] for one in predictions(run)]
 
 
@@ -394,7 +394,7 @@ def test_the_moments_of_an_earlier_optimizer_can_be_brought(tasks: Path, tmp_pat
     for name, state in (("without", []), ("with", [f"optim.load_state={tmp_path / 'first'}"])):
         run = compose([*options, *more, *state], tmp_path / name)
         assert run.config.model.adapter == str(tmp_path / "first" / "adapter")
-        adapt.main(run.folder, silent())
+        adapt.main(run, silent())
         results.append(predictions(run, "adaptation.jsonl")[0]["training"]["loss"])
     assert results[0][0] == results[1][0], "the same weights and samples at first"
     assert results[0] != results[1]
@@ -489,7 +489,7 @@ def test_a_start_by_torchrun_is_refused(tasks: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("RANK", "0")
     run = adapt_run(tmp_path / "run", tasks)
     with pytest.raises(ValueError, match="by the plain command"):
-        adapt.main(run.folder, silent())
+        adapt.main(run, silent())
 
 
 def test_other_steps_are_another_run(tasks: Path, tmp_path: Path) -> None:
@@ -544,25 +544,8 @@ def test_a_submission_is_there_before_a_batch_size_is_tried(
     monkeypatch.setattr(adapt, "begin", dies)
     run = adapt_run(tmp_path / "run", tasks)
     with pytest.raises(torch.OutOfMemoryError):
-        adapt.main(run.folder, silent())
+        adapt.main(run, silent())
     assert list(run.folder.read_json("submission.json")) == list(run.predicted_tasks().ids)
-
-
-@pytest.mark.slow
-def test_answers_without_the_constraint_are_measured_before_and_after(tasks: Path, tmp_path: Path) -> None:
-    learns = [
-        *untrained(160, 560),
-        "optim.max_steps=30",
-        "optim.learning_rate=5e-3",
-        "inference.constrain=grid",
-    ]
-    run, printed = adapted(tmp_path / "run", tasks, *learns)
-    metrics = run.folder.read_json("metrics.json")
-    before, after = (part["score"]["unconstrained_valid"] for part in (metrics["before"], metrics))
-    assert 0 <= before < after <= 1
-    assert f"valid without inference.constrain, of a sample: {after:.1%}" in printed
-    free, _ = adapted(tmp_path / "free", tasks)
-    assert "unconstrained_valid" not in free.folder.read_json("metrics.json")["score"]
 
 
 def test_the_batch_size_is_found_before_helpers_come(
@@ -581,8 +564,8 @@ def test_the_batch_size_is_found_before_helpers_come(
     run, _ = adapted(tmp_path / "run", tasks, *options)
     assert noted == [(1, 1)]
     assert outcomes(run) == {"whole": 3}
-    helper = Run(RunFolder(run.folder.path, read_only=True))
-    evaluate.begin(helper)
+    helper = Run(RunFolder(run.folder.path, read_only=True), run.config)
+    begin(helper)
     assert helper.per_device_batch_size == 1
 
 
@@ -593,7 +576,7 @@ def test_processes_that_share_a_gpu_are_not_given_all_of_it_each(
     options = ["hardware=auto", "hardware.per_device_batch_size=auto", "hardware.num_processes=3"]
     run = adapt_run(tmp_path / "run", tasks, *options)
     with pytest.raises(ValueError, match=r"hardware\.num_processes=3 share 2: name a number"):
-        adapt.main(run.folder, silent())
+        adapt.main(run, silent())
 
 
 def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) -> None:
@@ -615,7 +598,7 @@ def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) 
             task_id="e1", test_index=0, view=0, transforms="", text="", num_tokens=1, log_probability=-1.0,
             grid=grid(str(cell)), reason=None,
         )  # fmt: skip
-        return Answers(candidates=(one,), unconstrained={})
+        return Answers(candidates=(one,))
 
     position = run.predicted_tasks().ids.index("e1")
     folder.write_json(f"before-{position}-e1.json", Before(answers=answer(3), seconds=1.0).to_json())

@@ -12,11 +12,11 @@ import pytest
 from leak_tools import ARC1, ARC2, changed, found, part, random_task, tasks_of, turned, write_task
 from rich.console import Console
 
-from arc_experiments import compose
-from arc_experiments.composing.compose import compose as composing
+from arc_experiments import compose, load_run
+from arc_experiments.composing import compose as composing
 from arc_experiments.composing.compose import compose_config, compose_data
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.schema import check as checking
+from arc_experiments.config.rules import audit as audit_rules
 from arc_experiments.corpus.leaks import Finder
 from arc_experiments.jobs.audit import main
 from arc_experiments.report.audit import render_audit
@@ -24,11 +24,10 @@ from arc_experiments.tasks import TaskSet
 
 WITHOUT_TORCH = """
 import sys
-from pathlib import Path
 from rich.console import Console
 from arc_experiments.jobs.audit import main
-from arc_experiments.runs.folder import RunFolder
-main(RunFolder(Path(sys.argv[1])), Console(width=100, soft_wrap=True))
+from arc_experiments.run import load_run
+main(load_run(sys.argv[1]), Console(width=100, soft_wrap=True))
 assert "torch" not in sys.modules, "an audit needs no torch"
 """
 
@@ -115,21 +114,23 @@ def test_an_option_of_data_is_compared_anew_when_its_files_have_changed(
     conf, tasks = tmp_path / "conf", tmp_path / "tasks"
     shutil.copytree(composing.conf_dir(), conf)
     (conf / "data" / "mine.yaml").write_text(f"defaults: [files, _self_]\nname: mine\npath: {tasks}\n")
-    for module in (composing, checking.audit):
+    for module in (composing, audit_rules):
         monkeypatch.setattr(module, "conf_dir", lambda: conf)
     write_task(tasks / "one.json", random_task("one", 1))
-    folder = compose(["job=audit", "audit.tasks=[mine]", "audit.against=[mine]"], tmp_path / "run").folder
+    folder = compose(
+        ["job=audit", "audit.tasks=[mine]", "audit.against=[mine]"], tmp_path / "run"
+    ).folder.path
 
     def audit_again() -> str:
         with io.StringIO() as shown:
-            main(folder, Console(file=shown, width=100))
+            main(load_run(folder), Console(file=shown, width=100))
             return shown.getvalue()
 
     assert "This audit is finished" not in audit_again()
     assert "This audit is finished" in audit_again()
     write_task(tasks / "two.json", random_task("one", 1))
     assert "This audit is finished" not in audit_again()
-    assert len(folder.read_json("leaks.json")["comparisons"][0]["tasks"]) == 2
+    assert len(json.loads((folder / "leaks.json").read_text())["comparisons"][0]["tasks"]) == 2
 
 
 def test_generators_are_compared_by_id_and_cannot_be_looked_for(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,20 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import TrainerCallback
 
-from arc_experiments import compose
-from arc_experiments.benchmarking import cell as cell_process
+from arc_experiments import compose, load_run
 from arc_experiments.benchmarking import generation, loading, scoring, show, startup, stream, training
+from arc_experiments.benchmarking import measure as cell_process
 from arc_experiments.benchmarking import plan as cells
 from arc_experiments.benchmarking.measure import summary
 from arc_experiments.benchmarking.plan import Cell, collect, freeze_cells, plan, run_cell
 from arc_experiments.benchmarking.rows import rows_of_length, rows_of_size
 from arc_experiments.benchmarking.show import draw, markdown
-from arc_experiments.composing.compose import compose as composing
+from arc_experiments.composing import compose as composing
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.naming import folder_name
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.rules import check_sections
-from arc_experiments.config.schema import Config
+from arc_experiments.config.schema import Config, typed
 from arc_experiments.jobs import benchmark as job
 from arc_experiments.launching import worker
 from arc_experiments.run import Run
@@ -421,10 +421,10 @@ def test_every_combination_is_a_cell_of_its_own(run: Run) -> None:
 
 def test_a_cells_composition_is_what_its_row_says(run: Run) -> None:
     planned = trainings(run, batch_sizes=[2], vary=["model.vocabulary=full,arc", "model.lora.rank=8"])
-    freeze_cells(planned, run.node)
+    freeze_cells(planned, run.config)
     assert [cell.row["vocabulary"] for cell in planned] == ["full", "arc"]
     for cell in planned:
-        config = Run(cell.folder).config
+        config = load_run(cell.folder.path).config
         assert config.model.vocabulary == cell.row["vocabulary"]
         assert config.model.lora is not None
         assert config.model.lora.rank == cell.row["model.lora.rank"] == 8
@@ -459,7 +459,7 @@ def test_the_number_of_processes_can_be_varied(run: Run) -> None:
 def test_a_training_of_two_processes_is_measured(tmp_path: Path) -> None:
     run = compose([*SMALL, "hardware.num_processes=2", "benchmark.rounds=1"], tmp_path)
     (cell,) = trainings(run, batch_sizes=[1])
-    freeze_cells([cell], run.node)
+    freeze_cells([cell], run.config)
     run_cell(cell, 300)
     result = cell.result
     assert result is not None
@@ -534,12 +534,12 @@ def test_a_benchmark_that_cannot_be_is_refused_at_composition() -> None:
 def test_a_varied_value_that_cannot_be_is_refused_before_anything_is_measured(run: Run, value: str) -> None:
     planned = trainings(run, vary=[value])
     with pytest.raises(ConfigError, match=value.partition("=")[0].replace(".", r"\.")):
-        freeze_cells(planned, run.node)
+        freeze_cells(planned, run.config)
 
 
 def test_the_hardware_is_part_of_what_a_benchmark_is_and_its_options_of_nothing_else(run: Run) -> None:
     def name(**changes: Any) -> str:
-        node = run.node.copy()
+        node = typed(asdict(run.config))
         for key, value in changes.items():
             OmegaConf.update(node, key, value)
         return folder_name(node)
@@ -593,9 +593,9 @@ def test_one_of_several_processes_killed_for_memory_is_out_of_memory() -> None:
 
 def test_an_error_is_a_result_in_one_line(run: Run, tmp_path: Path) -> None:
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation", shape={"rounds": "many"})
-    freeze_cells([cell], run.node)
+    freeze_cells([cell], run.config)
     with pytest.raises(SystemExit):
-        cell_process.main(cell.folder)
+        cell_process.main(cell.folder, load_run(cell.folder.path).config)
     assert cell.result is not None
     assert "argument" in cell.result["error"]
 
@@ -604,9 +604,9 @@ def test_a_result_names_the_machine_and_the_threads_apart(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation")
-    freeze_cells([cell], run.node)
+    freeze_cells([cell], run.config)
     monkeypatch.setattr(generation, "measure", lambda run: {"speed": 1})
-    cell_process.main(cell.folder)
+    cell_process.main(cell.folder, load_run(cell.folder.path).config)
     assert cell.result is not None
     assert cell.result["threads"] == cell.result["speed"] == 1
     machine = cell.result["machine"]
@@ -641,7 +641,7 @@ def test_a_process_ends_with_the_one_that_started_it(monkeypatch: pytest.MonkeyP
 
 def test_a_cell_of_several_processes_ends_with_what_has_started_them(run: Run, tmp_path: Path) -> None:
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation", shape={"no_such": "shape"})
-    freeze_cells([cell], run.node)
+    freeze_cells([cell], run.config)
     with subprocess.Popen(["true"]) as starter:
         pass
     command = [sys.executable, "-m", "arc_experiments.benchmarking.measure", str(cell.folder.path)]
@@ -665,10 +665,10 @@ def test_a_cell_of_one_process_sees_one_gpu(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     if rank is not None:  # what starts several has shown them theirs
         monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr(cell_process, "main", lambda folder: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    monkeypatch.setattr(cell_process, "main", lambda *_: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="x", changes={"hardware.gpu_ids": gpus})
-    run.node.hardware.device = "auto"
-    freeze_cells([cell], run.node)
+    run.config.hardware.device = "auto"
+    freeze_cells([cell], run.config)
     cell_process._start(cell.folder)
     assert seen == [expected]
 
@@ -679,7 +679,7 @@ def test_a_benchmarks_own_process_hides_no_gpu_from_its_cells(
     for name, value in worker.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    monkeypatch.setattr(job, "main", lambda folder, console: None)
+    monkeypatch.setattr(job, "main", lambda run, console: None)
     worker._run_job(composed.folder, Console(quiet=True))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
 
@@ -729,7 +729,7 @@ def folder(run: Run, tmp_path: Path) -> RunFolder:
     """A benchmark that is frozen and not begun."""
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    folder.write("run.yaml", OmegaConf.to_yaml(run.node))
+    folder.write("run.yaml", OmegaConf.to_yaml(typed(asdict(run.config))))
     folder.write_json("environment.json", {"command": ["python", "-m", "arc_experiments", *SMALL]})
     return folder
 
@@ -747,7 +747,7 @@ def run_job(folder: RunFolder, results: dict[str, Any], *, kill_after: int = 99)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "run_cell", measure)
-        job.main(folder, console)
+        job.main(load_run(folder.path), console)
     return measured, console.export_text()
 
 
@@ -886,31 +886,30 @@ def test_a_part_that_failed_is_shown_as_such_also_in_the_terminal() -> None:
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(job.Markdown(text))
     assert "no [such] <model> / a*b*c" in console.export_text()
-    ElementTree.fromstring(draw(results_with(generation={"error": "no [such] model"})))
-
-
-def bars(picture: str) -> list[tuple[str, float]]:
-    """Names and lengths of the bars."""
-    tag = "{http://www.w3.org/2000/svg}"
-    root = ElementTree.fromstring(picture)
-    names = [each.text or "" for each in root.iter(f"{tag}text") if each.get("text-anchor") == "end"]
-    lengths = [float(each.get("width", 0)) for each in root.iter(f"{tag}rect") if each.get("class")]
-    return list(zip(names, lengths, strict=True))
+    ElementTree.fromstring(draw(results_with(generation={"error": "no [such] model"})).svg())
 
 
 def test_the_picture_has_a_bar_for_each_figure_and_none_for_what_failed() -> None:
     rows = [row(1, **trained(1000.0)), row(4, error="out of memory")]
-    picture = draw(results_with(training=rows))
-    (ours, first), (other, second) = bars(picture)
-    assert (ours, other) == ("per device batch size 1", "per device batch size 1, bare loop")
-    assert first / second == pytest.approx(0.5, abs=0.01)
+    picture = draw(results_with(training=rows)).svg()
+    words = [text.text for text in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+    expected = [
+        "per device batch size 1",
+        "per device batch size 1, bare loop",
+        "training, tokens/s",
+        "1,000",
+        "2,000",
+    ]
+    assert sorted(map(str, words)) == sorted(expected)
     assert "http://" not in picture.replace("http://www.w3.org/2000/svg", ""), "it fetches nothing"
+    assert picture == draw(results_with(training=rows)).svg()
 
 
 def test_no_two_bars_have_one_name() -> None:
     rows = [row(1, **trained(9.0)) | {"packing": packing} for packing in (False, True)]
-    names = [name for name, _ in bars(draw(results_with(training=rows)))]
-    assert names == ["packing False", "packing False, bare loop", "packing True", "packing True, bare loop"]
+    picture = draw(results_with(training=rows)).svg()
+    for name in ("packing False", "packing False, bare loop", "packing True", "packing True, bare loop"):
+        assert picture.count(f">{name}<") == 1
 
 
 def test_the_picture_shows_every_phase_of_a_start() -> None:

@@ -16,7 +16,7 @@ from small_training import SMALL, logged, same, small_run, trained, weights
 from transformers import TrainerCallback
 
 from arc_experiments.jobs import finetune
-from arc_experiments.jobs.evaluate import score_in_training
+from arc_experiments.jobs.answering import score_in_training
 from arc_experiments.run import Run
 from arc_experiments.training.best import Best
 from arc_experiments.training.recording import Recorder, read_log
@@ -242,7 +242,7 @@ def test_the_job_keeps_the_weights_of_the_best_validation(tmp_path: Path) -> Non
         "inference.limit=0",
         "model.path=package:tiny",
     )  # a rate at which it soon becomes worse
-    finetune.main(run.folder, Console(quiet=True))
+    finetune.main(run, Console(quiet=True))
     metrics, losses = run.folder.read_json("metrics.json"), dict(lines(tmp_path, "validation_loss")[1:])
     assert metrics["best"]["value"] == min(losses.values()) == losses[metrics["best"]["step"]]
     assert metrics["train"]["stopped_early"]
@@ -254,13 +254,13 @@ def test_the_job_keeps_the_weights_of_the_best_validation(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_the_job_can_choose_by_score_and_writes_it_beside_the_loss(tmp_path: Path) -> None:
     run = small_run(tmp_path, *SCORING, SHORT, "optim.best_by=pass_at_2")
-    finetune.main(run.folder, Console(quiet=True))
+    finetune.main(run, Console(quiet=True))
     metrics = run.folder.read_json("metrics.json")
     assert lines(tmp_path, "pass_at_2") == [(2, 0.0), (4, 0.0)]
     assert [step for step, _ in lines(tmp_path, "validation_loss")] == [0, 2, 4]
     assert metrics["best"] == {"by": "pass_at_2", "step": 2, "value": 0.0}, "the first of equals"
     log = (tmp_path / "train_log.jsonl").read_text()
-    finetune.main(run.folder, Console(quiet=True))
+    finetune.main(run, Console(quiet=True))
     assert (tmp_path / "train_log.jsonl").read_text() == log, "finished: nothing is done again"
 
 

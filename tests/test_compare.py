@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -141,12 +142,14 @@ def test_unfinished_and_failed_runs_are_listed_and_not_averaged(tmp_path: Path) 
         # One that died after its metrics were written has no finished numbers either.
         broken = make_run(tmp_path / state, state=state, settings={"seed": 3})
         write(broken, "metrics.json", {"score": score("1111")})
+    dead = make_run(tmp_path / "dead", state="running", settings={"seed": 5})
+    os.utime(dead / "status.json", (0, 0))  # its last heartbeat
     make_run(tmp_path / "torn", settings={"seed": 4})
     (tmp_path / "torn" / "metrics.json").unlink()
     found = compared(tmp_path)
     assert found.groups[0].estimate.value == 0.5
     assert {run.name: run.state for run in found.unfinished} == {
-        "failed": "failed", "running": "running", "paused": "paused", "torn": "without metrics.json",
+        "failed": "failed", "running": "running", "paused": "paused", "dead": "died", "torn": "without metrics.json",
     }  # fmt: skip
     assert "| failed | failed | it broke |" in markdown(found)
 
@@ -278,9 +281,9 @@ def test_outputs_that_cannot_be_counted_by_task_are_refused_on_other_task_lists(
     sweep(tmp_path, r8=["1101"], r16=["100"])
     two_outputs = {**score("1101"), "num_test_outputs": 5}  # of which task, predictions.jsonl would say
     change(tmp_path / "r8-seed_1", "metrics.json", score=two_outputs)
-    with pytest.raises(NotComparable, match=r"take --metric score\.by_rule\.task_fraction"):
-        compared(tmp_path, anyway=True)
-    found = compared(tmp_path, "score.by_rule.task_fraction", anyway=True)
+    with pytest.raises(NotComparable, match=r"take --metric score\.pass_at_2"):
+        compared(tmp_path, "score.by_rule.test_output", anyway=True)
+    found = compared(tmp_path, anyway=True)
     assert [one.estimate.value for one in found.groups] == pytest.approx([2 / 3, 1 / 3])
 
 
@@ -295,8 +298,8 @@ def test_runs_without_a_task_in_common_are_refused_in_any_case(tmp_path: Path) -
     ("changes", "reason"),
     [
         (
-            {"score": {**score("1100"), "version": 2}},
-            "metrics of other versions: version 2 in other; version 1 in r8-seed_1",
+            {"score": {**score("1100"), "version": 3}},
+            "metrics of other versions: version 3 in other; version 2 in r8-seed_1",
         ),
         (
             {"leaked_tasks": ["t1", "strange"]},
@@ -378,14 +381,17 @@ def test_a_loss_by_task_gives_both_intervals_and_less_is_better(tmp_path: Path) 
     assert by_token.estimate.new_seeds is not None
 
 
-def test_tasks_count_by_their_test_outputs(tmp_path: Path) -> None:
+def test_tasks_count_alike_by_kaggles_rule_and_by_their_outputs_in_the_share_of_right_outputs(
+    tmp_path: Path,
+) -> None:
+    """The folders are of metrics.json's first version, whose pass_at_2 was the share of right outputs."""
     for seed, share in ((1, 0.5), (2, 1.0)):
         folder = make_run(
             tmp_path / str(seed),
             settings={"seed": seed},
             score={
                 "pass_at_2": 2 * share / 3, "num_tasks": 2, "num_test_outputs": 3,
-                "by_task": {"one": 0.0, "two": share}, "by_rule": {"task_fraction": share / 2, "task_strict": 0.0},
+                "by_task": {"one": 0.0, "two": share}, "by_rule": {"test_output": 2 * share / 3, "task_fraction": share / 2, "task_strict": 0.0},
             },
         )  # fmt: skip
         lines = [
@@ -394,12 +400,12 @@ def test_tasks_count_by_their_test_outputs(tmp_path: Path) -> None:
             {"task": "two", "test_index": 1},
         ]
         (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert compared(tmp_path).groups[0].values == pytest.approx((1 / 3, 2 / 3))
-    assert compared(tmp_path, "score.by_rule.task_fraction").groups[0].values == (0.25, 0.5)
+    assert compared(tmp_path).groups[0].values == (0.25, 0.5)
+    assert compared(tmp_path, "score.by_rule.test_output").groups[0].values == pytest.approx((1 / 3, 2 / 3))
     assert compared(tmp_path, "score.by_rule.task_strict").groups[0].values == (0.0, 0.5)
     for seed in (1, 2):  # nobody knows any more how many test outputs the tasks have
         (tmp_path / str(seed) / "predictions.jsonl").unlink()
-    found = compared(tmp_path).groups[0]
+    found = compared(tmp_path, "score.by_rule.test_output").groups[0]
     assert found.values == pytest.approx((1 / 3, 2 / 3))
     assert found.estimate.new_tasks is None
     assert found.estimate.new_seeds is not None

@@ -206,24 +206,13 @@ def test_the_threshold_engine_gives_every_view_its_likely_answers(tmp_path: Path
         assert values == sorted(values, reverse=True)
 
 
-def test_free_answers_are_counted_beside_constrained_ones(tmp_path: Path) -> None:
+def test_constrained_answers_hold_nothing_but_grids(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     few = ["data.limit=4", "inference.limit=1", "inference.num_views=2", "inference.max_new_tokens=8"]
     few += untrained()
     own = ["experiment=smoke", "tracking=off", "job=evaluate", "inference.constrain=grid", *few]
     run = compose(own, tmp_path)
-    evaluate.main(run.folder, Console(file=io.StringIO()))
-    metrics = run.folder.read_json("metrics.json")
-    assert metrics["score"]["unconstrained_valid"] == 0, "the untrained model writes no grids by itself"
+    evaluate.main(run, Console(file=io.StringIO()))
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
     assert all(set(json.loads(line)["text"]) <= set("0123456789\n") for line in lines)
     assert not (run.folder / PARTIAL_PREDICTIONS).exists()
-    assert "valid without inference.constrain, of a sample: 0.0%" in shown(run)
-    assert "unconstrained_valid" in (tmp_path / "report.html").read_text()
-
-
-def shown(run: Run) -> str:
-    """What the same command prints when the run is finished."""
-    printed = io.StringIO()
-    evaluate.main(run.folder, Console(file=printed, width=200))
-    return printed.getvalue()

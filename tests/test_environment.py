@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 import torch
 from small_training import small_run
-from arc_experiments.jobs.evaluate import begin
+from arc_experiments.jobs.beginning import begin
 
 run = small_run(Path(sys.argv[1]), "hardware.threads=2")
 run.corpus.check_trains()
@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 import torch
 from small_training import small_run
-from arc_experiments.jobs.evaluate import begin
+from arc_experiments.jobs.beginning import begin
 from arc_experiments.runs.machine import NUM_PLACES
 
 def threads(places, *overrides, job="finetune"):

@@ -21,14 +21,15 @@ from arc_experiments.run import Run
 from arc_experiments.tasks import TaskSet
 
 OPTIONS = [
-    "data=kaggle", "prompt=compact", "tracking=off", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
+    "data=kaggle", "prompt=compact", "tracking=off", "hardware=cpu", "hardware.threads=1",
+    "prompt.max_length=256",
     "inference=one_view", "inference.num_views=2", "inference.max_new_tokens=8", "model.lora.rank=4",
     "optim.max_steps=2", "optim.batch_size=2", "optim.warmup=0",
 ]  # fmt: skip
 
 
 def kaggle(folder: Path, num_training: int = 3, num_test: int = 3) -> Path:
-    """Kaggle's files: a training set with solutions and a test set without; the last test task has two test inputs."""
+    """Kaggle's files: a training set with solutions, a test set without; its last task has two test inputs."""
     rng = np.random.default_rng(0)
 
     def pair() -> dict[str, Any]:
@@ -54,7 +55,7 @@ def kaggle(folder: Path, num_training: int = 3, num_test: int = 3) -> Path:
 def run_job(main: Callable[..., None], folder: Path, *overrides: str) -> tuple[Run, str]:
     torch.set_num_threads(1)
     run, printed = compose([*OPTIONS, *overrides], folder), io.StringIO()
-    main(run.folder, Console(file=printed, width=200))
+    main(run, Console(file=printed, width=200))
     return run, printed.getvalue()
 
 

@@ -82,13 +82,17 @@ def test_a_mixture_is_scored_by_source() -> None:
     assert "source" not in one["by_group"]
 
 
-def test_groups_of_a_kind_hold_every_scored_test_output_once() -> None:
-    tasks = TaskSet([task("a", 2, 20), task("b", 7), task("c", 15, demonstrations=4)])
-    result = score(tasks, [answer("b", square(7))])
+def test_groups_of_a_kind_hold_every_scored_test_output_once_and_count_as_kaggle_does() -> None:
+    tasks = TaskSet([task("a", 2, 2, 2, 20), task("b", 7), task("c", 3, demonstrations=4)])
+    result = score(tasks, [answer("a", square(2), index=1), answer("b", square(7)), answer("c", square(3))])
     for kind in result["by_group"].values():
         assert sum(group["num_test_outputs"] for group in kind.values()) == result["num_test_outputs"]
-        right = sum(group["num_test_outputs"] * group["pass_at_2"] for group in kind.values())
-        assert right == pytest.approx(result["pass_at_2"] * result["num_test_outputs"])
+    demonstrations = result["by_group"]["demonstrations"].values()
+    sum_of_shares = sum(group["num_tasks"] * group["pass_at_2"] for group in demonstrations)
+    assert sum_of_shares == pytest.approx(result["pass_at_2"] * result["num_tasks"])
+    small = result["by_group"]["output_cells"]["1-9"]
+    assert (small["num_tasks"], small["num_test_outputs"]) == (2, 4)
+    assert small["pass_at_2"] == pytest.approx((1 / 3 + 1) / 2), "by task, of its outputs in the group"
 
 
 def test_fewer_predictions_are_the_mean_over_all_their_subsets() -> None:
@@ -103,6 +107,12 @@ def test_fewer_predictions_are_the_mean_over_all_their_subsets() -> None:
     with_right = [pair for pair in combinations(range(4), 2) if 0 in pair]
     assert rows[1]["pass_at_n"] == pytest.approx(len(with_right) / 6 / 2)
     assert rows[1]["pass_at_2"] == pytest.approx(len(with_right) / 6 / 2)
+    several = TaskSet(
+        [task("a", 2, 2), task("b", 2)]
+    )  # by Kaggle's rule: a right output of task a counts half
+    assert by_num_predictions(several, candidates, majority_vote)[0]["pass_at_n"] == pytest.approx(
+        0.25 / 2 / 2
+    )
     result = score(tasks, candidates, majority_vote)
     for name in ("pass_at_1", "pass_at_2", "pass_at_n", "vote_1", "vote_2"):
         assert rows[-1][name] == result[name]
@@ -143,9 +153,9 @@ def test_the_page_has_a_chart_where_there_are_several_numbers() -> None:
     result = score(tasks, candidates) | {"by_num_predictions": by_num_predictions(tasks, candidates)}
     block = by_number(result)
     assert block is not None
-    assert block.figure is not None
+    assert block.chart is not None
     assert [row[0] for row in block.rows] == ["1", "2", "4", "8"]
-    assert "predictions for a test output 8: pass_at_n 50.0000" in block.figure.svg
+    assert "8 predictions: 50.0%" in block.chart.svg()
     assert by_number({"by_num_predictions": [{"predictions": 1}]}) is None
     assert by_number({}) is None
     [sizes, demonstrations] = groups(result)

@@ -18,9 +18,9 @@ from arc_experiments.composing.freezing import freeze
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.rules import rung_steps
 from arc_experiments.config.schema import Halving, Optim
-from arc_experiments.halving.ranking import Standing, rank
+from arc_experiments.halving.ranking import RungResult, rank
 from arc_experiments.halving.rungs import Rungs, configurations, run_halving
-from arc_experiments.launching import running
+from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.pool import Pool
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, locked
 
@@ -68,7 +68,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sweep(tmp_path: Path, frozen: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(running, "worker_command", lambda folder: [*COMMAND, str(folder.path)])
+    monkeypatch.setattr(sweep_pool, "worker_command", lambda folder: [*COMMAND, str(folder.path)])
     shutil.copytree(frozen, tmp_path / "sweep")
     return tmp_path / "sweep"
 
@@ -137,9 +137,9 @@ from pathlib import Path
 from rich.console import Console
 import test_halving
 from arc_experiments.halving import rungs as halving
-from arc_experiments.launching import running
+from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.pool import Pool
-running.worker_command = lambda folder: [*test_halving.COMMAND, str(folder.path)]
+sweep_pool.worker_command = lambda folder: [*test_halving.COMMAND, str(folder.path)]
 sweep, kill_at = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
 def die(*_):
@@ -255,8 +255,8 @@ def test_a_survivor_is_what_an_uninterrupted_run_gives(tmp_path: Path) -> None:
     assert "score" not in metrics[2], "nothing is answered at a rung that the loss decides"
 
 
-def standing(name: str, *values: float, losses: tuple[float, ...] = (), failed: str = "") -> Standing:
-    return Standing(
+def standing(name: str, *values: float, losses: tuple[float, ...] = (), failed: str = "") -> RungResult:
+    return RungResult(
         configuration=name,
         values=dict(zip("abc", values, strict=False)),
         losses=dict(zip("abc", losses or values, strict=False)),

@@ -24,7 +24,7 @@ def inspected(folder: Path, *overrides: str, terminal: bool = False) -> tuple[Ru
     console = Console(
         record=True, width=120, force_terminal=terminal, color_system="truecolor" if terminal else None
     )
-    inspect.main(run.folder, console)
+    inspect.main(run, console)
     return run, console.export_text(styles=terminal)
 
 

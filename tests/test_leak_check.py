@@ -1,4 +1,4 @@
-"""`data.leaks`: what a run does where a validation task stands in what it trains on, or its weights were trained on."""
+"""`data.leaks`: what a run does if it, or its weights before, trained on a validation task."""
 
 import io
 import json
@@ -13,7 +13,8 @@ from rich.console import Console
 
 from arc_experiments import compose
 from arc_experiments.corpus.leaks import keys_to_keep
-from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
+from arc_experiments.jobs.beginning import find_leaks, leak_metrics
+from arc_experiments.jobs.terminal import show_leaks
 from arc_experiments.models.ancestry import Ancestry
 from arc_experiments.run import Run
 
@@ -45,7 +46,7 @@ def shown(found: dict[str, Any]) -> str:
 
 def test_by_default_it_is_told_calmly_with_what_to_do(folder: Path) -> None:
     run = run_of(folder, "warn")
-    found = look_for_leaks(run, trains=True)
+    found = find_leaks(run, trains=True)
     assert set(run.partition.train) == {"copy", "other"}
     text = shown(found)
     assert (
@@ -67,7 +68,7 @@ def test_drop_leaves_the_tasks_out_of_training_and_tells(folder: Path) -> None:
     assert run.corpus.hash != before.corpus.hash
     assert [share.task_ids for share in run.corpus.shares] == [("other",)]
     assert run.corpus.dropped == {"copy": ["held"]}
-    found = look_for_leaks(run, trains=True)
+    found = find_leaks(run, trains=True)
     assert "Left out of training: 1 task that hold" in shown(found)
     assert "data.leaks=drop" not in shown(found)
     metrics = leak_metrics(found)
@@ -79,7 +80,7 @@ def test_refuse_ends_with_what_was_found(folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"(?s)data\.leaks=refuse: .*held ~ copy.*data\.leaks=drop would leave"
     ):
-        look_for_leaks(run, trains=True)
+        find_leaks(run, trains=True)
     assert (run.folder / "leaks.json").exists()
 
 
@@ -96,14 +97,14 @@ def test_the_command_that_is_refused_ends_with_exit_code_2_and_trains_nothing(fo
 
 def test_ignore_looks_at_nothing(folder: Path) -> None:
     run = run_of(folder, "ignore")
-    found = look_for_leaks(run, trains=True)
+    found = find_leaks(run, trains=True)
     assert (found, shown(found)) == ({"policy": "ignore"}, "")
     assert leak_metrics(found) == {"leaked_tasks": [], "leaks": {}}
 
 
 def test_where_nothing_is_found_nothing_is_said(folder: Path) -> None:
     (folder / "tasks" / "training" / "copy.json").unlink()
-    found = look_for_leaks(run_of(folder, "refuse"), trains=True)
+    found = find_leaks(run_of(folder, "refuse"), trains=True)
     assert shown(found) == ""
     assert leak_metrics(found)["leaks"]["training"]["leaks"] == 0
 
@@ -127,9 +128,9 @@ def test_what_weights_were_trained_on_cannot_be_dropped(folder: Path, policy: st
     run = run_of(folder, policy, f"model.adapter={adapter}")
     if is_refused:
         with pytest.raises(ValueError, match=r"stands in what these weights were trained on"):
-            look_for_leaks(run, trains=False)
+            find_leaks(run, trains=False)
         return
-    found = look_for_leaks(run, trains=False)
+    found = find_leaks(run, trains=False)
     text = shown(found)
     assert (
         "1 stands in what these weights were trained on: 1 wholly; the answers of 1 among them. held" in text

@@ -21,7 +21,7 @@ from arc_experiments.generation import rescoring as likelihood
 from arc_experiments.generation.batching import Room
 from arc_experiments.generation.rescoring import log_probabilities, with_likelihoods
 from arc_experiments.jobs import evaluate
-from arc_experiments.jobs.evaluate import score_in_training
+from arc_experiments.jobs.answering import score_in_training
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.selection import Candidate
@@ -185,11 +185,11 @@ def test_likelihoods_are_computed_stored_and_decide_the_attempts(tmp_path: Path)
         for one in small
     ]
     run.predict = lambda *args, **options: given  # it would answer nothing in eight tokens
-    evaluate_run(run, Console(file=printed, width=200))
+    evaluate.main(run, Console(file=printed, width=200))
     lines = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
     assert [len(line["likelihoods"]) for line in lines] == [2, 2, 2]
     score = run.folder.read_json("metrics.json")["score"]
-    assert len(score["by_selection"]) == 8
+    assert len(score["by_selection"]) == 9
     assert "likelihood_product (the attempts)" in printed.getvalue()
     totals = [sum(value for _, value, _ in line["likelihoods"]) for line in lines]
     best = [[1]] if totals[0] > totals[1] else [[2, 2]]
@@ -210,13 +210,6 @@ def assert_selected_again(folder: Path, attempt: list[list[int]]) -> None:
         ((entry,),) = json.loads(file.read_text()).values()
         assert entry["attempt_1"] == first
     assert (folder / "submission.json").read_text() == before
-
-
-def evaluate_run(run: object, console: Console) -> None:
-    """`evaluate.main` on a run that exists already."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "Run", lambda folder: run)
-        evaluate.main(run.folder, console)  # type: ignore[attr-defined]
 
 
 def test_an_adapter_that_was_merged_for_the_answers_counts_once_in_the_likelihoods(tmp_path: Path) -> None:

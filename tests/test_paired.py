@@ -36,8 +36,8 @@ def test_won_and_lost_are_counted_task_by_task() -> None:
     before, after = answers(t0="0", t1="1", t2="01", t3="1"), answers(t0="1", t1="0", t2="11", t3="2")
     found = difference(four, before, after, RULE)
     assert (found["won"], found["lost"]) == (["t0", "t2"], ["t1"])
-    assert found["pass_at_2"]["difference"] == pytest.approx(1 / 5)
-    assert found["pass_at_1"]["difference"] == pytest.approx(0)
+    assert found["pass_at_2"]["difference"] == pytest.approx((1 - 1 + 1 / 2 + 0) / 4)
+    assert found["pass_at_1"]["difference"] == pytest.approx((1 - 1 + 1 / 2 - 1) / 4)
     low, high = found["pass_at_2"]["interval"]
     assert low < 0 < high
 

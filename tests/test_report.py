@@ -4,6 +4,9 @@
 
 import json
 import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arc_experiments.report import charts
 from arc_experiments.report.__main__ import main
-from arc_experiments.report.curves import count_not_finite, loss_figure, read_points, smooth, thin, ticks
+from arc_experiments.report.charts import CARD, VARIABLES, Bar, Line, bar_chart, line_chart
+from arc_experiments.report.curves import count_not_finite, loss_chart, read_points, smooth, thin
 from arc_experiments.report.format import duration, memory, number, plural
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import write_report
@@ -32,6 +37,7 @@ job: {name: finetune}
 seed: 1
 """
 AWKWARD = '<img src=x onerror="alert(1)"> & co'
+SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "link", "input", "br", "img"}
 
 
@@ -152,7 +158,9 @@ def test_the_page_starts_with_what_was_run_and_how_it_went(folder: Path, tasks: 
     page = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
 
     assert "finetune · arc1 · tiny · 60 steps · seed 1" in page
-    assert "33.3% 2 of 6 test outputs 95% interval 0.0–" in page
+    assert "30.0% Kaggle&#39;s and ARC Prize&#39;s rule, mean over 5 tasks 95% interval 0.0–" in page
+    assert "test_output right test outputs / all test outputs 33.3% – 2 of 6 test outputs" in page
+    assert "task_strict share of tasks with every test output right 20.0% – 1 of 5 tasks" in page
     assert "2.500 → 0.412 before → after training 12,345 tokens of 7 tasks" in page
     assert "4 min 10 s training 3 min 12 s generation 40.0 s memory at its peak 1.9 GB" in page
     assert "python -m arc_experiments &#39;model=a b&#39;" in page
@@ -295,7 +303,7 @@ def test_a_folder_that_lacks_a_file_still_gives_a_page(folder: Path, tasks: Task
     page = write_report(folder, tasks).read_text(encoding="utf-8")
 
     assert not Outline(page).open
-    assert ('class="chart"' in page) == (missing not in ("train_log.jsonl", "everything"))
+    assert ('class="chart' in page) == (missing not in ("train_log.jsonl", "everything"))
     assert ("This folder holds no predictions" in page) == (missing in ("predictions.jsonl", "everything"))
     assert ("Nothing was scored yet" in page) == (missing in ("metrics.json", "everything"))
 
@@ -324,7 +332,7 @@ def test_without_solutions_nothing_is_called_right_or_wrong(folder: Path, tasks:
 
 def test_pictures_that_contradict_the_score_are_told(folder: Path, tasks: TaskSet) -> None:
     contents = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    contents["score"]["pass_at_2"] = 0.5
+    contents["score"]["by_rule"]["test_output"] = 0.5
     write_json(folder / "metrics.json", contents)
 
     page = write_report(folder, tasks).read_text(encoding="utf-8")
@@ -369,29 +377,58 @@ def test_long_curves_are_thinned_to_means() -> None:
     assert points[0] == (1.5, 1.5)
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0, 60, [0, 20, 40, 60]), (0.3, 1.1, [0.4, 0.6, 0.8, 1.0]), (-3, 3, [-2, 0, 2])],
-)
-def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
-    assert ticks(low, high, 4) == pytest.approx(expected)
-
-
 def test_losses_that_are_not_finite_are_counted_not_drawn() -> None:
     log = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": 1.0}]
 
     assert read_points(log, "loss") == [(1, 2.0), (3, 1.0)]
     assert count_not_finite(log) == 1
-    figure = loss_figure(log)
-    assert figure is not None
-    assert "nan" not in figure.svg
+    chart = loss_chart(log)
+    assert chart is not None
+    assert "nan" not in chart.svg()
 
 
 @pytest.mark.parametrize("loss", [0.0, 1.0, 1e-9])
 def test_a_single_or_constant_loss_can_be_drawn(loss: float) -> None:
-    assert loss_figure([{"step": 1, "loss": loss}]) is not None
-    assert loss_figure([{"step": step, "loss": loss} for step in range(1, 9)]) is not None
-    assert loss_figure([]) is None
+    for steps in ((1,), range(1, 9)):
+        chart = loss_chart([{"step": step, "loss": loss} for step in steps])
+        assert chart is not None
+        assert "training loss" in chart.svg()
+    assert loss_chart([]) is None
+
+
+def test_a_chart_in_a_page_has_the_colours_of_the_page_and_tooltips() -> None:
+    lines = [Line(name="a <b>", points=[(0, 1), (4, 2)], words=lambda point: f"step {point[0]:g} & more")]
+    chart = line_chart([*lines, Line(name="second", points=[(0, 3)])], x_label="step", y_label="loss")
+    wide, narrow = (ElementTree.fromstring(f"{svg}</svg>") for svg in chart.__html__().split("</svg>")[:-1])
+    for svg in (wide, narrow):
+        assert [title.text for title in svg.iter(f"{SVG}title")] == ["step 0 & more", "step 4 & more"]
+        assert "a <b>" in [text.text for text in svg.iter(f"{SVG}text")]
+        assert svg.get("aria-label") == "loss over step"
+    assert float(str(wide.get("viewBox")).split()[2]) > 2 * float(str(narrow.get("viewBox")).split()[2])
+    assert not re.findall("#[0-9a-f]{6}", chart.__html__()), "a colour that dark mode could not change"
+    assert len(set(ids := re.findall(r' id="([^"]*)"', chart.__html__()))) == len(ids)
+
+
+def test_the_colours_of_charts_are_those_of_the_page() -> None:
+    light = (Path(charts.__file__).parent / "page.css").read_text().partition("@media")[0]
+    colours = dict(re.findall(r"(--[\w-]+): (#\w+);", light))
+    assert colours["--card"] == "#fff"
+    assert {name: colours[name] for colour, name in VARIABLES.items() if colour != CARD} == {
+        name: colour for colour, name in VARIABLES.items() if colour != CARD
+    }
+
+
+def test_a_chart_is_saved_as_the_file_that_its_ending_names(tmp_path: Path) -> None:
+    chart = bar_chart("speeds", [("tokens/s", [Bar(name="ours", value=2.0, words="2.00", colour="#2c62a8")])])
+    for ending, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        chart.save(tmp_path / f"speeds.{ending}")
+        assert (tmp_path / f"speeds.{ending}").read_bytes().startswith(start)
+    assert (tmp_path / "speeds.svg").read_text() == chart.svg()
+
+
+def test_nothing_imports_matplotlib_before_a_chart_is_drawn() -> None:
+    program = "import sys, arc_experiments.report.page; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_words_for_numbers() -> None:

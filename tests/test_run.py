@@ -13,7 +13,7 @@ from arc_experiments import compose, load_run
 from arc_experiments.config.check import ConfigError
 from arc_experiments.generation.predict import make_requests
 from arc_experiments.jobs import evaluate
-from arc_experiments.jobs.evaluate import begin
+from arc_experiments.jobs.beginning import begin
 
 
 def write_task(folder: Path, name: str, colour: int) -> None:
@@ -54,7 +54,7 @@ def test_tasks_that_are_left_out_are_shown_listed_and_counted(tasks: Path, tmp_p
         [*data, "job=evaluate", "inference.limit=0", "tracking=off", "hardware=cpu"], tmp_path / "run"
     )
     printed = io.StringIO()
-    evaluate.main(run.folder, Console(file=printed, width=1000))
+    evaluate.main(run, Console(file=printed, width=1000))
     [line] = [line for line in printed.getvalue().splitlines() if line.startswith("skipped")]
     assert "1 tasks or rows left out (skipped_tasks.json):" in line
     assert "torn.json: not JSON in UTF-8" in line

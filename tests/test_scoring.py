@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_experiments.scoring.metrics import score
+from arc_experiments.scoring.metrics import in_todays_terms, score
 from arc_experiments.scoring.per_output import HEADLINES
 from arc_experiments.scoring.selection import Candidate, Likelihood, Ranked, rules, votes_then_log_probability
 from arc_experiments.scoring.submission import check_submission, submission
@@ -147,7 +147,11 @@ def test_without_a_valid_candidate_a_test_output_is_unanswered_and_wrong_everywh
 
 def test_missing_tasks_and_outputs_stay_in_the_denominator() -> None:
     result = score(tasks(a=2, b=1, c=1), answers(RIGHT, task="b"))
-    assert {name: result[name] for name in FRACTIONS} == dict.fromkeys(FRACTIONS, 0.25)
+    by_task, by_output = (
+        dict.fromkeys(HEADLINES, 1 / 3),
+        dict.fromkeys(set(FRACTIONS) - set(HEADLINES), 1 / 4),
+    )
+    assert {name: result[name] for name in FRACTIONS} == by_task | by_output
     assert (result["unanswered"], result["num_tasks"], result["num_test_outputs"]) == (0.75, 3, 4)
 
 
@@ -156,7 +160,7 @@ def test_every_test_output_weighs_the_same_however_many_candidates_it_has() -> N
     assert score(tasks(a=2), candidates)["accuracy"] == (1 + 0.25) / 2
 
 
-def test_the_three_scoring_rules_differ_where_a_task_has_several_test_outputs() -> None:
+def test_the_headline_is_kaggles_rule_and_the_others_stand_beside_it() -> None:
     candidates = answers(RIGHT) + answers(FAR, test_index=1) + answers(RIGHT, task="b")
     result = score(tasks(a=3, b=1), candidates)
     assert result["by_rule"] == {
@@ -164,8 +168,34 @@ def test_the_three_scoring_rules_differ_where_a_task_has_several_test_outputs() 
         "task_fraction": pytest.approx((1 / 3 + 1) / 2),
         "task_strict": 1 / 2,
     }
-    assert result["by_rule"]["test_output"] == result["pass_at_2"]
+    assert {result[name] for name in HEADLINES} == {result["by_rule"]["task_fraction"]}
+    assert {value for rule in result["by_selection"].values() for value in rule.values()} == {
+        result["pass_at_2"]
+    }
     assert result["by_task"] == {"a": pytest.approx(1 / 3), "b": 1}
+    assert result["accuracy"] == 2 / 4, "which is counted by test output"
+
+
+def test_scores_of_the_first_version_are_read_in_todays_terms() -> None:
+    """They counted test outputs, so that pass_at_2 was by_rule.test_output."""
+    candidates = answers(RIGHT) + answers(FAR, test_index=1) + answers(RIGHT, task="b")
+    new = score(tasks(a=3, b=1, c=1), candidates)
+    old = new | {"pass_at_1": 2 / 5, "pass_at_2": 2 / 5, "vote_2": 2 / 5, "version": 1}
+    gains = {"pass_at_1": {"difference": 0.1}, "pass_at_2": {"difference": 0.1}, "won": ["a"], "lost": []}
+    before = old | {"by_task": {"a": 0.0, "b": 1.0, "c": 0.0}, "by_rule": {"task_fraction": 1 / 3}}
+    found = in_todays_terms({"score": old, "before": {"score": before}, "difference": gains, "seconds": {}})
+    assert found["score"]["pass_at_2"] == new["pass_at_2"] == pytest.approx(4 / 9)
+    assert found["score"]["interval"] == {"pass_at_2": new["interval"]["pass_at_2"]}
+    assert found["score"]["by_rule"] == new["by_rule"]
+    assert (
+        not {"pass_at_1", "pass_at_n", "vote_1", "vote_2", "by_group", "by_selection"} & found["score"].keys()
+    )
+    assert found["difference"]["pass_at_2"]["difference"] == pytest.approx(1 / 9)
+    assert found["difference"].keys() == {"pass_at_2", "won", "lost"}
+    assert in_todays_terms(found) == found
+    one_each = score(tasks(a=1, b=1), candidates[:1]) | {"version": 1}
+    assert in_todays_terms({"score": one_each})["score"] == one_each | {"version": 2}, "all rules are one"
+    assert in_todays_terms({"train": {}}) == {"train": {}}
 
 
 def test_the_scoring_rules_look_at_two_attempts() -> None:

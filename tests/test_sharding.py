@@ -99,7 +99,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from arc_experiments.launching import worker
 from arc_experiments import compose
-from arc_experiments.runs.processes import join_processes
+from arc_experiments.runs.machine import join_processes
 from arc_experiments.run import Run
 from arc_experiments.training.trainer import StreamTrainer
 
@@ -154,7 +154,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sharded")
     training = [*TRAINING, f"model.path={make_base(folder / 'base')}"]
     torch.set_num_threads(1)
-    finetune.main(compose(training, folder / "whole").folder, Console(quiet=True))
+    finetune.main(compose(training, folder / "whole"), Console(quiet=True))
     (folder / "process.py").write_text(PROCESS)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -12,7 +12,7 @@ from task_files import write
 
 from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
-from arc_experiments.jobs import evaluate
+from arc_experiments.jobs import answering, evaluate
 from arc_experiments.run import Run
 from arc_experiments.scoring.selection import Candidate
 
@@ -43,7 +43,7 @@ def scored(
     """The run, its metrics, and what was printed."""
     file = write(folder.parent, f"{folder.name}.json", submission)
     run, printed = compose([*options, f"submission={file}", *more], folder), io.StringIO()
-    evaluate.main(run.folder, Console(file=printed, width=200))
+    evaluate.main(run, Console(file=printed, width=200))
     return run, run.folder.read_json("metrics.json"), printed.getvalue()
 
 
@@ -53,9 +53,8 @@ def test_a_whole_submission_is_scored_as_kaggle_does(tmp_path: Path, options: li
     run, metrics, printed = scored(tmp_path / "run", options, submission)
     score = metrics["score"]
     assert (score["num_tasks"], score["num_test_outputs"]) == (5, 6)
-    assert (score["pass_at_1"], score["pass_at_2"]) == (2 / 6, 3 / 6)
-    assert score["by_rule"]["task_strict"] == 2 / 5
-    assert score["by_rule"]["task_fraction"] == pytest.approx(2.5 / 5)
+    assert (score["pass_at_1"], score["pass_at_2"]) == (pytest.approx(1.5 / 5), 2.5 / 5)
+    assert score["by_rule"] == {"task_fraction": 2.5 / 5, "test_output": 3 / 6, "task_strict": 2 / 5}
     assert score["unanswered"] == 0
     assert set(score["interval"]) == {"pass_at_1", "pass_at_2"}
     assert not {"vote_1", "pass_at_n", "by_selection", "by_num_predictions"} & score.keys()
@@ -72,6 +71,15 @@ def test_a_whole_submission_is_scored_as_kaggle_does(tmp_path: Path, options: li
     assert "This run is finished" in printed
 
 
+def test_whole_floats_count_as_the_integers_they_are(tmp_path: Path, options: list[str]) -> None:
+    entries = {"a": [[1.0, 2.0]], "b": [[1, 2.0]], "c": [[1.5, 2.0]], "d": [[True, 2.0]], "e": [[1.0, None]]}
+    submission = {name: [{"attempt_1": cells, "attempt_2": WRONG}] for name, cells in entries.items()}
+    _, metrics, printed = scored(tmp_path / "run", [*options, "data.tasks=[a,b,c,d]"], submission)
+    assert metrics["score"]["pass_at_1"] == 2 / 4
+    assert metrics["submission"]["mistakes"] == {"attempt not a grid": 2, "unknown task": 1}
+    assert "c[0]: attempt_1 is not a grid: its cells are float64, not integers" in printed
+
+
 def test_what_is_missing_or_no_grid_is_told_and_counts_as_wrong(tmp_path: Path, options: list[str]) -> None:
     submission = {
         "a": [{"attempt_1": [[11]], "attempt_2": RIGHT}],
@@ -83,7 +91,7 @@ def test_what_is_missing_or_no_grid_is_told_and_counts_as_wrong(tmp_path: Path, 
     _, metrics, printed = scored(tmp_path / "run", options, submission)
     score = metrics["score"]
     assert (score["num_tasks"], score["num_test_outputs"]) == (5, 6)
-    assert (score["pass_at_1"], score["pass_at_2"]) == (1 / 6, 3 / 6)
+    assert (score["pass_at_1"], score["pass_at_2"]) == (1 / 5, pytest.approx(2.5 / 5))
     assert score["unanswered"] == 3 / 6
     assert score["invalid"] == {"missing": 1, "not_a_grid": 1}
     assert metrics["submission"]["mistakes"] == {
@@ -148,19 +156,19 @@ def test_a_submission_is_named_with_the_job_that_scores_it(tmp_path: Path, optio
     with pytest.raises(ConfigError, match=r"nowhere\.json does not exist"):
         compose([*options, "submission=nowhere.json"], tmp_path / "run")
     file = write(tmp_path, "s.json", {})
-    with pytest.raises(ConfigError, match=r"job.name=finetune: a file is scored by job=evaluate"):
+    with pytest.raises(ConfigError, match=r"job\.name=finetune: a file is scored by job=evaluate"):
         compose([*options[1:], f"submission={file}"], tmp_path / "run")
 
 
 def test_no_model_is_looked_at_and_no_limit_of_its_answers(tmp_path: Path, options: list[str]) -> None:
     _, metrics, _ = scored(tmp_path / "run", options, {"a": [ENTRY]}, "model=qwen05", "inference.limit=1")
-    assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 6, 5)
+    assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 5, 5)
     _, metrics, _ = scored(tmp_path / "fewer", options, {"a": [ENTRY]}, "data.limit=2")
     assert (metrics["score"]["pass_at_2"], metrics["score"]["num_tasks"]) == (1 / 2, 2)
 
 
 def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
-    """Right answers to the first task, one right among wrong ones to the second, and nothing readable to the third."""
+    """Right answers to the first task, one right one to the second, and nothing readable to the third."""
     wrong = np.zeros((1, 1), np.uint8)
     given = []
     for task, right in zip(run.predicted_tasks(), ([1, 1], [0, 1], []), strict=True):
@@ -180,15 +188,15 @@ def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
 def test_what_a_run_has_written_scores_as_the_run_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "_answer", answers_of_all_kinds)
+    monkeypatch.setattr(answering, "_answer", answers_of_all_kinds)
     own = [
         "experiment=smoke", "job=evaluate", "tracking=off", "hardware=cpu", "hardware.threads=1",
         "data.limit=3", "inference.limit=3", "inference.max_new_tokens=8", "inference.num_views=2",
     ]  # fmt: skip
     run = compose(own, tmp_path / "own")
-    evaluate.main(run.folder, Console(file=io.StringIO()))
+    evaluate.main(run, Console(file=io.StringIO()))
     again = compose([*own, f"submission={run.folder}/submission.json"], tmp_path / "again")
-    evaluate.main(again.folder, Console(file=io.StringIO()))
+    evaluate.main(again, Console(file=io.StringIO()))
     first, second = (one.folder.read_json("metrics.json") for one in (run, again))
     assert 0 < first["score"]["pass_at_1"] < first["score"]["pass_at_2"] < 1
     assert second["submission"]["mistakes"] == {}

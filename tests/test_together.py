@@ -406,4 +406,4 @@ def test_an_adapter_that_trains_more_is_refused_when_it_is_loaded(tasks: Path, t
     given = [option for option in SMALL if not option.startswith("adapt")]
     run = adapt_run(tmp_path / "run", tasks, *given, f"model.adapter={saved}", "adapt.together=2")
     with pytest.raises(ValueError, match=r"adapt\.together=2 trains nothing but plain LoRA matrices"):
-        adapt.main(run.folder, Console(file=io.StringIO()))
+        adapt.main(run, Console(file=io.StringIO()))

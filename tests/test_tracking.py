@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 import arc_experiments.__main__ as command
+from arc_experiments import load_run
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.jobs import tracking
@@ -94,7 +95,8 @@ def make_folder(path: Path, *overrides: str) -> RunFolder:
 def track(folder: RunFolder, steps: range = range(21)) -> str:
     """A run with two losses sent and answers; what was shown in the terminal."""
     shown = io.StringIO()
-    tracker = Tracker(folder, Console(file=shown, soft_wrap=True, width=200))
+    console = Console(file=shown, soft_wrap=True, width=200)
+    tracker = Tracker(folder, load_run(folder.path).config, console)
     for step in steps:
         tracker.log(step, {"loss": float(step)})
     tracker.log_answers(*answered())
@@ -201,7 +203,8 @@ def test_pixels_are_squares_in_the_official_colours_between_lines() -> None:
 def test_off_and_other_processes_track_nothing(tmp_path: Path, fake: Callable[..., FakeWandb]) -> None:
     stand_in = fake()
     track(make_folder(tmp_path / "r", "tracking=off"))
-    tracker = Tracker(make_folder(tmp_path / "s"), Console(file=io.StringIO()), is_main=False)
+    folder, console = make_folder(tmp_path / "s"), Console(file=io.StringIO())
+    tracker = Tracker(folder, load_run(folder.path).config, console, is_main=False)
     tracker.log(0, {"loss": 1.0})
     tracker.log_answers(*answered())
     tracker.finish({})

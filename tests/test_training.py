@@ -12,9 +12,9 @@ from rich.console import Console
 from small_training import run_on_six_tasks, weights
 from transformers import TrainerCallback
 
-from arc_experiments import compose
+from arc_experiments import compose, load_run
 from arc_experiments.jobs import evaluate
-from arc_experiments.jobs.evaluate import begin
+from arc_experiments.jobs.beginning import begin
 from arc_experiments.models.loading import load_base
 from arc_experiments.run import Run
 from arc_experiments.training.checkpoints import cut_log, last_complete, mark_complete, remove_torn
@@ -269,16 +269,16 @@ def test_an_evaluation_of_weights_that_have_changed_since_is_refused(tmp_path: P
     model = run.model()
     run.save_weights(model)
     typed = ["job=evaluate", f"from_run={run.folder.path}", "tracking=off"]
-    folder = compose(typed, tmp_path / "evaluation").folder
-    evaluate.main(folder, console)
+    folder = compose(typed, tmp_path / "evaluation").folder.path
+    evaluate.main(load_run(folder), console)
     metrics = (folder / "metrics.json").read_text()
-    evaluate.main(folder, console)
+    evaluate.main(load_run(folder), console)
     assert (folder / "metrics.json").read_text() == metrics, "nothing has changed: it is finished"
     with torch.no_grad():
         next(p for p in model.parameters() if p.requires_grad).add_(1.0)
     run.save_weights(model)
     with pytest.raises(ValueError, match=r"began with other weights: .*adapter have changed.*resume=false"):
-        evaluate.main(folder, console)
+        evaluate.main(load_run(folder), console)
 
 
 def test_a_run_goes_on_with_the_batch_that_is_asked_for_now(tmp_path: Path) -> None:

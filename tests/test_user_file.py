@@ -22,6 +22,7 @@ from arc_experiments import compose, load_run
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import benchmark, evaluate, finetune, inspect
+from arc_experiments.jobs.beginning import begin
 from arc_experiments.report.__main__ import main as report
 from arc_experiments.run import Run
 from arc_experiments.sources import UserFile
@@ -526,16 +527,16 @@ def test_a_resumed_training_on_rows_equals_an_uninterrupted_one(tmp_path: Path) 
 
 
 def test_a_run_goes_on_only_with_the_rows_that_it_began_with(tmp_path: Path) -> None:
-    evaluate.begin(custom_run(tmp_path, ROWS_FILE))
-    evaluate.begin(custom_run(tmp_path, "# Another comment changes no data.\n" + textwrap.dedent(ROWS_FILE)))
+    begin(custom_run(tmp_path, ROWS_FILE))
+    begin(custom_run(tmp_path, "# Another comment changes no data.\n" + textwrap.dedent(ROWS_FILE)))
     changed = custom_run(tmp_path, ROWS_FILE.replace("n * n", "n + n"))
     with pytest.raises(ValueError, match=r"began with something else .*data: .*resume=false"):
-        evaluate.begin(changed)
+        begin(changed)
 
 
 def shown(job: Any, run: Run) -> str:
     console = Console(file=io.StringIO(), width=200)
-    job.main(run.folder, console)
+    job.main(run, console)
     return console.file.getvalue()
 
 
@@ -561,13 +562,13 @@ def test_a_run_on_rows_alone_trains_validates_and_says_that_nothing_is_scored(tm
 def test_the_best_scores_cannot_be_chosen_where_nothing_is_scored(tmp_path: Path) -> None:
     run = custom_run(tmp_path, ROWS_FILE, "optim.best_by=pass_at_2")
     with pytest.raises(ValueError, match=r"needs ARC tasks to answer.*optim\.best_by=validation_loss"):
-        finetune.main(run.folder, Console(quiet=True))
+        finetune.main(run, Console(quiet=True))
 
 
 def test_a_benchmark_of_rows_is_refused(tmp_path: Path) -> None:
     run = custom_run(tmp_path, ROWS_FILE, "job=benchmark")
     with pytest.raises(ValueError, match=r"data=custom gives ready rows: choose other data"):
-        benchmark.main(run.folder, Console(quiet=True))
+        benchmark.main(run, Console(quiet=True))
 
 
 def test_rows_have_no_sizes_to_be_stratified_by(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from arc_experiments.adaptation.clock import Clock
-from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged, share_of_valid
+from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged
 from arc_experiments.adaptation.task_groups import make_groups, make_units
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.adaptation.work_queue import Queue
@@ -117,17 +117,6 @@ class Work:
         """The answers that there are by now: those after adaptation, else those before."""
         before, _, adapted = self.results()
         return merged(before, adapted)
-
-    def unconstrained_valid(self) -> tuple[float | None, float | None]:
-        """The share of valid answers without `inference.constrain`, before and after adaptation."""
-        before = {
-            task_id: marks
-            for one in self._read_before()
-            for task_id, marks in one.answers.unconstrained.items()
-        }
-        after = [one.answers.unconstrained for one in self._read_after() if one.answers is not None]
-        adapted = {task_id: marks for one in after for task_id, marks in one.items()}
-        return share_of_valid(before), share_of_valid({**before, **adapted})
 
     def _read_before(self) -> list[Before]:
         return list(self._before.finished.values())

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -39,29 +39,22 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """What a model answers to some tasks.
-
-    Attributes:
-        unconstrained: by task, whether each answer of the sample without `inference.constrain` was valid.
-    """
+    """What a model answers to some tasks."""
 
     candidates: tuple[Candidate, ...]
-    unconstrained: dict[str, list[bool]]
 
     @classmethod
     def joined(cls, parts: Sequence["Answers"]) -> "Answers | None":
         """Those to all tasks; None where there are none."""
         candidates = tuple(candidate for part in parts for candidate in part.candidates)
-        unconstrained = {task_id: marks for part in parts for task_id, marks in part.unconstrained.items()}
-        return cls(candidates=candidates, unconstrained=unconstrained) if parts else None
+        return cls(candidates=candidates) if parts else None
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "candidates": [candidate.to_json() for candidate in self.candidates]}
+        return {"candidates": [candidate.to_json() for candidate in self.candidates]}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Answers":
-        candidates = tuple(map(Candidate.from_json, values["candidates"]))
-        return cls(candidates=candidates, unconstrained=values["unconstrained"])
+        return cls(candidates=tuple(map(Candidate.from_json, values["candidates"])))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,12 +148,6 @@ def merged(before: Sequence[Candidate], units: Iterable[Adapted]) -> list[Candid
     by_task = _by_task(before)
     by_task |= _by_task(candidate for unit in units for candidate in unit.candidates or ())
     return [candidate for candidates in by_task.values() for candidate in candidates]
-
-
-def share_of_valid(by_task: Mapping[str, Sequence[bool]]) -> float | None:
-    """The share of valid answers of the sample without `inference.constrain`; None where there was none."""
-    valid = [is_valid for marks in by_task.values() for is_valid in marks]
-    return sum(valid) / len(valid) if valid else None
 
 
 def _by_task(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:

@@ -72,29 +72,18 @@ class Tuner:
             candidates = self._run.with_likelihoods(
                 model, candidates, partial / "likelihoods", self._progressed, tasks=tasks
             )
-            unconstrained = self._answer_freely(tasks, partial)
         except tuple(FAILURES) as error:
             log.warning("%s: %s", place, error)
             return FAILURES[type(error)]
-        return Answers(candidates=tuple(candidates), unconstrained=unconstrained)
+        return Answers(candidates=tuple(candidates))
 
     def _progressed(self, done: int, total: int) -> None:
         self._note()
 
-    def _answer_freely(self, tasks: TaskSet, partial: Path) -> dict[str, list[bool]]:
-        """Whether each answer without `inference.constrain` is valid: to the run's sample, as far as it is of these tasks."""
-        run, valid = self._run, dict[str, list[bool]]()
-        requests = [request for request in run.unconstrained_requests if request.task_id in tasks]
-        if requests:
-            place, engine = partial / "unconstrained", run.unconstrained_engine
-            for one in run.ask(self.model, place, self._progressed, requests, engine):
-                valid.setdefault(one.task_id, []).append(one.grid is not None)
-        return valid
-
     def no_answers(self, tasks: TaskSet, reason: str) -> Answers:
         """What stands for the answers to tasks that cannot be answered."""
-        candidates = tuple(unanswered(request, reason) for request in self._run.requests_of(tasks))
-        return Answers(candidates=candidates, unconstrained={})
+        requests = self._run.requests_of(tasks)
+        return Answers(candidates=tuple(unanswered(request, reason) for request in requests))
 
     def adapt(self, unit: Unit, lost: float = 0.0) -> Adapted:
         """Train on the unit's demonstrations, answer its test inputs, and put the weights back.

@@ -19,19 +19,19 @@ import torch
 
 from arc_experiments.benchmarking.plan import OUT_OF_MEMORY
 from arc_experiments.config.check import check
-from arc_experiments.launching.worker import show_gpus
+from arc_experiments.config.schema import Config
 from arc_experiments.run import Run
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.environment import describe, make_repeatable, quieten_libraries
 from arc_experiments.runs.folder import RunFolder
 
 
-def main(folder: RunFolder) -> None:
+def main(folder: RunFolder, config: Config) -> None:
     """Measure and write the result; an error is a result, too."""
     logging.basicConfig(level=logging.INFO)
     try:
         quieten_libraries()
-        run = Run(folder)
+        run = Run(folder, config)
         make_repeatable(run.config.hardware)
         request = folder.read_json("cell.json")
         module = importlib.import_module(f"arc_experiments.benchmarking.{request['measure']}")
@@ -86,9 +86,10 @@ def _be_expendable(job_pid: int) -> None:
 
 def _start(folder: RunFolder) -> None:
     """Run as the cell's process, or as one of several, which are shown theirs by what starts them."""
+    config = check(folder.read_config())
     if "RANK" not in os.environ:
-        show_gpus(check(folder.read_config()).hardware)
-    main(folder)
+        places.show_gpus(config.hardware)
+    main(folder, config)
 
 
 if __name__ == "__main__":

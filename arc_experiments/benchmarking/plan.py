@@ -7,19 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.check import ConfigError, check
-from arc_experiments.config.schema import Benchmark, Config
-from arc_experiments.launching.torchrun import count_processes
+from arc_experiments.config.schema import Benchmark, Config, typed
 from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.machine import count_processes
 
 HORIZON = 100_000  # steps of a schedule that no measurement comes to the end of
 OUT_OF_MEMORY = "out of memory"
@@ -125,14 +125,14 @@ def _endless(log_steps: int) -> dict[str, Any]:
     return {"optim.max_steps": HORIZON, "optim.save_steps": HORIZON * log_steps, "optim.stop_after": None}
 
 
-def freeze_cells(cells: Sequence[Cell], node: DictConfig) -> None:
+def freeze_cells(cells: Sequence[Cell], config: Config) -> None:
     """Write each cell's composition and request into its folder, which is emptied.
 
     Raises:
         ConfigError: a cell's changes make no right composition.
     """
     for cell in cells:
-        own = node.copy()
+        own = typed(asdict(config))
         for key, value in cell.changes.items():
             try:
                 OmegaConf.update(own, key, value)

@@ -1,11 +1,10 @@
-"""benchmark.json as a Markdown page of tables, and as one picture of bars; the same bytes for the same numbers."""
+"""Show benchmark.json as a Markdown page of tables and as a chart: the same bytes for the same numbers."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from markupsafe import escape
-
+from arc_experiments.report.charts import GREY, SERIES, Bar, Chart, bar_chart
 from arc_experiments.report.format import NO_VALUE, memory, percent, plural
 
 Values = dict[str, Any]
@@ -18,7 +17,7 @@ TITLES = {
     "scoring": "Likelihood of candidates, their prompt read once against once a candidate",
     "startup": "From the command to the first step",
 }
-# What the picture shows: heading, place in benchmark.json, name of a bar -> key; the first is ours.
+# Panels of the chart: heading, section of benchmark.json, name of a bar -> key; the first is ours.
 BARS = (
     ("samples/s on one core", "stream",
      {"stream[i]": "samples_per_second", "text and tokenizer": "text_path_samples_per_second"}),
@@ -29,16 +28,11 @@ BARS = (
     ("scored candidates/s", "scoring",
      {"prompt read once": "candidates_per_second", "once a candidate": "plain_candidates_per_second"}),
     ("from the command to the first step, seconds", "startup",
-     {"compose": "compose_seconds", "imports": "imports_seconds", "data": "data_seconds", "model": "model_seconds",
-      "preparation": "preparation_seconds", "first validation": "first_validation_seconds",
+     {"compose": "compose_seconds", "imports": "imports_seconds", "data": "data_seconds",
+      "model": "model_seconds", "preparation": "preparation_seconds",
+      "first validation": "first_validation_seconds",
       "first step": "first_step_seconds", "total": "total_seconds"}),
 )  # fmt: skip
-WIDTH, LEFT, RIGHT = 960, 400, 90  # of the picture, of the names, of the values
-BAR, GAP, HEADING = 16, 6, 30  # heights
-STYLE = (
-    "text{font:13px system-ui,sans-serif;fill:#22252a}.heading{font-weight:650}"
-    ".ours{fill:#2c62a8}.other{fill:#b9bec6}"
-)
 
 
 def markdown(results: Values) -> str:
@@ -60,7 +54,7 @@ def markdown(results: Values) -> str:
 
 
 def _of_rows(rows: Sequence[Values]) -> Iterator[str]:
-    """A column for what differs between rows; what does not is told above."""
+    """A column for what differs between rows; a sentence above for what does not."""
     keys = [key for key in dict.fromkeys(itertools.chain(*rows)) if not key.endswith("_range")]
     columns = [key for key in keys if _differs(rows, key) or (len(rows) == 1 and _is_figure(key, rows[0]))]
     same = [f"{_words(key)} {_text(key, rows[0])}" for key in keys if key not in columns]
@@ -121,38 +115,27 @@ def _number(key: str, value: Any) -> str:
     return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3g}"
 
 
-def draw(results: Values) -> str:
-    """The picture as SVG text, which fetches nothing."""
-    parts, y = [], 8
+def draw(results: Values) -> Chart:
+    """The picture: a panel of bars for each part that was measured."""
+    panels = []
     for heading, place, keys in BARS:
         rows = results.get(place, [])
         bars = list(_bars([rows] if isinstance(rows, dict) else rows, keys))
         if bars:
-            parts.append(f'<text class="heading" x="8" y="{y + 18}">{escape(heading)}</text>')
-            parts += _drawn(bars, y + HEADING)
-            y += HEADING + len(bars) * (BAR + GAP) + 12
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" role="img" '
-        f'aria-label="benchmark"><style>{STYLE}</style><rect width="{WIDTH}" height="{y}" fill="#fff"/>'
-        f"{''.join(parts)}</svg>\n"
-    )
+            panels.append((heading, bars))
+    return bar_chart("benchmark", panels)
 
 
-def _bars(rows: Sequence[Values], keys: dict[str, str]) -> Iterator[tuple[str, float, str]]:
-    """Name, value and class of each figure that is there. A row is named by what tells it from others."""
+def _bars(rows: Sequence[Values], keys: dict[str, str]) -> Iterator[Bar]:
+    """A bar for each figure that is there; the label of a row is what distinguishes it from the others."""
     for row in rows:
-        told = itertools.takewhile(lambda key: key not in (*keys.values(), "error"), row)
-        label = ", ".join(f"{_words(key)} {row[key]}" for key in told if _differs(rows, key))
+        settings = itertools.takewhile(lambda key: key not in (*keys.values(), "error"), row)
+        label = ", ".join(f"{_words(key)} {row[key]}" for key in settings if _differs(rows, key))
         for number, (name, key) in enumerate(keys.items()):
             if row.get(key) is not None:
-                kind = "other" if number and len(keys) == 2 else "ours"
-                yield ", ".join(filter(None, [label, name])), row[key], kind
-
-
-def _drawn(bars: Sequence[tuple[str, float, str]], top: int) -> Iterator[str]:
-    scale = (WIDTH - LEFT - RIGHT) / max(value for _, value, _ in bars)
-    for place, (name, value, kind) in enumerate(bars):
-        y, length = top + place * (BAR + GAP), value * scale
-        yield f'<text x="{LEFT - 10}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
-        yield f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}"/>'
-        yield f'<text x="{LEFT + length + 6:.1f}" y="{y + 13}">{_number("", value)}</text>'
+                yield Bar(
+                    name=", ".join(filter(None, [label, name])),
+                    value=row[key],
+                    words=_number("", row[key]),
+                    colour=GREY if number and len(keys) == 2 else SERIES[0],
+                )

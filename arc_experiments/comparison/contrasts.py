@@ -174,7 +174,7 @@ def _check_whole(runs: Sequence[RunResult], metric: str, tasks: Sequence[str]) -
     if others:
         raise NotComparable(
             f"{metric} is not known by task, and {', '.join(others)} had more than the {plural(len(tasks), 'task')} that all "
-            "have: name runs with the same tasks, or take --metric score.by_rule.task_fraction or validation.loss.task_mean"
+            "have: name runs with the same tasks, or take --metric score.pass_at_2 or validation.loss.task_mean"
         )
 
 

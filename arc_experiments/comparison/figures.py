@@ -4,6 +4,7 @@ In: scored groups. Out: SVG elements; group number i takes its colour from class
 start again where there are more groups than colours.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from markupsafe import Markup, escape
 from arc_experiments.comparison.contrasts import Scored
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import Unit
-from arc_experiments.report.curves import read_points, ticks
+from arc_experiments.report.curves import read_points
 from arc_experiments.report.format import duration, percent
 
 NUM_COLOURS = 8
@@ -243,3 +244,12 @@ def _svg(parts: Sequence[str], height: float, label: str) -> Markup:
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(label)}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) within low..high, at most about `most`."""
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]

@@ -3,7 +3,6 @@
 In: folders, or patterns such as `multirun/*`. Out: a `RunResult` each, with the scores by task of one metric.
 """
 
-import glob
 import json
 import math
 from collections import Counter
@@ -18,8 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.naming import composition, flatten
 from arc_experiments.config.paths import PREFIX
-from arc_experiments.report.files import read_json, read_lines
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.report.files import read_lines
+from arc_experiments.runs.folder import RunFolder, find_runs, read_object
+from arc_experiments.scoring.metrics import METRICS_VERSION, in_todays_terms
 
 Tree = dict[str, Any]
 FOLD = "data.fold"
@@ -27,7 +27,7 @@ WEIGHTS = ("from_run", "model.adapter", "model.path")  # what may name the run t
 TRAINED = ("adapter", "model")  # what a run folder has them in
 MOMENTS = "optim.load_state"  # the run that the optimizer's moments come from
 RULES = {
-    "score.pass_at_2": "test_output",
+    "score.pass_at_2": "task_fraction",
     **{f"score.by_rule.{name}": name for name in ("test_output", "task_fraction", "task_strict")},
 }
 
@@ -62,8 +62,8 @@ class RunResult:
 
     @property
     def metrics_version(self) -> int:
-        """What its scores mean; those written before there were versions are of the first."""
-        return int(number_at(self.metrics, "score.version") or 1)
+        """What its scores mean, once converted; a run without scores has nothing that could differ."""
+        return int(number_at(self.metrics, "score.version") or METRICS_VERSION)
 
     @property
     def partition_draws(self) -> tuple[tuple[str, Any], ...]:
@@ -76,7 +76,7 @@ class RunResult:
 
     @cached_property
     def partition(self) -> Tree:
-        return read_json(self.folder / "partition.json")
+        return read_object(self.folder / "partition.json")
 
     @property
     def validation_ids(self) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ class RunResult:
             last[line["task"]] = max(last[line["task"]], line["test_index"] + 1)
         right = sum(share * last[task] for task, share in shares.items())
         total = sum(last[task] for task in shares)
-        if total != score["num_test_outputs"] or abs(right / total - score["pass_at_2"]) > 1e-9:
+        if total != score["num_test_outputs"] or abs(right / total - score["by_rule"]["test_output"]) > 1e-9:
             return None
         return {task: float(last[task]) for task in shares}
 
@@ -135,23 +135,14 @@ def find_folders(patterns: Iterable[str]) -> list[Path]:
     Raises:
         ValueError: a pattern without any.
     """
-    found: dict[Path, Path] = {}
+    patterns = list(patterns)
     for pattern in patterns:
-        named = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
-        runs = [run for path in named for run in _runs_in(path)]
-        if not runs:
+        if not find_runs([pattern]):
             raise ValueError(
                 f"{pattern}: no run folder (one with a run.yaml) is there; name run folders, a sweep's folder, "
                 "or a pattern such as 'multirun/*'"
             )
-        found |= {run.resolve(): run for run in runs if run.resolve() not in found}
-    return list(found.values())
-
-
-def _runs_in(path: Path) -> list[Path]:
-    if (path / "run.yaml").is_file():
-        return [path]
-    return [file.parent for file in sorted(path.rglob("run.yaml"))] if path.is_dir() else []
+    return [run.path for run in find_runs(patterns)]
 
 
 def read_result(path: Path) -> RunResult:
@@ -163,19 +154,18 @@ def read_result(path: Path) -> RunResult:
     folder = RunFolder(path)
     settings, weights_from = _settings(path)
     is_draw = {key: _is_draw(key) for key in settings}
-    status = read_json(path / "status.json")
-    metrics = read_json(path / "metrics.json")
-    state = str(status.get("state", "waiting"))
+    state = folder.state
+    metrics = in_todays_terms(read_object(path / "metrics.json"))
     return RunResult(
         folder=folder,
         settings={key: value for key, value in settings.items() if not is_draw[key]},
         draws=tuple((key, value) for key, value in settings.items() if is_draw[key]),
         weights_from=weights_from,
-        state="without metrics.json" if state == "done" and not metrics else state,
-        error=next(iter(str(status.get("error") or "").splitlines()), ""),
+        state="without metrics.json" if state.name == "done" and not metrics else state.name,
+        error=state.error.partition("\n")[0],
         metrics=metrics,
-        leaks=read_json(path / "leaks.json"),
-        commit=read_json(path / "environment.json").get("commit"),
+        leaks=read_object(path / "leaks.json"),
+        commit=read_object(path / "environment.json").get("commit"),
     )
 
 

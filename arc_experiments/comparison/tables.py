@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from arc_experiments.comparison.contrasts import Contrast, Scored, less_is_better
 from arc_experiments.comparison.groups import in_words
 from arc_experiments.comparison.result import Comparison
-from arc_experiments.report.format import NO_VALUE, duration, number, plural
+from arc_experiments.report.format import BY_KAGGLE, KAGGLE, NO_VALUE, duration, number, plural
 from arc_experiments.scoring import uncertainty as statistics
 from arc_experiments.scoring.uncertainty import Interval
 
@@ -92,6 +92,8 @@ def sentences(comparison: Comparison) -> Iterator[str]:
         "what they would score on other tasks like these."
     )
     unit, first = Unit(metric=comparison.metric), comparison.groups[0]
+    if comparison.metric.removeprefix("score.") in BY_KAGGLE:
+        yield f"{comparison.metric} follows {KAGGLE}."
     single = [one.name for one in comparison.groups if one.estimate.deviation is None]
     if single:
         yield (

@@ -98,6 +98,18 @@ def rung_steps(halving: Halving, optim: Optim) -> list[int]:
     ]
 
 
+def answer_limit(config: Config) -> int | None:
+    """The number of validation tasks that a run is to answer; None: all of them.
+
+    A submission file is scored over all tasks, whatever `inference.limit` says, so that the denominator stays the
+    same. At a rung that the validation loss decides nothing is answered.
+    """
+    by = config.halving.metric, config.optim.best_by
+    if config.optim.stop_after in rung_steps(config.halving, config.optim) and "pass_at_2" not in by:
+        return 0
+    return config.inference.limit if config.submission is None else None
+
+
 def _check_halving(config: Config) -> Iterator[str]:
     """Check that rungs grow and are logged."""
     optim, asked = config.optim, f"halving.rungs={config.halving.rungs}"

@@ -12,7 +12,7 @@ from arc_experiments.config.jobs import JOBS
 BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring", "startup")
 # Rules that order candidates, by the names of their functions in `selection.py`.
 NEED_LIKELIHOODS = (
-    "likelihood_product", "likelihood_sum", "likelihood_mean", "likelihood_min", "likelihood_max",
+    "likelihood_product", "full_probmul_3", "likelihood_sum", "likelihood_mean", "likelihood_min", "likelihood_max",
     "votes_plus_likelihood",
 )  # fmt: skip
 SELECTIONS = ("votes_then_log_probability", "majority_vote", *NEED_LIKELIHOODS)

@@ -158,6 +158,24 @@ class Corpus:
         """The held-out tasks with their solutions, in the partition's order."""
         return TaskSet(self._sources[name].pool[task_id] for task_id, name in self.source_of.items())
 
+    @property
+    def arc_tasks(self) -> list[Task]:
+        """The held-out tasks that a model can be asked about: all but ready rows."""
+        return [task for task in self.validation_tasks if not isinstance(task, Row)]
+
+    def examples(self, limit: int) -> list[Task]:
+        """Up to so many held-out ARC tasks whose first answer is known, if need be made of demonstrations."""
+        known = [task for task in self.arc_tasks if task.test[0].output is not None]
+        return known[:limit] or list(leave_out(self.arc_tasks[:limit], 1))
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether a validation loss can be measured: some test output is known, or a ready row is held out."""
+        return any(
+            isinstance(task, Row) or any(pair.output is not None for pair in task.test)
+            for task in self.validation_tasks
+        )
+
     @cached_property
     def source_of(self) -> dict[str, str]:
         """The source that each validation task is held out by (the first, if several do).

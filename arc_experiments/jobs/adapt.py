@@ -21,24 +21,15 @@ from arc_experiments.adaptation.results import Adapted, merged, totals
 from arc_experiments.adaptation.standing import FILE, Standing
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.resuming import Spent
-from arc_experiments.jobs.cost import cost
-from arc_experiments.jobs.display import duration, progress, show_plan
-from arc_experiments.jobs.evaluate import (
-    begin,
-    check_weights,
-    conclude,
-    is_reported,
-    selection_rule,
-    show_shrunk,
-)
-from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
+from arc_experiments.jobs.answering import cost, is_reported, report, selection_rule, write_candidates
+from arc_experiments.jobs.beginning import begin, check_weights, find_leaks, leak_metrics
 from arc_experiments.jobs.results import show_finished
+from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments, start_helpers
-from arc_experiments.launching.torchrun import count_processes
 from arc_experiments.run import Run
 from arc_experiments.runs import machine as places
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.run_state import duration
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import solved
@@ -49,7 +40,7 @@ BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
 log = logging.getLogger(__name__)
 
 
-def main(folder: RunFolder, console: Console) -> None:
+def main(run: Run, console: Console) -> None:
     """Adapt, answer and compare; or, where another process holds the folder, help it.
 
     Raises:
@@ -57,7 +48,7 @@ def main(folder: RunFolder, console: Console) -> None:
     """
     if "RANK" in os.environ:
         raise ValueError("job=adapt starts its processes itself: start it by the plain command")
-    run = Run(folder)
+    folder = run.folder
     if not len(run.predicted_tasks()):
         raise ValueError("job=adapt: this data has no validation task with demonstrations to adapt to")
     check_weights(run)
@@ -67,7 +58,7 @@ def main(folder: RunFolder, console: Console) -> None:
             show_finished(run, console)
         return
     is_helper = places.HELPS in os.environ
-    count = 1 if is_helper else count_processes(run.config.hardware)
+    count = 1 if is_helper else places.count_processes(run.config.hardware)
     if run.config.hardware.per_device_batch_size == "auto":
         _check_own_gpu(run.config.hardware, count)
     environments = helper_environments(count)
@@ -112,8 +103,8 @@ def _help(run: Run, console: Console) -> None:
 
 
 def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
-    leaks = look_for_leaks(run, trains=False)
-    tracker = Tracker(run.folder, console)
+    leaks = find_leaks(run, trains=False)
+    tracker = Tracker(run.folder, run.config, console)
     work = Work(run, lambda: False)
     standing = Standing(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
     standing.write()
@@ -132,12 +123,9 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
         stop_helpers()  # else they would write beside what is now read and tidied up
     before, seconds, units = work.results()
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
-    run.folder.write(BEFORE, "".join(f"{candidate.to_json()}\n" for candidate in before))
+    write_candidates(run, BEFORE, before)
     run.folder.write(UNITS, "".join(f"{unit.summary()}\n" for unit in units))
-    free_before, free_after = work.unconstrained_valid()
-    if free_before is not None and "before" in metrics:
-        metrics["before"]["score"]["unconstrained_valid"] = free_before
-    conclude(run, merged(before, units), metrics, tracker, console, free_after)
+    report(run, merged(before, units), metrics, tracker, console)
     shutil.rmtree(work.folder.path, ignore_errors=True)  # a helper may still be writing its last piece
 
 

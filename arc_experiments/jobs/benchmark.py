@@ -16,7 +16,7 @@ from arc_experiments.runs.folder import RunFolder
 PATIENCE_FACTOR, PATIENCE_SECONDS = 10, 600
 
 
-def main(folder: RunFolder, console: Console) -> None:
+def main(run: Run, console: Console) -> None:
     """Measure what is not measured yet, cell by cell, and write everything after each.
 
     Raises:
@@ -24,7 +24,7 @@ def main(folder: RunFolder, console: Console) -> None:
     """
     if "RANK" in os.environ:
         raise ValueError("job=benchmark starts processes itself: start it by the plain command")
-    run = Run(folder)
+    folder = run.folder
     if run.corpus.rows:
         raise ValueError(
             f"job=benchmark measures samples of ARC tasks, and data={run.config.data.name} gives ready rows: choose other "
@@ -33,7 +33,7 @@ def main(folder: RunFolder, console: Console) -> None:
     command = folder.read_json("environment.json")["command"]
     cells = plan(folder, run.config, command[3:])
     waiting = [cell for cell in cells if cell.outcome in (None, "failed")]
-    freeze_cells(waiting, run.node)
+    freeze_cells(waiting, run.config)
     max_seconds, done = run.config.benchmark.max_seconds, len(cells) - len(waiting)
     console.print(
         f"{len(cells)} measurements, {done} made already; each has {max_seconds:g} s and needs some more to set "
@@ -62,5 +62,5 @@ def _write(folder: RunFolder, cells: Sequence[Cell]) -> dict[str, Any]:
     results = collect(cells)
     folder.write_json("benchmark.json", results)
     folder.write("benchmark.md", markdown(results))
-    folder.write("benchmark.svg", draw(results))
+    folder.write("benchmark.svg", draw(results).svg())
     return results

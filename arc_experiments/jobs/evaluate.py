@@ -1,56 +1,52 @@
 """Evaluate: views of validation tasks -> answers -> candidates -> attempts -> scores, page, submission."""
 
-import os
-import shutil
+import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from arc_experiments.generation.resuming import spent
-from arc_experiments.jobs.cost import cost
-from arc_experiments.jobs.display import Bar, duration, progress, show_plan
-from arc_experiments.jobs.leak_check import leak_metrics, look_for_leaks, show_leaks
-from arc_experiments.jobs.results import answered, show_finished, show_scores
-from arc_experiments.jobs.submitted import score_file
+from arc_experiments.jobs.answering import answered, finish, is_reported, validation_metrics, write_candidates
+from arc_experiments.jobs.beginning import (
+    begin,
+    check_resumes,
+    check_weights,
+    find_leaks,
+    leak_metrics,
+    note_environment,
+    write_partition,
+)
+from arc_experiments.jobs.results import show_finished, show_scores
+from arc_experiments.jobs.terminal import show_leaks, show_plan
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.report.page import write_report
-from arc_experiments.run import PARTIAL_PREDICTIONS, Run
-from arc_experiments.runs.environment import (
-    describe,
-    device_name,
-    make_repeatable,
-    peak_memory_bytes,
-    quieten_libraries,
-)
-from arc_experiments.runs.folder import RunFolder
-from arc_experiments.scoring import selection
-from arc_experiments.scoring.by_number import by_num_predictions
-from arc_experiments.scoring.metrics import score
+from arc_experiments.run import Run
+from arc_experiments.runs.environment import peak_memory_bytes
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import Candidate
-from arc_experiments.scoring.submission import check_submission, submission
-from arc_experiments.training.validation import ValidationLoss
+from arc_experiments.scoring.submission import (
+    Submission,
+    attempted,
+    find_mistakes,
+    read_submission,
+    score_attempts,
+)
+from arc_experiments.tasks import TaskSet
 
-LIKELIHOODS, UNCONSTRAINED = "likelihoods", "unconstrained"  # folders beside the answers under way
 
-
-def main(folder: RunFolder, console: Console) -> None:
-    """Score a model as it is, or a run's (`from_run`), or answers that are there already (`submission`)."""
-    run = Run(folder)
+def main(run: Run, console: Console) -> None:
+    """Score a model as it is, or a run's (`from_run`), or the answers in a file (`submission`)."""
     if run.config.submission is not None:
-        score_file(run, Path(run.config.submission), console)
+        _score_file(run, Path(run.config.submission), console)
         return
     check_weights(run)
     if is_reported(run):
         show_finished(run, console)
         return
     begin(run)
-    leaks = look_for_leaks(run, trains=False)
-    tracker = Tracker(run.folder, console, is_main=run.processes.is_main_process)
+    leaks = find_leaks(run, trains=False)
+    tracker = Tracker(run.folder, run.config, console, is_main=run.processes.is_main_process)
     model = run.model(trainable=False)
     show_plan(run, model, console)
     show_leaks(leaks, console)
@@ -61,220 +57,51 @@ def main(folder: RunFolder, console: Console) -> None:
     finish(run, model, metrics, tracker, console)
 
 
-def is_reported(run: Run) -> bool:
-    """Whether an earlier attempt came to its end: the page is the last thing written, where there is one."""
-    if not (run.folder / "metrics.json").exists():
-        return False
-    has_page = {"score", "answered"} & run.folder.read_json("metrics.json").keys()
-    return not has_page or (run.folder / "report.html").exists()
+def _score_file(run: Run, file: Path, console: Console) -> None:
+    """Score a submission, whatever has written it, and make the page; no model is loaded.
 
-
-def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | None = None) -> dict[str, Any]:
-    """The `validation` part of metrics.json: none where nothing could be measured."""
-    if loss is None:
-        return {}
-    before = {} if initial_loss is None else {"initial_loss": initial_loss}
-    return {"validation": {**before, "loss": asdict(loss)}}
-
-
-def check_weights(run: Run) -> None:
-    """Raises ValueError where an earlier attempt of this run began with other weights."""
-    before, now = run.folder.read_json("environment.json").get("began_with", {}), run.weights.fingerprint
-    if before.get("weights", now) != now:
-        raise ValueError(
-            f"{run.folder} began with other weights: those in {run.weights.source} have changed since (trained "
-            "further?). Start beside it with resume=false"
-        )
-
-
-def begin(run: Run) -> None:
-    """Fix what makes the run repeatable; note what it runs on and what it runs over.
+    What is missing or no grid counts as wrong, so that the denominator is that of the task list.
 
     Raises:
-        ValueError: an earlier attempt of this run began with other tasks or another dtype, or the answers cannot be
-            constrained as asked.
+        ValueError: the file cannot be read or is no submission, none of the tasks has solutions, or an earlier
+            attempt scored another file or other tasks.
     """
-    quieten_libraries()
-    environment = run.folder.read_json("environment.json")
-    make_repeatable(run.config.hardware, _threads_before(run, environment))
-    if run.config.inference.limit != 0:
-        _ = run.engine  # what it refuses is known before anything is trained
-    own = {
-        "partition": run.partition.hash,
-        "data": run.corpus.hash,
-        "dtype": str(run.dtype).removeprefix("torch."),
-        "weights": run.weights.fingerprint,
-    }
-    _check_same_data(run, own["data"])
-    run.processes.wait_for_everyone()  # all have read what is there before one writes
-    here = {"device": device_name(run.device), "num_processes": run.processes.num_processes}
-    if run.config.hardware.per_device_batch_size == "auto" and here.items() <= environment.items():
-        run.per_device_batch_size = environment["per_device_batch_size"]  # what an earlier attempt found here
-    check_weights(run)
-    before = {**own, **environment.get("began_with", {})}
-    changed = [f"{name}: {before[name]} -> {own[name]}" for name in own if before[name] != own[name]]
-    if changed:
-        raise ValueError(
-            f"{run.folder} began with something else ({', '.join(changed)}); going on would mix the two: "
-            "start beside it with resume=false"
-        )
-    found = {**here, "per_device_batch_size": run.per_device_batch_size}
-    run.folder.write_json(
-        "environment.json", {**environment, **describe(run.device), **found, "began_with": own}
-    )
-    _write_partition(run)
-    if any(run.corpus.skipped.values()):
-        run.folder.write_json("skipped_tasks.json", run.corpus.skipped)
-
-
-def _threads_before(run: Run, environment: Mapping[str, Any]) -> int | None:
-    """What an earlier attempt computed with; None where the processes share the cores otherwise now, or come and go."""
-    is_alike = environment.get("num_processes") == int(os.environ.get("WORLD_SIZE", "1"))
-    return environment.get("threads") if is_alike and run.config.job.name != "adapt" else None
-
-
-def _check_same_data(run: Run, data: str) -> None:
-    """Raises ValueError where the processes of a run have read different tasks."""
-    if run.processes.num_processes > 1:
-        from accelerate.utils import gather_object
-
-        if len(set(gather_object([data]))) > 1:
-            raise ValueError(
-                "the processes of this run have read different data: the files differ between machines, or the function "
-                "in data.file does not give the same each time (a set has no fixed order: sort it)"
-            )
-
-
-def _write_partition(run: Run) -> None:
-    """Who trains, who validates, and who was left out of training (`data.leaks=drop`) for the sake of whom."""
-    partition, dropped = run.partition, run.corpus.dropped
-    values = {"validation": partition.validation, "train": partition.train, "hash": partition.hash}
-    run.folder.write_json("partition.json", {**values, **({"dropped": dropped} if dropped else {})})
-
-
-def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, console: Console) -> None:
-    """From the model to the page: answer, select, score, write everything down, show it."""
-    from arc_experiments.models.adapters import merge
-
-    start, num_processes = time.perf_counter(), run.processes.num_processes
-    kept = run.folder / PARTIAL_PREDICTIONS
-    places = (kept, kept / LIKELIHOODS, kept / UNCONSTRAINED)
-    earlier = spent(*places).seconds / num_processes  # by attempts that were killed
-    candidates, free_valid = list[Candidate](), None
-    if len(run.predicted_tasks()):
-        candidates = _compare(run, model, _answer(run, model, console), console)
-        free_valid = _unconstrained_valid(run, merge(model), kept / UNCONSTRAINED)
-    if not run.processes.is_main_process:
+    start = time.perf_counter()
+    submission = read_submission(file)
+    digest = hashlib.sha256(file.expanduser().read_bytes()).hexdigest()[:16]
+    own = {"data": run.corpus.hash, "submission": digest}
+    check_resumes(run, own, "scored")
+    note_environment(run, {"began_with": own})
+    write_partition(run)
+    if is_reported(run):
+        show_finished(run, console)
         return
-    metrics["seconds"]["inference"] = earlier + time.perf_counter() - start
-    if candidates:
-        metrics["cost"] = cost(run, spent(*places), run.requests, candidates, num_processes=num_processes)
-        metrics["peak_memory_bytes"] = metrics["cost"]["peak_memory_bytes"]
-    conclude(run, candidates, metrics, tracker, console, free_valid)
-
-
-def conclude(
-    run: Run,
-    candidates: Sequence[Candidate],
-    metrics: dict[str, Any],
-    tracker: Tracker,
-    console: Console,
-    free_valid: float | None = None,
-) -> None:
-    """From the answers to the page.
-
-    Args:
-        free_valid: the share of valid answers without `inference.constrain`, where that was measured.
-    """
     tasks = run.predicted_tasks()
-    if len(tasks):
-        rule = selection_rule(run)
-        metrics |= answered(tasks)
-        if len(solved(tasks)):
-            metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
-            metrics["score"]["by_num_predictions"] = by_num_predictions(tasks, candidates, rule)
-            if free_valid is not None:
-                metrics["score"]["unconstrained_valid"] = free_valid
-        attempts = submission(tasks, candidates, rule)
-        check_submission(attempts, tasks)
-        run.folder.write_json("submission.json", attempts)
-        run.folder.write("predictions.jsonl", "".join(f"{candidate.to_json()}\n" for candidate in candidates))
-    metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
-    metrics["seconds"]["total"] = sum(metrics["seconds"].values())
-    metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
+    if not len(solved(tasks)):
+        raise ValueError(
+            f"submission={file}: none of the {len(tasks)} validation tasks of data={run.config.data.name} "
+            "has solutions, so there is nothing to score it by: name tasks that have them (data=..., data.path=...)"
+        )
+    candidates = attempted(submission, tasks)
+    write_candidates(run, "predictions.jsonl", candidates)
+    metrics = {
+        **answered(tasks),
+        "submission": {"path": str(file), **_mistakes(submission, tasks)},
+        "score": score_attempts(tasks, candidates, run.corpus.source_of),
+    }
+    seconds = time.perf_counter() - start
+    metrics["seconds"] = {"scoring": seconds, "total": seconds}
+    metrics["peak_memory_bytes"] = peak_memory_bytes(run.device)
     run.folder.write_json("metrics.json", metrics)
-    if len(tasks):
-        write_report(run.folder.path, tasks)
-        tracker.log_answers(tasks, attempts)
-    shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)
-    tracker.finish(metrics)
+    write_report(run.folder.path, tasks)
     show_scores(metrics, run, console)
 
 
-def score_in_training(run: Run, model: Any) -> dict[str, float]:
-    """What the finished run would be scored with, for a look during training: `{"pass_at_2": ...}`."""
-    scores = score(run.predicted_tasks(), run.predict_in_training(model), selection_rule(run))
-    return {"pass_at_2": scores["pass_at_2"]}
-
-
-def selection_rule(run: Run) -> selection.Rule:
-    """The rule by which this run's attempts are chosen."""
-    rule: selection.Rule = getattr(selection, run.config.inference.selection)
-    return rule
-
-
-def show_shrunk(run: Run, console: Console) -> None:
-    """How many prompts are not whole."""
-    dropped = sum(request.num_dropped > 0 for request in run.requests)
-    too_long = sum(request.ids is None for request in run.requests)
-    if dropped or too_long:
-        console.print(
-            f"[yellow]note[/]         of {len(run.requests)} prompts {dropped} lost demonstrations to fit "
-            f"prompt.max_length, {too_long} fit not even with one"
-        )
-
-
-def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
-    show_shrunk(run, console)
-    with progress(console, "answering", len(run.requests)) as bar:
-        return run.predict(model, _timed(bar), resume=True)
-
-
-def _compare(run: Run, model: Any, candidates: Sequence[Candidate], console: Console) -> list[Candidate]:
-    """The candidates with their likelihoods, where the composition asks for them."""
-    if run.config.inference.scoring_views == 0:
-        return list(candidates)
-    outputs = {
-        (candidate.task_id, candidate.test_index) for candidate in candidates if candidate.grid is not None
+def _mistakes(submission: Submission, tasks: TaskSet) -> dict[str, Any]:
+    """What is wrong with a submission, counted by kind and in sentences; what counts as wrong comes first."""
+    # There may be many tasks of another set.
+    mistakes = sorted(find_mistakes(submission, tasks), key=lambda mistake: mistake.kind == "unknown task")
+    return {
+        "mistakes": dict(sorted(Counter(mistake.kind for mistake in mistakes).items())),
+        "details": [mistake.text for mistake in mistakes],
     }
-    partial = run.folder / PARTIAL_PREDICTIONS / LIKELIHOODS
-    with progress(console, "comparing", len(outputs) * run.config.inference.scoring_views) as bar:
-        return run.with_likelihoods(model, candidates, partial, _timed(bar))
-
-
-def _timed(bar: Bar) -> Callable[[int, int], None]:
-    """What moves the bar, with the speed of this attempt."""
-    start, earlier = time.perf_counter(), None
-
-    def show(done: int, total: int) -> None:
-        nonlocal earlier
-        if earlier is None:  # by an attempt that was killed
-            earlier = done
-        if done > earlier:
-            speed = (done - earlier) / (time.perf_counter() - start)
-            bar.update(done, f"{speed:.1f} prompts/s, {duration((total - done) / speed)} left")
-
-    return show
-
-
-def _unconstrained_valid(run: Run, model: Any, partial: Path) -> float | None:
-    """The share of valid answers without `inference.constrain`, on a sample of the requests.
-
-    None where nothing is constrained, or nothing can be asked.
-    """
-    if not run.unconstrained_requests:
-        return None
-    candidates = run.ask(
-        model, partial, lambda done, total: None, run.unconstrained_requests, run.unconstrained_engine
-    )
-    return sum(candidate.grid is not None for candidate in candidates) / len(candidates)

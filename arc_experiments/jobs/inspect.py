@@ -1,4 +1,4 @@
-"""Inspect: what the model gets of a composition, as pictures, text and tokens; counted, shown, written down."""
+"""Inspect: what the model gets of a composition, as pictures, text and tokens; counted and shown."""
 
 from rich.columns import Columns
 from rich.console import Console, Group
@@ -6,10 +6,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from arc_experiments.inputs import Inputs
-from arc_experiments.jobs.display import progress, things
+from arc_experiments.jobs.terminal import count_tasks, progress
 from arc_experiments.report.samples import SampleCard, card, length_row, source_row, write_inspection
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.run import Run
 from arc_experiments.stream.counting import Counted, Lengths, count, count_validation, histogram
 from arc_experiments.stream.samples import Sample, SampleStream
 from arc_experiments.tasks.grids import Grid, to_rich
@@ -20,24 +19,23 @@ BAR = 40  # characters of the longest bar
 MOST_TOKENS = 1500  # of a sample in the terminal
 
 
-def main(folder: RunFolder, console: Console) -> None:
-    """Count and show the stream and the validation tasks. Made anew each time: it takes seconds."""
-    inputs = Inputs(folder)
-    options, stream = inputs.config.inspect, inputs.stream()
-    settings = _settings(inputs)
+def main(run: Run, console: Console) -> None:
+    """Count and show the stream and the validation tasks, every time anew: it takes seconds, no weights."""
+    folder, options, stream = run.folder, run.config.inspect, run.stream()
+    settings = _settings(run)
     for name, text in settings:
         console.print(f"[bold]{name:13}[/]", end="")
         console.print(text, markup=False)
     with progress(console, "counting", options.num_counted) as bar:
         counted = count(stream, options.num_counted, bar.update)
-    validation = count_validation(inputs.validation_tasks, inputs.prompt)
+    validation = count_validation(run.validation_tasks, run.prompt)
     _show_lengths(counted, validation, console)
     shown = [
         (number, sample)
         for index in range(options.first, options.first + options.num_samples)
         for number, sample in _numbered(stream, index)
     ]
-    cards = [_card(inputs, stream, number, sample) for number, sample in shown]
+    cards = [_card(run, stream, number, sample) for number, sample in shown]
     for (_, sample), one in list(zip(shown, cards, strict=True))[:SHOWN]:
         _show_sample(sample, one, console)
     by_source = {name: source.as_json() for name, source in counted.by_source.items()}
@@ -54,39 +52,40 @@ def main(folder: RunFolder, console: Console) -> None:
     console.print(str(folder), markup=False)
 
 
-def _settings(inputs: Inputs) -> list[tuple[str, str]]:
-    config, tasks = inputs.config, inputs.validation_tasks
+def _settings(run: Run) -> list[tuple[str, str]]:
+    config, tasks = run.config, run.validation_tasks
     packed = f", rows of {config.optim.pack_length} tokens" if config.optim.pack_length else ""
     settings = [
         (
             "data",
-            f"{config.data.name}: {things(inputs, inputs.partition.train)} train, {things(inputs, tasks.ids)} validate "
-            f"({tasks.num_test_outputs} test outputs), partition {inputs.partition.hash}",
+            f"{config.data.name}: {count_tasks(run, run.partition.train)} train, "
+            f"{count_tasks(run, tasks.ids)} validate "
+            f"({tasks.num_test_outputs} test outputs), partition {run.partition.hash}",
         ),
         ("augmentation", ", ".join(config.augmentation) or "none"),
         ("prompt", f"{config.prompt.name}, at most {config.prompt.max_length} tokens{packed}"),
         ("model", config.model.path),
         ("seed", f"{config.seeds.stream} (partition {config.seeds.partition})"),
     ]
-    skipped = sum(map(len, inputs.corpus.skipped.values()))
+    skipped = sum(map(len, run.corpus.skipped.values()))
     return settings if not skipped else [*settings, ("left out", f"{skipped} tasks or rows")]
 
 
 def _numbered(stream: SampleStream, index: int) -> list[tuple[str, Sample]]:
-    """The samples of a row with their numbers."""
+    """The samples of a row, each with its number."""
     row = stream.row(index)
     if stream.pack_length is None:
         return [(str(index), row[0])]
     return [(f"row {index}, {place} of {len(row)}", sample) for place, sample in enumerate(row, start=1)]
 
 
-def _card(inputs: Inputs, stream: SampleStream, number: str, sample: Sample) -> SampleCard:
+def _card(run: Run, stream: SampleStream, number: str, sample: Sample) -> SampleCard:
     name = stream.parts[sample.part].name
-    return card(sample, number, name, inputs.prompt.decode, several=len(stream.parts) > 1)
+    return card(sample, number, name, run.prompt.decode, several=len(stream.parts) > 1)
 
 
 def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> None:
-    """A table of the sources, and a histogram of the rows."""
+    """Show a table of the sources and a histogram of the rows."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("source", no_wrap=True)
     for column in ("samples", "loss", "5%", "median", "95%", "longest", "shrunk", "redrawn", "tasks", "each"):
@@ -103,7 +102,7 @@ def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> No
 
 
 def _show_sample(sample: Sample, one: SampleCard, console: Console) -> None:
-    """Pictures in the official colours, and the tokens: those with loss in green."""
+    """Show pictures in the official colours, and the tokens: those with loss in green."""
     console.print(f"[bold]sample {one.number}[/] ", end="")
     console.print(f"{one.task_id} · {' · '.join(one.facts)}", markup=False)
     if console.is_terminal:
@@ -115,7 +114,7 @@ def _show_sample(sample: Sample, one: SampleCard, console: Console) -> None:
             Text(f"... {len(tokens) - MOST_TOKENS} tokens ...\n", style="dim"),
         )
     styles = ("dim", "dim on grey15"), ("bold green", "bold green on grey15")
-    # Neighbours are told apart by their ground.
+    # The background shows where a token ends.
     styled = [(token.text, styles[token.learnt][place % 2]) for place, token in enumerate(tokens)]
     console.print(Padding(Text.assemble(cut, *styled), (0, 0, 1, 2)), soft_wrap=False)
 

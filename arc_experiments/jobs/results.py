@@ -1,4 +1,4 @@
-"""What a job shows at its end: the scores with their intervals, by rule and by kind of task, and what they have cost."""
+"""What a job shows at its end: scores with their intervals, by rule and by kind of task, and their cost."""
 
 from typing import Any
 
@@ -7,28 +7,26 @@ from rich.table import Table
 
 from arc_experiments.report.adaptation import adaptation_sentences
 from arc_experiments.report.breakdown import KINDS
-from arc_experiments.report.format import cost_sentence, plural, unscored_sentence
+from arc_experiments.report.format import (
+    BY_KAGGLE,
+    BY_OUTPUT,
+    cost_sentence,
+    label,
+    plural,
+    rules_sentence,
+    unscored_sentence,
+)
 from arc_experiments.run import Run
-from arc_experiments.scoring.per_output import solved
-from arc_experiments.tasks import TaskSet
+from arc_experiments.scoring.metrics import in_todays_terms
 
 SHOWN_IDS = 12  # of tasks won or lost
 SHOWN_MISTAKES = 10  # of a submission
-SCORES = {
-    "pass@1": "pass_at_1", "pass@2": "pass_at_2", "pass@n": "pass_at_n", "vote@1": "vote_1", "vote@2": "vote_2",
-    "accuracy": "accuracy", "correct pixels": "correct_pixels", "best correct pixels": "max_correct_pixels",
-    "correct size": "correct_size", "any correct size": "any_correct_size", "unanswered": "unanswered",
-}  # fmt: skip
-
-
-def answered(tasks: TaskSet) -> dict[str, Any]:
-    """For metrics.json: how many tasks and test outputs were asked for, and how many of them cannot be scored."""
-    counts = {"num_tasks": len(tasks), "num_test_outputs": tasks.num_test_outputs}
-    return {"answered": {**counts, "num_tasks_without_solutions": len(tasks) - len(solved(tasks))}}
+SCORES = {label(name): name for name in (*BY_KAGGLE, *BY_OUTPUT)}
+CAPTION = "pass@k, vote@k: Kaggle's and ARC Prize's rule; the others: means over all test outputs"
 
 
 def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
-    """The score table, what it has cost, and where everything lies; the last line is the run folder."""
+    """Show the scores, what they have cost and where the files are; the last line is the run folder."""
     if "submission" in metrics:
         _show_mistakes(metrics["submission"], console)
     if "score" in metrics:
@@ -53,24 +51,21 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
 
 
 def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> None:
-    """The scores in a table, by rule and by kind of task; what was not valid."""
+    """Show the scores in a table, by rule and by kind of task, and how many answers were invalid."""
     score = metrics["score"]
     title = f"{score['num_tasks']} tasks, {score['num_test_outputs']} test outputs"
     console.print(_paired_table(metrics, title) if "before" in metrics else _score_table(score, title))
     if "by_selection" in score:
         console.print(selection_table(score["by_selection"], selection))
     _show_groups(score.get("by_group", {}), console)
-    rules = ", ".join(f"{name} {value:.1%}" for name, value in score["by_rule"].items())
-    console.print(f"two attempts, by rule: {rules}")
+    console.print(rules_sentence(score))
     invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
     if invalid:
         console.print(f"invalid answers: {invalid}")
-    if "unconstrained_valid" in score:
-        console.print(f"valid without inference.constrain, of a sample: {score['unconstrained_valid']:.1%}")
 
 
 def _score_table(score: dict[str, Any], title: str) -> Table:
-    table = Table("score", "", "95 % interval", title=title)
+    table = Table("score", "", "95 % interval", title=title, caption=CAPTION)
     for name, key in SCORES.items():
         if key in score:
             table.add_row(name, f"{score[key]:.1%}", _interval(score["interval"].get(key)))
@@ -78,7 +73,7 @@ def _score_table(score: dict[str, Any], title: str) -> Table:
 
 
 def _show_groups(by_group: dict[str, dict[str, Any]], console: Console) -> None:
-    """pass@2 by kind of task, a line a kind; the page has the intervals."""
+    """Show pass@2 by kind of task, a line a kind; the page has the intervals."""
     for kind, groups in by_group.items():
         parts = (
             f"{name} {group['pass_at_2']:.1%} of {group['num_test_outputs']}"
@@ -88,7 +83,7 @@ def _show_groups(by_group: dict[str, dict[str, Any]], console: Console) -> None:
 
 
 def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
-    """What was wrong with a submission: counted by kind, the first ones in full."""
+    """Show what is wrong with a submission: counted by kind, the first mistakes in full."""
     console.print(f"submission: {submission['path']}", markup=False)
     counts = ", ".join(f"{count} x {kind}" for kind, count in submission["mistakes"].items())
     if not counts:
@@ -103,10 +98,12 @@ def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
 
 
 def _paired_table(metrics: dict[str, Any], title: str) -> Table:
-    """The scores before and after adaptation, and what they differ by."""
+    """The scores before and after adaptation, with the differences."""
     before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
-    table = Table("score", "before", "after", "difference", "95 % interval", title=title)
+    table = Table("score", "before", "after", "difference", "95 % interval", title=title, caption=CAPTION)
     for name, key in SCORES.items():
+        if key not in before or key not in after:  # one of them by an earlier version
+            continue
         gain = f"{after[key] - before[key]:+.1%}"
         table.add_row(
             name,
@@ -119,12 +116,12 @@ def _paired_table(metrics: dict[str, Any], title: str) -> Table:
 
 
 def _interval(interval: list[float] | None, sign: str = "") -> str:
-    """Nothing for None: all tasks are alike."""
+    """`10.0% to 20.0%`; empty if there is no interval, since all tasks are alike."""
     return "" if interval is None else " to ".join(f"{value:{sign}.1%}" for value in interval)
 
 
 def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
-    """What became of the tasks, the losses, and which tasks were won and lost, where that is known."""
+    """Show outcomes, losses, and which tasks were won and lost, if that is known."""
     for sentence in adaptation_sentences(metrics["adaptation"]):
         console.print(sentence)
     gains = metrics.get("difference", {})
@@ -145,8 +142,8 @@ def _show_losses(losses: dict[str, Any], console: Console) -> None:
 
 
 def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Table:
-    """What each rule would have scored; the one that gave the attempts is marked."""
-    table = Table("selection", "pass@1", "pass@2")
+    """What each selection rule would have scored; the rule that gave the attempts is marked."""
+    table = Table("selection", "pass@1", "pass@2", caption="by Kaggle's and ARC Prize's rule")
     for name, values in by_selection.items():
         mark = " (the attempts)" if name == named else ""
         table.add_row(name + mark, *(f"{values[key]:.1%}" for key in ("pass_at_1", "pass_at_2")))
@@ -154,6 +151,6 @@ def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Ta
 
 
 def show_finished(run: Run, console: Console) -> None:
-    """For a run that was finished before: its scores again."""
+    """Show the scores of a run that was finished earlier."""
     console.print("This run is finished (resume=false starts another beside it).")
-    show_scores(run.folder.read_json("metrics.json"), run, console)
+    show_scores(in_todays_terms(run.folder.read_json("metrics.json")), run, console)

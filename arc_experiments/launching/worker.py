@@ -1,9 +1,9 @@
-"""Runs, or goes on with, a frozen run folder: `python -m arc_experiments.launching.worker <run folder>`.
+"""Run or resume a frozen run folder: `python -m arc_experiments.launching.worker <run folder>`.
 
-A folder that another process works on is refused, but for jobs whose work is shared out: there this one helps.
+A folder that another process works on is refused, unless its job shares its work: then this process helps.
 
 The one place that turns how a job ended into a status, an exit code and a message:
-0 done, 1 failed, 2 a mistake of the user, 3 another process has the folder, 130 stopped (to be gone on with).
+0 done, 1 failed, 2 a mistake of the user, 3 another process has the folder, 130 stopped (to be resumed).
 """
 
 import importlib
@@ -15,18 +15,19 @@ import traceback
 import warnings
 from pathlib import Path
 
+from omegaconf import DictConfig
 from rich.console import Console
 
 from arc_experiments.config.check import check
-from arc_experiments.config.schema import Hardware
+from arc_experiments.config.jobs import job_kind
+from arc_experiments.config.schema import Config
 from arc_experiments.runs import machine as places
 from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
 
 DONE, FAILED, MISTAKE, TAKEN, STOPPED = 0, 1, 2, 3, 130
 
-LOOK_SECONDS = 1.0  # how often a process that waits for another looks whether it still has to
-SHARED_JOBS = ("adapt",)  # several workers may be at one folder, the first of which holds it
+LOOK_SECONDS = 1.0  # between two looks at the folder that another process holds
 
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -49,27 +50,27 @@ def main(arguments: list[str]) -> int:
     folder = RunFolder(Path(arguments[0]), read_only=not is_main)
     places.end_with_starter()
     try:
-        is_shared = folder.read_config().job.name in SHARED_JOBS
+        node = folder.read_config()
         while True:
             try:
                 with folder.worked_on():
-                    return _work(folder, console)
+                    return _work(folder, node, console)
             except FolderTaken:
-                if not is_shared:
+                if not job_kind(node.job.name).shares_folder:
                     raise
-            code = _help(folder, console)
+            code = _help(folder, node, console)
             if code != DONE or folder.is_done or places.HELPS in os.environ:
-                return code  # else the process that held it has died: on with what is left to do
+                return code  # else the process that held it has died: do what is left
     except FolderError as error:
         console.print(str(error), markup=False)
         return TAKEN if isinstance(error, FolderTaken) else MISTAKE
 
 
-def _help(folder: RunFolder, console: Console) -> int:
-    """Work on a folder that another process holds, until there is nothing left to do or that one is gone."""
+def _help(folder: RunFolder, node: DictConfig, console: Console) -> int:
+    """Work on a folder that another process holds, until nothing is left to do or that process is gone."""
     helper = RunFolder(folder.path, read_only=True)
     console.print(f"Helping process {folder.status.get('pid')}, which has {folder}.")
-    code = _work(helper, console)
+    code = _work(helper, node, console)
     try:
         while code == DONE and not folder.is_done and places.HELPS not in os.environ:
             with folder.locked() as is_free:
@@ -81,52 +82,37 @@ def _help(folder: RunFolder, console: Console) -> int:
     return code
 
 
-def _work(folder: RunFolder, console: Console) -> int:
-    """Run the job; every end of it is entered in the status."""
-    _quieten(folder)
+def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
+    """Run the job; record in the status how it ended."""
+    _log_to_file(folder)
     pausing.watch_signals()
     try:
-        _run_job(folder, console)
+        _run_job(folder, check(node), console)
     except KeyboardInterrupt as interrupt:
         if folder.status.get("state") != "failed":  # another process's failure stopped this one
             folder.update_status(signalled=pausing.is_signalled())
             folder.end("paused")
-        how = str(interrupt) or "Stopped. The same command goes on from the last checkpoint"
+        how = str(interrupt) or "Stopped. The same command resumes from the last checkpoint"
         console.print(f"{how}: {folder}", markup=False)
         return STOPPED
     except ValueError as error:
         return _fail(folder, console, str(error), MISTAKE)
-    except Exception as error:  # noqa: BLE001 (every end is entered in the status)
+    except Exception as error:  # noqa: BLE001 (every end is recorded in the status)
         return _fail(folder, console, f"{type(error).__name__}: {error}", FAILED)
     folder.end("done")
     return DONE
 
 
-def _run_job(folder: RunFolder, console: Console) -> None:
-    config = check(folder.read_config())
-    if config.job.name != "benchmark":  # which measures in processes of its own, each with its own GPUs
-        show_gpus(config.hardware)
+def _run_job(folder: RunFolder, config: Config, console: Console) -> None:
+    if job_kind(config.job.name).assigns_gpus:
+        places.show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    # Libraries read the environment when they are imported.
+    from arc_experiments.run import Run
+
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
     log.info("the job is imported")
-    job.main(folder, console)
-
-
-def show_gpus(hardware: Hardware) -> None:
-    """Let CUDA see the GPUs named, else this job's own: one, or as many as its processes or its split model take.
-
-    In a job of a cluster they are of those that the cluster has given, whatever is named.
-    """
-    on_cluster = "SLURM_JOB_ID" in os.environ
-    is_shown = "RANK" in os.environ or places.HELPS in os.environ  # by what has started this process
-    takes_several = hardware.num_processes != 1 or hardware.parallelism == "split"
-    if hardware.gpu_ids is not None and not on_cluster:
-        visible = ",".join(map(str, hardware.gpu_ids))
-    elif is_shown or (places.is_alone() and takes_several):
-        return
-    else:
-        visible = places.own_gpus(None if hardware.parallelism == "split" else hardware.num_processes)
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    job.main(Run(folder, config), console)
 
 
 def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:
@@ -143,8 +129,8 @@ def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:
     return code
 
 
-def _quieten(folder: RunFolder) -> None:
-    """What libraries log and warn goes to run.log; the terminal is the job's."""
+def _log_to_file(folder: RunFolder) -> None:
+    """Send what libraries log and warn to run.log; the terminal is the job's."""
     logging.basicConfig(
         filename=folder / "run.log",
         level=logging.INFO,

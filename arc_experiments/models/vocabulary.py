@@ -10,8 +10,9 @@ token that lies within the rows of a grid (tokenizers that join digits have many
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from arc_experiments.config.check import build
+from arc_experiments.config.schema import Prompt as PromptOptions
 from arc_experiments.models.errors import ModelError
+from arc_experiments.prompts.building import make_prompt
 from arc_experiments.tasks import Pair, Task
 from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
@@ -79,6 +83,22 @@ def collect(
     special = {getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad", "unk")}
     ids = recorder.seen | special | {*prompt.stop_ids, prompt.pad_id} | set(_row_tokens(tokenizer, grid_text))
     return Vocabulary(kept=tuple(sorted(int(each) for each in ids if each is not None)))
+
+
+def choose_vocabulary(
+    tokenizer: Any, folders: Iterable[Path], prompts: Iterable[PromptOptions], tasks: Sequence[Task]
+) -> Vocabulary:
+    """The vocabulary that weights in one of these folders came with, else the tokens of these prompts.
+
+    Args:
+        tokenizer: the model's own, with all of its tokens.
+        tasks: real tasks to cover beside the made-up ones.
+    """
+    for folder in folders:
+        saved = read_vocabulary(folder)
+        if saved is not None:
+            return saved
+    return union(collect(tokenizer, partial(make_prompt, own), build(own.grid), tasks) for own in prompts)
 
 
 def union(vocabularies: Iterable[Vocabulary]) -> Vocabulary:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from arc_experiments.report.format import NO_VALUE, percent, plural
+from arc_experiments.report.format import BY_KAGGLE, NO_VALUE, percent, plural
 
 # What became of a task, by the name in metrics.json.
 OUTCOMES = {
@@ -17,7 +17,6 @@ OUTCOMES = {
     "out_of_memory": "not adapted: out of memory (see run.log)",
     "cut_off_by_deadline": "not adapted: not finished by the deadline",
 }
-SCORES = ("pass_at_1", "pass_at_2", "pass_at_n", "vote_1", "vote_2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,9 @@ def adaptation_block(metrics: dict[str, Any]) -> AdaptationBlock | None:
     return AdaptationBlock(
         sentences=sentences,
         rows=tuple(
-            (name, percent(before[name]), percent(after[name]), *gain(gains[name])) for name in SCORES
+            (name, percent(before[name]), percent(after[name]), *gain(gains[name]))
+            for name in BY_KAGGLE
+            if name in gains
         ),
         won=tuple(gains["won"]),
         lost=tuple(gains["lost"]),

@@ -1,13 +1,14 @@
-"""Scores taken apart: by kind of task, and against the number of predictions; in rows, and as a chart. Their cost.
+"""Break scores down by kind of task and by number of predictions, and list what the answers cost.
 
-In: the `score` and `cost` parts of metrics.json. Out: rows of text; nothing where a run did not write the part.
+In: the `score` and `cost` parts of metrics.json. Out: rows of text and a chart, as far as a run wrote them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from arc_experiments.report.curves import Figure, predictions_figure
+from arc_experiments.report.charts import Chart
+from arc_experiments.report.curves import SCORES, predictions_chart
 from arc_experiments.report.format import NO_VALUE, duration, memory, percent, percent_range
 
 # What tasks are grouped by.
@@ -17,15 +18,13 @@ KINDS = {
     "concept": "concept (folder)",
     "source": "source",
 }
-# By the style of its line in the chart.
-LINES = {"line": "pass_at_2", "dots": "pass_at_n", "second": "vote_1", "third": "vote_2"}
 TOKENS = {
     "prompt": "of prompts",
     "generated": "generated",
     "compared": "of answers compared",
     "training": "trained on",
 }
-COLUMNS = ("pass_at_1", *LINES.values())
+COLUMNS = ("pass_at_1", *SCORES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +49,9 @@ class Groups:
 
 @dataclass(frozen=True, kw_only=True)
 class ByNumber:
-    """Scores against the number of predictions; `rows` are the number and the values of `columns`."""
+    """Scores against the number of predictions; `rows` hold the number and the values of `columns`."""
 
-    figure: Figure | None
+    chart: Chart | None
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -80,7 +79,7 @@ def by_number(score: dict[str, Any]) -> ByNumber | None:
     if len(rows) < 2:
         return None
     return ByNumber(
-        figure=predictions_figure(rows, LINES),
+        chart=predictions_chart(rows),
         columns=COLUMNS,
         rows=tuple((str(row["predictions"]), *(percent(row[name]) for name in COLUMNS)) for row in rows),
     )

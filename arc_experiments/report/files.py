@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from arc_experiments.runs.folder import read_object
+from arc_experiments.scoring.metrics import in_todays_terms
 from arc_experiments.scoring.selection import Candidate, Rule, rules, votes_then_log_probability
 
 
@@ -56,32 +58,13 @@ def read_run(folder: Path) -> RunFiles:
         name=folder.resolve().name,
         settings={str(key): value for key, value in settings.items()},
         settings_text=text,
-        environment=read_json(folder / "environment.json"),
-        metrics=read_json(folder / "metrics.json"),
-        leaks=read_json(folder / "leaks.json"),
-        validation_ids=tuple(read_json(folder / "partition.json").get("validation", ())),
+        environment=read_object(folder / "environment.json"),
+        metrics=in_todays_terms(read_object(folder / "metrics.json")),
+        leaks=read_object(folder / "leaks.json"),
+        validation_ids=tuple(read_object(folder / "partition.json").get("validation", ())),
         log=tuple(read_lines(folder / "train_log.jsonl", json.loads)),
         candidates=tuple(read_lines(folder / "predictions.jsonl", Candidate.from_json)),
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none.
-
-    Raises:
-        ValueError: the file is torn, or holds something else.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not whole JSON ({error}): run the job again to have it written"
-        ) from error
-    if not isinstance(contents, dict):
-        raise ValueError(f"{path} holds a {type(contents).__name__} where an object is expected")
-    return contents
 
 
 def read_lines(path: Path, parse: Callable[[str], Any]) -> list[Any]:

@@ -1,8 +1,49 @@
-"""Numbers in words: how the page writes fractions, durations, amounts of memory and counts."""
+"""Numbers and scores in words, for the terminal, the report and the comparison alike."""
 
 from typing import Any
 
 NO_VALUE = "\N{EN DASH}"
+
+KAGGLE = "Kaggle's and ARC Prize's rule: mean over tasks of the share of right test outputs"
+# What each score says, by its name in metrics.json. These follow Kaggle's and ARC Prize's rule:
+BY_KAGGLE = {
+    "pass_at_1": "first attempt right",
+    "pass_at_2": "one of the two attempts right: the headline, as on Kaggle",
+    "pass_at_n": "some candidate right, chosen or not",
+    "vote_1": "the most voted grid right",
+    "vote_2": "one of the two most voted grids right",
+}
+# These are means over all test outputs:
+BY_OUTPUT = {
+    "accuracy": "share of candidates that are right",
+    "correct_pixels": "share of right cells, mean over candidates",
+    "max_correct_pixels": "share of right cells of the best candidate",
+    "correct_size": "share of candidates of the right size",
+    "any_correct_size": "some candidate of the right size",
+    "unanswered": "no valid candidate",
+}
+# pass_at_2 by the three rules in use:
+BY_RULE = {
+    "task_fraction": KAGGLE,
+    "test_output": "right test outputs / all test outputs",
+    "task_strict": "share of tasks with every test output right",
+}
+
+
+def label(name: str) -> str:
+    """pass_at_2 -> "pass@2", vote_1 -> "vote@1", correct_size -> "correct size"."""
+    if name in BY_KAGGLE:
+        return name.replace("_at_", "@").replace("vote_", "vote@")
+    return name.replace("_", " ")
+
+
+def rules_sentence(score: dict[str, Any]) -> str:
+    """Two attempts by the three rules in use."""
+    values = {name: percent(value) for name, value in score["by_rule"].items()}
+    return (
+        f"two attempts: {values['task_fraction']} by {KAGGLE} (pass@2); {values['test_output']} of all test outputs "
+        f"right; {values['task_strict']} of tasks with every test output right"
+    )
 
 
 def number(value: float, num_digits: int) -> str:

@@ -9,9 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from arc_experiments.report.adaptation import adaptation_block
 from arc_experiments.report.breakdown import by_number, groups
-from arc_experiments.report.curves import count_not_finite, learning_rate_figure, loss_figure
+from arc_experiments.report.curves import count_not_finite, learning_rate_chart, loss_chart
 from arc_experiments.report.files import RunFiles, read_run
-from arc_experiments.report.format import plural, unscored_sentence
+from arc_experiments.report.format import KAGGLE, plural, unscored_sentence
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.leaks import leak_block
 from arc_experiments.report.summary import initial_loss, summarise
@@ -57,8 +57,8 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         run=run,
         summary=summarise(run),
         notices=list(_notices(run, cards)),
-        losses=loss_figure(run.log, initial_loss(run.metrics)),
-        learning_rate=learning_rate_figure(run.log),
+        losses=loss_chart(run.log, initial_loss(run.metrics)),
+        learning_rate=learning_rate_chart(run.log),
         leaks=leak_block(run.leaks),
         adaptation=adaptation_block(run.metrics),
         answered=run.metrics.get("answered"),
@@ -73,13 +73,15 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
 
 def environment() -> Environment:
     """The templates of this folder, which escape all that they are given."""
-    return Environment(
+    found = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.globals["kaggle"] = KAGGLE
+    return found
 
 
 def _not_predicted(run: RunFiles, cards: Sequence[TaskCard]) -> list[str]:
@@ -117,6 +119,12 @@ def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
             f"Values in the log that are not finite numbers: {count_not_finite(run.log):,}. "
             "The curves leave them out."
         )
+    if run.metrics.get("score", {}).get("converted_from"):
+        yield (
+            "An earlier version wrote metrics.json and counted pass_at_k and vote_k over all test outputs. pass_at_2 is "
+            "converted to Kaggle's and ARC Prize's rule, what cannot be is left out; "
+            "python -m arc_experiments.reselect counts it again."
+        )
     yield from _disagreement(run, cards)
 
 
@@ -128,9 +136,9 @@ def _unscored(answered: dict[str, Any]) -> Iterator[str]:
 
 def _disagreement(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
     score = run.metrics.get("score", {})
-    if "pass_at_2" not in score or not any(card.predicted for card in cards):
+    if not score or not any(card.predicted for card in cards):
         return
-    scored = round(score["pass_at_2"] * score["num_test_outputs"])
+    scored = round(score["by_rule"]["test_output"] * score["num_test_outputs"])
     drawn = sum(card.num_solved for card in cards)
     if scored != drawn and not any(card.state == "unknown" for card in cards):
         yield (

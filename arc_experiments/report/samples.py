@@ -1,4 +1,4 @@
-"""`inspect.html`: samples of the stream as pictures, as text and as tokens with their loss, and what was counted.
+"""`inspect.html`: samples of the stream as pictures, text and tokens with their loss, and the counts.
 
 In: samples and counts. Out: a page that stands alone, like the report.
 """
@@ -9,9 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from arc_experiments.report.curves import ticks
+from arc_experiments.report.charts import histogram_chart
 from arc_experiments.report.format import NO_VALUE, percent, plural
 from arc_experiments.report.gallery import Picture, picture, picture_or_none
 from arc_experiments.report.page import environment, write_page
@@ -19,7 +17,6 @@ from arc_experiments.stream.counting import Counted, Lengths, SourceCount, histo
 from arc_experiments.stream.samples import Sample
 from arc_experiments.tasks import Row, Task
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 220, 60, 40, 10
 EXTREMES = 12  # tasks named as drawn most and least often
 
 
@@ -69,7 +66,7 @@ def write_inspection(
             sources=[source_row(name, source) for name, source in counted.by_source.items()],
             validation=length_row("validation", validation),
             visits=[_visits(name, source) for name, source in counted.by_source.items()],
-            histogram=_bars(counted.rows),
+            histogram=histogram_chart(histogram(counted.rows), x_label="tokens of a sample", unit="tokens"),
             num_rows=len(counted.rows),
         )
     )
@@ -107,7 +104,7 @@ def card(
 
 
 def length_row(name: str, lengths: Lengths) -> tuple[str, ...]:
-    """name, samples, share of tokens with loss, length at the percentiles 5, 50, 95 and 100, shrunk, redrawn."""
+    """Name, samples, share of tokens with loss, lengths at percentiles 5, 50, 95, 100, shrunk, redrawn."""
     values = lengths.as_json()
     at = values["length_percentiles"]
     return (
@@ -152,31 +149,3 @@ def _visits(name: str, source: SourceCount) -> dict[str, Any]:
         "least": by_count[: -EXTREMES - 1 : -1],
         "counts": ", ".join(f"{plural(tasks, 'task')} {plural(count, 'time')}" for count, tasks in same),
     }
-
-
-def _bars(lengths: Sequence[int]) -> Markup:
-    """The histogram as SVG, in the colours of the page."""
-    bins = histogram(lengths)
-    most, first, last = max(count for _, _, count in bins), bins[0][0], bins[-1][1]
-    scale = (WIDTH - LEFT - 10) / (last - first)
-    bottom = HEIGHT - BOTTOM
-    parts = []
-    for value in ticks(0, most, 4):
-        y = bottom - (bottom - TOP) * value / most
-        parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{WIDTH - 10}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
-    for start, end, count in bins:
-        height = (bottom - TOP) * count / most
-        parts.append(
-            f'<rect class="column" x="{LEFT + (start - first) * scale + 1:.1f}" y="{bottom - height:.1f}" '
-            f'width="{(end - start) * scale - 2:.1f}" height="{height:.1f}"><title>{start} to {end - 1} tokens: '
-            f"{count}</title></rect>"
-        )
-    for value in ticks(first, last, 10):
-        x = LEFT + (value - first) * scale
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{value:,.0f}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH) / 2:g}" y="{HEIGHT - 4}" text-anchor="middle">tokens</text>')
-    return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="histogram of lengths">'
-        f"{''.join(parts)}</svg>"
-    )

@@ -10,7 +10,18 @@ from typing import Any
 
 from arc_experiments.report.breakdown import cost_rows
 from arc_experiments.report.files import RunFiles
-from arc_experiments.report.format import NO_VALUE, duration, memory, number, percent, percent_range, plural
+from arc_experiments.report.format import (
+    BY_KAGGLE,
+    BY_OUTPUT,
+    BY_RULE,
+    NO_VALUE,
+    duration,
+    memory,
+    number,
+    percent,
+    percent_range,
+    plural,
+)
 
 Row = tuple[str, str]
 
@@ -23,28 +34,6 @@ SETTINGS = (
 )  # fmt: skip
 OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # nor about a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # say nothing about a run that did not train
-
-# Metric -> what it says. The first group counts test outputs, so its fractions are given as counts too.
-COUNTED = {
-    "pass_at_1": "first attempt right",
-    "pass_at_2": "one of the two attempts right: the headline, as on Kaggle",
-    "pass_at_n": "some candidate right, chosen or not",
-    "vote_1": "the most voted grid right",
-    "vote_2": "one of the two most voted grids right",
-    "any_correct_size": "some candidate of the right size",
-    "unanswered": "no valid candidate",
-}
-AVERAGED = {
-    "accuracy": "share of candidates that are right",
-    "correct_size": "share of candidates of the right size",
-    "correct_pixels": "share of right cells, mean over candidates",
-    "max_correct_pixels": "share of right cells of the best candidate",
-    "unconstrained_valid": "share of valid answers without inference.constrain, on a sample of the views",
-}
-BY_RULE = {
-    "task_fraction": "mean over tasks of the share of right test outputs",
-    "task_strict": "tasks with every test output right",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +127,10 @@ def _tiles(metrics: dict[str, Any]) -> Iterator[Tile]:
     notes: tuple[str, ...]
     for name, title in (("pass_at_2", "Right in two attempts"), ("pass_at_1", "Right in one attempt")):
         if name in score:
-            row = _counted_row(score, name)
-            notes = (row.count,) if row.interval == NO_VALUE else (row.count, f"95% interval {row.interval}")
+            row = _headline_row(score, name)
+            notes = (f"Kaggle's and ARC Prize's rule, {row.count}",)
+            if row.interval != NO_VALUE:
+                notes = (*notes, f"95% interval {row.interval}")
             yield Tile(name=f"{title} ({name})", value=row.value, notes=notes)
     yield from _validation_tile(metrics.get("validation", {}))
     if train.get("final_loss") is not None:
@@ -171,20 +162,24 @@ def _validation_tile(validation: dict[str, Any]) -> Iterator[Tile]:
 
 
 def _score_rows(score: dict[str, Any]) -> Iterator[ScoreRow]:
-    yield from (_counted_row(score, name) for name in COUNTED if name in score)
-    outputs = f"over {plural(score['num_test_outputs'], 'test output')}"
-    for name, meaning in AVERAGED.items():
-        if name in score:
-            yield ScoreRow(
-                name=name, meaning=meaning, value=percent(score[name]), interval=NO_VALUE, count=outputs
-            )
-    for name, meaning in BY_RULE.items():
-        value = score.get("by_rule", {}).get(name)
-        if value is not None:
-            count = f"over {plural(score['num_tasks'], 'task')}"
-            if name == "task_strict":
-                count = f"{round(value * score['num_tasks']):,} of {plural(score['num_tasks'], 'task')}"
-            yield ScoreRow(name=name, meaning=meaning, value=percent(value), interval=NO_VALUE, count=count)
+    tasks, outputs = plural(score["num_tasks"], "task"), plural(score["num_test_outputs"], "test output")
+    yield from (_headline_row(score, name) for name in BY_KAGGLE if name in score)
+    rule = score.get("by_rule", {})
+    counts = {
+        "task_fraction": f"mean over {tasks}",
+        "test_output": f"{round(rule.get('test_output', 0) * score['num_test_outputs']):,} of {outputs}",
+        "task_strict": f"{round(rule.get('task_strict', 0) * score['num_tasks']):,} of {tasks}",
+    }
+    for names, values, count in ((BY_RULE, rule, counts), (BY_OUTPUT, score, {})):
+        for name, meaning in names.items():
+            if values.get(name) is not None:
+                yield ScoreRow(
+                    name=name,
+                    meaning=meaning,
+                    value=percent(values[name]),
+                    interval=NO_VALUE,
+                    count=count.get(name, f"mean over {outputs}"),
+                )
 
 
 def _selection_rows(score: dict[str, Any], named: str | None) -> Iterator[tuple[str, str, str, str]]:
@@ -194,15 +189,14 @@ def _selection_rows(score: dict[str, Any], named: str | None) -> Iterator[tuple[
         yield name, note, percent(values["pass_at_1"]), percent(values["pass_at_2"])
 
 
-def _counted_row(score: dict[str, Any], name: str) -> ScoreRow:
-    value, total = score[name], score["num_test_outputs"]
+def _headline_row(score: dict[str, Any], name: str) -> ScoreRow:
     low_high = score.get("interval", {}).get(name)
     return ScoreRow(
         name=name,
-        meaning=COUNTED[name],
-        value=percent(value),
+        meaning=BY_KAGGLE[name],
+        value=percent(score[name]),
         interval=NO_VALUE if low_high is None else percent_range(*low_high),
-        count=f"{round(value * total):,} of {plural(total, 'test output')}",
+        count=f"mean over {plural(score['num_tasks'], 'task')}",
     )
 
 

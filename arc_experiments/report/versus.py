@@ -12,12 +12,12 @@ from typing import Any
 from arc_experiments.composing.naming import slug
 from arc_experiments.report.adaptation import gain
 from arc_experiments.report.files import RunFiles, read_run
-from arc_experiments.report.format import duration, percent, plural
+from arc_experiments.report.format import BY_KAGGLE, duration, percent, plural
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import environment, write_page
-from arc_experiments.report.summary import COUNTED, summarise
+from arc_experiments.report.summary import summarise
 from arc_experiments.scoring.paired_difference import difference
-from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, solved
+from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, means, solved, task_shares
 from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks.task import TaskSet
 
@@ -69,7 +69,10 @@ def render_versus(before: Answered, after: Answered) -> str:
         task_cards(tasks, second, len(tasks), after.run.rule),
     )
     counts = Counter(card.state for card in cards)
-    values = [_values(tasks, found, one.run) for found, one in ((first, before), (second, after))]
+    values = [
+        means(task_shares(marks_by_task(tasks, found, one.run.rule)))
+        for found, one in ((first, before), (second, after))
+    ]
     rows = {
         name: (percent(values[0][name]), percent(values[1][name]), *gain(gains[name]))
         for name in _comparable(before.run, after.run)
@@ -83,7 +86,7 @@ def render_versus(before: Answered, after: Answered) -> str:
             scope=f"{plural(len(tasks), 'task')}, {plural(tasks.num_test_outputs, 'test output')}",
             notices=list(_notices(before, after, tasks)),
             headline=rows["pass_at_2"],
-            rows=[(name, COUNTED[name], *row) for name, row in rows.items()],
+            rows=[(name, BY_KAGGLE[name], *row) for name, row in rows.items()],
             settings=list(_differing(before.run, after.run)),
             states=[(name, *words, counts[name]) for name, words in STATES.items()],
             cards=cards,
@@ -120,11 +123,6 @@ def _candidates(run: RunFiles, tasks: TaskSet) -> list[Candidate]:
     if not run.candidates:
         raise ValueError(f"{run.name} has no predictions.jsonl: name a run that has answered (job=evaluate)")
     return [candidate for candidate in run.candidates if candidate.task_id in tasks]
-
-
-def _values(tasks: TaskSet, candidates: Sequence[Candidate], run: RunFiles) -> dict[str, float]:
-    rows = [row for rows in marks_by_task(tasks, candidates, run.rule).values() for row in rows]
-    return {name: sum(row[name] for row in rows) / len(rows) for name in HEADLINES}
 
 
 def _cards(gains: dict[str, Any], before: Sequence[TaskCard], after: Sequence[TaskCard]) -> list[VersusCard]:

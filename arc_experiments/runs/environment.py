@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from arc_experiments.config.schema import Hardware
+from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.machine import share_of_cores
 
 PACKAGES = (
@@ -56,6 +57,13 @@ def describe(device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def found_earlier(folder: RunFolder, name: str, device: torch.device, num_processes: int) -> Any:
+    """What environment.json records under this name; None if no earlier attempt ran on such a device and processes."""
+    environment = folder.read_json("environment.json") if (folder / "environment.json").exists() else {}
+    here = {"device": device_name(device), "num_processes": num_processes}
+    return environment.get(name) if here.items() <= environment.items() else None
 
 
 def device_name(device: torch.device) -> str:

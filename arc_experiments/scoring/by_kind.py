@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from arc_experiments.scoring.intervals import intervals
-from arc_experiments.scoring.per_output import Marks, mean
+from arc_experiments.scoring.per_output import Marks, means, task_shares
+from arc_experiments.scoring.uncertainty import bootstrap
 from arc_experiments.tasks.task import Task, TaskSet
 
 SIZES = (9, 25, 100, 225, 400, 900)  # most cells of a test output in each group: 3 x 3, 5 x 5, 10 x 10, ...
@@ -27,6 +27,8 @@ def by_group(
     tasks: TaskSet, marks: Mapping[str, Sequence[Marks]], source_of: Mapping[str, str] | None = None
 ) -> dict[str, Groups]:
     """pass@2 of each group of test outputs, with its 95% bootstrap interval over the tasks in it.
+
+    As everywhere the mean over tasks of the share of right test outputs; here of those outputs that are in the group.
 
     Args:
         marks: of the test outputs of those tasks that are scored.
@@ -65,12 +67,12 @@ def _of_tasks(tasks: Sequence[Task], name: Callable[[Task], str]) -> dict[str, l
 
 
 def _group(by_task: Mapping[str, list[Marks]]) -> dict[str, Any]:
-    rows = [row for rows in by_task.values() for row in rows]
+    shares = task_shares(by_task, ["pass_at_2"])
     return {
         "num_tasks": len(by_task),
-        "num_test_outputs": len(rows),
-        "pass_at_2": mean([row["pass_at_2"] for row in rows]),
-        "interval": intervals(list(by_task.values()), ["pass_at_2"])["pass_at_2"],
+        "num_test_outputs": sum(map(len, by_task.values())),
+        **means(shares),
+        "interval": bootstrap(list(shares.values()))["pass_at_2"],
     }
 
 

@@ -5,14 +5,23 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import comb
 from typing import Any
 
 import numpy as np
 
-from arc_experiments.scoring.per_output import HEADLINES, Marks, by_output, mean, right_within, solutions
+from arc_experiments.scoring.per_output import (
+    HEADLINES,
+    Marks,
+    by_output,
+    mean,
+    means,
+    right_within,
+    solutions,
+    task_shares,
+)
 from arc_experiments.scoring.selection import Candidate, Rule, alike, rank, votes_then_log_probability
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.rngs import rng_for
@@ -27,7 +36,7 @@ def by_num_predictions(
 ) -> list[dict[str, Any]]:
     """The headline fractions for 1, 2, 4, ... and all candidates of each test output.
 
-    Each is a mean over subsets of the test output's candidates: over all of them where there are at most
+    By Kaggle's rule. Each is a mean over subsets of the test output's candidates: over all of them where there are at most
     `MOST_COUNTED`, else over `NUM_DRAWN`, drawn for the task and the number alone (`pass_at_n` is exact always, and all that does not
     depend on an order, as with 1 prediction everything). A test output with fewer candidates than the number gives all it has.
 
@@ -35,25 +44,25 @@ def by_num_predictions(
         ValueError: as `score`.
     """
     found = by_output(tasks, candidates)
-    outputs = [
-        (f"{task_id}[{i}]", expected, found[task_id, i])
+    outputs = {
+        task_id: [(f"{task_id}[{i}]", grid, found[task_id, i]) for i, grid in enumerate(grids)]
         for task_id, grids in solutions(tasks).items()
-        for i, expected in enumerate(grids)
-    ]
-    most = max(len(group) for _, _, group in outputs)
+    }
+    most = max(len(group) for groups in outputs.values() for _, _, group in groups)
     numbers = [2**power for power in range(most.bit_length()) if 2**power < most]
     return [
-        {"predictions": number}
-        | _means(
-            [_expected_marks(place, expected, group, number, rule) for place, expected, group in outputs]
-        )
-        for number in [*numbers, most]
-        if number
+        {"predictions": number, **_headlines(outputs, number, rule)} for number in [*numbers, most] if number
     ]
 
 
-def _means(marks: Sequence[Marks]) -> Marks:
-    return {name: mean([one[name] for one in marks]) for name in HEADLINES}
+def _headlines(
+    outputs: Mapping[str, Sequence[tuple[str, Grid, list[Candidate]]]], number: int, rule: Rule
+) -> Marks:
+    marks = {
+        task_id: [_expected_marks(place, expected, group, number, rule) for place, expected, group in groups]
+        for task_id, groups in outputs.items()
+    }
+    return means(task_shares(marks))
 
 
 def _expected_marks(

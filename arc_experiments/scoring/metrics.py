@@ -9,8 +9,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from arc_experiments.scoring.by_kind import by_group
-from arc_experiments.scoring.intervals import intervals
-from arc_experiments.scoring.per_output import ByOutput, by_output, marks_of, mean, right_within, solutions
+from arc_experiments.scoring.per_output import (
+    HEADLINES,
+    ByOutput,
+    by_output,
+    marks_of,
+    mean,
+    means,
+    right_within,
+    solutions,
+    task_shares,
+)
 from arc_experiments.scoring.selection import (
     NUM_ATTEMPTS,
     Candidate,
@@ -19,11 +28,19 @@ from arc_experiments.scoring.selection import (
     rules,
     votes_then_log_probability,
 )
+from arc_experiments.scoring.uncertainty import bootstrap
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import TaskSet
 
-# To be raised when a number of metrics.json comes to mean something else: runs of two versions are not compared.
-METRICS_VERSION = 1
+# To be raised when a number of metrics.json comes to mean something else, with a conversion in `in_todays_terms`.
+METRICS_VERSION = 2
+# What version 1 counted over all test outputs, and does not say by task.
+RECOUNTED = (
+    *(name for name in HEADLINES if name != "pass_at_2"),
+    "by_selection",
+    "by_group",
+    "by_num_predictions",
+)
 
 
 def score(
@@ -32,47 +49,94 @@ def score(
     rule: Rule = votes_then_log_probability,
     source_of: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Every metric of these candidates, as fractions 0..1 over all test outputs of those `tasks` that have solutions.
+    """Every metric of these candidates, as fractions 0..1.
+
+    By Kaggle's and ARC Prize's rule, the mean over tasks of the share of right test outputs:
+
+    - `pass_at_k`: right among the first k of `rule`. `pass_at_n`: some candidate right. `vote_k`: right among the k
+      most voted.
+
+    Over all test outputs:
 
     - `accuracy`, `correct_size`, `correct_pixels`: the share of an output's candidates that are right, that
       have the right shape, and the mean share of right cells (0 where invalid or of another shape).
-    - `pass_at_n`, `any_correct_size`, `max_correct_pixels`: the best candidate of each of these.
-    - `pass_at_k`: right among the first k of `rule`. `vote_k`: right among the k most voted.
+    - `any_correct_size`, `max_correct_pixels`: the best candidate of each of these.
     - `unanswered`: no valid candidate.
-    - `num_tasks_without_solutions`: tasks that are not scored, as not all of their test outputs are known.
-    - `by_rule`, within two attempts: `test_output` (right outputs / all outputs, as on Kaggle),
-      `task_fraction` (mean over tasks of the share of right outputs), `task_strict` (all outputs right).
+
+    And
+
+    - `by_rule`: `pass_at_2` by the three rules in use: `task_fraction` (Kaggle's, `pass_at_2` itself), `test_output`
+      (right test outputs / all test outputs), `task_strict` (share of tasks with every test output right).
     - `by_selection`: `pass_at_1` and `pass_at_2` of every rule; those of likelihoods where they were computed.
-    - `by_group`: `pass_at_2` by size of the test output, by number of demonstrations, by concept, by source
-      (`groups.by_group`).
+    - `by_group`: `pass_at_2` by size of the test output, number of demonstrations, concept, source (`by_kind.by_group`).
     - `by_task`: the share of right outputs of each task within two attempts.
     - `invalid`: number of candidates by reason.
-    - `interval`: 95% bootstrap interval [low, high] of each headline fraction.
-    - `version`: of what these numbers mean.
+    - `interval`: 95% bootstrap interval [low, high] of each headline score.
+    - `num_tasks_without_solutions`: tasks that are not scored, as not all of their test outputs are known.
+    - `version`: `METRICS_VERSION`.
 
     Raises:
         ValueError: no task has solutions, or a candidate is of no task.
     """
     found = by_output(tasks, candidates)
     marks = marks_of(tasks, found, rule)
-    rows = [row for rows in marks.values() for row in rows]
-    by_task = {task_id: mean([row["pass_at_2"] for row in rows]) for task_id, rows in marks.items()}
-    result: dict[str, Any] = {name: mean([row[name] for row in rows]) for name in rows[0]}
-    return result | {
+    shares = task_shares(marks)
+    outputs = [row for rows in marks.values() for row in rows]
+    by_task = {task_id: share["pass_at_2"] for task_id, share in shares.items()}
+    result: dict[str, Any] = means(shares)
+    return {
+        **result,
+        **{name: mean([row[name] for row in outputs]) for name in outputs[0] if name not in HEADLINES},
         "num_tasks": len(marks),
-        "num_test_outputs": len(rows),
+        "num_test_outputs": len(outputs),
         "num_tasks_without_solutions": len(tasks) - len(marks),
         "by_rule": {
-            "test_output": result["pass_at_2"],
-            "task_fraction": mean(list(by_task.values())),
+            "task_fraction": result["pass_at_2"],
+            "test_output": mean([row["pass_at_2"] for row in outputs]),
             "task_strict": mean([float(share == 1) for share in by_task.values()]),
         },
         "by_selection": _by_selection(solutions(tasks), found),
         "by_group": by_group(tasks, marks, source_of),
         "by_task": by_task,
         "invalid": _reasons(c for (task_id, _), group in found.items() if task_id in marks for c in group),
-        "interval": intervals(list(marks.values())),
+        "interval": bootstrap(list(shares.values())),
         "version": METRICS_VERSION,
+    }
+
+
+def in_todays_terms(metrics: dict[str, Any]) -> dict[str, Any]:
+    """metrics.json of any version, with the meanings of this one.
+
+    Version 1 counted `pass_at_k` and `vote_k` over all test outputs. `pass_at_2` by Kaggle's rule follows from its
+    `by_task`; the other numbers that changed are left out, unless every task has one test output, where all rules
+    are one. `python -m arc_experiments.reselect <run folder>` counts them again from predictions.jsonl.
+    """
+    metrics = dict(metrics)
+    if "before" in metrics:
+        metrics["before"] = in_todays_terms(metrics["before"])
+    old = metrics.get("score", {})
+    if not old or old.get("version", 1) >= METRICS_VERSION:
+        return metrics
+    metrics["score"] = {**old, "version": METRICS_VERSION}
+    if old.get("num_tasks") != old.get("num_test_outputs"):
+        by_task = [{"pass_at_2": share} for share in old["by_task"].values()]
+        kept = {name: value for name, value in old.items() if name not in RECOUNTED}
+        converted = {"pass_at_2": old["by_rule"]["task_fraction"], "interval": bootstrap(by_task)}
+        metrics["score"] = {**kept, **converted, "version": METRICS_VERSION, "converted_from": 1}
+        if "difference" in metrics:
+            metrics["difference"] = _difference_of(
+                metrics["before"]["score"], metrics["score"], metrics["difference"]
+            )
+    return metrics
+
+
+def _difference_of(before: dict[str, Any], after: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    gains = [{"pass_at_2": share - before["by_task"][task]} for task, share in after["by_task"].items()]
+    value = after["pass_at_2"] - before["pass_at_2"]
+    return {
+        "pass_at_2": {"difference": value, "interval": bootstrap(gains)["pass_at_2"]},
+        "won": old["won"],
+        "lost": old["lost"],
     }
 
 
@@ -84,15 +148,19 @@ def _reasons(candidates: Iterable[Candidate]) -> dict[str, int]:
 def _by_selection(expected: dict[str, list[Grid]], found: ByOutput) -> dict[str, dict[str, float]]:
     """What the attempts of each rule would have scored."""
     has_likelihoods = any(candidate.likelihoods for group in found.values() for candidate in group)
-    grids = [
-        (output, distinct(found[task_id, i]))
+    grids = {
+        task_id: [(output, distinct(found[task_id, i])) for i, output in enumerate(outputs)]
         for task_id, outputs in expected.items()
-        for i, output in enumerate(outputs)
-    ]
-    return {
-        name: {
-            f"pass_at_{k}": mean([right_within(rule(group)[:k], output) for output, group in grids])
-            for k in range(1, NUM_ATTEMPTS + 1)
-        }
-        for name, rule in rules(with_likelihoods=has_likelihoods).items()
     }
+    names = [f"pass_at_{k}" for k in range(1, NUM_ATTEMPTS + 1)]
+    scores = {}
+    for name, rule in rules(with_likelihoods=has_likelihoods).items():
+        marks = {
+            task_id: [
+                {at: right_within(order[:k], output) for k, at in enumerate(names, start=1)}
+                for output, order in ((output, rule(group)) for output, group in outputs)
+            ]
+            for task_id, outputs in grids.items()
+        }
+        scores[name] = means(task_shares(marks, names))
+    return scores

@@ -5,12 +5,11 @@ In: the tasks with solutions, and the candidates before and after. Out: the `dif
 """
 
 from collections.abc import Iterable
-from math import fsum
 from typing import Any
 
-from arc_experiments.scoring.intervals import intervals
-from arc_experiments.scoring.per_output import HEADLINES, marks_by_task
+from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, means, task_shares
 from arc_experiments.scoring.selection import Candidate, Rule
+from arc_experiments.scoring.uncertainty import bootstrap
 from arc_experiments.tasks.task import TaskSet
 
 
@@ -32,22 +31,14 @@ def difference(
     Raises:
         ValueError: as `scoring.score`.
     """
-    old, new = marks_by_task(tasks, before, rule_before or rule), marks_by_task(tasks, after, rule)
+    old = task_shares(marks_by_task(tasks, before, rule_before or rule))
+    new = task_shares(marks_by_task(tasks, after, rule))
     gains = {
-        task_id: [
-            {name: second[name] - first[name] for name in HEADLINES}
-            for first, second in zip(old[task_id], new[task_id], strict=True)
-        ]
-        for task_id in old
+        task_id: {name: new[task_id][name] - old[task_id][name] for name in HEADLINES} for task_id in old
     }
-    rows = [row for rows in gains.values() for row in rows]
-    bounds = intervals(list(gains.values()))
-    total = {task_id: sum(row["pass_at_2"] for row in rows) for task_id, rows in gains.items()}
+    bounds = bootstrap(list(gains.values()))
     return {
-        **{
-            name: {"difference": fsum(row[name] for row in rows) / len(rows), "interval": bounds[name]}
-            for name in HEADLINES
-        },
-        "won": [task_id for task_id, gain in total.items() if gain > 0],
-        "lost": [task_id for task_id, gain in total.items() if gain < 0],
+        **{name: {"difference": value, "interval": bounds[name]} for name, value in means(gains).items()},
+        "won": [task_id for task_id, gain in gains.items() if gain["pass_at_2"] > 0],
+        "lost": [task_id for task_id, gain in gains.items() if gain["pass_at_2"] < 0],
     }

@@ -1,11 +1,11 @@
-"""Marks: what each test output gets for its candidates. The means of marks are the scores.
+"""Marks: what each test output gets for its candidates. Scores are means of marks.
 
-In: a TaskSet and candidates in any order. Out: for each task with solutions a dictionary of marks a test output; one
-without candidates gets the worst.
+In: a TaskSet and candidates in any order. Out: for each task with solutions, a dictionary of marks per test output;
+one without candidates gets the worst.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 
 import numpy as np
@@ -20,6 +20,7 @@ from arc_experiments.scoring.selection import (
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import TaskSet
 
+# Scored by Kaggle's and ARC Prize's rule: the share of right test outputs of each task, then the mean over tasks.
 HEADLINES = ("pass_at_1", "pass_at_2", "pass_at_n", "vote_1", "vote_2")
 
 Marks = dict[str, float]
@@ -30,12 +31,26 @@ ByOutput = dict[tuple[str, int], list[Candidate]]
 def marks_by_task(
     tasks: TaskSet, candidates: Iterable[Candidate], rule: Rule = votes_then_log_probability
 ) -> dict[str, list[Marks]]:
-    """The metrics that `score` gives the means of, for each test output of each task with solutions.
+    """The marks of each test output of each task with solutions.
 
     Raises:
         ValueError: as `score`.
     """
     return marks_of(tasks, by_output(tasks, candidates), rule)
+
+
+def task_shares(marks: Mapping[str, Sequence[Marks]], names: Sequence[str] = HEADLINES) -> dict[str, Marks]:
+    """By task, the means of these marks over its test outputs; their means over tasks are the headline scores."""
+    return {
+        task_id: {name: mean([row[name] for row in rows]) for name in names}
+        for task_id, rows in marks.items()
+    }
+
+
+def means(shares: Mapping[str, Marks]) -> Marks:
+    """The mean over tasks of each share."""
+    rows = list(shares.values())
+    return {name: mean([row[name] for row in rows]) for name in rows[0]}
 
 
 def solved(tasks: TaskSet) -> TaskSet:

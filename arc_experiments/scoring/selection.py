@@ -1,7 +1,7 @@
-"""Selection: many candidates for one test output become an order of distinct grids, best first.
+"""Selection: the candidates for a test output become its distinct grids, best first.
 
 In: the candidates of one test output, each already mapped back to the original orientation and colours.
-Out: the distinct valid grids in the order of a rule; the first `NUM_ATTEMPTS` are the attempts.
+Out: the distinct valid grids, ordered by a rule; the first `NUM_ATTEMPTS` are the attempts.
 
     views 0 and 2 answer A, view 1 answers B, view 3 cannot be parsed
     -> [A with 2 votes of views (0, 2), B with 1 vote of views (1,)]
@@ -22,7 +22,7 @@ NUM_ATTEMPTS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """How probable an answer is under one view: natural logarithm, summed over its tokens, the end included."""
+    """How probable an answer is under one view: natural logarithm, summed over its tokens including the end."""
 
     view: int
     log_probability: float
@@ -30,7 +30,7 @@ class Likelihood:
 
 
 class NotFinite(ValueError):
-    """A log-probability that is not a finite number: the model's own numbers have overflowed."""
+    """A log-probability is not a finite number: the model's activations overflowed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,11 +40,11 @@ class Candidate:
     Attributes:
         view: position of the view; `transforms` is its name, such as "rot90 colours_0213456789".
         sample: number of the answer among those to this view.
-        text: the answer as it was generated, in the orientation and colours of the view.
+        text: the answer as generated, in the orientation and colours of the view.
         log_probability: natural logarithm, summed over the generated tokens.
-        grid: the answer in the original orientation and colours; None where it is not valid.
-        reason: why it is not valid, in the parser's word ("no_grid", "ragged"); None where it is.
-        likelihoods: how probable its grid is under each of the views that all candidates are compared in.
+        grid: the answer in the original orientation and colours; None if it is not valid.
+        reason: why it is not valid, as the parser calls it ("no_grid", "ragged"); None if it is.
+        likelihoods: how probable its grid is under each scoring view, which all candidates share.
 
     Raises:
         ValueError: a log-probability that is not finite, or not exactly one of grid and reason.
@@ -67,19 +67,19 @@ class Candidate:
         values = [self.log_probability, *(one.log_probability for one in self.likelihoods)]
         if not all(map(math.isfinite, values)):
             raise NotFinite(
-                f"{where}: log_probability is {values[0] if len(values) == 1 else values}, so the model's numbers overflowed; "
-                "try model.dtype=float32"
+                f"{where}: log_probability is {values[0] if len(values) == 1 else values}, "
+                "so the model's numbers overflowed; try model.dtype=float32"
             )
         if (self.grid is None) == (self.reason is None):
             raise ValueError(f"{where}: it needs either a grid or the reason why there is none")
 
     @property
     def mean_log_probability(self) -> float:
-        """Per generated token, so that a large grid is not worth less than a small one."""
+        """Per generated token, so that a large grid does not count less than a small one."""
         return self.log_probability / max(self.num_tokens, 1)
 
     def to_record(self) -> dict[str, Any]:
-        """What `to_json` writes."""
+        """The object that `to_json` writes."""
         return {
             "task": self.task_id,
             "test_index": self.test_index,
@@ -101,7 +101,7 @@ class Candidate:
 
     @classmethod
     def from_record(cls, record: Any) -> "Candidate":
-        """The candidate of a record; fields that older versions did not write may be missing.
+        """Read a record; fields that older versions did not write may be missing.
 
         Raises:
             ValueError: a field is missing, or the grid breaks the rules.
@@ -130,7 +130,7 @@ class Candidate:
 
     @classmethod
     def from_json(cls, line: str) -> "Candidate":
-        """The candidate that `to_json` wrote.
+        """Read a line that `to_json` wrote.
 
         Raises:
             ValueError: not JSON, a field is missing, or the grid breaks the rules.
@@ -140,18 +140,20 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranked:
-    """A distinct grid and what speaks for it.
+    """A distinct grid and the evidence for it.
 
     Attributes:
-        votes: number of candidates that gave this grid.
+        votes: number of candidates with this grid.
         log_probability: mean over these candidates of their mean log-probability per token.
+        sum_log_probability: sum over these candidates of their log-probabilities.
         views: the view of each of these candidates, ascending.
-        likelihoods: under the views that all grids are compared in; empty where none were computed.
+        likelihoods: under the scoring views; empty if none were computed.
     """
 
     grid: Grid
     votes: int
     log_probability: float
+    sum_log_probability: float
     views: tuple[int, ...]
     likelihoods: tuple[Likelihood, ...] = ()
 
@@ -161,7 +163,7 @@ Rule = Callable[[Iterable[Ranked]], list[Ranked]]
 
 
 def votes_then_log_probability(grids: Iterable[Ranked]) -> list[Ranked]:
-    """More votes first; ties by the higher log-probability, then by the earlier view (rule of arc24)."""
+    """More votes first; ties by the higher log-probability, then by the earlier view (arc24)."""
     return sorted(grids, key=lambda ranked: (-ranked.votes, -ranked.log_probability, *_fixed(ranked)))
 
 
@@ -171,37 +173,57 @@ def majority_vote(grids: Iterable[Ranked]) -> list[Ranked]:
 
 
 def likelihood_product(grids: Iterable[Ranked]) -> list[Ranked]:
-    """By the product of the probabilities under all views (ARChitects)."""
+    """By the product of the probabilities under all scoring views (the ARChitects' paper)."""
     return _by(grids, lambda ranked: math.fsum(_log_probabilities(ranked)))
 
 
-def likelihood_sum(grids: Iterable[Ranked]) -> list[Ranked]:
-    """By the sum of the probabilities under all views, to which a few confident ones are enough."""
+def full_probmul_3(grids: Iterable[Ranked]) -> list[Ranked]:
+    """By the sum of log p + 3, over the candidates with the grid and over the scoring views.
+
+    The rule of the ARChitects' submission to ARC Prize 2024, by their name: a further candidate or view counts for a
+    grid only if it is more probable than exp(-3).
+    """
 
     def value(ranked: Ranked) -> float:
-        best = max(_log_probabilities(ranked))  # taken out, or all could underflow
+        values = _log_probabilities(ranked)
+        return math.fsum([ranked.sum_log_probability, *values]) + 3 * (ranked.votes + len(values))
+
+    return _by(grids, value)
+
+
+def likelihood_sum(grids: Iterable[Ranked]) -> list[Ranked]:
+    """By the sum of the probabilities under all scoring views: a few confident views are enough."""
+
+    def value(ranked: Ranked) -> float:
+        best = max(_log_probabilities(ranked))  # factored out, or all could underflow
         return best + math.log(math.fsum(math.exp(each - best) for each in _log_probabilities(ranked)))
 
     return _by(grids, value)
 
 
 def likelihood_mean(grids: Iterable[Ranked]) -> list[Ranked]:
-    """By the mean over the views of the log-probability per token."""
-    return _by(grids, _mean_per_token)
+    """By the mean over the scoring views of the log-probability per token."""
+
+    def value(ranked: Ranked) -> float:
+        return math.fsum(one.log_probability / one.num_tokens for one in ranked.likelihoods) / len(
+            ranked.likelihoods
+        )
+
+    return _by(grids, value)
 
 
 def likelihood_min(grids: Iterable[Ranked]) -> list[Ranked]:
-    """By the probability under the view that finds the grid least probable."""
+    """By the probability under the scoring view that finds the grid least probable."""
     return _by(grids, lambda ranked: min(_log_probabilities(ranked)))
 
 
 def likelihood_max(grids: Iterable[Ranked]) -> list[Ranked]:
-    """By the probability under the view that finds the grid most probable."""
+    """By the probability under the scoring view that finds the grid most probable."""
     return _by(grids, lambda ranked: max(_log_probabilities(ranked)))
 
 
 def votes_plus_likelihood(grids: Iterable[Ranked]) -> list[Ranked]:
-    """By the number of votes plus the mean over the views of the log-probability (NVARC)."""
+    """By the number of votes plus the mean over the scoring views of the log-probability (NVARC's `score_kgmon`)."""
 
     def value(ranked: Ranked) -> float:
         values = _log_probabilities(ranked)
@@ -211,7 +233,7 @@ def votes_plus_likelihood(grids: Iterable[Ranked]) -> list[Ranked]:
 
 
 def rules(*, with_likelihoods: bool) -> dict[str, Rule]:
-    """The rules by name, those that need likelihoods only where there are some."""
+    """The rules by name; those that need likelihoods only on request."""
     names = SELECTIONS if with_likelihoods else [n for n in SELECTIONS if n not in NEED_LIKELIHOODS]
     return {name: globals()[name] for name in names}
 
@@ -231,7 +253,7 @@ def alike(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
 
 
 def distinct_by_output(candidates: Iterable[Candidate]) -> list[Ranked]:
-    """The distinct grids of every test output that the candidates are of."""
+    """The distinct grids of all test outputs."""
     groups: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         groups[candidate.task_id, candidate.test_index].append(candidate)
@@ -245,21 +267,21 @@ def select(candidates: Sequence[Candidate], rule: Rule = votes_then_log_probabil
 
 
 def rank(group: Sequence[Candidate]) -> Ranked:
-    """What speaks for the one grid of these candidates."""
+    """The evidence for the one grid of these candidates."""
     assert group[0].grid is not None
-    # fsum is exact, so the order of the candidates cannot decide a tie by rounding.
-    log_probability = math.fsum(candidate.mean_log_probability for candidate in group) / len(group)
     return Ranked(
         grid=group[0].grid,
         votes=len(group),
-        log_probability=log_probability,
+        # fsum is exact, so the order of the candidates cannot decide a tie by rounding.
+        log_probability=math.fsum(candidate.mean_log_probability for candidate in group) / len(group),
+        sum_log_probability=math.fsum(candidate.log_probability for candidate in group),
         views=tuple(sorted(candidate.view for candidate in group)),
         likelihoods=group[0].likelihoods,
     )
 
 
 def _by(grids: Iterable[Ranked], value: Callable[[Ranked], float]) -> list[Ranked]:
-    """The higher value first; ties by votes. Where there are no likelihoods, votes alone decide."""
+    """The higher value first; ties by votes. Without likelihoods votes alone decide."""
     grids = list(grids)
     if not all(ranked.likelihoods for ranked in grids):
         return votes_then_log_probability(grids)
@@ -270,14 +292,9 @@ def _by(grids: Iterable[Ranked], value: Callable[[Ranked], float]) -> list[Ranke
 
 
 def _fixed(ranked: Ranked) -> tuple[int, tuple[int, ...], bytes]:
-    """The earlier view; then the cells, as several samples of one view can tie in all the rest."""
+    """The earlier view; then the cells, since several samples of one view can tie in everything else."""
     return ranked.views[0], ranked.grid.shape, ranked.grid.tobytes()
 
 
 def _log_probabilities(ranked: Ranked) -> list[float]:
     return [one.log_probability for one in ranked.likelihoods]
-
-
-def _mean_per_token(ranked: Ranked) -> float:
-    values = [one.log_probability / one.num_tokens for one in ranked.likelihoods]
-    return math.fsum(values) / len(values)

@@ -2,7 +2,7 @@
 
     {"007bbfb7": [{"attempt_1": [[7, 0], [0, 7]], "attempt_2": [[7, 0], [0, 0]]}], ...}
 
-with one entry per test output. What a file of others lacks or has wrong is told and counts as a wrong answer.
+with one entry per test output. What is missing or malformed in somebody's file is listed and counts as wrong.
 """
 
 import json
@@ -28,13 +28,13 @@ from arc_experiments.tasks.task import TaskSet
 Submission = dict[str, list[dict[str, list[list[int]]]]]
 
 ATTEMPTS = tuple(f"attempt_{number}" for number in range(1, NUM_ATTEMPTS + 1))
-# Metrics of `score` that two attempts without votes say nothing about, or the same as another.
+# What `score` says of candidates and cannot say of two attempts, or says twice.
 NOT_OF_ATTEMPTS = ("pass_at_n", "vote_1", "vote_2", "by_selection")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """What is wrong with a submission: of which kind ("task missing"), and the whole sentence."""
+    """A mistake of a submission: its kind ("task missing") and the whole sentence."""
 
     kind: str
     text: str
@@ -45,7 +45,7 @@ def submission(
 ) -> Submission:
     """Two attempts for every test output of `tasks`, in their order; solutions are not looked at.
 
-    Where there is only one distinct grid it is given twice; where there is none, [[0]].
+    A single distinct grid is given twice; without any, the attempts are [[0]].
 
     Raises:
         ValueError: a candidate of no task.
@@ -57,7 +57,7 @@ def submission(
 
 
 def read_submission(path: Path) -> dict[str, Any]:
-    """What is in the file, not yet checked but for its being an object by task id.
+    """Read a submission file; only its being an object by task id is checked.
 
     Raises:
         ValueError: it cannot be read, is not JSON, names a task twice, or is no object.
@@ -72,7 +72,7 @@ def read_submission(path: Path) -> dict[str, Any]:
 
 
 def check_submission(submission: object, tasks: TaskSet) -> None:
-    """Accept a submission that answers every test output of `tasks` in the Kaggle format.
+    """Accept a submission that answers every test output of `tasks` in Kaggle's format.
 
     Raises:
         ValueError: all mistakes, one a line.
@@ -84,25 +84,22 @@ def check_submission(submission: object, tasks: TaskSet) -> None:
 
 
 def find_mistakes(submission: object, tasks: TaskSet) -> list[Mistake]:
-    """All that is wrong with a submission for these tasks.
+    """All mistakes of a submission for these tasks.
 
     Raises:
         ValueError: it is not even a mapping.
     """
     if not isinstance(submission, dict):
         raise ValueError(_no_mapping(submission))
-    found = [
-        Mistake(kind="unknown task", text=f"{key}: no such task, take it out")
-        for key in submission
-        if key not in tasks
-    ]
+    strangers = [key for key in submission if key not in tasks]
+    found = [Mistake(kind="unknown task", text=f"{key}: no such task, take it out") for key in strangers]
     for task in tasks:
         found += _mistakes_of(submission, task.id, len(task.test))
     return found
 
 
 def attempted(submission: dict[str, Any], tasks: TaskSet) -> list[Candidate]:
-    """The attempts as candidates: view 0 is the first one. What is not there or is no grid is not valid."""
+    """The attempts as candidates, view 0 the first one; a missing attempt or one that is no grid is not valid."""
     return [
         _candidate(task.id, test_index, number, entry.get(name))
         for task in tasks
@@ -114,19 +111,20 @@ def attempted(submission: dict[str, Any], tasks: TaskSet) -> list[Candidate]:
 def score_attempts(
     tasks: TaskSet, candidates: Sequence[Candidate], source_of: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """As `score`, without what takes votes; an attempt that is no grid leaves its place empty.
+    """As `score`, without what needs votes; pass_at_1 is the first attempt alone, even if it is no grid.
 
     Raises:
         ValueError: as `score`.
     """
     found = score(tasks, candidates, source_of=source_of)
     first = score(tasks, [candidate for candidate in candidates if candidate.view == 0])
-    found["pass_at_1"] = first["pass_at_1"]
-    found["interval"]["pass_at_1"] = first["interval"]["pass_at_1"]
-    found["interval"] = {
-        name: bounds for name, bounds in found["interval"].items() if name not in NOT_OF_ATTEMPTS
-    }
-    return {name: value for name, value in found.items() if name not in NOT_OF_ATTEMPTS}
+    intervals = {**found["interval"], "pass_at_1": first["interval"]["pass_at_1"]}
+    found |= {"pass_at_1": first["pass_at_1"], "interval": _of_attempts(intervals)}
+    return _of_attempts(found)
+
+
+def _of_attempts(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in NOT_OF_ATTEMPTS}
 
 
 def _attempts(ranked: Sequence[Ranked]) -> dict[str, list[list[int]]]:
@@ -135,7 +133,7 @@ def _attempts(ranked: Sequence[Ranked]) -> dict[str, list[list[int]]]:
 
 
 def _entries(entries: object) -> list[dict[str, Any]]:
-    """The entries of a task, empty where they are of no known form."""
+    """The entries of a task; an empty one for each of another type."""
     if not isinstance(entries, list):
         return []
     return [entry if isinstance(entry, dict) else {} for entry in entries]
@@ -145,7 +143,7 @@ def _candidate(task_id: str, test_index: int, number: int, cells: object) -> Can
     grid: Grid | None = None
     reason: str | None = "missing" if cells is None else None
     try:
-        grid = None if cells is None else check_grid(cells)
+        grid = None if cells is None else _grid(cells)
     except GridError:
         reason = "not_a_grid"
     return Candidate(
@@ -159,6 +157,17 @@ def _candidate(task_id: str, test_index: int, number: int, cells: object) -> Can
         grid=grid,
         reason=reason,
     )
+
+
+def _grid(cells: object) -> Grid:
+    """As `check_grid`; whole floats, as numpy and pandas like to write them (1.0), count as integers."""
+    if isinstance(cells, list):
+        cells = [list(map(_whole, row)) if isinstance(row, list) else row for row in cells]
+    return check_grid(cells)
+
+
+def _whole(cell: object) -> object:
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
 
 
 def _mistakes_of(submission: dict[str, Any], task_id: str, num_outputs: int) -> Iterator[Mistake]:
@@ -188,7 +197,7 @@ def _entry_mistakes(entry: object) -> Iterator[tuple[str, str]]:
             yield "attempt missing", f"{name} is missing"
             continue
         try:
-            check_grid(entry[name])
+            _grid(entry[name])
         except GridError as error:
             yield "attempt not a grid", f"{name} is not a grid: {error}"
     for name in entry:

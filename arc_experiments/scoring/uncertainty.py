@@ -14,15 +14,16 @@ first one, since other tasks add luck. Adding the variances first, as Satterthwa
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import comb, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Values = NDArray[np.float64]
+
+NUM_RESAMPLES = 2000
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -88,6 +89,25 @@ class _Spread:
     degrees: float
 
 
+def bootstrap(shares: Sequence[Mapping[str, float]]) -> dict[str, list[float] | None]:
+    """95% percentile bootstrap intervals over tasks of the mean of each share; one mapping per task.
+
+    Whole tasks are drawn, since a task's test outputs are not independent. All names see the same resamples, and so
+    does every run on the same tasks. None where all tasks have the same share: resampling them says nothing, and a
+    point would look like certainty.
+    """
+    num_tasks, names = len(shares), list(shares[0])
+    draws = np.random.default_rng(0).multinomial(
+        num_tasks, np.full(num_tasks, 1 / num_tasks), size=NUM_RESAMPLES
+    )
+    values = np.array([[share[name] for name in names] for share in shares])
+    low, high = np.percentile(draws @ values / num_tasks, [2.5, 97.5], axis=0)
+    return {
+        name: [float(low[i]), float(high[i])] if np.ptp(values[:, i]) else None
+        for i, name in enumerate(names)
+    }
+
+
 def weighted(shares: Values, weights: Values) -> Values:
     """Marks (runs, tasks) whose plain means over tasks are the weighted means of `shares`.
 
@@ -128,7 +148,8 @@ def sign_test(num_won: int, num_lost: int) -> float:
 
     With one run each and one test output a task this is McNemar's exact test.
     """
-    tail = special.bdtr(min(num_won, num_lost), num_won + num_lost, 0.5)
+    num_tasks = num_won + num_lost
+    tail = sum(comb(num_tasks, count) for count in range(min(num_won, num_lost) + 1)) / 2**num_tasks
     return float(min(1.0, 2 * tail))
 
 
@@ -222,11 +243,15 @@ def _new_tasks(
 
 
 def _squared_t(degrees: float) -> float:
+    from scipy import special  # here, because scoring a run needs none of it, and it takes long to import
+
     return float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2)) ** 2
 
 
 def _interval(value: float, variance: float, squared_half: float) -> Interval | None:
     """None where nothing varies but by rounding: a point would look like certainty."""
+    from scipy import special
+
     if variance < NOTHING:
         return None
     half, error = sqrt(squared_half), sqrt(variance)

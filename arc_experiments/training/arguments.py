@@ -6,7 +6,7 @@ import torch
 from trl import SFTConfig
 
 from arc_experiments.config.schema import Hardware, Optim
-from arc_experiments.runs.processes import PATIENCE
+from arc_experiments.runs.machine import PATIENCE
 from arc_experiments.training.schedules import schedule_arguments
 
 

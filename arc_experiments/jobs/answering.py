@@ -1,0 +1,180 @@
+"""From a model to the page: answers -> likelihoods -> attempts -> scores -> submission, page and tracker.
+
+What answers have cost is the `cost` part of metrics.json:
+
+    {"device": "cpu, 2 threads", "num_processes": 1, "device_seconds": 81.5, "device_seconds_per_task": 0.82,
+     "prompt_tokens": 912000, "generated_tokens": 61000, "compared_tokens": 0, "peak_memory_bytes": 913000000}
+
+Its seconds were spent on finished pieces of work, in all attempts and processes (times the GPUs of a model that is
+split). Work that a kill cut off is not counted. The peak is that of the process that needed most.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from arc_experiments.generation.predict import Request
+from arc_experiments.generation.resuming import Spent, spent
+from arc_experiments.jobs.results import show_scores
+from arc_experiments.jobs.terminal import progress, show_shrunk, timed
+from arc_experiments.jobs.tracking import Tracker
+from arc_experiments.report.page import write_report
+from arc_experiments.run import PARTIAL_PREDICTIONS, Run
+from arc_experiments.runs.environment import device_name, peak_memory_bytes
+from arc_experiments.scoring import selection
+from arc_experiments.scoring.by_number import by_num_predictions
+from arc_experiments.scoring.metrics import score
+from arc_experiments.scoring.per_output import solved
+from arc_experiments.scoring.selection import Candidate, distinct_by_output
+from arc_experiments.scoring.submission import Submission, check_submission, submission
+from arc_experiments.tasks import TaskSet
+from arc_experiments.training.validation import ValidationLoss
+
+LIKELIHOODS = "likelihoods"  # a folder beside the answers under way
+
+
+def is_reported(run: Run) -> bool:
+    """Whether an earlier attempt came to its end: the page is written last, if there is one."""
+    if not (run.folder / "metrics.json").exists():
+        return False
+    has_page = {"score", "answered"} & run.folder.read_json("metrics.json").keys()
+    return not has_page or (run.folder / "report.html").exists()
+
+
+def selection_rule(run: Run) -> selection.Rule:
+    """The rule by which this run's attempts are chosen."""
+    rule: selection.Rule = getattr(selection, run.config.inference.selection)
+    return rule
+
+
+def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | None = None) -> dict[str, Any]:
+    """The `validation` part of metrics.json; empty if nothing could be measured."""
+    if loss is None:
+        return {}
+    before = {} if initial_loss is None else {"initial_loss": initial_loss}
+    return {"validation": {**before, "loss": asdict(loss)}}
+
+
+def score_in_training(run: Run, model: Any) -> dict[str, float]:
+    """What the finished run would score with the model as it is now: `{"pass_at_2": ...}`."""
+    scores = score(run.predicted_tasks(), run.predict_in_training(model), selection_rule(run))
+    return {"pass_at_2": scores["pass_at_2"]}
+
+
+def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, console: Console) -> None:
+    """Answer the tasks, resuming an earlier attempt's answers, and report.
+
+    Args:
+        metrics: what metrics.json holds beside the answers' part.
+    """
+    start, num_processes = time.perf_counter(), run.processes.num_processes
+    kept = run.folder / PARTIAL_PREDICTIONS
+    places = (kept, kept / LIKELIHOODS)
+    earlier = spent(*places).seconds / num_processes  # by attempts that were killed
+    candidates: Sequence[Candidate] = ()
+    if len(run.predicted_tasks()):
+        candidates = _answer(run, model, console)
+    if not run.processes.is_main_process:
+        return
+    metrics["seconds"]["inference"] = earlier + time.perf_counter() - start
+    if candidates:
+        metrics["cost"] = cost(run, spent(*places), run.requests, candidates, num_processes=num_processes)
+        metrics["peak_memory_bytes"] = metrics["cost"]["peak_memory_bytes"]
+    report(run, candidates, metrics, tracker, console)
+
+
+def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
+    """Answer every request and rescore the answers, if the composition asks for likelihoods."""
+    show_shrunk(run, console)
+    with progress(console, "answering", len(run.requests)) as bar:
+        candidates = run.predict(model, timed(bar), resume=True)
+    num_views = run.config.inference.scoring_views
+    if num_views == 0:
+        return candidates
+    num_outputs = len({(one.task_id, one.test_index) for one in candidates if one.grid is not None})
+    partial = run.folder / PARTIAL_PREDICTIONS / LIKELIHOODS
+    with progress(console, "comparing", num_outputs * num_views) as bar:
+        return run.with_likelihoods(model, candidates, partial, timed(bar))
+
+
+def report(
+    run: Run,
+    candidates: Sequence[Candidate],
+    metrics: dict[str, Any],
+    tracker: Tracker,
+    console: Console,
+) -> None:
+    """Score the answers; write predictions, submission, metrics and page; show and track them."""
+    tasks, attempts = run.predicted_tasks(), Submission()
+    if len(tasks):
+        metrics |= _scored(run, tasks, candidates)
+        attempts = submission(tasks, candidates, selection_rule(run))
+        check_submission(attempts, tasks)
+        run.folder.write_json("submission.json", attempts)
+        write_candidates(run, "predictions.jsonl", candidates)
+    metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
+    metrics["seconds"]["total"] = sum(metrics["seconds"].values())
+    metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
+    run.folder.write_json("metrics.json", metrics)
+    if len(tasks):
+        write_report(run.folder.path, tasks)
+        tracker.log_answers(tasks, attempts)
+    shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)
+    tracker.finish(metrics)
+    show_scores(metrics, run, console)
+
+
+def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The parts `answered` and `score` of metrics.json, the latter if some task has solutions."""
+    metrics = answered(tasks)
+    if len(solved(tasks)):
+        rule = selection_rule(run)
+        metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
+        metrics["score"]["by_num_predictions"] = by_num_predictions(tasks, candidates, rule)
+    return metrics
+
+
+def answered(tasks: TaskSet) -> dict[str, Any]:
+    """For metrics.json: how many tasks and test outputs were answered, and how many cannot be scored."""
+    counts = {"num_tasks": len(tasks), "num_test_outputs": tasks.num_test_outputs}
+    return {"answered": {**counts, "num_tasks_without_solutions": len(tasks) - len(solved(tasks))}}
+
+
+def write_candidates(run: Run, name: str, candidates: Iterable[Candidate]) -> None:
+    """Write answers into the run's folder, a line each."""
+    run.folder.write(name, "".join(f"{candidate.to_json()}\n" for candidate in candidates))
+
+
+def cost(
+    run: Run,
+    spent: Spent,
+    requests: Iterable[Request],
+    *answers: Sequence[Candidate],
+    num_processes: int,
+    **more: int,
+) -> dict[str, Any]:
+    """What it has cost to ask these questions and to compare the answers.
+
+    Args:
+        answers: each time that the tasks were answered.
+        more: other counts of tokens.
+    """
+    num_gpus = torch.cuda.device_count() if run.config.hardware.parallelism == "split" else 1
+    seconds = spent.seconds * max(1, num_gpus)
+    compared = [ranked for candidates in answers for ranked in distinct_by_output(candidates)]
+    return {
+        "device": device_name(run.device),
+        "num_processes": num_processes,
+        "device_seconds": seconds,
+        "device_seconds_per_task": seconds / len(run.predicted_tasks()),
+        "prompt_tokens": sum(len(request.ids) for request in requests if request.ids is not None),
+        "generated_tokens": sum(one.num_tokens for candidates in answers for one in candidates),
+        "compared_tokens": sum(one.num_tokens for ranked in compared for one in ranked.likelihoods),
+        **more,
+        "peak_memory_bytes": spent.peak_memory_bytes,
+    }

@@ -1,0 +1,166 @@
+"""How every job begins: what makes the run repeatable, what it may resume, and which tasks leak.
+
+environment.json   what the run is computed with, and what it began with
+partition.json     which tasks train and which are held out
+leaks.json         held-out tasks that are among those trained on, by this run or by its weights before
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from arc_experiments.config.jobs import job_kind
+from arc_experiments.report.format import plural
+from arc_experiments.report.leaks import COMPARED, examples, sentence
+from arc_experiments.run import Run
+from arc_experiments.runs.environment import describe, device_name, make_repeatable, quieten_libraries
+
+LEAKS = "leaks.json"
+ADVICE = {
+    "training": "data.leaks=drop would leave {} out of training; job=audit shows the pairs",
+    "ancestry": "what weights were trained on stays in them: scores on these tasks say too much",
+}
+
+Leaks = dict[str, Any]
+
+
+def begin(run: Run) -> None:
+    """Fix what makes the run repeatable; write environment.json, partition.json and skipped_tasks.json.
+
+    Raises:
+        ValueError: an earlier attempt began with other tasks, weights or another dtype, or `inference` asks for an
+            engine or a constraint that does not work here.
+    """
+    quieten_libraries()
+    environment = run.folder.read_json("environment.json")
+    make_repeatable(run.config.hardware, _earlier_threads(run, environment))
+    if run.config.inference.limit != 0:
+        _ = run.engine  # what it refuses is known before anything is trained
+    own = {
+        "partition": run.partition.hash,
+        "data": run.corpus.hash,
+        "dtype": str(run.dtype).removeprefix("torch."),
+        "weights": run.weights.fingerprint,
+    }
+    _check_same_data(run, own["data"])
+    check_weights(run)
+    check_resumes(run, own, "began with")
+    found = {
+        "device": device_name(run.device),
+        "num_processes": run.processes.num_processes,
+        "per_device_batch_size": run.per_device_batch_size,
+    }
+    run.processes.wait_for_everyone()  # all have read what is there before one writes
+    note_environment(run, {**found, "began_with": own})
+    write_partition(run)
+    if any(run.corpus.skipped.values()):
+        run.folder.write_json("skipped_tasks.json", run.corpus.skipped)
+
+
+def check_weights(run: Run) -> None:
+    """Raises ValueError if an earlier attempt of this run began with other weights."""
+    before, now = run.folder.read_json("environment.json").get("began_with", {}), run.weights.fingerprint
+    if before.get("weights", now) != now:
+        raise ValueError(
+            f"{run.folder} began with other weights: those in {run.weights.source} have changed since "
+            "(trained further?). Start beside it with resume=false"
+        )
+
+
+def check_resumes(run: Run, own: Mapping[str, str], verb: str) -> None:
+    """Raises ValueError if an earlier attempt began with something else than `own` says."""
+    before = {**own, **run.folder.read_json("environment.json").get("began_with", {})}
+    changed = [f"{name}: {before[name]} -> {own[name]}" for name in own if before[name] != own[name]]
+    if changed:
+        raise ValueError(
+            f"{run.folder} {verb} something else ({', '.join(changed)}); resuming would mix the two: "
+            "start beside it with resume=false"
+        )
+
+
+def note_environment(run: Run, found: Mapping[str, Any]) -> None:
+    """Add what the run is computed with, and what was found, to environment.json."""
+    environment = run.folder.read_json("environment.json")
+    run.folder.write_json("environment.json", {**environment, **describe(run.device), **found})
+
+
+def write_partition(run: Run) -> None:
+    """Write who trains and who validates, and who was left out of training for the sake of whom."""
+    partition, dropped = run.partition, run.corpus.dropped
+    values = {"validation": partition.validation, "train": partition.train, "hash": partition.hash}
+    run.folder.write_json("partition.json", {**values, **({"dropped": dropped} if dropped else {})})
+
+
+def _earlier_threads(run: Run, environment: Mapping[str, Any]) -> int | None:
+    """The threads of an earlier attempt; None if processes share the cores differently now, or come and go."""
+    is_alike = environment.get("num_processes") == int(os.environ.get("WORLD_SIZE", "1"))
+    return (
+        environment.get("threads") if is_alike and not job_kind(run.config.job.name).shares_folder else None
+    )
+
+
+def _check_same_data(run: Run, data: str) -> None:
+    """Raises ValueError if the processes of a run have read different tasks."""
+    if run.processes.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        if len(set(gather_object([data]))) > 1:
+            raise ValueError(
+                "the processes of this run have read different data: the files differ between machines, or "
+                "the function in data.file does not give the same each time (a set has no fixed order: sort it)"
+            )
+
+
+def find_leaks(run: Run, *, trains: bool) -> Leaks:
+    """Compare held-out tasks with those trained on, unless `data.leaks=ignore`; write leaks.json.
+
+    Args:
+        trains: compare the run's own training tasks, too, not only its weights' ancestry.
+
+    Raises:
+        ValueError: there are leaks and `data.leaks=refuse`.
+    """
+    policy, parent = run.config.data.leaks, run.weights.parent
+    leaks: Leaks = {"policy": policy}
+    if policy != "ignore" and trains:
+        leaks["training"] = run.corpus.leaks.to_json()
+        if policy == "drop":
+            leaks["training"]["num_dropped"] = len(run.corpus.dropped)
+    if policy != "ignore" and parent is not None:
+        leaks["ancestry"] = parent.leaks(run.validation_tasks).to_json()
+    run.folder.write_json(LEAKS, leaks)
+    if policy == "refuse" and any(True for _ in _remaining(leaks)):
+        raise ValueError(f"data.leaks=refuse: {leaks_text(leaks)}. data.leaks=warn allows them")
+    return leaks
+
+
+def leak_metrics(leaks: Leaks) -> dict[str, Any]:
+    """For metrics.json: the tasks whose scores say too much, and counts by comparison."""
+    leaked = {leak["task"] for _, one in _remaining(leaks) for leak in one["tasks"]}
+    counts = {
+        name: {**leaks[name]["counts"], "dropped": leaks[name].get("num_dropped", 0)}
+        for name in COMPARED
+        if name in leaks
+    }
+    return {"leaked_tasks": sorted(leaked), "leaks": counts}
+
+
+def leaks_text(leaks: Leaks) -> str:
+    """What was found and what can be done about it, in lines; empty if nothing was found."""
+    lines = [
+        f"{sentence(leaks[name])} {examples(leaks[name])}"
+        for name in COMPARED
+        if name in leaks and leaks[name]["counts"]["leaks"]
+    ]
+    if not lines:
+        return ""
+    for name, one in _remaining(leaks):
+        lines.append(ADVICE[name].format(plural(one["counts"]["held_by"], "task")))
+    return "\n             ".join([*lines, f"All of them are listed in {LEAKS}"])
+
+
+def _remaining(leaks: Leaks) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The comparisons, by name, that found something which was not dropped from training."""
+    for name in COMPARED:
+        if name in leaks and leaks[name]["counts"]["leaks"] and "num_dropped" not in leaks[name]:
+            yield name, leaks[name]

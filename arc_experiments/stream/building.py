@@ -1,0 +1,74 @@
+"""From a composition's sections to a stream: its parts, and the optimizer steps in an epoch over them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from arc_experiments.augmentation import Transform
+from arc_experiments.config.rules import check_steps
+from arc_experiments.config.schema import Config
+from arc_experiments.config.schema import Prompt as PromptOptions
+from arc_experiments.corpus.corpus import Share
+from arc_experiments.prompts import Prompt
+from arc_experiments.stream.samples import Part
+
+
+def make_parts(
+    shares: Sequence[Share],
+    transforms: Mapping[str, Transform],
+    make_prompt: Callable[[PromptOptions], Prompt],
+) -> list[Part]:
+    """Make the parts of a stream: each source's training tasks with its own augmentations and its own prompt.
+
+    Args:
+        transforms: the composition's augmentations by name, in their order.
+        make_prompt: builds the prompt of a source that has one of its own.
+    """
+    return [
+        Part(
+            name=share.name,
+            source=share.source,
+            task_ids=share.task_ids,
+            weight=share.weight,
+            transforms=[
+                transform
+                for name, transform in transforms.items()
+                if share.augmentation is None or name in share.augmentation
+            ],
+            prompt=None if share.prompt is None else make_prompt(share.prompt),
+        )
+        for share in shares
+    ]
+
+
+def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
+    """Replace `optim.epochs` by the `optim.max_steps` in which every training task comes that often.
+
+    Raises:
+        ValueError: the data has no end, or other keys of `optim` do not fit these steps.
+    """
+    epochs = config.optim.epochs
+    if epochs is None:
+        return config
+    _check_finite(epochs, shares)
+    num_tasks = sum(len(share.task_ids) for share in shares)
+    max_steps = math.ceil(epochs * num_tasks / config.optim.batch_size)
+    optim = replace(config.optim, max_steps=max_steps, epochs=None)
+    mistakes = list(check_steps(optim))
+    if mistakes:
+        raise ValueError(f"optim.epochs={epochs:g} are {max_steps} steps here: " + "; ".join(mistakes))
+    return replace(config, optim=optim)
+
+
+def _check_finite(epochs: float, shares: Sequence[Share]) -> None:
+    """Raises ValueError for mixtures and for sources that generate their pairs."""
+    endless = [
+        share.name
+        for share in shares
+        if len(shares) > 1 or any(task_id not in share.source.fixed for task_id in share.task_ids)
+    ]
+    if endless:
+        raise ValueError(
+            f"optim.epochs={epochs:g}: {', '.join(endless)} has no end (pairs are generated, or sources are mixed "
+            "by weight), so there is no epoch: set optim.max_steps"
+        )
