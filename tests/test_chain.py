@@ -220,7 +220,7 @@ except KeyboardInterrupt:
         (["launch=slurm", "launch.slurm.nodes=2"], "a multiple of the nodes"),
         (
             ["launch=slurm", "job=audit", "launch.slurm.nodes=2"],
-            "does not go with job.name=audit: it runs on one node",
+            "does not go with job=audit: it runs on one node",
         ),
         (["launch=slurm", "hardware=one_gpu"], "launch.slurm.gpus_per_node=0"),
         (["launch=slurm", "launch.slurm.time='86400'"], "launch.slurm.time=86400 would be minutes"),

@@ -278,20 +278,20 @@ def test_a_set_to_be_judged_by_stands_in_a_mixture_without_a_weight(tmp_path: Pa
             ["data.partition=file", "data.partition_file=nowhere.json"],
             "data.partition_file=nowhere.json does not exist",
         ),
-        (["data.train_tasks=none"], "leave nothing to train on"),
-        (["data.leave_out=2"], "data.leave_out=2 is read beside data.train_tasks=leave_out"),
+        (["data.train_tasks=none"], "nothing is left to train on"),
+        (["data.leave_out=2"], "data.leave_out=2 does not go with data.train_tasks=whole"),
         (
             ["data.partition=official", "data.num_validation=9"],
             "data.partition=official does not go with data.num_validation=9",
         ),
         (
             ["data.fraction=0.5", "data.train_tasks=none", "data.validation_tasks=leave_out"],
-            "data.fraction=0.5 is a share of the training tasks",
+            "data.fraction=0.5: it is a share of the training tasks",
         ),
         (["data.fraction=0"], "data.fraction=0.0 is too small: above 0"),
         (["data.fraction=1.5"], "data.fraction=1.5 is too large: at most 1"),
         (["data=mix", "data.fraction=0.5"], "data.sources.<name>.fraction=..."),
-        (["data=mix", "data.sources.re_arc.validation_tasks=leave_out"], "has nothing to make tasks of"),
+        (["data=mix", "data.sources.re_arc.validation_tasks=leave_out"], "no held-out task is there to make tasks of"),
     ],
 )
 def test_a_key_that_the_partition_does_not_read_is_refused(overrides: list[str], message: str) -> None:

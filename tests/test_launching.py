@@ -592,5 +592,5 @@ def test_the_worker_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("override", ["launch.retries=1", "launch.fail_fast=true"])
 def test_a_cluster_does_not_read_what_the_pool_does(override: str) -> None:
-    with pytest.raises(ConfigError, match=rf"launch\.name=slurm does not go with {override}"):
+    with pytest.raises(ConfigError, match=rf"launch=slurm does not go with {override}"):
         compose_config(["launch=slurm", override])

@@ -552,7 +552,7 @@ MISTAKES = {
     "optim.best_by=accuracy": ["optim.best_by=accuracy is not one of", "pass_at_2"],
     "optim.max_skipped_steps=0": ["optim.max_skipped_steps=0 is too small"],
     "optim.spike_factor=1": ["optim.spike_factor=1.0 is too small: above 1"],
-    "optim.spike_factor=null optim.stop_on_spike=true": ["optim.stop_on_spike needs optim.spike_factor"],
+    "optim.spike_factor=null optim.stop_on_spike=true": ["optim.stop_on_spike=true does not go with optim.spike_factor=null"],
 }  # fmt: skip
 
 

@@ -295,7 +295,8 @@ def _text(value: Any) -> str:
 
 
 def _as_it_is(values: Any, condition: str, prefix: str) -> str:
-    """`key=value` with the value that the key has; a whole section is named by its key."""
+    """`key=value` with the value that the key has; a whole section is named by its key alone."""
     key = parse(condition)[0]
     value = look_up(values, key)[1]
+    key = key.removesuffix(".name") if key in ("job.name", "launch.name") else key  # as it is typed
     return f"{prefix}{key}" if dataclasses.is_dataclass(value) else f"{prefix}{key}={_text(value)}"
