@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from small_training import SMALL, logged, same, small_run, trained, weights
 from transformers import TrainerCallback
 
 from arc_experiments.jobs import finetune
-from arc_experiments.jobs.answering import score_in_training
+from arc_experiments.jobs.answering import answer_in_training, score_in_training
 from arc_experiments.run import Run
-from arc_experiments.training.best import Best
+from arc_experiments.training.best import Best, BestState
 from arc_experiments.training.recording import Recorder, read_log
 from arc_experiments.training.trainer import StreamTrainer
 from arc_experiments.training.validation import ValidationLoss
@@ -54,7 +55,7 @@ def test_a_best_that_is_stored_and_restored_goes_on_as_if_it_had_not_been(
     first, second = best(patience=3), best(patience=3)
     for step, value in enumerate(values[:cut], start=1):
         first.note(step, value)
-    second.restore(json.loads(json.dumps(first.stored())))
+    second.state = BestState(**json.loads(json.dumps(asdict(first.state))))
     for step, value in enumerate(values[max(0, cut - 1) :], start=max(1, cut)):  # one of them once more
         second.note(step, value)
     assert second.state == through.state
@@ -225,7 +226,7 @@ def test_scores_in_training_are_those_that_the_end_would_give(tmp_path: Path) ->
     run = small_run(tmp_path, *SCORING, SHORT)
     model = run.model()
     trained(run, (), model)
-    looked = [(c.text, c.view) for c in run.predict_in_training(model)]
+    looked = [(c.text, c.view) for c in answer_in_training(run, model)]
     assert looked == [(c.text, c.view) for c in run.predict(model)]
 
 

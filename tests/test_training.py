@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from arc_experiments import compose, load_run
-from arc_experiments.jobs import evaluate
+from arc_experiments.jobs import evaluate, finetune
 from arc_experiments.jobs.beginning import begin
 from arc_experiments.models.loading import load_base
 from arc_experiments.run import Run
@@ -79,7 +79,7 @@ def test_validation_loss_equals_a_plain_sum_over_the_answers(tmp_path: Path) -> 
 def test_a_fresh_lora_changes_nothing_so_the_untrained_loss_is_the_base_models(tmp_path: Path) -> None:
     run = run_on_six_tasks(tmp_path)
     model = run.model()
-    assert run.untrained_validation_loss(model).token_mean == run.validation_loss(model).token_mean
+    assert finetune.untrained_loss(run, model).token_mean == run.validation_loss(model).token_mean
 
 
 def test_rows_are_the_streams_samples_whatever_the_number_of_workers(tmp_path: Path) -> None:

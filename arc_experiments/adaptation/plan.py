@@ -39,7 +39,9 @@ class AdaptationPlan:
         bundles = make_bundles(self._groups, adapt.together)
         self._bundles = {f"after-{bundle.name}": bundle for bundle in bundles}
         self._before = WorkQueue(self.folder.path, list(self._singles), Before.from_json)
-        self._after = WorkQueue(self.folder.path, list(self._bundles), _adapted_from_json)
+        self._after = WorkQueue(
+            self.folder.path, list(self._bundles), lambda values: [*map(Adapted.from_json, values)]
+        )
         attempt, hours = run.folder.status.get("attempt", 0), adapt.deadline_hours
         seconds = None if hours is None else 3600 * hours - adapt.reserve_seconds
         self._limit = TimeLimit(self.folder, adapt.seconds, attempt)
@@ -114,7 +116,7 @@ class AdaptationPlan:
             The answers before adaptation in the order of the tasks, the seconds they took, and what came of
             each task group.
         """
-        before = self._read_before()
+        before = self._before.finished.values()
         candidates = [candidate for one in before for candidate in one.candidates]
         return candidates, sum(one.seconds for one in before), self._read_after()
 
@@ -122,9 +124,6 @@ class AdaptationPlan:
         """Return the answers so far: those after adaptation, else those before."""
         before, _, adapted = self.results()
         return merged(before, adapted)
-
-    def _read_before(self) -> list[Before]:
-        return list(self._before.finished.values())
 
     def _read_after(self) -> list[Adapted]:
         done = {one.task_ids: one for adapted in self._after.finished.values() for one in adapted}
@@ -140,7 +139,7 @@ class AdaptationPlan:
 
     def _seconds_a_task(self) -> float:
         """Return the most seconds that the answers to a task took so far, in all processes and attempts."""
-        before = [one.seconds for one in self._read_before()]
+        before = [one.seconds for one in self._before.finished.values()]
         after = [
             one.seconds["inference"] / len(one.task_ids)
             for adapted in self._after.finished.values()
@@ -160,10 +159,6 @@ class AdaptationPlan:
         if not self._run.folder.read_only:
             self._limit.note()
             self._deadline.note()
-
-
-def _adapted_from_json(values: list[dict[str, Any]]) -> list[Adapted]:
-    return [*map(Adapted.from_json, values)]
 
 
 @contextmanager

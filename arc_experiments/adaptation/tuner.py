@@ -19,7 +19,7 @@ from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, in_turn, m
 from arc_experiments.adaptation.training import ANSWERS, CHECKPOINTS, seed_of, train
 from arc_experiments.adapters_at_once.stacked import Stack, check_stackable
 from arc_experiments.corpus.partitions import leave_out
-from arc_experiments.generation.batching import NoRoom
+from arc_experiments.generation.batching import OutOfMemory
 from arc_experiments.generation.predict import unanswered
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
@@ -31,7 +31,7 @@ from arc_experiments.training.divergence import TrainingStopped
 
 log = logging.getLogger(__name__)
 
-FAILURES = {NoRoom: Outcome.OUT_OF_MEMORY, NotFinite: Outcome.DIVERGED}  # of answers
+FAILURES = {OutOfMemory: Outcome.OUT_OF_MEMORY, NotFinite: Outcome.DIVERGED}  # of answers
 
 Candidates = tuple[Candidate, ...]
 
@@ -71,9 +71,9 @@ class Tuner:
         partial = self._folder / place
         requests, model = self._run.requests_of(tasks), self.model.eval()
         try:
-            candidates = self._run.ask(model, partial, self._progressed, requests)
-            candidates = self._run.with_likelihoods(
-                model, candidates, partial / "likelihoods", self._progressed, tasks=tasks
+            candidates = self._run.predictor.predict(model, requests, partial, self._progressed)
+            candidates = self._run.predictor.with_likelihoods(
+                model, tasks, candidates, partial / "likelihoods", self._progressed
             )
         except tuple(FAILURES) as error:
             log.warning("%s: %s", place, error)

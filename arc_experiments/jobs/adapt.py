@@ -1,7 +1,7 @@
-"""Adapt: each validation task's demonstrations -> an adapted model -> its answers; scored beside those before.
+"""Adapt: each validation task's demonstrations -> an adapted model -> answers, scored beside those before.
 
-Any number of processes share out the tasks: those that `hardware.num_processes` asks for, and the same command started
-again while it runs, here or on another machine that sees the folder. The one that holds the run folder collects.
+Any number of processes share the tasks: `hardware.num_processes`, and the same command started again while it
+runs, here or on another machine that sees the folder. The one that holds the folder reports.
 """
 
 import logging
@@ -36,43 +36,36 @@ from arc_experiments.scoring.selection import Candidate
 from arc_experiments.scoring.submission import FILE, GrowingSubmission
 
 BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
+HELPER_SECONDS = 60  # for a helper to stop by itself
 
 log = logging.getLogger(__name__)
 
 
 def main(run: Run, console: Console) -> None:
-    """Adapt, answer and compare; or, where another process holds the folder, help it.
+    """Adapt, answer and compare; or, if another process holds the folder, help it.
 
     Raises:
         ValueError: started by torchrun or accelerate, or there is nothing to adapt to.
     """
     if "RANK" in os.environ:
         raise ValueError("job=adapt starts its processes itself: start it by the plain command")
-    folder = run.folder
     if not len(run.predicted_tasks()):
         raise ValueError("job=adapt: this data has no validation task with demonstrations to adapt to")
     check_weights(run)
     if is_reported(run):
-        if not folder.read_only:
-            shutil.rmtree(folder / FOLDER, ignore_errors=True)  # where a kill came between the page and this
+        if not run.folder.read_only:
+            shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # a kill may have come after the page
             show_finished(run, console)
         return
-    is_helper = places.HELPS in os.environ
-    count = 1 if is_helper else places.count_processes(run.config.hardware)
-    if run.config.hardware.per_device_batch_size == "auto":
-        _check_own_gpu(run.config.hardware, count)
-    environments = helper_environments(count)
-    if count > 1:
-        os.environ.update(places.part(0, count))
-    if count > 1 or is_helper:
-        os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpus()
-    if not (folder.read_only or (folder / FILE).exists()):  # `begin` may have to load the model
-        GrowingSubmission(folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
-    # What hardware.per_device_batch_size=auto finds is found before helpers share the memory, and is theirs, too.
-    begin(run)
-    helpers = start_helpers(folder, environments)
+    environments = _take_share(run.config.hardware)
+    if not (run.folder.read_only or (run.folder / FILE).exists()):  # `begin` may have to load the model
+        GrowingSubmission(run.folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
+    begin(
+        run
+    )  # what hardware.per_device_batch_size=auto needs is not shared with helpers yet, who take its result
+    helpers = start_helpers(run.folder, environments)
     try:
-        if folder.read_only:
+        if run.folder.read_only:
             _help(run, console)
         else:
             _lead(run, console, lambda: _end(helpers))
@@ -80,18 +73,32 @@ def main(run: Run, console: Console) -> None:
         _end(helpers)
 
 
+def _take_share(hardware: Hardware) -> list[dict[str, str]]:
+    """Keep this process's share of cores and GPUs; return the environments of helpers for the others."""
+    is_helper = places.HELPS in os.environ
+    count = 1 if is_helper else places.count_processes(hardware)
+    if hardware.per_device_batch_size == "auto":
+        _check_own_gpu(hardware, count)
+    environments = helper_environments(count)
+    if count > 1:
+        os.environ.update(places.part(0, count))
+    if count > 1 or is_helper:
+        os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpus()
+    return environments
+
+
 def _check_own_gpu(hardware: Hardware, count: int) -> None:
-    """Raises ValueError where processes would share a GPU of which each takes as much as it can."""
+    """Raises ValueError if processes would share a GPU of which each takes as much as it can."""
     num_gpus = 0 if hardware.device == "cpu" else len(hardware.gpu_ids or ()) or torch.cuda.device_count()
     if 0 < num_gpus < count:
         raise ValueError(
-            f"hardware.per_device_batch_size=auto takes all of a GPU, and hardware.num_processes={count} share "
-            f"{num_gpus}: name a number of rows, or take one process for each GPU (hardware.num_processes=null)"
+            f"hardware.per_device_batch_size=auto fills a GPU, and hardware.num_processes={count} share "
+            f"{num_gpus}: name a number, or take one process per GPU (hardware.num_processes=null)"
         )
 
 
 def _help(run: Run, console: Console) -> None:
-    """Do what is left to do, and leave the rest to the process that holds the folder."""
+    """Adapt to what is left; the process that holds the folder does the rest."""
     work = AdaptationPlan(run, lambda: is_reported(run))
 
     def is_left() -> bool:
@@ -103,6 +110,7 @@ def _help(run: Run, console: Console) -> None:
 
 
 def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
+    """Adapt to what is left, with helpers or alone; then score, report and tidy up."""
     leaks = find_leaks(run, trains=False)
     tracker = Tracker(run.folder, run.config, console)
     work = AdaptationPlan(run, lambda: False)
@@ -120,7 +128,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
 
     if not done_within(work.seconds_left, do):
         console.print("[yellow]note[/]         the deadline has come: what is finished counts")
-        stop_helpers()  # else they would write beside what is now read and tidied up
+        stop_helpers()  # which would write what is now being read and removed
     before, seconds, units = work.results()
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
     write_candidates(run, BEFORE, before)
@@ -130,7 +138,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
 
 
 def _do(work: AdaptationPlan, run: Run, console: Console, note: Callable[[], None] = lambda: None) -> None:
-    """Do all that is left.
+    """Answer and adapt until nothing is left.
 
     Args:
         note: called whenever more may be finished.
@@ -158,7 +166,7 @@ def _do(work: AdaptationPlan, run: Run, console: Console, note: Callable[[], Non
 
 
 def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | None) -> str:
-    """The losses of what was adapted last, and how long the rest may take."""
+    """The losses of the last training, and how long the rest may take."""
     words = []
     if last is not None and last.training is not None and last.training.loss is not None:
         words.append("loss {:.3f} -> {:.3f}".format(*last.training.loss))
@@ -168,7 +176,7 @@ def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | 
 
 
 def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
-    """What job=adapt has beside the score."""
+    """What job=adapt adds to metrics.json."""
     tasks, rule = run.predicted_tasks(), selection_rule(run)
     after = merged(before, units)
     phases = {name: sum(unit.seconds[name] for unit in units) for name in ("training", "inference")}
@@ -216,16 +224,13 @@ def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
     if adapt.deadline_hours:
         limits.append(f"{work.seconds_left / 3600:.2g} hours left of {adapt.deadline_hours:g}")
     console.print(
-        f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_task_groups} groups of tasks')}, demonstrations "
-        f"left out in turn: {left_out}; {', '.join(limits)}"
+        f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_task_groups} groups of tasks')}, "
+        f"demonstrations left out in turn: {left_out}; {', '.join(limits)}"
     )
 
 
-HELPER_SECONDS = 60  # that a helper told to stop has
-
-
 def _end(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Stop the helpers, which have nothing left to do."""
+    """Stop the helpers, which have nothing left to do; log those that died."""
     died = [helper.pid for helper in helpers if helper.poll() not in (None, 0)]
     if died:
         log.warning("helpers ended before the work was done: processes %s", died)

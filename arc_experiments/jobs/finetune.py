@@ -14,6 +14,7 @@ from arc_experiments.jobs.estimate import show_estimate
 from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import Bar, progress, show_leaks, show_plan, show_sample
 from arc_experiments.jobs.tracking import Tracker
+from arc_experiments.models.adapters import begins_as_base
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs import pausing
 from arc_experiments.runs.pausing import Pause, Paused
@@ -150,11 +151,19 @@ def _recorder(run: Run, trainer: StreamTrainer, model: Any, bar: Bar, tracker: T
         trainer,
         run.folder / LOG,
         evaluate=lambda: run.validation_loss(model),
-        evaluate_untrained=lambda: run.untrained_validation_loss(model),
+        evaluate_untrained=lambda: untrained_loss(run, model),
         score=(lambda: score_in_training(run, model)) if run.config.optim.best_by == "pass_at_2" else None,
         eval_steps=run.config.optim.eval_steps,
         on_line=lambda line: _show_line(line, run, bar, tracker, pace),
     )
+
+
+def untrained_loss(run: Run, model: Any) -> ValidationLoss | None:
+    """The validation loss before training, a quarter faster if a new adapter still adds exactly nothing."""
+    if run.is_sharded or not begins_as_base(run.config.model):
+        return run.validation_loss(model)
+    with model.disable_adapter():
+        return run.validation_loss(model)
 
 
 def _show_line(line: Line, run: Run, bar: Bar, tracker: Tracker, pace: Pace) -> None:
@@ -254,6 +263,6 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
     if "best" in metrics:
         best = metrics["best"]
         console.print(
-            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen on "
-            "these validation tasks, so the scores on them are somewhat too good."
+            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen "
+            "on these validation tasks, so the scores on them are somewhat too good."
         )

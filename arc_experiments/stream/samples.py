@@ -86,6 +86,8 @@ class SampleStream:
         ValueError: a part's share is below one in `MIXTURE_BLOCK`.
     """
 
+    num_joined = 1  # see JoinedStreams
+
     def __init__(
         self, parts: Sequence[Part], prompt: Prompt, *, seed: int, pack_length: int | None = None
     ) -> None:

@@ -7,9 +7,8 @@ checkpoint.
 
 import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from transformers import Trainer
@@ -95,12 +94,6 @@ class Best:
             return False
         trainer._load_from_checkpoint(str(self.path))
         return True
-
-    def restore(self, stored: dict[str, Any]) -> None:
-        self.state = BestState(**stored)
-
-    def stored(self) -> dict[str, Any]:
-        return asdict(self.state)
 
     def remove_others(self) -> None:
         """Remove the weights of validations that are no longer the best."""

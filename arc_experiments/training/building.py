@@ -1,19 +1,22 @@
-"""Build the trainer from plain parameters: arguments, loss, guard, best weights, sharding."""
+"""Build the trainer of a composition: rows, arguments, loss, guard, best weights, sharding."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset
+from accelerate import PartialState
+from datasets import IterableDataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
-from arc_experiments.config.schema import Hardware, Optim
+from arc_experiments.config.rules.hardware import split_batch
+from arc_experiments.config.schema import Config
 from arc_experiments.runs.machine import PATIENCE
+from arc_experiments.stream.samples import JoinedStreams, SampleStream
 from arc_experiments.training import optimizers
 from arc_experiments.training.best import Best
-from arc_experiments.training.dataset import Collator
+from arc_experiments.training.dataset import Collator, training_rows
 from arc_experiments.training.divergence import Guard
 from arc_experiments.training.losses import suits_labelled_positions
 from arc_experiments.training.schedules import CYCLES, schedule_arguments
@@ -24,21 +27,16 @@ from arc_experiments.training.trainer import StreamTrainer
 def make_trainer(
     model: Any,
     tokenizer: Any,
-    dataset: Dataset | IterableDataset,
+    stream: SampleStream | JoinedStreams,
+    config: Config,
     *,
-    optim: Optim,
-    hardware: Hardware,
     folder: Path,
     dtype: torch.dtype,
     device: torch.device,
+    processes: PartialState,
     seed: int,
-    gradient_checkpointing: bool,
-    compile: bool,
     per_device_batch_size: int,
-    accumulation: int,
-    row_length: int,
     pad_id: int,
-    part_names: Sequence[str],
     callbacks: Sequence[TrainerCallback] = (),
     is_pause_due: Callable[[int], bool] = lambda step: False,
     kind: Callable[..., StreamTrainer] = StreamTrainer,
@@ -46,22 +44,84 @@ def make_trainer(
     """Build a trainer, ready to start or to resume.
 
     Args:
+        stream: what to train on; joined streams train in steps and batches as if each were alone.
         folder: for checkpoints and the best weights.
         seed: of the dropout.
-        per_device_batch_size: rows of one forward pass in one process; `accumulation` passes make a step.
-        row_length: the most tokens in a row.
-        part_names: of the stream's parts, in its order.
+        per_device_batch_size: rows of one forward pass in one process, of each joined stream.
         is_pause_due: whether this process should pause at the end of a step, numbered from 1; then all do.
         kind: makes the trainer, from StreamTrainer's arguments.
 
     Raises:
+        ValueError: the batch does not divide among the processes.
         OptimizerError: the optimizer needs a package that is not installed.
         ShardingError: the model cannot be sharded.
     """
-    arguments = SFTConfig(
+    optim = config.optim
+    rows = training_rows(stream, config, folder=folder, batch_size=per_device_batch_size, processes=processes)
+    num_rows = per_device_batch_size * stream.num_joined  # of a forward pass
+    arguments = _arguments(
+        config,
+        folder=folder,
+        dtype=dtype,
+        device=device,
+        seed=seed,
+        num_rows=num_rows,
+        accumulation=split_batch(optim.batch_size, processes.num_processes, per_device_batch_size),
+        is_iterable=isinstance(rows, IterableDataset),
+    )
+    most_tokens = num_rows * (optim.pack_length or config.prompt.max_length)
+    optimizers.check_available(arguments)
+    best = Best(by=optim.best_by, patience=optim.patience, min_delta=optim.min_delta, folder=folder)
+    with sharding(arguments, model):
+        trainer = kind(
+            part_names=[part.name for part in stream.parts],
+            guard=Guard(
+                max_skipped_steps=optim.max_skipped_steps,
+                spike_factor=optim.spike_factor,
+                stop_on_spike=optim.stop_on_spike,
+            ),
+            stop_after=optim.stop_after,
+            embedding_learning_rate=optim.embedding_learning_rate,
+            load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
+            label_smoothing=optim.label_smoothing,
+            loss_at_labels=suits_labelled_positions(model, device, most_tokens),
+            attends_by_sample=device.type == "cpu"
+            and optim.pack_length is not None
+            and not config.model.compile,
+            cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
+            best=best if optim.best_by != "none" else None,
+            is_pause_due=is_pause_due,
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=Collator(pad_id),
+            processing_class=tokenizer,
+            callbacks=list(callbacks),
+        )
+    trainer.remove_callback(PrinterCallback)  # jobs print their own progress
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # float16's is; a quantised model's adapter SFTTrainer made bfloat16
+            parameter.data = parameter.data.float()
+    return trainer
+
+
+def _arguments(
+    config: Config,
+    *,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
+    num_rows: int,
+    accumulation: int,
+    is_iterable: bool,
+) -> SFTConfig:
+    """Our keys as SFTConfig's. Validation and logging are ours, so the Trainer's are off."""
+    optim, hardware = config.optim, config.hardware
+    return SFTConfig(
         output_dir=str(folder),
         max_steps=optim.max_steps,
-        per_device_train_batch_size=per_device_batch_size,
+        per_device_train_batch_size=num_rows,
         gradient_accumulation_steps=accumulation,
         learning_rate=optim.learning_rate,
         **schedule_arguments(optim),
@@ -79,10 +139,10 @@ def make_trainer(
         seed=seed,
         dataloader_num_workers=hardware.num_workers,
         dataloader_pin_memory=False,  # it pins tensors only, and batches come as arrays
-        activation_checkpointing=gradient_checkpointing,
-        torch_compile=compile,
+        activation_checkpointing=config.model.gradient_checkpointing,
+        torch_compile=config.model.compile,
         train_sampling_strategy="sequential",  # the stream is shuffled already
-        ignore_data_skip=isinstance(dataset, IterableDataset),  # it starts at the row to resume from
+        ignore_data_skip=is_iterable,  # it starts at the row to resume from
         ddp_timeout=int(PATIENCE.total_seconds()),
         ddp_find_unused_parameters=False,
         fsdp=True if hardware.parallelism == "fsdp" else None,
@@ -94,34 +154,3 @@ def make_trainer(
         report_to="none",
         disable_tqdm=True,
     )
-    optimizers.check_available(arguments)
-    best = Best(by=optim.best_by, patience=optim.patience, min_delta=optim.min_delta, folder=folder)
-    with sharding(arguments, model):
-        trainer = kind(
-            part_names=part_names,
-            guard=Guard(
-                max_skipped_steps=optim.max_skipped_steps,
-                spike_factor=optim.spike_factor,
-                stop_on_spike=optim.stop_on_spike,
-            ),
-            stop_after=optim.stop_after,
-            embedding_learning_rate=optim.embedding_learning_rate,
-            load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
-            label_smoothing=optim.label_smoothing,
-            loss_at_labels=suits_labelled_positions(model, device, per_device_batch_size * row_length),
-            attends_by_sample=device.type == "cpu" and optim.pack_length is not None and not compile,
-            cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
-            best=best if optim.best_by != "none" else None,
-            is_pause_due=is_pause_due,
-            model=model,
-            args=arguments,
-            train_dataset=dataset,
-            data_collator=Collator(pad_id),
-            processing_class=tokenizer,
-            callbacks=list(callbacks),
-        )
-    trainer.remove_callback(PrinterCallback)  # jobs print their own progress
-    for parameter in model.parameters():
-        if parameter.requires_grad:  # float16's is; a quantised model's adapter SFTTrainer made bfloat16
-            parameter.data = parameter.data.float()
-    return trainer

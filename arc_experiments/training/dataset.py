@@ -1,12 +1,10 @@
 """Expose the stream to SFTTrainer, in one of two ways that give the same rows (`data.stream`).
 
-`as_dataset`: a virtual map-style Dataset. Its table holds only the numbers 0 to n-1; row i is made when it is
-    read.
-Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change the order or make
-a row twice.
+`as_dataset`: a virtual map-style Dataset. Its table holds only the numbers 0 to n-1; row i is made when it is read.
+Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change the order or make a row
+twice.
 
-`as_iterable`: an IterableDataset, which must be given what the first gets for free: the row to start with,
-    the rank,
+`as_iterable`: an IterableDataset, which must be given what the first gets for free: the row to start with, the rank,
 and how many workers share the work.
 """
 
@@ -18,9 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
 
+from arc_experiments.config.schema import Config
 from arc_experiments.prompts import IGNORED
 from arc_experiments.stream.samples import JoinedStreams, Sample, SampleStream
 from arc_experiments.training.checkpoints import last_complete, step_of
@@ -50,32 +50,29 @@ def make_row(stream: SampleStream | JoinedStreams, index: int) -> Arrays:
 
 def training_rows(
     stream: SampleStream | JoinedStreams,
+    config: Config,
     *,
-    exposure: str,
     folder: Path,
-    num_steps: int,
-    rows_per_step: int,
     batch_size: int,
-    rank: int,
-    num_ranks: int,
-    num_workers: int,
+    processes: PartialState,
 ) -> Dataset | IterableDataset:
     """Return the rows of a training, in the exposure that `data.stream` names.
 
     Args:
-        exposure: "indexed", or "iterable" for a SampleStream.
-        folder: of the checkpoints, of which an iterable starts at the last one's row.
-        rows_per_step: rows in one optimizer step, over all ranks.
+        folder: of the checkpoints, from the last of which an iterable resumes.
         batch_size: rows in a batch of one rank.
-        num_workers: processes that make this rank's batches.
     """
-    if exposure == "indexed":
-        return as_dataset(stream, num_steps * rows_per_step)
+    rows_per_step = config.optim.batch_size * stream.num_joined
+    if config.data.stream == "indexed":
+        return as_dataset(stream, config.optim.max_steps * rows_per_step)
     assert isinstance(stream, SampleStream), "checked: job=adapt takes indexed rows"
     checkpoint = last_complete(folder)
-    first_row = 0 if checkpoint is None else step_of(checkpoint) * rows_per_step
     turn = Turn(
-        first_row=first_row, batch_size=batch_size, rank=rank, num_ranks=num_ranks, num_workers=num_workers
+        first_row=0 if checkpoint is None else step_of(checkpoint) * rows_per_step,
+        batch_size=batch_size,
+        rank=processes.process_index,
+        num_ranks=processes.num_processes,
+        num_workers=config.hardware.num_workers,
     )
     return as_iterable(stream, turn)
 

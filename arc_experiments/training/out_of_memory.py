@@ -10,8 +10,37 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object, release_memory
 from accelerate.utils.memory import should_reduce_batch_size
+
+from arc_experiments.config.schema import Config
+from arc_experiments.runs.environment import found_earlier
+from arc_experiments.runs.folder import RunFolder
+
+
+def find_batch_size(
+    config: Config,
+    folder: RunFolder,
+    processes: PartialState,
+    load_model: Callable[[], Any],
+    autocast: Callable[[], AbstractContextManager[None]],
+) -> int:
+    """Return what an earlier attempt found on such a device (environment.json), else the most rows that fit.
+
+    Args:
+        autocast: the precision that the training uses.
+    """
+    if processes.device.type == "cpu":
+        return 1  # nothing is padded then, and running out of memory could not be caught
+    earlier = found_earlier(folder, "per_device_batch_size", processes.device, processes.num_processes)
+    return earlier or largest_batch(
+        load_model(),
+        rows=config.optim.batch_size // processes.num_processes,
+        length=config.optim.pack_length or config.prompt.max_length,
+        autocast=autocast,
+        gradient_checkpointing=config.model.gradient_checkpointing,
+    )
 
 
 def largest_batch(

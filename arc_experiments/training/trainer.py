@@ -22,7 +22,7 @@ from trl import SFTTrainer
 
 from arc_experiments.models.packed_attention import by_sample
 from arc_experiments.training import optimizers
-from arc_experiments.training.best import Best
+from arc_experiments.training.best import Best, BestState
 from arc_experiments.training.checkpoints import Checkpoints, last_complete, remove_torn, step_of
 from arc_experiments.training.dataset import COUNTED, as_tensors
 from arc_experiments.training.losses import labelled_positions, summed_loss, takes_positions
@@ -291,7 +291,7 @@ class StreamTrainer(SFTTrainer):
                 self.optimizer, self.model, self.args.optim.value
             )
         if self.best is not None:
-            state[BEST_FILE] = self.best.stored()
+            state[BEST_FILE] = asdict(self.best.state)
         return state
 
     def read_state_files(self, checkpoint: Path) -> None:
@@ -300,4 +300,4 @@ class StreamTrainer(SFTTrainer):
         self._earlier_seconds = counts.pop("seconds")
         self.counts = Counts(**counts)
         if self.best is not None:
-            self.best.restore(json.loads((checkpoint / BEST_FILE).read_text()))
+            self.best.state = BestState(**json.loads((checkpoint / BEST_FILE).read_text()))
