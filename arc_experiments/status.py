@@ -1,6 +1,6 @@
-"""Shows how far runs are: `python -m arc_experiments.status [<folders or globs>]`, on this machine and on SLURM.
+"""Show how far runs are, here and on SLURM: `python -m arc_experiments.status [<folders or globs>]`.
 
-A folder is a run's, a sweep's, or holds some of these. Imports no torch, so it answers at once, also while runs go on.
+A folder is a run's, a sweep's, or holds some of these. Imports no torch, so it answers at once.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def status_table(folders: Sequence[RunFolder]) -> Table:
 
 
 def in_queue(folders: Sequence[RunFolder]) -> list[str]:
-    """`123 RUNNING, 124_1 PENDING`: the jobs of each run that SLURM still has; 124 stands for its whole array."""
+    """`123 RUNNING, 124_1 PENDING`: each run's jobs that SLURM still has; 124 stands for its whole array."""
     jobs = []
     for folder in folders:
         try:

@@ -1,4 +1,4 @@
-"""Chains: a run as several processes in a row, what becomes of one that dies, and how a run is asked to pause."""
+"""Chains: a run as several jobs in a row, what happens when one dies, and how a run is asked to pause."""
 
 import json
 import os
@@ -23,8 +23,8 @@ from arc_experiments.runs.pausing import Pause
 from arc_experiments.training.checkpoints import last_complete
 
 SMALL = [
-    *untrained(), "prompt.max_length=600", "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
-    "optim.save_steps=6", "optim.eval_steps=4",
+    *untrained(), "prompt.max_length=600", "experiment=smoke", "tracking=off", "data.limit=4",
+    "inference.limit=1", "hardware.threads=1", "optim.save_steps=6", "optim.eval_steps=4",
 ]  # fmt: skip
 
 

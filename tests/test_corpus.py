@@ -291,7 +291,10 @@ def test_a_set_to_be_judged_by_stands_in_a_mixture_without_a_weight(tmp_path: Pa
         (["data.fraction=0"], "data.fraction=0.0 is too small: above 0"),
         (["data.fraction=1.5"], "data.fraction=1.5 is too large: at most 1"),
         (["data=mix", "data.fraction=0.5"], "data.sources.<name>.fraction=..."),
-        (["data=mix", "data.sources.re_arc.validation_tasks=leave_out"], "no held-out task is there to make tasks of"),
+        (
+            ["data=mix", "data.sources.re_arc.validation_tasks=leave_out"],
+            "no held-out task is there to make tasks of",
+        ),
     ],
 )
 def test_a_key_that_the_partition_does_not_read_is_refused(overrides: list[str], message: str) -> None:

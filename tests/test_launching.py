@@ -1,4 +1,4 @@
-"""Launching: a sweep's jobs run each in a process of its own, and one that dies does not take the others along."""
+"""Launching: each job of a sweep runs in its own process, and one that dies does not end the others."""
 
 import csv
 import errno
@@ -30,6 +30,7 @@ from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.launching.worker import STOPPED
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.locks import SharedLock
 from arc_experiments.runs.machine import share_of_cores, show_gpus
 from arc_experiments.runs.pausing import SAME_SIGNAL
 from arc_experiments.runs.run_state import LOCK
@@ -78,7 +79,8 @@ try:
             case "fails":
                 folder.end("failed", "the loss is not a number\\nat step 3")
                 raise SystemExit(1)
-        metrics = {"validation": {"loss": {"token_mean": 1.25}}, "score": {"pass_at_2": 0.5}, "seconds": {"total": 3}}
+        metrics = {"validation": {"loss": {"token_mean": 1.25}}, "seconds": {"total": 3}}
+        metrics["score"] = {"pass_at_2": 0.5}
         folder.write_json("metrics.json", metrics)
         folder.end("done")
 except KeyboardInterrupt:
@@ -137,7 +139,8 @@ def test_a_job_that_dies_in_any_way_does_not_stop_the_others(tmp_path: Path) -> 
     assert code == 1
     assert list(rows) == names, "the order of the sweep, not of the ends"
     assert {name: row["state"] for name, row in rows.items()} == {
-        "first": "done", "killed": "failed", "exits": "failed", "raises": "failed", "fails": "failed", "last": "done",
+        "first": "done", "killed": "failed", "exits": "failed", "raises": "failed", "fails": "failed",
+        "last": "done",
     }  # fmt: skip
     assert rows["killed"]["error"] == "killed by signal 9 (out of memory?)"
     assert rows["exits"]["error"] == "ended with exit code 7"
@@ -200,7 +203,7 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
             time.sleep(1)
             folder.end("done")
 
-    with sweep_pool.SweepLock(tmp_path / LOCK), elsewhere(work):  # as the same sweep, started twice
+    with SharedLock(tmp_path / LOCK), elsewhere(work):  # as the same sweep, started twice
         code, shown, rows = sweep(tmp_path, "elsewhere", "here")
     assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
     assert "elsewhere: waiting for another process that is working on it" in shown
@@ -256,7 +259,7 @@ def test_a_folder_that_is_removed_while_it_is_waited_for_ends_alone(tmp_path: Pa
                 time.sleep(0.05)
             shutil.rmtree(folder.path)
 
-    with sweep_pool.SweepLock(tmp_path / LOCK), elsewhere(hold_and_remove):
+    with SharedLock(tmp_path / LOCK), elsewhere(hold_and_remove):
         code, _, rows = sweep(tmp_path, "elsewhere", "last")
     assert (code, [row["state"] for row in rows.values()]) == (1, ["failed", "done"])
     assert "No such file or directory" in rows["elsewhere"]["error"]

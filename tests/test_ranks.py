@@ -17,8 +17,8 @@ from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.machine import count_processes
 
 SMALL = [
-    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
-    "inference.max_new_tokens=16",
+    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6",
+    "prompt.max_length=600", "hardware.threads=1", "inference.max_new_tokens=16",
 ]  # fmt: skip
 
 

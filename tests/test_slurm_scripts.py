@@ -58,7 +58,8 @@ def test_every_key_becomes_a_directive(tmp_path: Path) -> None:
     )  # fmt: skip
     text = script_text(tmp_path, launch, "mine", [RunFolder(Path("/runs/a"))])
     for line in (
-        "--job-name=mine", "--partition=gpu", "--time=04:00:00", "--gres=gpu:2", "--cpus-per-task=8", "--mem=64G",
+        "--job-name=mine", "--partition=gpu", "--time=04:00:00", "--gres=gpu:2", "--cpus-per-task=8",
+        "--mem=64G",
         "--account=me", "--constraint=a100", "--qos=long", "--signal=B:USR1@60", "--nodes=1", "--requeue",
     ):  # fmt: skip
         assert f"\n#SBATCH {line}\n" in text

@@ -1,4 +1,4 @@
-"""The real command with --multirun in real processes: what goes wrong around a sweep ends in a clear message or works."""
+"""The real command with --multirun in real processes: trouble ends in a clear message, or does no harm."""
 
 import contextlib
 import json

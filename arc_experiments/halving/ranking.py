@@ -33,7 +33,7 @@ class RungResult:
 
     @property
     def value(self) -> float | None:
-        """The mean over the seeds; None if one is missing, since the mean of the others would be another number."""
+        """The mean over the seeds; None if one is missing: the mean of the others would not compare."""
         return None if self.failed else fmean(self.values.values())
 
 
@@ -53,8 +53,8 @@ def refuse_beyond(run: RunFolder, steps: int) -> None:
 def _refuse_other(run: RunFolder, trained: dict[str, Any], steps: int) -> None:
     if trained["steps"] != steps and not trained.get("stopped_early", False):
         raise FolderError(
-            f"{run} has been trained for {trained['steps']} steps, and the rung that is to be ranked is at {steps}: "
-            "name another sweep folder (hydra.sweep.dir=...)"
+            f"{run} has been trained for {trained['steps']} steps, and the rung that is to be ranked is at "
+            f"{steps}: name another sweep folder (hydra.sweep.dir=...)"
         )
 
 
@@ -89,8 +89,8 @@ def rank(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rank configurations, best first; returns the rows of halving.json, and notes for the user.
 
-    Ties are broken by the validation loss, then by the order of the sweep. A configuration with a failed run comes
-    last and does not survive.
+    Ties are broken by the validation loss, then by the order of the sweep. A configuration with a failed run
+    comes last and does not survive.
     """
 
     def key(result: RungResult) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Successive halving: train many configurations for a few steps, the better ones for more, and so on.
 
-All rungs share one schedule, that of `optim.max_steps`: a run stops at a rung by `optim.stop_after`, and a survivor
-resumes exactly where it stopped. Each rung's ranking is written to halving.json before any run resumes, so the same
-command takes the same decisions again, whenever it was stopped.
+All rungs share one schedule, that of `optim.max_steps`: a run stops at a rung by `optim.stop_after`, and a
+survivor resumes exactly where it stopped. Each rung's ranking is written to halving.json before any run
+resumes, so the same command takes the same decisions again, whenever it was stopped.
 
 Method: Jamieson and Talwalkar, Non-stochastic best arm identification and hyperparameter optimization (2016).
 """
@@ -19,7 +19,8 @@ from arc_experiments.halving.ranking import rank, ranking_table, read_result, re
 from arc_experiments.launching import worker
 from arc_experiments.launching.pool import Pool, exit_code
 from arc_experiments.launching.tables import show_table
-from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, locked, read_object
+from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, read_object
+from arc_experiments.runs.locks import locked
 from arc_experiments.runs.run_state import DONE, FAILED
 
 RECORD = "halving.json"
@@ -28,7 +29,7 @@ SEED_KEYS = ("seed=", "seeds.")  # overrides that distinguish the runs of one co
 
 @dataclass(frozen=True, kw_only=True)
 class Rungs:
-    """Numbers of steps after which a share `keep` of the configurations survives; the last train to `max_steps`."""
+    """Steps after which a share `keep` of the configurations survives; the last ones train to `max_steps`."""
 
     steps: list[int]
     keep: float
@@ -42,7 +43,7 @@ def run_halving(
     """Run the jobs rung by rung; returns the exit code of a sweep.
 
     Raises:
-        FolderError: the folder holds another halving, or runs that are beyond a rung that is still to be ranked.
+        FolderError: the folder holds another halving, or runs trained beyond a rung that is not ranked yet.
         FolderTaken: another process runs this halving.
     """
     with locked(sweep_folder / ".halving.lock") as is_ours:

@@ -5,11 +5,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from arc_experiments.report.adaptation import adaptation_sentences
-from arc_experiments.report.breakdown import KINDS
 from arc_experiments.report.format import (
     BY_KAGGLE,
     BY_OUTPUT,
+    KINDS,
+    adaptation_sentences,
     cost_sentence,
     label,
     plural,

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import Config
-from arc_experiments.report.pictures import Picture, answer_pictures
+from arc_experiments.report.gallery import Picture, answer_pictures
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.submission import Submission
 from arc_experiments.tasks.task import TaskSet
@@ -31,7 +31,7 @@ class Tracker:
     """Sends values to wandb: their means every `tracking.log_steps` steps, then pictures and final metrics.
 
     Args:
-        folder: the run's; wandb writes into it, and an id kept in it lets a resumed run continue its wandb run.
+        folder: the run's; wandb writes into it, and an id kept in it lets a resumed run continue there.
         is_main: whether this is the process, of several, that tracks.
     """
 

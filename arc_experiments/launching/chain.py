@@ -1,12 +1,12 @@
 """A chain: one run as several jobs in a row, each of which resumes where the last one stopped.
 
-What became of a job is read from the run's status, not from exit codes: what starts workers on a cluster passes those
-on unreliably.
+What became of a job is read from the run's status, not from exit codes, which srun and torchrun pass on
+unreliably.
 
     done                      the chain ends
     paused                    the next job resumes
     failed by a mistake       the chain ends, since the next job would fail alike
-    failed, or died           the next job resumes from the last checkpoint, unless two died at the same training step
+    failed, or died           the next job resumes from the last checkpoint, unless two died at the same step
 """
 
 import math
@@ -28,8 +28,8 @@ def run_chain(folder: RunFolder, total_jobs: int, run_once: Callable[[], int | N
     """Run workers one after another until the run has ended; returns the last one's exit code.
 
     Args:
-        run_once: runs a worker to its end and returns its exit code (negative: the signal that killed it), or None if
-            the user has stopped the chain.
+        run_once: runs a worker to its end and returns its exit code (negative: the signal that killed it), or
+            None if the user has stopped the chain.
     """
     forget_deaths(folder)
     pausing.forget(folder.path)
@@ -73,7 +73,7 @@ def forget_deaths(folder: RunFolder) -> None:
 
 
 def begin_job(folder: RunFolder) -> bool:
-    """Whether to start the next job: not if the run is done or given up. Records a death that nobody saw first."""
+    """Whether to start the next job: not if the run is done or given up. Records a death that nobody saw."""
     with folder.locked() as is_free:
         if is_free and folder.status.get("state") == RUNNING:
             _record_death(folder, "its process has died unseen")

@@ -12,8 +12,8 @@ from arc_experiments.config.jobs import job_kind
 from arc_experiments.runs import machine, pausing
 from arc_experiments.runs.folder import RunFolder
 
-# glibc returns large blocks to the system at once and gets them anew, page by page, which took half of the time on a
-# CPU with a vocabulary of 150,000. It reads these variables when a process starts.
+# glibc returns large blocks to the system at once and gets them anew, page by page, which took half of the
+# time on a CPU with a vocabulary of 150,000. It reads these variables when a process starts.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
@@ -43,7 +43,7 @@ def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]
 
 
 def helper_environments(count: int) -> list[dict[str, str]]:
-    """Environments of the `count - 1` helpers that share this process's work, computed before it takes its own share."""
+    """Environments of the `count - 1` helpers of this process; to be called before it takes its own share."""
     return [
         {**worker_environment(), **machine.part(number, count), machine.HELPS: str(os.getpid())}
         for number in range(1, count)

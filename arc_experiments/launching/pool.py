@@ -1,7 +1,6 @@
 """A sweep's jobs, each in a process of its own, several of them in parallel."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
-from typing import IO
 
 from rich.console import Console
 
@@ -22,6 +20,7 @@ from arc_experiments.launching.tables import live_table, show_table
 from arc_experiments.launching.worker import MISTAKE, STOPPED, TAKEN
 from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import LOOK_SECONDS, FolderError, RunFolder
+from arc_experiments.runs.locks import SharedLock
 from arc_experiments.runs.run_state import DONE, FAILED, LOCK, PAUSED, RUNNING, RunState
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -62,7 +61,7 @@ class Pool:
         for place in range(num_places):
             places.put(place)
         with (
-            SweepLock(sweep_folder / LOCK) as sweep_lock,
+            SharedLock(sweep_folder / LOCK) as launchers,
             pausing.handling(STOPPING, self._note_signal),
             live_table(folders, self.state, self._console) as refresh,
             ThreadPoolExecutor(num_places) as threads,
@@ -72,7 +71,7 @@ class Pool:
                 place = places.get()
                 try:
                     while not self._work(folder, place, num_places):
-                        if not sweep_lock.is_only_holder():
+                        if not launchers.is_only_holder():
                             return False
                         # Left behind by a launcher that was killed: it still uses its place.
                         self._wait_for(folder)
@@ -96,7 +95,7 @@ class Pool:
                     refresh()
 
     def state(self, folder: RunFolder) -> RunState:
-        """What has become of a job. Once done it stays done, though another process may open its folder again."""
+        """What has become of a job. Once seen done it stays done, even if another launcher opens it."""
         state = self._final.get(folder.path) or folder.state
         if state.name == DONE:
             self._final[folder.path] = state
@@ -261,39 +260,6 @@ class Workers:
             for process in self._running:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-
-
-class SweepLock:
-    """A lock that all launchers of one sweep hold together; each can ask whether it is the only one.
-
-    Where the file cannot be written, none of them takes itself for the only one.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._path, self._among_threads = file, threading.Lock()
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> "SweepLock":
-        with contextlib.suppress(OSError):
-            self._file = self._path.open("a")
-            fcntl.flock(self._file, fcntl.LOCK_SH)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def is_only_holder(self) -> bool:
-        if self._file is None:
-            return False
-        with self._among_threads:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return False
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_SH)
-            return True
 
 
 def run_sweep(folders: Sequence[RunFolder], sweep_folder: Path, pool: Pool, console: Console) -> int:

@@ -3,7 +3,7 @@
 a run                    one job
 a run as a chain         all its jobs at once, each waiting for the end (in any state) of the one before
 a sweep                  an array, `launch.max_parallel` elements at a time
-a sweep of chains        `launch.max_parallel` lanes: jobs of one name, of which the cluster runs one at a time
+a sweep of chains        `launch.max_parallel` lanes: jobs of one name, which the cluster runs one at a time
 job=adapt with workers   an array on one folder
 """
 
@@ -50,8 +50,8 @@ def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Co
         return 0
     if len(left) > 1 and launch.slurm is not None and launch.slurm.workers > 1:
         raise ClusterError(
-            f"launch.slurm.workers={launch.slurm.workers} share out the tasks of one run, and this is a sweep: "
-            "leave it at 1"
+            f"launch.slurm.workers={launch.slurm.workers} share out the tasks of one run, and this is a "
+            "sweep: leave it at 1"
         )
     name = slug(home.name)
     if len(left) == 1 or launch.chain.total_jobs > 1:
@@ -131,7 +131,7 @@ def _write_script(home: Path, launch: Launch, name: str, folders: Sequence[RunFo
 
 
 def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFolder]) -> str:
-    """The script for sbatch: for one folder, or for an array of them. The cluster keeps a copy as it is now."""
+    """The script for sbatch: for one folder, or for an array of them. The cluster keeps a copy of it."""
     slurm = launch.slurm
     assert slurm is not None
     options = {

@@ -1,7 +1,7 @@
-"""One job of a cluster: `python -m arc_experiments.launching.slurm_job <run folder>`, which the sbatch script becomes.
+"""One job of a cluster: `python -m arc_experiments.launching.slurm_job <run folder>`, which slurm.sh becomes.
 
-It runs the worker under srun, asks it to pause when the time limit is near, and cancels the chain's other jobs once
-there is nothing left for them to do.
+It runs the worker under srun, asks it to pause when the time limit is near, and cancels the chain's other
+jobs once there is nothing left for them to do.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What a sweep prints: a live table while it runs, then a table of its results, which is also written to sweep.csv."""
+"""What a sweep prints: a live table while it runs, then a table of its results, also written to sweep.csv."""
 
 import contextlib
 import csv
@@ -35,7 +35,7 @@ REFRESHES_PER_SECOND = 2
 def live_table(
     folders: Sequence[RunFolder], state_of: StateOf, console: Console
 ) -> Iterator[Callable[[], None]]:
-    """Show a table of the jobs in a terminal, and yield a function that updates it; elsewhere show nothing."""
+    """Show a table of the jobs and yield a function that updates it; outside a terminal show nothing."""
     if not console.is_terminal:
         yield lambda: None
         return
@@ -49,7 +49,7 @@ def live_table(
 
 
 def progress_table(states: dict[Path, RunState], *, max_rows: int) -> Group:
-    """Job, state, step of steps, loss and time left, and a line that counts the states; running jobs come first."""
+    """Job, state, step of steps, loss, time left; a line counts the states. Running jobs come first."""
     order = sorted(states, key=lambda path: SHOWN_FIRST.index(states[path].name))
     shown = set(order[:max_rows])
     table = Table("job", "state", "step", "loss", "left", caption_justify="left")

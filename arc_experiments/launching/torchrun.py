@@ -1,7 +1,7 @@
-"""Starts the processes that train together: `python -m arc_experiments.launching.torchrun <run folder> [<module>]`.
+"""Start processes that train together: `python -m arc_experiments.launching.torchrun <folder> [<module>]`.
 
-Each is a worker on the same folder (or runs the module named). The elastic agent behind torch's torchrun starts them,
-tells them of each other, and stops all when one ends badly. The exit code is that of the first one that failed.
+Each is a worker on the same folder (or runs the module named). The elastic agent behind torchrun starts them,
+tells them of each other, and stops all when one ends badly. The exit code is that of the first failure.
 """
 
 import logging

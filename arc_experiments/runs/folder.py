@@ -1,7 +1,6 @@
 """One run, one folder: its files, its lock, and its status."""
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.config.schema import typed
+from arc_experiments.runs.locks import locked
 from arc_experiments.runs.run_state import DONE, HEARTBEAT_SECONDS, LOCK, RUNNING, RunState, read_state
 
 DEPTHS = ("run.yaml", "*/run.yaml", "*/*/run.yaml")  # in a run, a sweep, a folder of sweeps
@@ -80,7 +80,8 @@ class RunFolder:
             return typed(values)
         except OmegaConfBaseException as error:
             raise FolderError(
-                f"{self}/run.yaml was written by another version of arc_experiments: {str(error).splitlines()[0]}"
+                f"{self}/run.yaml was written by another version of arc_experiments: "
+                f"{str(error).splitlines()[0]}"
             ) from error
 
     @property
@@ -118,7 +119,7 @@ class RunFolder:
         self.update_status(state=state, ended=_now(), error=error)
 
     def locked(self) -> contextlib.AbstractContextManager[bool]:
-        """Take the folder's lock; yields False if another process holds it."""
+        """Lock the folder; yields False if another process holds the lock."""
         return locked(self.path / LOCK)
 
     @contextlib.contextmanager
@@ -191,7 +192,7 @@ class RunFolder:
 
 
 def find_runs(patterns: Iterable[str]) -> list[RunFolder]:
-    """Find the run folders that paths or globs name: runs, sweeps, or folders of sweeps; each once, in order."""
+    """Find the runs that paths or globs name (runs, sweeps, or folders of sweeps); each once, in order."""
     found: dict[Path, RunFolder] = {}
     for pattern in patterns:
         named = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
@@ -234,18 +235,6 @@ def write_whole(path: Path, text: str, *, errors: str = "strict") -> None:
     except OSError:  # a full disk
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Create a lock file and lock it until the end of the block, or of the process; yields False if it is locked."""
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
 
 
 def _is(path: Path, inode: int) -> bool:

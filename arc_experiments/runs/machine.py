@@ -1,6 +1,6 @@
 """Which cores and GPUs a process gets, and which other processes it works with.
 
-    jobs of a sweep        run in parallel, each at a place: 0 <= place < num_places; places take cores and GPUs in turn
+    jobs of a sweep        run in parallel, each at a place (0, 1, ...); places take cores and GPUs in turn
     helpers of one job     (job=adapt) divide the job's place into smaller ones
     ranks of one job       (torchrun) share the GPUs of their job, rank i using the i-th
     a job of a cluster     divides only what the cluster has allocated, whatever `hardware.gpu_ids` says
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # loading torch takes seconds
 PLACE, NUM_PLACES = "ARC_EXPERIMENTS_PLACE", "ARC_EXPERIMENTS_NUM_PLACES"
 HELPS = "ARC_EXPERIMENTS_HELPS"  # id of the process that this helper was started by
 STARTER = "ARC_EXPERIMENTS_STARTER"  # id of the process that started this rank
-# One process may write or draw samples for a long time while the others wait; whoever started them notices a death.
+# One process may write or draw samples for long while the others wait; whoever started them notices a death.
 PATIENCE = timedelta(hours=24)
 
 
@@ -96,7 +96,7 @@ def count_processes(hardware: Hardware) -> int:
 
 
 def join_processes(device: "torch.device") -> "PartialState":
-    """Join the processes that torchrun or accelerate started for this run; without them, the state of one process."""
+    """Join the processes that torchrun or accelerate started for this run; this process alone if none did."""
     from accelerate import PartialState
 
     on_cpu = device.type == "cpu"
@@ -124,7 +124,7 @@ def die_with(process: int) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this machine runs. A zombie does not: its parent may be waiting for this one's output."""
+    """Whether a process of this machine runs. A zombie does not: its parent may wait for this output."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text()  # 123 (its name) S ...
     except (FileNotFoundError, ProcessLookupError):

@@ -4,14 +4,14 @@ SIGTERM and Ctrl-C pass from a command to the processes that it started:
 
     sweep (launching.pool)           stops its workers and starts no more; a second signal kills them
     chain (launching.chain)          stops its worker and starts no other
-    SLURM job (launching.slurm_job)  passes SIGTERM on to srun; USR1, sent before the time limit, asks for a pause
-    ranks (launching.torchrun)       torch's agent passes the signal on to every rank; ranks pause at the same step
+    SLURM job (launching.slurm_job)  passes SIGTERM on to srun; USR1, near the time limit, asks for a pause
+    ranks (launching.torchrun)       torch's agent passes it on to all ranks, which pause at the same step
     worker, while it trains          SIGTERM: finishes the step, writes a checkpoint, ends as `paused`
-    worker, at any other time        stops at once (KeyboardInterrupt), keeps what is finished, ends as `paused`
+    worker, at any other time        stops at once (KeyboardInterrupt), keeps finished parts, ends as `paused`
     worker, Ctrl-C or 2nd SIGTERM    stops at once; the run resumes from its last checkpoint
 
-A training also pauses when another process creates the file `.pause` in the run folder (`ask`), and when it has used up
-the steps or seconds that `launch.chain` allows each job.
+A training also pauses when another process creates the file `.pause` in the run folder (`ask`), and when it
+has used up the steps or seconds that `launch.chain` allows each job.
 """
 
 import signal
@@ -63,7 +63,7 @@ def is_signalled() -> bool:
 
 @contextmanager
 def handling(numbers: Sequence[int], handler: Handler) -> Iterator[None]:
-    """Handle these signals within the block. Does nothing outside the main thread, which alone receives signals."""
+    """Handle these signals within the block; does nothing in other threads than the main one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

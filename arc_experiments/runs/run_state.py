@@ -1,6 +1,5 @@
 """What has become of a run: the only reader of status.json besides the run's own worker."""
 
-import fcntl
 import json
 import platform
 import time
@@ -9,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from arc_experiments.runs.locks import is_locked
 from arc_experiments.runs.machine import is_alive
 
 LOCK = ".lock"  # in the run folder; its worker holds it, and the system frees it when the worker dies
@@ -37,7 +37,7 @@ class RunState:
 
 
 def read_state(folder: Path) -> RunState:
-    """Read status.json and check that a run that claims to run is alive. A file that cannot be read is a failure."""
+    """Read status.json, and check that a run that claims to run is alive; an unreadable file is a failure."""
     file = folder / "status.json"
     try:
         status, touched = dict[str, Any](json.loads(file.read_text(encoding="utf-8"))), file.stat().st_mtime
@@ -70,21 +70,10 @@ def _why_dead(folder: Path, status: dict[str, Any], silent_seconds: float) -> st
     process, host = status.get("pid"), status.get("host")
     if host == platform.node() and not (isinstance(process, int) and is_alive(process)):
         return f"process {process} is gone"
-    if silent_seconds > STALE_SECONDS and not _is_locked(folder / LOCK):
+    # A suspended process is silent, but holds its lock.
+    if silent_seconds > STALE_SECONDS and not is_locked(folder / LOCK):
         return f"no sign of life of process {process} on {host} for {silent_seconds:.0f} s"
     return None
-
-
-def _is_locked(file: Path) -> bool:
-    """Whether a process holds this lock: one that was suspended gives no sign of life, and goes on all the same."""
-    try:
-        with file.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no file, or a file system without locks
-        return False
-    return False
 
 
 class Pace:
