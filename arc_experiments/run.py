@@ -6,11 +6,10 @@ model = run.model()      # base and adapter
 run.trainer(model, [])   # TRL's SFTTrainer on the stream
 run.predict(model)       # candidates for the validation tasks
 
-What builds a part lies with its stage; this file is the table of contents, for the jobs and for notebooks. Libraries
-that take long to import are imported by the parts that need them.
+What builds a part lies with its stage; this file is the table of contents, for the jobs and for notebooks.
+Libraries that take long to import are imported by the parts that need them.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -19,10 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
-from arc_experiments.config.paths import local_path
 from arc_experiments.config.rules.halving import answer_limit
-from arc_experiments.config.rules.hardware import split_batch
-from arc_experiments.config.schema import NEED_LIKELIHOODS, Config, Model
+from arc_experiments.config.schema import Config, Model
 from arc_experiments.config.schema import Prompt as PromptOptions
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.partitions import Partition
@@ -39,12 +36,10 @@ from arc_experiments.tasks import FixedTasks, Row, TaskSet
 if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
-    from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-    from arc_experiments.generation.batching import Room
     from arc_experiments.generation.engine import Engine
-    from arc_experiments.generation.predict import Request
+    from arc_experiments.generation.predict import Predictor, Request
     from arc_experiments.models.tokenizer import ArcTokenizer
     from arc_experiments.models.vocabulary import Vocabulary
     from arc_experiments.training.trainer import StreamTrainer
@@ -131,17 +126,13 @@ class Run:
             return None
         from arc_experiments.models.vocabulary import choose_vocabulary
 
-        if self.corpus.rows:
-            raise ValueError(
-                "model.vocabulary=arc holds the tokens of ARC prompts alone, and this data has ready rows: "
-                "set model.vocabulary=full"
-            )
         others = [share.prompt for share in self.corpus.shares if share.prompt is not None]
         return choose_vocabulary(
             self._full_tokenizer,
             folders=(self.weights.folder, self.weights.source),
             prompts=[self.config.prompt, *others],
             tasks=self.corpus.examples(NUM_VERIFIED),
+            has_rows=bool(self.corpus.rows),
         )
 
     @cached_property
@@ -256,24 +247,10 @@ class Run:
         return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
-        from arc_experiments.models.loading import load_base
+        from arc_experiments.models.loading import load_base_for
 
-        return load_base(
-            model,
-            dtype=self.dtype,
-            device=self.device,
-            vocabulary=self.vocabulary,
-            device_map="auto" if self.config.hardware.parallelism == "split" else None,
-            place=place,
-            packs_rows=self._packs_rows,
-        )
-
-    @property
-    def _packs_rows(self) -> bool:
-        """Whether a batch may hold several rows of several samples each."""
-        config = self.config
-        has_several = config.hardware.per_device_batch_size != 1 or config.adapt.together > 1
-        return config.optim.pack_length is not None and has_several
+        options = {"dtype": self.dtype, "device": self.device, "vocabulary": self.vocabulary, "place": place}
+        return load_base_for(self.config, model, **options)
 
     # Training.
 
@@ -283,95 +260,48 @@ class Run:
         configured = self.config.hardware.per_device_batch_size
         if configured != "auto":
             return int(configured)
-        if self.device.type == "cpu":
-            return 1  # nothing is padded then, and running out of memory could not be caught
-        from arc_experiments.runs.environment import found_earlier
-        from arc_experiments.training.batch_size import largest_batch
+        from arc_experiments.training.out_of_memory import find_batch_size
 
-        earlier = found_earlier(
-            self.folder, "per_device_batch_size", self.device, self.processes.num_processes
-        )
-        return earlier or largest_batch(
-            self.model(),
-            rows=self.config.optim.batch_size // self.processes.num_processes,
-            length=self.config.optim.pack_length or self.config.prompt.max_length,
-            autocast=self.autocast,
-            gradient_checkpointing=self.config.model.gradient_checkpointing,
-        )
+        return find_batch_size(self.config, self.folder, self.processes, self.model, self.autocast)
 
     def trainer(
         self,
         model: Any,
-        callbacks: "list[TrainerCallback]",
+        callbacks: "Sequence[TrainerCallback]" = (),
         *,
         stream: SampleStream | JoinedStreams | None = None,
         folder: Path | None = None,
         seed: int | None = None,
-        together: int = 1,
+        kind: "Callable[..., StreamTrainer] | None" = None,
         is_pause_due: Callable[[int], bool] = lambda step: False,
     ) -> "StreamTrainer":
-        """SFTTrainer on the stream.
+        """SFTTrainer on the stream (see `make_trainer`).
 
         Args:
-            stream, folder, seed: samples, a place for checkpoints, a seed of the dropout other than the run's own.
-            together: how many adapters the model has, each of which trains on every so many-th row, in steps and batches
-                as if it were alone.
+            stream, folder, seed: samples, a place for checkpoints, a dropout seed other than the run's own.
+            kind: makes the trainer, from StreamTrainer's arguments.
             is_pause_due: whether to pause at the end of a step, numbered from 1.
-
-        Raises:
-            ValueError: the batch does not divide among the processes, or the model cannot be sharded over them.
         """
         from arc_experiments.models.tokenizer import for_trainer
-        from arc_experiments.training.arguments import make_arguments
         from arc_experiments.training.building import make_trainer
+        from arc_experiments.training.trainer import StreamTrainer
 
-        config = self.config
-        num_processes = self.processes.num_processes
-        arguments = make_arguments(
-            config.optim,
-            config.hardware,
-            output_dir=folder or self.folder / "checkpoints",
-            dtype=self.dtype,
-            device=self.device,
-            seed=config.seeds.train if seed is None else seed,
-            gradient_checkpointing=config.model.gradient_checkpointing,
-            per_device_batch_size=self.per_device_batch_size * together,
-            iterable=config.data.stream == "iterable",
-            accumulation=split_batch(config.optim.batch_size, num_processes, self.per_device_batch_size),
-            compile=config.model.compile,
-        )
-        stream = stream or self.stream()
         return make_trainer(
             model,
             for_trainer(self.tokenizer),
-            self._rows(stream, together),
-            arguments,
-            optim=config.optim,
+            stream or self.stream(),
+            self.config,
+            folder=folder or self.folder / "checkpoints",
+            dtype=self.dtype,
+            device=self.device,
+            processes=self.processes,
+            seed=self.config.seeds.train if seed is None else seed,
+            per_device_batch_size=self.per_device_batch_size,
             pad_id=self.prompt.pad_id,
-            part_names=[part.name for part in stream.parts],
             callbacks=callbacks,
             is_pause_due=is_pause_due,
-            together=together,
+            kind=kind or StreamTrainer,
         )
-
-    def _rows(self, stream: SampleStream | JoinedStreams, together: int) -> "Dataset | IterableDataset":
-        """The training rows, in the exposure that `data.stream` names."""
-        from arc_experiments.training.checkpoints import last_complete, step_of
-        from arc_experiments.training.dataset import Turn, as_dataset, as_iterable
-
-        config = self.config
-        if config.data.stream == "indexed":
-            return as_dataset(stream, config.optim.max_steps * config.optim.batch_size * together)
-        assert isinstance(stream, SampleStream), "checked: job=adapt takes indexed ones"
-        checkpoint = last_complete(self.folder / "checkpoints")
-        turn = Turn(
-            first_row=0 if checkpoint is None else step_of(checkpoint) * config.optim.batch_size,
-            batch_size=self.per_device_batch_size,
-            rank=self.processes.process_index,
-            num_ranks=self.processes.num_processes,
-            num_workers=config.hardware.num_workers,
-        )
-        return as_iterable(stream, turn)
 
     def autocast(self) -> "AbstractContextManager[None]":
         """How the model computes outside of the trainer, which sets up the same for itself."""
@@ -380,7 +310,7 @@ class Run:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
-        """Exact loss over all validation tasks with solutions; None where there is none."""
+        """The exact loss over all validation tasks with solutions; None if there is none."""
         from arc_experiments.training.validation import validation_loss
 
         if not self.corpus.can_validate:
@@ -396,14 +326,13 @@ class Run:
                 processes=self.processes,
             )
 
-    def untrained_validation_loss(self, model: Any) -> "ValidationLoss | None":
-        """The same before training, a quarter faster where a new LoRA still adds exactly nothing."""
-        lora = self.config.model.lora
-        adds = lora is None or self.config.model.adapter or lora.dora or lora.initialisation != "default"
-        if adds or self.is_sharded:
-            return self.validation_loss(model)
-        with model.disable_adapter():
-            return self.validation_loss(model)
+    @cached_property
+    def validation_records(self) -> tuple[list[Any], int]:
+        from arc_experiments.training.validation import make_records
+
+        return make_records(self.validation_tasks, self.prompt, self.corpus.source_of)
+
+    # Answers.
 
     def predict(
         self,
@@ -412,115 +341,52 @@ class Run:
         *,
         resume: bool = False,
     ) -> list[Candidate]:
-        """Candidates for every request; finished batches are kept if this is killed.
+        """Answer all requests of this run; results of finished batches survive a kill.
 
-        A float32 adapter is merged into its base, which is exact to rounding and faster; the model that is
-        handed in has no adapter of its own afterwards.
+        A float32 adapter is merged into its base, which is exact to rounding and faster. The model that was passed
+        in has no adapter of its own afterwards.
 
         Args:
-            resume: take the answers that an earlier attempt has kept, which must have been this model's.
+            on_progress: called with (requests done, requests in all).
+            resume: take the answers that an earlier attempt kept, which must have been those of this model.
         """
+        from arc_experiments.generation.resuming import forget
         from arc_experiments.models.adapters import merge
 
-        partial = self.folder / PARTIAL_PREDICTIONS
+        kept = self.folder / PARTIAL_PREDICTIONS
         if not resume:
-            self._remove(partial)
-        if self.config.inference.engine == "vllm":  # which takes the adapter as it is
-            return self.ask(model.eval(), partial, on_progress)
-        return self.ask(merge(model.eval()), partial, on_progress)
-
-    def predict_in_training(self, model: Any) -> list[Candidate]:
-        """The same with the model left exactly as it is, for a look during training; nothing is kept."""
-        was_training, partial = model.training, self.folder / f"{PARTIAL_PREDICTIONS}.training"
-        self._remove(partial)  # that of a killed attempt, with other weights
-        candidates = self.ask(model.eval(), partial, lambda done, total: None)
-        if self.config.inference.selection in NEED_LIKELIHOODS:
-            candidates = self.with_likelihoods(model, candidates, partial / "likelihoods")
-        self._remove(partial)
-        model.train(was_training)
-        return candidates
+            forget(kept, self.processes)
+        takes_adapters = self.config.inference.engine == "vllm"
+        model = model.eval() if takes_adapters else merge(model.eval())
+        return self.predictor.predict(model, self.requests, kept, on_progress)
 
     @cached_property
-    def room(self) -> "Room":
-        """How many tokens are answered or compared at once: as configured, until that does not fit."""
-        from arc_experiments.generation.batching import Room
+    def predictor(self) -> "Predictor":
+        """Answers and rescores as `inference` says, with this run's prompt, engine and processes."""
+        from arc_experiments.generation.predict import Predictor
 
-        return Room(self.config.inference.batch_tokens)
-
-    def with_likelihoods(
-        self,
-        model: Any,
-        candidates: Sequence[Candidate],
-        partial: Path,
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
-        *,
-        tasks: TaskSet | None = None,
-    ) -> list[Candidate]:
-        """The candidates, each with its likelihoods under `inference.scoring_views` views.
-
-        Args:
-            partial: where what is finished is kept if this is killed, and taken from.
-            tasks: those of the candidates, if not the run's own.
-        """
-        from arc_experiments.generation.rescoring import with_likelihoods
-
-        inference = self.config.inference
-        if inference.scoring_views == 0:
-            return list(candidates)
-        with self.autocast():
-            return with_likelihoods(
-                model,
-                self.prompt,
-                self.predicted_tasks() if tasks is None else tasks,
-                candidates,
-                num_views=inference.scoring_views,
-                seed=self.config.seeds.inference,
-                room=self.room,
-                partial=partial,
-                processes=self.processes,
-                on_progress=on_progress,
-            )
-
-    def _remove(self, folder: Path) -> None:
-        """Remove a folder that all processes use, when all are here."""
-        self.processes.wait_for_everyone()
-        if self.processes.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)
-        self.processes.wait_for_everyone()
-
-    def ask(
-        self,
-        model: Any,
-        partial: Path,
-        on_progress: Callable[[int, int], None],
-        requests: "list[Request] | None" = None,
-        engine: "Engine | None" = None,
-    ) -> list[Candidate]:
-        """Candidates for the requests, by the engine; the run's own, if left out.
-
-        Args:
-            partial: where the answers of finished batches are kept if this is killed, and taken from.
-        """
-        from arc_experiments.generation.predict import predict
-
-        with self.autocast():
-            return predict(
-                model,
-                self.prompt,
-                self.requests if requests is None else requests,
-                max_new_tokens=self.max_new_tokens,
-                room=self.room,
-                partial=partial,
-                processes=self.processes,
-                on_progress=on_progress,
-                engine=engine or self.engine,
-            )
+        return Predictor(
+            self.prompt,
+            self.engine,
+            max_new_tokens=self.max_new_tokens,
+            batch_tokens=self.config.inference.batch_tokens,
+            scoring_views=self.config.inference.scoring_views,
+            seed=self.config.seeds.inference,
+            processes=self.processes,
+            autocast=self.autocast,
+        )
 
     @cached_property
-    def validation_records(self) -> tuple[list[Any], int]:
-        from arc_experiments.training.validation import make_records
+    def engine(self) -> "Engine":
+        """What generates answers (see `make_engine`)."""
+        from arc_experiments.generation.building import make_engine
 
-        return make_records(self.validation_tasks, self.prompt, self.corpus.source_of)
+        return make_engine(self.config, self.prompt, self.tokenizer, self.dtype)
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest answer: as configured, or what the largest grid needs."""
+        return self.config.inference.max_new_tokens or self.prompt.longest_answer()
 
     @cached_property
     def requests(self) -> "list[Request]":
@@ -531,55 +397,5 @@ class Run:
         """The same of other tasks, whose test outputs may be missing."""
         from arc_experiments.generation.predict import make_requests
 
-        config = self.config
-        return make_requests(
-            tasks, self.prompt, num_views=config.inference.num_views, seed=config.seeds.inference
-        )
-
-    @cached_property
-    def engine(self) -> "Engine":
-        """How questions are answered.
-
-        Raises:
-            ValueError: `inference.constrain=grid` with a tokenizer whose tokens are not whole characters, or
-                `inference.engine=vllm` without the package.
-        """
-        from arc_experiments.generation.constraint import grid_constraint
-        from arc_experiments.generation.decoding import Transformers
-        from arc_experiments.generation.threshold import Threshold
-
-        options = self.config.inference
-        constraint = grid_constraint(self.prompt) if options.constrain == "grid" else None
-        if options.engine == "threshold":
-            return Threshold(threshold=options.threshold, constraint=constraint)
-        sampling: dict[str, Any] = {
-            "num_samples": options.num_samples,
-            "temperature": options.temperature,
-            "top_p": options.top_p,
-            "seed": self.config.seeds.inference,
-        }
-        if options.engine == "vllm":
-            return self._vllm(sampling)
-        return Transformers(constraint=constraint, **sampling)
-
-    def _vllm(self, sampling: dict[str, Any]) -> "Engine":
-        from arc_experiments.generation.vllm import Vllm
-        from arc_experiments.models.adapters import save_weights
-        from arc_experiments.models.precision import pick_device, pick_dtype
-
-        config = self.config
-        base = local_path(config.model.path)
-        dtype = pick_dtype(config.model.dtype, pick_device(config.hardware))
-        return Vllm(
-            base=base,
-            dtype=str(dtype).removeprefix("torch."),
-            max_length=config.prompt.max_length,
-            memory_share=config.inference.vllm_memory_share,
-            save=lambda model, folder: save_weights(model, self.tokenizer, folder, base=base),
-            **sampling,
-        )
-
-    @property
-    def max_new_tokens(self) -> int:
-        """The longest answer: as configured, or what the largest grid needs."""
-        return self.config.inference.max_new_tokens or self.prompt.longest_answer()
+        num_views, seed = self.config.inference.num_views, self.config.seeds.inference
+        return make_requests(tasks, self.prompt, num_views=num_views, seed=seed)

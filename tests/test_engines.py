@@ -12,8 +12,9 @@ from toy_models import load, settings, untrained
 
 from arc_experiments import compose
 from arc_experiments.config.schema import Model
+from arc_experiments.generation.batching import plan_batches
 from arc_experiments.generation.decoding import Transformers
-from arc_experiments.generation.engine import Answer, Limits, plan_batches
+from arc_experiments.generation.engine import Answer, Limits
 from arc_experiments.jobs import evaluate
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run

@@ -17,8 +17,8 @@ from transformers import AutoTokenizer
 from arc_experiments import compose
 from arc_experiments import reselect as select
 from arc_experiments.augmentation import draw_views
-from arc_experiments.generation import rescoring as likelihood
-from arc_experiments.generation.batching import Room
+from arc_experiments.generation import rescoring
+from arc_experiments.generation.batching import TokenBudget
 from arc_experiments.generation.rescoring import log_probabilities, with_likelihoods
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.answering import score_in_training
@@ -73,10 +73,10 @@ def candidate(number: int, task_id: str, test_index: int, cells: Grid | None) ->
     )  # fmt: skip
 
 
-def compared(model: torch.nn.Module, partial: Path, **changes: object) -> list[Candidate]:
+def compared(model: torch.nn.Module, folder: Path, **changes: object) -> list[Candidate]:
     given = [candidate(number, *one) for number, one in enumerate(CANDIDATES)]
     options = {
-        "num_views": NUM_VIEWS, "seed": 1, "room": Room(10_000), "partial": partial,
+        "num_views": NUM_VIEWS, "seed": 1, "budget": TokenBudget(10_000), "folder": folder,
         "processes": PartialState(cpu=True), "on_progress": lambda done, total: None,
     } | changes  # fmt: skip
     return with_likelihoods(model, PROMPT, TASKS, given, **options)
@@ -96,11 +96,13 @@ def test_shared_prompts_give_the_numbers_of_plain_teacher_forcing(
         for prompt, group in zip(prompts, answers, strict=True)
     ]
     for batch_tokens in (100_000, 200, 1):
-        found = log_probabilities(model, prompts, answers, pad_id=PROMPT.pad_id, room=Room(batch_tokens))
+        found = log_probabilities(
+            model, prompts, answers, pad_id=PROMPT.pad_id, budget=TokenBudget(batch_tokens)
+        )
         assert [len(group) for group in found] == [3, 1, 5]
         assert flat(found) == pytest.approx(flat(expected), abs=1e-4)
-    monkeypatch.setattr(likelihood, "MAX_LOGITS", 1)
-    found = log_probabilities(model, prompts, answers, pad_id=PROMPT.pad_id, room=Room(100_000))
+    monkeypatch.setattr(rescoring, "MAX_LOGITS", 1)
+    found = log_probabilities(model, prompts, answers, pad_id=PROMPT.pad_id, budget=TokenBudget(100_000))
     assert flat(found) == pytest.approx(flat(expected), abs=1e-4)
 
 
@@ -127,14 +129,17 @@ def test_every_candidate_is_compared_in_the_same_views_of_its_task(
 def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
     model: torch.nn.Module, tmp_path: Path
 ) -> None:
-    whole = [one.to_json() for one in compared(model, tmp_path / "partial", room=Room(100))]
+    whole = [one.to_json() for one in compared(model, tmp_path / "partial", budget=TokenBudget(100))]
     (file,) = (tmp_path / "partial").iterdir()
     lines = file.read_text().splitlines()
     assert len(lines) == 1 + 3 * NUM_VIEWS
     file.write_text("\n".join([*lines[:4], lines[4][:60]]))
     seen: list[int] = []
     again = compared(
-        model, tmp_path / "partial", room=Room(100), on_progress=lambda done, total: seen.append(done)
+        model,
+        tmp_path / "partial",
+        budget=TokenBudget(100),
+        on_progress=lambda done, total: seen.append(done),
     )
     assert [one.to_json() for one in again] == whole
     assert (seen[0], seen[-1]) == (3, 3 * NUM_VIEWS)
@@ -143,8 +148,8 @@ def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
 def test_what_was_kept_for_other_candidates_is_not_taken(model: torch.nn.Module, tmp_path: Path) -> None:
     compared(model, tmp_path / "partial")
     other = with_likelihoods(
-        model, PROMPT, TASKS, [candidate(0, "a", 0, grid("3"))], num_views=1, seed=1, room=Room(1000),
-        partial=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
+        model, PROMPT, TASKS, [candidate(0, "a", 0, grid("3"))], num_views=1, seed=1, budget=TokenBudget(1000),
+        folder=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
     )  # fmt: skip
     assert len(other[0].likelihoods) == 1
     assert other[0].likelihoods[0].num_tokens == 3
@@ -159,8 +164,8 @@ def test_a_view_that_does_not_fit_is_left_out_for_all_candidates(
     assert min(lengths) > 16 or max(lengths) <= 16 or len(set(lengths)) > 1
     given = [candidate(0, "t", 0, grid("1")), candidate(1, "t", 0, grid("2"))]
     found = with_likelihoods(
-        model, short, TaskSet([task]), given, num_views=8, seed=1, room=Room(1000),
-        partial=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
+        model, short, TaskSet([task]), given, num_views=8, seed=1, budget=TokenBudget(1000),
+        folder=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
     )  # fmt: skip
     views = [[value.view for value in one.likelihoods] for one in found]
     assert views[0] == views[1] == [view for view, length in enumerate(lengths) if length <= 16]
@@ -221,9 +226,11 @@ def test_an_adapter_that_was_merged_for_the_answers_counts_once_in_the_likelihoo
             if "lora_B" in name:
                 parameter += 0.1
     given = [candidate(0, run.requests[0].task_id, 0, grid("12", "34"))]
-    (before,) = run.with_likelihoods(model.eval(), given, tmp_path / "before")
+    (before,) = run.predictor.with_likelihoods(
+        model.eval(), run.predicted_tasks(), given, tmp_path / "before"
+    )
     run.predict(model)
-    (after,) = run.with_likelihoods(merge(model), given, tmp_path / "after")
+    (after,) = run.predictor.with_likelihoods(merge(model), run.predicted_tasks(), given, tmp_path / "after")
     for one, other in zip(before.likelihoods, after.likelihoods, strict=True):
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
 

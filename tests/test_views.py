@@ -1,5 +1,6 @@
 """Views: a task seen in several ways, with an exact way back for every answer that has one."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,8 @@ from transformers import AutoTokenizer
 
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.augmentation.steps import SYMMETRIES, Magnified, OneSided, PairOrder, Step, Symmetry
-from arc_experiments.generation.batching import Room
 from arc_experiments.generation.engine import Answer
-from arc_experiments.generation.predict import Request, predict
+from arc_experiments.generation.predict import Predictor, Request
 from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.tasks import Pair, Task, TaskSet
 from arc_experiments.tasks.grids import Grid
@@ -90,7 +90,7 @@ def test_a_view_refuses_a_step_that_makes_another_task(step: Step) -> None:
 class Canned:
     """An engine that gives these answers."""
 
-    rows_per_prompt = 1
+    rows_per_prompt = num_samples = 1
 
     def __init__(self, answers: list[Answer]) -> None:
         self._answers = answers
@@ -113,17 +113,11 @@ def test_an_answer_without_a_way_back_is_an_invalid_candidate(tmp_path: Path) ->
         Answer(ids=tuple(prompt.tokenize(text)), num_tokens=7, log_probability=-1.0, finished=True)
         for text in texts
     ]
-    candidates = predict(
-        None,
-        prompt,
-        requests,
-        max_new_tokens=9,
-        room=Room(10_000),
-        partial=tmp_path / "partial",
-        processes=PartialState(cpu=True),
-        on_progress=lambda done, total: None,
-        engine=Canned(answers),
-    )
+    predictor = Predictor(
+        prompt, Canned(answers), max_new_tokens=9, batch_tokens=10_000, scoring_views=0, seed=1,
+        processes=PartialState(cpu=True), autocast=nullcontext,
+    )  # fmt: skip
+    candidates = predictor.predict(None, requests, tmp_path / "kept")
     assert [candidate.reason for candidate in candidates] == [None, "not_upscaled", "ragged"]
     assert candidates[0].grid is not None
     assert candidates[0].grid.tolist() == [[1], [2]]

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError
-from arc_experiments.generation.decoding import Transformers, generate
+from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Limits
 from arc_experiments.generation.vllm import Vllm
 from arc_experiments.models.adapters import save_weights
@@ -43,9 +43,8 @@ class StandIn:
         outputs = []
         for prompt, how in zip(prompts, params, strict=True):
             ids = np.array(prompt["prompt_token_ids"])
-            (answer,) = generate(
-                model, [ids], max_new_tokens=how.max_tokens, stop_ids=how.stop_token_ids, pad_id=0
-            )
+            limits = Limits(max_new_tokens=how.max_tokens, stop_ids=tuple(how.stop_token_ids), pad_id=0)
+            [[answer]] = Transformers().answer(model, [ids], KEYS[:1], limits)
             output = SimpleNamespace(
                 token_ids=[*answer.ids, *([how.stop_token_ids[0]] if answer.finished else [])],
                 cumulative_logprob=answer.log_probability,

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from arc_experiments.benchmarking.measure import now, summary
-from arc_experiments.generation.decoding import generate
-from arc_experiments.generation.engine import plan_batches
+from arc_experiments.generation.batching import plan_batches
+from arc_experiments.generation.decoding import Transformers
+from arc_experiments.generation.engine import Limits
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import Run
@@ -49,10 +50,9 @@ def measure(run: Run) -> dict[str, Any]:
 
 
 def _tokens_per_second(run: Run, model: Any, batches: Sequence[Sequence[Ids]], new_tokens: int) -> float:
+    limits = Limits(max_new_tokens=new_tokens, stop_ids=run.prompt.stop_ids, pad_id=run.prompt.pad_id)
     start, tokens = now(run.device), 0
     for batch in batches:
-        answers = generate(
-            model, batch, max_new_tokens=new_tokens, stop_ids=run.prompt.stop_ids, pad_id=run.prompt.pad_id
-        )
-        tokens += sum(answer.num_tokens for answer in answers)
+        answers = Transformers().answer(model, batch, [("", 0, 0)] * len(batch), limits)
+        tokens += sum(answer.num_tokens for (answer,) in answers)
     return tokens / (now(run.device) - start)

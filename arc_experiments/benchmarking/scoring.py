@@ -9,8 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from arc_experiments.benchmarking.measure import now, summary
 from arc_experiments.benchmarking.rows import rows_of_length
-from arc_experiments.generation.cache import positions
-from arc_experiments.generation.engine import pad_left
+from arc_experiments.generation.engine import pad_left, positions
 from arc_experiments.generation.rescoring import answer_ids, log_probabilities
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts.tokens import Ids
@@ -39,7 +38,9 @@ def measure(run: Run) -> dict[str, Any]:
         for _ in range(benchmark.rounds):
             start = now(run.device)
             together = [
-                log_probabilities(model, [ids], [group], pad_id=run.prompt.pad_id, room=run.room)[0]
+                log_probabilities(
+                    model, [ids], [group], pad_id=run.prompt.pad_id, budget=run.predictor.budget
+                )[0]
                 for ids, group in zip(prompts, answers, strict=True)
             ]
             middle = now(run.device)

@@ -1,6 +1,6 @@
-"""Run folders as a comparison sees them: what was chosen, what was drawn, what came of it.
+"""Read run folders for a comparison: what was chosen, what was drawn, and the scores.
 
-In: folders, or patterns such as `multirun/*`. Out: a `RunResult` each, with the scores by task of one metric.
+In: folders, or patterns such as `multirun/*`. Out: a `RunResult` each, with the scores by task of any metric.
 """
 
 import json
@@ -23,9 +23,11 @@ from arc_experiments.scoring.metrics import METRICS_VERSION, in_todays_terms
 
 Tree = dict[str, Any]
 FOLD = "data.fold"
-WEIGHTS = ("from_run", "model.adapter", "model.path")  # what may name the run that weights come from
-TRAINED = ("adapter", "model")  # what a run folder has them in
+WEIGHTS = ("from_run", "model.adapter", "model.path")  # keys that may name the run that trained the weights
+TRAINED = ("adapter", "model")  # where a run folder keeps them
 MOMENTS = "optim.load_state"  # the run that the optimizer's moments come from
+# How often a run looks and saves, which changes no weights unless validations decide which weights are kept.
+BOOKKEEPING = ("optim.log_steps", "optim.eval_steps", "optim.save_steps")
 RULES = {
     "score.pass_at_2": "task_fraction",
     **{f"score.by_rule.{name}": name for name in ("test_output", "task_fraction", "task_strict")},
@@ -37,8 +39,9 @@ class RunResult:
     """A run folder.
 
     Attributes:
-        settings: what was chosen, by dotted key; those of the run that its weights come from begin with `from_run.`.
-        draws: the seeds and the fold, which make a run another run of the same config.
+        settings: choices by dotted key; those of the run that trained its weights begin with `from_run.`.
+        draws: the seeds and the fold, in which runs of the same config differ.
+        weights_from: the folder of the run that trained its weights, if it is another one.
     """
 
     folder: RunFolder
@@ -56,18 +59,13 @@ class RunResult:
         return self.folder.path.name
 
     @property
-    def seconds(self) -> float | None:
-        """What the run took."""
-        return number_at(self.metrics, "seconds.total")
-
-    @property
     def metrics_version(self) -> int:
         """What its scores mean, once converted; a run without scores has nothing that could differ."""
-        return int(number_at(self.metrics, "score.version") or METRICS_VERSION)
+        return int(self.numbers.get("score.version", METRICS_VERSION))
 
     @property
     def partition_draws(self) -> tuple[tuple[str, Any], ...]:
-        """Those of the draws that decide which tasks are held out."""
+        """The draws that decide which tasks are held out."""
         return tuple(draw for draw in self.draws if draw[0].endswith((FOLD, "seeds.partition")))
 
     @cached_property
@@ -78,16 +76,17 @@ class RunResult:
     def partition(self) -> Tree:
         return read_object(self.folder / "partition.json")
 
-    @property
-    def validation_ids(self) -> tuple[str, ...]:
-        return tuple(self.partition.get("validation", ()))
-
-    def value(self, metric: str) -> float | None:
-        """A number of metrics.json; None where there is none."""
-        return number_at(self.metrics, metric)
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """The finite numbers of metrics.json by dotted key."""
+        return {
+            key: float(value)
+            for key, value in flatten(self.metrics).items()
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        }
 
     def by_task(self, metric: str) -> dict[str, float] | None:
-        """The shares whose mean, weighted by `weights`, is this metric; None for one that has none."""
+        """The shares by task whose mean, weighted by `weights`, is this metric; None for other metrics."""
         if metric in RULES:
             shares: dict[str, float] | None = self.metrics.get("score", {}).get("by_task")
             if shares is not None and metric.endswith("task_strict"):
@@ -99,7 +98,7 @@ class RunResult:
         return None
 
     def weights(self, metric: str) -> dict[str, float] | None:
-        """How much each task counts in this metric; None where that cannot be told from the folder."""
+        """How much each task counts in this metric; None if the folder does not say."""
         shares = self.by_task(metric)
         if shares is None:
             return None
@@ -111,14 +110,14 @@ class RunResult:
         return self._outputs_by_task(shares, score)
 
     def task_ids(self, metric: str) -> tuple[str, ...]:
-        """The tasks that the metric is about, as far as the folder tells."""
+        """The tasks that the metric is over, as far as the folder says."""
         shares = self.by_task(metric)
         if shares is None and metric.startswith("score."):
             shares = self.metrics.get("score", {}).get("by_task")
-        return self.validation_ids if shares is None else tuple(shares)
+        return tuple(self.partition.get("validation", ()) if shares is None else shares)
 
     def _outputs_by_task(self, shares: dict[str, float], score: Tree) -> dict[str, float] | None:
-        """The number of test outputs of each task, as the predictions tell; they must give the score again."""
+        """Count test outputs of each task in the predictions; None if they do not reproduce the score."""
         last: Counter[str] = Counter(dict.fromkeys(shares, 1))
         for line in read_lines(self.folder / "predictions.jsonl", json.loads):
             last[line["task"]] = max(last[line["task"]], line["test_index"] + 1)
@@ -130,16 +129,16 @@ class RunResult:
 
 
 def find_folders(patterns: Iterable[str]) -> list[Path]:
-    """The run folders named, or standing in folders that are named; each once.
+    """Find the run folders that patterns name, and those inside folders that they name; each once.
 
     Raises:
-        ValueError: a pattern without any.
+        ValueError: a pattern finds none.
     """
     patterns = list(patterns)
     for pattern in patterns:
         if not find_runs([pattern]):
             raise ValueError(
-                f"{pattern}: no run folder (one with a run.yaml) is there; name run folders, a sweep's folder, "
+                f"{pattern}: no run folder (one with a run.yaml) there; name run folders, a sweep's folder, "
                 "or a pattern such as 'multirun/*'"
             )
     return [run.path for run in find_runs(patterns)]
@@ -169,29 +168,22 @@ def read_result(path: Path) -> RunResult:
     )
 
 
-def number_at(tree: Tree, dotted: str) -> float | None:
-    """The finite number at a dotted key, if there is one."""
-    value: Any = tree
-    for key in dotted.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
-
-
 def _settings(path: Path) -> tuple[Tree, str | None]:
-    """The composition by dotted key, and where its weights come from."""
+    """The composition by dotted key, and the folder of the run that trained its weights."""
     try:
         config = OmegaConf.load(path / "run.yaml")
         assert isinstance(config, DictConfig)
-        # Where a run stops is no part of its composition, but of what it has come to.
+        # Where a run stops is not part of its composition, but changes its weights.
         settings = flatten(composition(config) | {"stop_after": OmegaConf.select(config, "optim.stop_after")})
     except (OSError, KeyError, AssertionError, OmegaConfBaseException) as error:
         raise ValueError(f"{path}/run.yaml is not that of a run: {error}") from error
     settings["optim.stop_after"] = settings.pop("stop_after")
+    for key in BOOKKEEPING if settings.get("optim.best_by") in (None, "none") else ():
+        settings.pop(key, None)
     source = _source(settings)
     if source is None or source.resolve() == path.resolve():  # a relative path, read in another folder
         return settings, None
-    # What that run was says more than where it lies, which would make its seeds other configs.
+    # The settings of that run say more than its path, which would make its seeds other configs.
     places = {source, *(source / name for name in TRAINED)}
     for key in WEIGHTS:
         if settings.get(key) and Path(settings[key]).absolute() in places:
@@ -203,7 +195,7 @@ def _settings(path: Path) -> tuple[Tree, str | None]:
 
 
 def _source(settings: Tree) -> Path | None:
-    """The run folder that the weights come from, if it is still there."""
+    """The folder of the run that trained the weights, if it still exists."""
     for key in WEIGHTS:
         named = settings.get(key)
         if not named or named.startswith(PREFIX):

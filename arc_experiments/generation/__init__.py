@@ -1,1 +1,1 @@
-"""From a model and tasks without solutions to candidates."""
+"""From a model and tasks without solutions to candidates: requests -> batches -> engine -> candidates."""

@@ -1,6 +1,6 @@
-r"""Which tokens may come next in an answer, so that it can only become a rectangular grid of 1 to 30 rows and columns.
+r"""Restricts answers to tokens that can still become a rectangular grid of 1 to 30 rows and columns.
 
-Tokens are read as the characters that they stand for, so one may hold several cells or a piece of the fixed text:
+Tokens are read as characters, so one token may hold several cells or a piece of the fixed text:
 
     answer so far "12\n3", tokens "1", "12", "\n"   ->   "1" alone ("12" would make the row too long)
 """
@@ -22,7 +22,7 @@ class Constraint:
 
     Args:
         texts: the characters of each token that may be used.
-        stop_ids: tokens that end an answer. They are also what is left where no token fits.
+        stop_ids: tokens that end an answer. They are also allowed if no other token fits.
     """
 
     def __init__(self, language: AnswerLanguage, texts: dict[int, str], stop_ids: Sequence[int]) -> None:
@@ -41,7 +41,7 @@ class Constraint:
     start = 0
 
     def mask(self, states: Iterable[int], logits: torch.Tensor) -> torch.Tensor:
-        """Whether each token may come next; bool, shape (rows, vocabulary), as the logits."""
+        """Whether each token may come next; bool, of the logits' shape (rows, vocabulary)."""
         allowed = torch.zeros_like(logits, dtype=torch.bool)
         for row, state in enumerate(states):
             if state not in self._allowed:
@@ -50,11 +50,11 @@ class Constraint:
         return allowed
 
     def after(self, states: Iterable[int], ids: Iterable[int]) -> list[int]:
-        """The state of each row after its next token, which must be an allowed one."""
+        """The state of each row after its next token, which must be allowed."""
         return [self._next(state)[id] for state, id in zip(states, ids, strict=True)]
 
     def accepts(self, ids: Sequence[int]) -> bool:
-        """Whether an answer may be these tokens, the end token included."""
+        """Whether these tokens, the end token included, are a whole answer."""
         state = self._language.start
         for id in ids[:-1]:
             for character in self._texts.get(id, "\0"):
@@ -85,10 +85,10 @@ class Constraint:
 
 
 def grid_constraint(prompt: Prompt) -> Constraint:
-    """The constraint for a prompt's own answers.
+    """Build the constraint for the answers of a prompt.
 
     Raises:
-        ValueError: the prompt's tokenizer writes grids with tokens that stand for parts of characters only.
+        ValueError: the prompt's tokenizer writes grids in tokens that are parts of characters.
     """
     language = prompt.answer_language()
     constraint = Constraint(language, _texts(prompt, language.alphabet), prompt.stop_ids)
@@ -98,14 +98,14 @@ def grid_constraint(prompt: Prompt) -> Constraint:
         if not constraint.accepts(answer):
             raise ValueError(
                 "inference.constrain=grid: this model's tokenizer writes the grids of this prompt in tokens that stand "
-                f"for no whole characters, such as those of {prompt.decode(answer)[:40]!r}. Take "
+                f"for no whole characters, such as those of {prompt.decode(answer)[:40]!r}: use "
                 "inference.constrain=none, or train with digits as cells (prompt/grid=minimal)"
             )
     return constraint
 
 
 def _texts(prompt: Prompt, alphabet: frozenset[str]) -> dict[int, str]:
-    """The characters of each token that is made of the alphabet alone, as it reads behind other text."""
+    """The characters of each token that is made of the alphabet alone, as decoded after other text."""
     anchor = prompt.tokenize("\n")[-1:].tolist()
     before = prompt.decode(anchor)
     texts = {}

@@ -1,4 +1,4 @@
-"""Greedy answers and samples by transformers' `generate`: a prompt is read once, however many samples it has."""
+"""Greedy answers and samples by transformers' `generate`, which reads a prompt once for all of its samples."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,25 +10,25 @@ import torch
 from numpy.typing import NDArray
 from transformers import Cache, LogitsProcessor, LogitsProcessorList, StaticCache
 from transformers.cache_utils import DynamicLayer
+from transformers.utils.generic import is_flash_attention_requested
 
-from arc_experiments.generation.cache import read_prompts
 from arc_experiments.generation.constraint import Constraint
-from arc_experiments.generation.engine import Answer, Key, Limits, pad_left
+from arc_experiments.generation.engine import Answer, Key, Limits, pad_left, read_prompts
 from arc_experiments.tasks.rngs import rng_for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transformers:
-    """One greedy answer a prompt (temperature 0), or samples.
+    """One greedy answer to each prompt (temperature 0), or samples.
 
-    The draws of sample s of a prompt depend on (seed, key, s) alone. Logits depend on the rest of the batch by
-    rounding, so a sample in another batch is the same unless a draw falls within that of the edge between two tokens.
+    The draws of sample s of a prompt depend on (seed, key, s) alone. Logits depend on the rest of the batch by rounding:
+    a sample changes with the batch only if a draw falls that close to the edge between two tokens.
 
     Attributes:
-        num_samples: answers a prompt; more than one needs a temperature.
+        num_samples: answers to each prompt; more than one needs a temperature.
         top_p: draw from the smallest set of tokens that holds this share of the probability.
         seed: of the draws.
-        constraint: which tokens there are to choose from.
+        constraint: which tokens can be chosen; None for all.
         first_sample: the number of the first answer.
     """
 
@@ -44,21 +44,31 @@ class Transformers:
         return self.num_samples
 
     def only(self, samples: Sequence[int]) -> "Transformers":
-        return dataclasses.replace(self, first_sample=samples[0], num_samples=len(samples))
+        first = self.first_sample + samples[0]
+        return dataclasses.replace(self, first_sample=first, num_samples=len(samples))
 
     def answer(
         self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
-        """The answers to each prompt of one batch; a prompt's samples in the order of their numbers."""
-        inputs = pad_left(prompts, limits.pad_id, model.device)
+        """Answer each prompt of one batch; a prompt's samples come in the order of their numbers."""
+        inputs, rows = pad_left(prompts, limits.pad_id, model.device), self.num_samples
+        length = inputs["input_ids"].shape[1]
         chooser = self._chooser(keys, limits, model.device)
         with torch.inference_mode():
-            new_ids = _generate(model, inputs, chooser, limits, rows=self.num_samples)
+            output = model.generate(
+                **{name: values.repeat_interleave(rows, dim=0) for name, values in inputs.items()},
+                past_key_values=_cache(model, inputs, rows=rows, capacity=length + limits.max_new_tokens),
+                max_new_tokens=limits.max_new_tokens,
+                do_sample=False,
+                eos_token_id=list(limits.stop_ids),
+                pad_token_id=limits.pad_id,
+                logits_processor=LogitsProcessorList([chooser]),
+                disable_compile=True,
+            )
         log_probabilities = torch.stack(chooser.steps, dim=1).double().tolist()
-        answers = [_cut(*row, limits.stop_ids) for row in zip(new_ids, log_probabilities, strict=True)]
-        return [
-            answers[start : start + self.num_samples] for start in range(0, len(answers), self.num_samples)
-        ]
+        pairs = zip(output[:, length:].tolist(), log_probabilities, strict=True)
+        answers = [_cut(*pair, limits.stop_ids) for pair in pairs]
+        return [answers[start : start + rows] for start in range(0, len(answers), rows)]
 
     def _chooser(self, keys: Sequence[Key], limits: Limits, device: torch.device) -> "_Greedy | _Chooser":
         if self.temperature == 0:
@@ -76,17 +86,8 @@ class Transformers:
         return _Chooser(draw, self.constraint)
 
 
-def generate(
-    model: Any, prompts: Sequence[NDArray[Any]], *, max_new_tokens: int, stop_ids: Sequence[int], pad_id: int
-) -> list[Answer]:
-    """Greedy answers of one batch, in the order of the prompts."""
-    limits = Limits(max_new_tokens=max_new_tokens, stop_ids=tuple(stop_ids), pad_id=pad_id)
-    answers = Transformers().answer(model, prompts, [("", 0, 0)] * len(prompts), limits)
-    return [answer for (answer,) in answers]
-
-
 class _Greedy(LogitsProcessor):
-    """Keeps each step's best log-probability: with greedy decoding that is the chosen token's."""
+    """Record each step's best log-probability, which with greedy decoding is that of the chosen token."""
 
     def __init__(self) -> None:
         self.steps: list[torch.Tensor] = []
@@ -98,10 +99,10 @@ class _Greedy(LogitsProcessor):
 
 
 class _Chooser(LogitsProcessor):
-    """Chooses each step's tokens, so that greedy decoding has no choice; keeps their own log-probabilities.
+    """Choose each step's tokens and leave greedy decoding no other; record the model's log-probabilities of them.
 
     Args:
-        choose: logits of the allowed tokens, float32, and the number of the step -> a token a row.
+        choose: logits, float32 and -inf for tokens that are not allowed, and the number of the step -> a token a row.
     """
 
     def __init__(
@@ -140,16 +141,17 @@ def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p
     return torch.searchsorted(edges, uniform[:, None] * edges[:, -1:], right=True)[:, 0]
 
 
-class _RoomyCache(StaticCache):
-    """Room for prompts and answers from the start; what it holds is of one type.
+class _FixedCache(StaticCache):
+    """A cache allocated for prompt and longest answer at once, in one dtype.
 
-    A cache that generate makes is as long as the longest so far, and the last bits of sums hang on its length.
+    The cache that `generate` makes by itself is as long as the longest so far, and its length changes the last bits of
+    sums.
     """
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        # Under autocast, float32 weights make keys of float32, by their rotation, and values of its type.
+        # Under autocast, float32 weights make float32 keys (by their rotation) and values in autocast's dtype.
         device = key_states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else key_states.dtype
         both: tuple[torch.Tensor, torch.Tensor] = super().update(
@@ -158,46 +160,24 @@ class _RoomyCache(StaticCache):
         return both
 
 
-def _generate(
-    model: Any, inputs: dict[str, torch.Tensor], chooser: LogitsProcessor, limits: Limits, *, rows: int
-) -> list[list[int]]:
-    """New ids of `rows` rows a prompt, which lie together."""
-    length = inputs["input_ids"].shape[1]
-    repeated = {name: values.repeat_interleave(rows, dim=0) for name, values in inputs.items()}
-    cache, room = None, length + limits.max_new_tokens
-    # A growing cache is copied at each step, up to 2.5 times slower; flash attention takes no other.
-    if "flash" not in model.config._attn_implementation:
-        if rows > 1 and length > 1:
-            cache = _shared_cache(model, inputs, rows=rows, room=room)
-        if cache is None:
-            cache = _RoomyCache(config=model.config, max_cache_len=room)
-    output = model.generate(
-        **repeated,
-        past_key_values=cache,
-        max_new_tokens=limits.max_new_tokens,
-        do_sample=False,
-        eos_token_id=list(limits.stop_ids),
-        pad_token_id=limits.pad_id,
-        logits_processor=LogitsProcessorList([chooser]),
-        disable_compile=True,
-    )
-    new_ids: list[list[int]] = output[:, length:].tolist()
-    return new_ids
+def _cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, capacity: int) -> Cache | None:
+    """A cache for `rows` answers to each prompt, which holds the prompts if there are several; None: the model's own.
 
-
-def _shared_cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, room: int) -> Cache | None:
-    """All but the last token of each prompt, read once and laid into `rows` rows with room for the answers.
-
-    None where a layer remembers a part of the prompt only (a sliding window).
+    A growing cache is copied at each step, which makes it up to 2.5 times slower; flash attention takes no other.
     """
-    read, _ = read_prompts(model, inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1])
-    if not all(type(layer) is DynamicLayer for layer in read.layers):
+    if is_flash_attention_requested(model.config):
         return None
-    cache = _RoomyCache(config=model.config, max_cache_len=room)
-    for number, layer in enumerate(read.layers):
-        keys, values = (each.repeat_interleave(rows, dim=0) for each in (layer.keys, layer.values))
-        cache.update(keys, values, number)
-        layer.keys = layer.values = None
+    cache = _FixedCache(config=model.config, max_cache_len=capacity)
+    if rows > 1 and inputs["input_ids"].shape[1] > 1:
+        # All but the last token, which `generate` reads.
+        read, _ = read_prompts(model, inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1])
+        if all(
+            type(layer) is DynamicLayer for layer in read.layers
+        ):  # others remember a part of the prompt only
+            for number, layer in enumerate(read.layers):
+                keys, values = (each.repeat_interleave(rows, dim=0) for each in (layer.keys, layer.values))
+                cache.update(keys, values, number)
+                layer.keys = layer.values = None
     return cache
 
 

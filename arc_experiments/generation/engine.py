@@ -1,4 +1,4 @@
-"""The contract of engines: prompts in, for each prompt a list of answers out; and what engines have in common."""
+"""The contract of engines: prompts in, a list of answers to each prompt out; and the tensors that engines share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,22 @@ from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
+from transformers import Cache
 
 Key = tuple[str, int, int]
-"""Whose prompt it is: task id, test index, number of the view."""
+"""Identifies a prompt: task id, test index, number of the view."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Token ids without the end token, their summed log-probability (the end's too), and whether it ended.
+    """One answer in tokens.
 
-    The log-probability is always the model's own: at temperature 1, over all tokens, whatever was allowed.
+    Attributes:
+        ids: its tokens without the end token.
+        num_tokens: how many were generated, the end token included.
+        log_probability: natural logarithm, summed over the generated tokens. It is always the model's own: at
+            temperature 1 and over all tokens, whatever the engine allowed.
+        finished: whether it ended by itself.
     """
 
     ids: tuple[int, ...]
@@ -34,7 +40,7 @@ class Limits:
 
 
 class Engine(Protocol):
-    """A way of answering, with its options; the model comes with each call."""
+    """A way to generate answers, with its options; the model comes with each call."""
 
     @property
     def rows_per_prompt(self) -> int:
@@ -42,46 +48,24 @@ class Engine(Protocol):
 
     @property
     def num_samples(self) -> int:
-        """Answers to a prompt that can be asked for one by one."""
+        """Answers to one prompt that can also be generated one by one."""
 
     def only(self, samples: Sequence[int]) -> "Engine":
-        """What gives these of each prompt's samples alone, which are consecutive, as they are among all of them."""
+        """Return an engine for these consecutive samples alone, which gives the same answers as this one does."""
 
     def answer(
         self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
-        """The answers to each prompt of one batch, at least one a prompt.
+        """Answer each prompt of one batch at least once.
 
         Args:
-            keys: of the prompts; all that is drawn depends on them, and on nothing else of the batch.
+            prompts: token ids, each of shape (tokens,).
+            keys: of the prompts. Random draws depend on them and on nothing else in the batch.
         """
 
 
-def plan_batches(
-    lengths: Sequence[int], *, extra: int, batch_tokens: int, rows_per_prompt: int | Sequence[int] = 1
-) -> list[list[int]]:
-    """Group positions so that rows x (longest + extra) stays within `batch_tokens`, longest first.
-
-    The same lengths give the same batches, so that an interrupted evaluation can go on with them.
-
-    Args:
-        rows_per_prompt: of each position, or one number for all.
-    """
-    rows = [rows_per_prompt] * len(lengths) if isinstance(rows_per_prompt, int) else rows_per_prompt
-    batches: list[list[int]] = []
-    taken = 0
-    for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
-        longest = lengths[batches[-1][0]] if batches else 0
-        taken += rows[position]
-        if not batches or taken * (longest + extra) > batch_tokens:
-            batches.append([])
-            taken = rows[position]
-        batches[-1].append(position)
-    return batches
-
-
 def pad_left(rows: Sequence[NDArray[Any]], pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, int64, shape (rows, longest)."""
+    """Build `input_ids` and `attention_mask`, int64, shape (rows, longest)."""
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.int64)
     mask = torch.zeros((len(rows), longest), dtype=torch.int64)
@@ -89,3 +73,20 @@ def pad_left(rows: Sequence[NDArray[Any]], pad_id: int, device: torch.device) ->
         ids[row, longest - len(values) :] = torch.from_numpy(values)
         mask[row, longest - len(values) :] = 1
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Number the tokens of each row without its padding; int64, of the mask's shape."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[Cache, torch.Tensor]:
+    """Read left-padded prompts once, for all that continues them.
+
+    Returns:
+        Their keys and values, a row a prompt, and the logits after their last tokens: float32, (rows, vocabulary).
+    """
+    output = model(
+        input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, logits_to_keep=1
+    )
+    return output.past_key_values, output.logits[:, -1].float()

@@ -1,11 +1,11 @@
-r"""Views of tasks -> prompts -> answers -> candidates, saved batch by batch.
+r"""Views of tasks -> prompts -> answers -> candidates.
 
-    request (task 0a1b2c3d, test 0, view 3) -> "I10\n...O" -> "22\n02\n" -> grid, turned back by the view
-
-A killed evaluation goes on after its last whole batch: batches depend on the requests alone.
+request (task 0a1b2c3d, test 0, view 3) -> "I10\n...O" -> "22\n02\n" -> grid, turned back by the view
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,25 @@ from typing import Any
 from accelerate import PartialState
 
 from arc_experiments.augmentation import NotInImage, View, draw_views
-from arc_experiments.generation.batching import Room
-from arc_experiments.generation.decoding import Transformers
-from arc_experiments.generation.engine import Answer, Engine, Key, Limits, plan_batches
-from arc_experiments.generation.fitting import Question, answer_within
-from arc_experiments.generation.resuming import Record, in_batches
+from arc_experiments.generation.batching import PromptBatch, TokenBudget, plan_batches
+from arc_experiments.generation.engine import Answer, Engine, Key, Limits
+from arc_experiments.generation.rescoring import with_likelihoods
+from arc_experiments.generation.resuming import Record, ResumableResults
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks import TaskSet
 
+OnProgress = Callable[[int, int], None]
+
+
+def ignore(done: int, total: int) -> None:
+    """Show no progress."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """One question to the model; `ids` is None where not even one demonstration fits the prompt."""
+    """One question to the model; `ids` is None if not even one demonstration fits the prompt."""
 
     task_id: str
     test_index: int
@@ -40,7 +45,7 @@ class Request:
 
 
 def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) -> list[Request]:
-    """All questions in order: task, test pair, view. Solutions are neither needed nor looked at."""
+    """Write all questions in order: task, test pair, view. Solutions are neither needed nor looked at."""
     requests = []
     for task in tasks.without_solutions():
         views = [(view, view.apply(task)) for view in draw_views(task, num_views, seed)]
@@ -54,69 +59,131 @@ def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) 
     return requests
 
 
-def predict(
-    model: Any,
-    prompt: Prompt,
-    requests: list[Request],
-    *,
-    max_new_tokens: int,
-    room: Room,
-    partial: Path,
-    processes: PartialState,
-    on_progress: Callable[[int, int], None],
-    engine: Engine | None = None,
-) -> list[Candidate]:
-    """Answer every request, batches shared out among the processes; candidates in the order of the requests.
+class Predictor:
+    """Answers requests, and rescores the answers, with the options of one composition.
+
+    All processes predict together and share the batches. Batches depend on the requests alone, so a killed evaluation
+    resumes after its last whole batch; a batch that does not fit into memory is computed in parts.
 
     Args:
-        room: for prompts and answers; batches that do not fit are answered in parts.
-        partial: candidates of finished batches are kept in this folder while the work goes on.
-        on_progress: called with (requests done, requests in all) before the first and after each batch.
-        engine: one greedy answer a request by transformers, if left out.
-
-    Raises:
-        NoRoom: a prompt does not fit into memory by itself.
+        max_new_tokens: of an answer.
+        batch_tokens: how many tokens are computed at once, unless memory runs out.
+        scoring_views: how many views candidates are rescored under; 0 for no rescoring.
+        seed: of the views that candidates are rescored under.
+        autocast: the context in which the model computes.
     """
-    engine = engine or Transformers()
-    limits = Limits(max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
-    asked = [(request, request.ids) for request in requests if request.ids is not None]
 
-    def answer(batch: Sequence[int]) -> list[list[Record]]:
-        questions = [Question(key=asked[place][0].key, prompt=asked[place][1]) for place in batch]
-        return [
-            [_read(prompt, asked[place][0], sample, one).to_record() for sample, one in enumerate(group)]
-            for place, group in zip(batch, answer_within(room, engine, model, questions, limits), strict=True)
-        ]
+    def __init__(
+        self,
+        prompt: Prompt,
+        engine: Engine,
+        *,
+        max_new_tokens: int,
+        batch_tokens: int,
+        scoring_views: int,
+        seed: int,
+        processes: PartialState,
+        autocast: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._prompt, self._engine = prompt, engine
+        self._limits = Limits(max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
+        self.budget = TokenBudget(batch_tokens)
+        self._scoring_views, self._seed = scoring_views, seed
+        self._processes, self._autocast = processes, autocast
 
-    num_too_long = len(requests) - len(asked)
-    keys = [request.key for request, _ in asked]
-    found = in_batches(
-        keys,
-        plan_batches(
+    def predict(
+        self, model: Any, requests: Sequence[Request], folder: Path, on_progress: OnProgress = ignore
+    ) -> list[Candidate]:
+        """Answer every request; candidates come in the order of the requests.
+
+        Args:
+            folder: candidates of finished batches are kept here, and taken from here.
+            on_progress: called with (requests done, requests in all) at the start and after each batch.
+
+        Raises:
+            OutOfMemory: a prompt does not fit into memory by itself.
+        """
+        asked = [(request, request.ids) for request in requests if request.ids is not None]
+        num_too_long = len(requests) - len(asked)
+        results = ResumableResults(
+            folder,
+            [request.key for request, _ in asked],
+            self._processes,
+            lambda done: on_progress(done + num_too_long, len(requests)),
+        )
+        batches = plan_batches(
             [len(ids) for _, ids in asked],
-            extra=max_new_tokens,
-            batch_tokens=room.batch_tokens,
-            rows_per_prompt=engine.rows_per_prompt,
-        ),
-        answer,
-        partial=partial,
-        processes=processes,
-        on_progress=lambda done: on_progress(done + num_too_long, len(requests)),
-    )
-    done = {
-        key: [Candidate.from_record(record) for record in group]
-        for key, group in zip(keys, found, strict=True)
-    }
-    return [
-        candidate
-        for request in requests
-        for candidate in done.get(request.key, [unanswered(request, "too_long")])
-    ]
+            extra=self._limits.max_new_tokens,
+            batch_tokens=self.budget.planned,
+            rows_per_prompt=self._engine.rows_per_prompt,
+        )
+        for batch in results.unfinished(batches):
+            prompts = [(asked[position][0].key, asked[position][1]) for position in batch]
+            whole = PromptBatch(engine=self._engine, limits=self._limits, prompts=prompts)
+            with self._autocast():
+                answers = self.budget.in_parts(whole, lambda part: part.answer(model))
+            candidates = _read_answers(self._prompt, [asked[position][0] for position in batch], answers)
+            results.add(batch, [[one.to_record() for one in group] for group in candidates])
+        found = {request.key: records for (request, _), records in zip(asked, results.all(), strict=True)}
+        return [candidate for request in requests for candidate in _candidates(request, found)]
+
+    def with_likelihoods(
+        self,
+        model: Any,
+        tasks: TaskSet,
+        candidates: Sequence[Candidate],
+        folder: Path,
+        on_progress: OnProgress = ignore,
+    ) -> list[Candidate]:
+        """Give each valid candidate its likelihoods under the scoring views (see `rescoring`).
+
+        Args:
+            tasks: those of the candidates; solutions are neither needed nor looked at.
+            folder: likelihoods of finished batches are kept here, and taken from here.
+            on_progress: called with (prompts done, prompts in all) at the start and after each batch.
+
+        Raises:
+            OutOfMemory: a prompt with one candidate does not fit into memory by itself.
+        """
+        if self._scoring_views == 0:
+            return list(candidates)
+        with self._autocast():
+            return with_likelihoods(
+                model,
+                self._prompt,
+                tasks,
+                candidates,
+                num_views=self._scoring_views,
+                seed=self._seed,
+                budget=self.budget,
+                folder=folder,
+                processes=self._processes,
+                on_progress=on_progress,
+            )
+
+
+def _candidates(request: Request, found: dict[Key, list[Record]]) -> list[Candidate]:
+    if request.key not in found:
+        return [unanswered(request, "too_long")]
+    return [Candidate.from_record(record) for record in found[request.key]]
 
 
 def unanswered(request: Request, reason: str) -> Candidate:
-    """What stands for the answer to a request that was not asked."""
+    """Make the invalid candidate of a request that was not asked."""
     return _candidate(request, 0, text="", num_tokens=0, log_probability=0.0, grid=None, reason=reason)
+
+
+def _read_answers(
+    prompt: Prompt, requests: Sequence[Request], answers: Sequence[tuple[Key, Answer]]
+) -> list[list[Candidate]]:
+    """The candidates of each request, in the order of its answers."""
+    by_key: dict[Key, list[Answer]] = defaultdict(list)
+    for key, answer in answers:
+        by_key[key].append(answer)
+    return [
+        [_read(prompt, request, sample, answer) for sample, answer in enumerate(by_key[request.key])]
+        for request in requests
+    ]
 
 
 def _read(prompt: Prompt, request: Request, sample: int, answer: Answer) -> Candidate:

@@ -1,11 +1,12 @@
-r"""Likelihoods: how probable each distinct answer to a test input is under several views of the task.
+r"""How probable each distinct answer to a test input is under several views of the task.
 
     candidate [[2, 2]] of task 0a1b2c3d, view 3 (rot90, 1 <-> 2)  ->  log p("1\n1\n" | the prompt of view 3)
 
-The views are the same for every candidate. Each view's prompt is read once; all candidates go on from its keys and
-values as the rows of one batch.
+All candidates are scored under the same views. The prompt of each view is read once; its keys and values are shared by
+all candidates, the rows of one batch.
 """
 
+import copy
 import dataclasses
 import hashlib
 from collections import defaultdict
@@ -17,13 +18,12 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.nn.functional import cross_entropy
+from transformers import Cache
 
 from arc_experiments.augmentation import View, draw_views
-from arc_experiments.generation.batching import Room
-from arc_experiments.generation.cache import positions, read_prompts, rows_of
-from arc_experiments.generation.engine import pad_left, plan_batches
-from arc_experiments.generation.fitting import no_room_for
-from arc_experiments.generation.resuming import Record, in_batches
+from arc_experiments.generation.batching import TokenBudget, halves_of, plan_batches
+from arc_experiments.generation.engine import pad_left, positions, read_prompts
+from arc_experiments.generation.resuming import ResumableResults
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.selection import Candidate, Likelihood
@@ -36,11 +36,12 @@ GridKey = tuple[tuple[int, ...], bytes]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
-    """One view's prompt, and each distinct candidate as it is seen in that view.
+class RescoringRequest:
+    """One view's prompt, and each distinct candidate as it looks in that view.
 
     Attributes:
-        grids: the candidates in the original orientation and colours; `answers` are their tokens, with the end.
+        grids: the candidates in the original orientation and colours.
+        answers: their tokens in the view, with the end token.
     """
 
     task_id: str
@@ -57,9 +58,31 @@ class Comparison:
 
     @property
     def name(self) -> tuple[str, int, int, str]:
-        """Task, test output, view, and a few digits that stand for the candidates."""
+        """Task, test output, view, and a digest of the candidates."""
         digest = hashlib.sha256(b"".join(grid.tobytes() + bytes(grid.shape) for grid in self.grids))
         return self.task_id, self.test_index, self.view.index, digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _RequestBatch:
+    """Requests whose prompts are read at once."""
+
+    requests: Sequence[RescoringRequest]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(len(request.answers) for request in self.requests)
+
+    @property
+    def row_tokens(self) -> int:
+        return max(request.num_tokens for request in self.requests)
+
+    @property
+    def task_id(self) -> str:
+        return self.requests[0].task_id
+
+    def halves(self) -> "list[_RequestBatch]":
+        return [_RequestBatch(requests=half) for half in halves_of(self.requests)]
 
 
 def with_likelihoods(
@@ -70,63 +93,58 @@ def with_likelihoods(
     *,
     num_views: int,
     seed: int,
-    room: Room,
-    partial: Path,
+    budget: TokenBudget,
+    folder: Path,
     processes: PartialState,
     on_progress: Callable[[int, int], None],
 ) -> list[Candidate]:
-    """The candidates, each valid one with its likelihood under the first `num_views` views of its task.
+    """Give each valid candidate its likelihood under the first `num_views` views of its task.
 
     A view whose prompt does not fit is left out for all candidates of that test input.
 
     Args:
         tasks: those of the candidates; solutions are neither needed nor looked at.
-        room: for prompts and candidates; batches that do not fit are computed in parts.
-        partial: likelihoods of finished batches are kept in this folder while the work goes on.
-        on_progress: called with (prompts done, prompts in all) before the first and after each batch.
+        folder: likelihoods of finished batches are kept here, and taken from here.
+        on_progress: called with (prompts done, prompts in all) at the start and after each batch.
+
+    Raises:
+        OutOfMemory: a prompt with one candidate does not fit into memory by itself.
     """
-    asked = list(_comparisons(prompt, tasks, candidates, num_views=num_views, seed=seed))
-
-    def values_of(part: Sequence[Comparison]) -> list[list[float]]:
-        prompts, answers = [one.prompt for one in part], [one.answers for one in part]
-        with no_room_for(part[0].task_id, part[0].num_tokens):
-            return log_probabilities(model, prompts, answers, pad_id=prompt.pad_id, room=room)
-
-    def compare(batch: Sequence[int]) -> list[list[Record]]:
-        chosen = [asked[position] for position in batch]
-        found = room.in_parts(chosen, _num_tokens, values_of)
-        return [
-            [
-                {"log_probability": value, "num_tokens": len(ids)}
-                for value, ids in zip(values, one.answers, strict=True)
-            ]
-            for values, one in zip(found, chosen, strict=True)
-        ]
-
-    results = in_batches(
-        [one.name for one in asked],
-        plan_batches(
-            [one.num_tokens for one in asked],
-            extra=0,
-            batch_tokens=room.batch_tokens,
-            rows_per_prompt=[len(one.answers) for one in asked],
-        ),
-        compare,
-        partial=partial,
-        processes=processes,
-        on_progress=lambda done: on_progress(done, len(asked)),
+    requests = list(_make_requests(prompt, tasks, candidates, num_views=num_views, seed=seed))
+    results = ResumableResults(
+        folder,
+        [request.name for request in requests],
+        processes,
+        lambda done: on_progress(done, len(requests)),
     )
+    batches = plan_batches(
+        [request.num_tokens for request in requests],
+        extra=0,
+        batch_tokens=budget.planned,
+        rows_per_prompt=[len(request.answers) for request in requests],
+    )
+
+    def score(part: _RequestBatch) -> list[list[float]]:
+        prompts = [request.prompt for request in part.requests]
+        answers = [request.answers for request in part.requests]
+        return log_probabilities(model, prompts, answers, pad_id=prompt.pad_id, budget=budget)
+
+    for batch in results.unfinished(batches):
+        chosen = [requests[position] for position in batch]
+        scores = budget.in_parts(_RequestBatch(requests=chosen), score)
+        results.add(batch, [_records(*pair) for pair in zip(chosen, scores, strict=True)])
     likelihoods: dict[tuple[str, int, GridKey], list[Likelihood]] = defaultdict(list)
-    for one, records in zip(asked, results, strict=True):
-        for grid, record in zip(one.grids, records, strict=True):
-            likelihoods[one.task_id, one.test_index, _key(grid)].append(
-                Likelihood(view=one.view.index, **record)
+    for request, records in zip(requests, results.all(), strict=True):
+        for grid, record in zip(request.grids, records, strict=True):
+            likelihoods[request.task_id, request.test_index, _key(grid)].append(
+                Likelihood(view=request.view.index, **record)
             )
     return [_joined(candidate, likelihoods) for candidate in candidates]
 
 
-def _num_tokens(part: Sequence[Comparison]) -> int:
-    return sum(len(one.answers) for one in part) * max(one.num_tokens for one in part)
+def _records(request: RescoringRequest, scores: Sequence[float]) -> list[dict[str, Any]]:
+    pairs = zip(scores, request.answers, strict=True)
+    return [{"log_probability": value, "num_tokens": len(ids)} for value, ids in pairs]
 
 
 def _joined(candidate: Candidate, likelihoods: dict[tuple[str, int, GridKey], list[Likelihood]]) -> Candidate:
@@ -136,10 +154,10 @@ def _joined(candidate: Candidate, likelihoods: dict[tuple[str, int, GridKey], li
     return dataclasses.replace(candidate, likelihoods=tuple(found))
 
 
-def _comparisons(
+def _make_requests(
     prompt: Prompt, tasks: TaskSet, candidates: Iterable[Candidate], *, num_views: int, seed: int
-) -> Iterator[Comparison]:
-    """In order: task, test pair, view. The distinct candidates come in the order in which they were given."""
+) -> Iterator[RescoringRequest]:
+    """In order: task, test pair, view. The distinct candidates keep the order in which they were given."""
     grids: dict[tuple[str, int], dict[GridKey, Grid]] = defaultdict(dict)
     for candidate in candidates:
         if candidate.grid is not None:
@@ -152,7 +170,7 @@ def _comparisons(
                 seen = [view.apply(_answered(task, test_index, grid)) for grid in distinct]
                 fitted = prompt.fit(seen[0], test_index, with_answer=False)
                 if fitted is not None:
-                    yield Comparison(
+                    yield RescoringRequest(
                         task_id=task.id,
                         test_index=test_index,
                         view=view,
@@ -170,7 +188,7 @@ def _answered(task: Task, test_index: int, grid: Grid) -> Task:
 
 
 def answer_ids(prompt: Prompt, pair: Pair) -> Ids:
-    """The tokens of a pair's output, with the end; they are the same behind any prompt."""
+    """Encode a pair's output, with the end token; its tokens are the same after any prompt."""
     encoded = prompt.encode(Task(id="", train=(pair,), test=(pair,)))
     return encoded.input_ids[encoded.num_prompt :]
 
@@ -179,72 +197,100 @@ def _key(grid: Grid) -> GridKey:
     return grid.shape, grid.tobytes()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _AnswerRows:
+    """Answers that are scored at once, a row each, after prompts that have been read.
+
+    Attributes:
+        cache, mask: of the prompts: keys and values, and which tokens are no padding.
+        first: log-probabilities of each prompt's next token, shape (prompts, vocabulary).
+        rows: the position of the prompt and the tokens of each answer.
+        longest: tokens of the longest answer, also of those in other batches.
+    """
+
+    cache: Cache
+    mask: torch.Tensor
+    first: torch.Tensor
+    rows: Sequence[tuple[int, Ids]]
+    longest: int
+    task_id: str = ""
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.rows)
+
+    @property
+    def row_tokens(self) -> int:
+        return self.mask.shape[1] + self.longest
+
+    def halves(self) -> "list[_AnswerRows]":
+        return [dataclasses.replace(self, rows=half) for half in halves_of(self.rows)]
+
+    def score(self, model: Any, pad_id: int) -> list[float]:
+        """The log-probability of each answer after its prompt."""
+        device, longest = self.mask.device, max(len(ids) for _, ids in self.rows)
+        owners = torch.tensor([position for position, _ in self.rows], device=device)
+        ids = torch.full((len(self.rows), longest), pad_id, dtype=torch.int64)
+        is_answer = torch.zeros_like(ids)
+        for row, (_, values) in enumerate(self.rows):
+            ids[row, : len(values)] = torch.from_numpy(values)
+            is_answer[row, : len(values)] = 1
+        ids, is_answer = ids.to(device), is_answer.to(device)
+        totals = self.first[owners, ids[:, 0]].double()
+        if longest > 1:
+            mask = torch.cat([self.mask[owners], is_answer[:, :-1]], dim=1)
+            logits = model(
+                input_ids=ids[:, :-1],
+                attention_mask=mask,
+                position_ids=positions(mask)[:, self.mask.shape[1] :],
+                past_key_values=_rows_of(self.cache, owners),
+                use_cache=True,
+            ).logits
+            losses = cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none").double()
+            totals -= (losses * is_answer[:, 1:]).sum(-1)
+        return [float(total) for total in totals]
+
+
 def log_probabilities(
     model: Any,
     prompts: Sequence[Ids],
     answers: Sequence[Sequence[Ids]],
     *,
     pad_id: int,
-    room: Room,
+    budget: TokenBudget,
 ) -> list[list[float]]:
-    """Of each prompt's answers: the summed log-probability of their tokens behind that prompt.
+    """Sum the log-probabilities of the tokens of each prompt's answers.
 
     Args:
-        room: answers are computed in as many parts as it takes; prompts are all read at once.
+        budget: answers are scored in as many parts as it takes; prompts are all read at once.
 
     Raises:
-        NoRoom: one answer does not fit beside the prompts.
+        OutOfMemory: one answer does not fit beside the prompts.
     """
-    rows = [(place, ids) for place, group in enumerate(answers) for ids in group]
+    rows = [(position, ids) for position, group in enumerate(answers) for ids in group]
+    longest = max(len(ids) for _, ids in rows)
     with torch.inference_mode():
         inputs = pad_left(prompts, pad_id, model.device)
         mask = inputs["attention_mask"]
         cache, logits = read_prompts(model, inputs["input_ids"], mask)
         first = logits.log_softmax(-1)
-        longest = max(len(ids) for _, ids in rows)
         size = max(1, MAX_LOGITS // (longest * logits.shape[1]))
         totals: list[float] = []
         for start in range(0, len(rows), size):
-            totals += room.in_parts(
-                rows[start : start + size],
-                lambda part: len(part) * (mask.shape[1] + longest),
-                lambda part: _continued(model, cache, mask, first, part, pad_id),
+            part = _AnswerRows(
+                cache=cache, mask=mask, first=first, rows=rows[start : start + size], longest=longest
             )
+            totals += budget.in_parts(part, lambda part: part.score(model, pad_id))
     values = iter(totals)
     return [[next(values) for _ in group] for group in answers]
 
 
-def _continued(
-    model: Any,
-    cache: Any,
-    mask: torch.Tensor,
-    first: torch.Tensor,
-    rows: Sequence[tuple[int, Ids]],
-    pad_id: int,
-) -> list[float]:
-    """The log-probabilities of these answers, each behind the prompt of its number.
+def _rows_of(cache: Cache, rows: torch.Tensor) -> Cache:
+    """A cache with these rows of the given one, in this order; rows may be named several times.
 
-    Args:
-        first: log-probabilities of each prompt's next token.
+    The given cache does not change, also not when the new one grows.
     """
-    device, longest = mask.device, max(len(ids) for _, ids in rows)
-    owners = torch.tensor([place for place, _ in rows], device=device)
-    ids = torch.full((len(rows), longest), pad_id, dtype=torch.int64)
-    is_answer = torch.zeros_like(ids)
-    for row, (_, values) in enumerate(rows):
-        ids[row, : len(values)] = torch.from_numpy(values)
-        is_answer[row, : len(values)] = 1
-    ids, is_answer = ids.to(device), is_answer.to(device)
-    totals = first[owners, ids[:, 0]].double()
-    if longest > 1:
-        whole = torch.cat([mask[owners], is_answer[:, :-1]], dim=1)
-        logits = model(
-            input_ids=ids[:, :-1],
-            attention_mask=whole,
-            position_ids=positions(whole)[:, mask.shape[1] :],
-            past_key_values=rows_of(cache, owners),
-            use_cache=True,
-        ).logits
-        losses = cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none").double()
-        totals -= (losses * is_answer[:, 1:]).sum(-1)
-    return [float(total) for total in totals]
+    chosen = copy.copy(cache)
+    chosen.layers = [copy.copy(layer) for layer in cache.layers]
+    chosen.batch_select_indices(rows)
+    return chosen

@@ -1,93 +1,112 @@
-"""Work in batches whose results are kept as they come, so that a killed evaluation goes on after its last whole batch.
+"""Results that are written batch by batch, so that a killed evaluation resumes after its last whole batch.
 
-A folder holds a file a process; a line is all that was found out about one piece of work, and what it has cost: its
-share of the seconds of its batch, and the peak memory of the process after it, in bytes.
+A folder holds a file for each process. A line is the result of one piece of work and its cost: its share of the seconds
+of its batch, and the peak memory of the process after it, in bytes.
     {"key": ["0a1b2c3d", 0, 3], "records": [{...}, {...}], "cost": [0.31, 812345678]}
 """
 
 import contextlib
 import json
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from accelerate import PartialState
 
 from arc_experiments.runs.environment import peak_memory_bytes
 
 Record = dict[str, Any]
-Name = TypeVar("Name", bound=tuple[Any, ...])
+Name = tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What finished work has cost: seconds of all processes and attempts, and the peak memory of any of them."""
+    """The cost of finished work: seconds of all processes and attempts, and the peak memory of any of them."""
 
     seconds: float = 0.0
     peak_memory_bytes: int = 0
 
 
 def spent(*folders: Path) -> Spent:
-    """The cost of all the work that is kept in these folders; a piece that was done twice counts once."""
-    costs = [line["cost"] for partial in folders for line in _lines(partial).values() if "cost" in line]
+    """Add up the cost of all results in these folders; a piece that was computed twice counts once."""
+    costs = [line["cost"] for folder in folders for line in _read(folder).values() if "cost" in line]
     return Spent(
         seconds=sum(seconds for seconds, _ in costs),
         peak_memory_bytes=max((num_bytes for _, num_bytes in costs), default=0),
     )
 
 
-def in_batches(
-    names: Sequence[Name],
-    batches: Sequence[Sequence[int]],
-    work: Callable[[Sequence[int]], list[list[Record]]],
-    *,
-    partial: Path,
-    processes: PartialState,
-    on_progress: Callable[[int], None],
-) -> list[list[Record]]:
-    """The records of every piece of work, in the order of `names`, by which they are known again later.
+class ResumableResults:
+    """The results of named pieces of work: `for batch in it.unfinished(batches): it.add(batch, ...)`, then `it.all()`.
+
+    All processes make one together: each writes a file of its own and reads the others' at the beginning and the end.
 
     Args:
-        batches: positions in `names`; shared out among the processes.
-        work: positions -> the records of each of them.
-        on_progress: called with the number of pieces done before the first and after each batch; of several processes
-            each takes the others to be as far as itself.
+        folder: where results are written, and read if an earlier attempt wrote some.
+        names: of all pieces of work.
+        on_progress: called with the number of finished pieces at the start and after each batch. One of several
+            processes assumes that the others are as far as itself.
     """
-    partial.mkdir(parents=True, exist_ok=True)
-    done = _read(partial)
-    processes.wait_for_everyone()  # all have read before one writes
-    earlier, fresh = sum(name in done for name in names), 0
-    on_progress(earlier)
-    with (partial / f"{processes.process_index}.jsonl").open("a", encoding="utf-8") as file:
-        file.write("\n")  # ends a line that a kill has torn
-        for batch in batches[processes.process_index :: processes.num_processes]:
-            if all(names[position] in done for position in batch):
-                continue
-            start = time.perf_counter()
-            found = {names[position]: records for position, records in zip(batch, work(batch), strict=True)}
-            cost = [(time.perf_counter() - start) / len(batch), peak_memory_bytes(processes.device)]
-            lines = ({"key": key, "records": records, "cost": cost} for key, records in found.items())
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
-            file.flush()
-            done |= found
-            fresh += len(found)
-            on_progress(min(earlier + fresh * processes.num_processes, len(names)))
+
+    def __init__(
+        self, folder: Path, names: Sequence[Name], processes: PartialState, on_progress: Callable[[int], None]
+    ) -> None:
+        self._folder, self._names, self._processes, self._on_progress = folder, names, processes, on_progress
+        self._file = folder / f"{processes.process_index}.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._done = _read(folder)
+        self._num_earlier, self._num_added = sum(name in self._done for name in names), 0
+        processes.wait_for_everyone()  # all have read before one writes
+        self._write("\n")  # ends a line that a kill has torn
+        on_progress(self._num_earlier)
+
+    def unfinished(self, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
+        """Yield this process's share of the batches, as positions in `names`, without those finished earlier."""
+        for batch in batches[self._processes.process_index :: self._processes.num_processes]:
+            if not all(self._names[position] in self._done for position in batch):
+                self._start = time.perf_counter()
+                yield batch
+
+    def add(self, batch: Sequence[int], results: Sequence[list[Record]]) -> None:
+        """Write the results of the batch that was yielded last: a list of records for each of its pieces."""
+        seconds = (time.perf_counter() - self._start) / len(batch)
+        cost = [seconds, peak_memory_bytes(self._processes.device)]
+        lines = {
+            self._names[position]: {"key": self._names[position], "records": records, "cost": cost}
+            for position, records in zip(batch, results, strict=True)
+        }
+        self._write("".join(json.dumps(line) + "\n" for line in lines.values()))
+        self._done |= lines
+        self._num_added += len(lines)
+        num_done = self._num_earlier + self._num_added * self._processes.num_processes
+        self._on_progress(min(num_done, len(self._names)))
+
+    def all(self) -> list[list[Record]]:
+        """Wait for the other processes and return the records of every piece, in the order of the names."""
+        self._processes.wait_for_everyone()
+        self._done |= _read(self._folder)
+        return [self._done[name]["records"] for name in self._names]
+
+    def _write(self, text: str) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def forget(folder: Path, processes: PartialState) -> None:
+    """Remove a folder of results that all processes use, once all of them are here."""
     processes.wait_for_everyone()
-    done |= _read(partial)
-    return [done[name] for name in names]
+    if processes.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+    processes.wait_for_everyone()
 
 
-def _read(partial: Path) -> dict[tuple[Any, ...], list[Record]]:
-    """What earlier attempts and the other processes have found."""
-    return {key: line["records"] for key, line in _lines(partial).items()}
-
-
-def _lines(partial: Path) -> dict[tuple[Any, ...], Record]:
-    """The lines by their keys, but for those torn by a kill."""
-    found: dict[tuple[Any, ...], Record] = {}
-    for file in sorted(partial.glob("*.jsonl")):
+def _read(folder: Path) -> dict[Name, Record]:
+    """The lines of all processes and attempts by their keys, without those torn by a kill."""
+    found: dict[Name, Record] = {}
+    for file in sorted(folder.glob("*.jsonl")):
         for text in file.read_bytes().splitlines():
             with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
                 line = json.loads(text)

@@ -1,9 +1,9 @@
-r"""All answers with at least a given probability, found exactly: a frontier of prefixes that grows by a token a step.
+r"""All answers with at least a given probability, found exactly: a set of prefixes that grows by a token a step.
 
-A prefix is at least as probable as all that goes on from it, so one below the threshold p is given up with all its
-answers. The prefixes of one length have together at most probability 1: at most 1/p of them are alive at a time, and
-they are the rows of one batch, those of several prompts side by side. (ARChitects, da-fr/arc-prize-2024, search depth
-first; the answers are the same.)
+A prefix is at least as probable as anything that continues it, so one below the threshold p is dropped with all its
+continuations. Prefixes of one length have together at most probability 1, so at most 1/p of them survive; those of
+several prompts are the rows of one batch. (The answers are those of the depth-first search of the ARChitects,
+da-fr/arc-prize-2024.)
 """
 
 import math
@@ -13,21 +13,21 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from transformers import Cache
 
-from arc_experiments.generation.cache import positions, read_prompts
 from arc_experiments.generation.constraint import Constraint
-from arc_experiments.generation.engine import Answer, Key, Limits, pad_left
+from arc_experiments.generation.engine import Answer, Key, Limits, pad_left, positions, read_prompts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """All answers of at least probability `threshold`, the most probable first; where there is none, the greedy one.
+    """All answers of at least probability `threshold`, the most probable first; if there are none, the greedy answer.
 
-    Prefixes that are at least as probable when the tokens run out are unfinished answers. Where there are several end
-    tokens, an answer ends in the most probable one.
+    A prefix that is probable enough when the tokens run out is an unfinished answer. If there are several end tokens, an
+    answer ends with the most probable one.
 
     Attributes:
-        constraint: leaves out answers with other tokens. It does not change what the rest is worth.
+        constraint: drops answers with other tokens, without changing the probabilities of the rest; None for all.
     """
 
     threshold: float = 0.1
@@ -35,7 +35,7 @@ class Threshold:
 
     @property
     def rows_per_prompt(self) -> int:
-        """Room for some prompts to branch. More rows than that are not computed at once, see `answer`."""
+        """Two, so that some prompts can branch; `answer` never computes more rows than that on average."""
         return 2
 
     @property
@@ -48,9 +48,9 @@ class Threshold:
     def answer(
         self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
-        """The answers to each prompt of one batch, from the most to the least probable.
+        """Answer each prompt of one batch, from the most to the least probable answer.
 
-        A batch that branches beyond the room planned for it is done again in halves, down to single prompts.
+        A batch that branches into more rows than planned is searched again in halves, down to single prompts.
         """
         with torch.inference_mode():
             found = self._search(model, prompts, limits)
@@ -63,7 +63,7 @@ class Threshold:
     def _search(
         self, model: Any, prompts: Sequence[NDArray[Any]], limits: Limits
     ) -> list[list[Answer]] | None:
-        """None where there are more rows than planned."""
+        """The answers to each prompt, or None if several prompts need more rows than planned."""
         most_rows = math.inf if len(prompts) == 1 else self.rows_per_prompt * len(prompts)
         inputs = pad_left(prompts, limits.pad_id, model.device)
         mask = inputs["attention_mask"]
@@ -78,23 +78,34 @@ class Threshold:
             found.add(paths.only(ends), finished=True)
             alive = ~ends & found.still_wanted(paths)
             rows, paths = rows[alive], paths.only(alive)
-            if step == limits.max_new_tokens:
-                found.add(paths, finished=False)
             if step == limits.max_new_tokens or not len(rows):
                 break
             if len(rows) > most_rows:
                 return None
-            if not torch.equal(rows, torch.arange(len(mask), device=rows.device)):
-                cache.batch_select_indices(rows)
-            mask = torch.cat([mask[rows], mask.new_ones((len(rows), 1))], dim=1)
-            logits = model(
-                input_ids=paths.ids[:, -1:],
-                attention_mask=mask,
-                position_ids=positions(mask)[:, -1:],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+            mask, logits = _read_last(model, paths.ids, rows, mask, cache)
+        found.add(paths, finished=False)
         return found.sorted()
+
+
+def _read_last(
+    model: Any, ids: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor, cache: Cache
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Continue rows of the cache by the last token of each.
+
+    Returns:
+        The attention mask of these rows, and the logits after them, (rows, vocabulary).
+    """
+    if not torch.equal(rows, torch.arange(len(mask), device=rows.device)):
+        cache.batch_select_indices(rows)
+    mask = torch.cat([mask[rows], mask.new_ones((len(rows), 1))], dim=1)
+    output = model(
+        input_ids=ids[:, -1:],
+        attention_mask=mask,
+        position_ids=positions(mask)[:, -1:],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return mask, output.logits[:, -1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +116,7 @@ class _Paths:
         owner: position of the prompt; int64, shape (rows,).
         ids: int64, shape (rows, steps).
         log_probability: float64, shape (rows,).
-        is_greedy: whether each token was the best one; of each prompt one row at the most.
+        is_greedy: whether each token was the most probable one, true of at most one row of each prompt; shape (rows,).
         state: of the constraint; int64, shape (rows,).
     """
 
@@ -117,7 +128,7 @@ class _Paths:
 
     @classmethod
     def at_prompts(cls, num_prompts: int, device: torch.device) -> "_Paths":
-        """The empty answers."""
+        """Start with the empty prefix of each prompt."""
         return cls(
             owner=torch.arange(num_prompts, device=device),
             ids=torch.empty((num_prompts, 0), dtype=torch.int64, device=device),
@@ -127,16 +138,19 @@ class _Paths:
         )
 
     def only(self, rows: torch.Tensor) -> "_Paths":
-        """Those that a mask or indices choose."""
+        """Select prefixes by a mask or by indices."""
         return _Paths(**{name: values[rows] for name, values in vars(self).items()})
 
     def grown(
         self, next_token: torch.Tensor, bound: float, constraint: Constraint | None
     ) -> tuple[torch.Tensor, "_Paths"]:
-        """All that are not below the bound with one more token, and the greedy ones; and the row each came from.
+        """Continue each prefix by every token that keeps it above the bound, and the greedy ones by the best token.
 
         Args:
             next_token: log-probabilities, shape (rows, vocabulary).
+
+        Returns:
+            The row that each new prefix continues, and the new prefixes.
         """
         if constraint is not None:
             next_token = next_token.masked_fill(~constraint.mask(self.state.tolist(), next_token), -torch.inf)
@@ -160,7 +174,7 @@ class _Paths:
 
 
 def _one_end(next_token: torch.Tensor, stop_ids: torch.Tensor) -> torch.Tensor:
-    """The log-probabilities without all end tokens but the most probable."""
+    """Set the log-probabilities of all end tokens but the most probable to -inf, in place."""
     if len(stop_ids) < 2:
         return next_token
     ends = next_token[:, stop_ids]
@@ -170,7 +184,7 @@ def _one_end(next_token: torch.Tensor, stop_ids: torch.Tensor) -> torch.Tensor:
 
 
 class _Found:
-    """The answers found so far, by prompt.
+    """Collects the answers to each prompt.
 
     Args:
         bound: the logarithm of the threshold.
@@ -181,7 +195,7 @@ class _Found:
         self._answers: list[list[Answer]] = [[] for _ in range(num_prompts)]
 
     def add(self, paths: _Paths, *, finished: bool) -> None:
-        """Take these as answers; the last token of finished ones is the end."""
+        """Add these as answers; the last token of finished ones is an end token."""
         rows = (paths.owner.tolist(), paths.ids.tolist(), paths.log_probability.tolist())
         for owner, ids, log_probability in zip(*rows, strict=True):
             answer = Answer(
@@ -193,12 +207,12 @@ class _Found:
             self._answers[owner].append(answer)
 
     def still_wanted(self, paths: _Paths) -> torch.Tensor:
-        """Which can still become answers: a greedy one below the bound only where there is no other."""
+        """Which prefixes can become answers: greedy ones below the bound only if their prompt has none yet."""
         answered = torch.tensor(list(map(bool, self._answers)), device=paths.owner.device)
         return (paths.log_probability >= self.bound) | ~answered[paths.owner]
 
     def sorted(self) -> list[list[Answer]]:
-        """Each prompt's answers, the most probable first."""
+        """The answers to each prompt, the most probable first; those below the bound only if there are no others."""
         return [
             sorted(
                 [answer for answer in group if answer.log_probability >= self.bound] or group,

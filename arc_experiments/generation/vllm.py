@@ -1,7 +1,7 @@
 """Answers by vLLM, the optional engine for GPUs (`pip install 'arc_experiments[vllm]'`).
 
-An adapter is handed over as files. Its name is new each time: vLLM keeps the prompts that it has read by the adapter's
-name, and would answer another one of the same name from the keys and values of the first.
+An adapter is passed to vLLM as files, under a new name each time: vLLM caches prompts by the adapter's name, and would
+answer with a second adapter of the same name from the keys and values of the first.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from peft import PeftModel
 from arc_experiments.generation.engine import Answer, Key, Limits
 from arc_experiments.tasks.rngs import rng_for
 
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the maxima that vLLM can be started with
 
 
 class Vllm:
@@ -28,16 +28,16 @@ class Vllm:
     Args:
         base: where vLLM loads the base model from: a folder or a hub id.
         dtype: what it computes in.
-        max_length: the longest prompt, in tokens.
-        memory_share: of a GPU's memory; the model itself lies beside it.
-        save: writes a model's weights into a folder: an adapter, or a whole model.
+        max_length: of a prompt, in tokens.
+        memory_share: of a GPU's memory, beside the model that is passed in.
+        save: writes an adapter, or a whole model, into a folder.
 
     Raises:
-        ValueError: the package is not there.
+        ValueError: the package vllm is not installed.
     """
 
     rows_per_prompt = 1
-    num_samples = 1  # it makes its own batches, of all samples
+    num_samples = 1  # vLLM makes batches of its own, of all samples
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Vllm:
     ) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise ValueError(
-                "inference.engine=vllm needs the package vllm: pip install 'arc_experiments[vllm]', or take "
+                "inference.engine=vllm needs the package vllm: pip install 'arc_experiments[vllm]', or use "
                 "inference.engine=transformers"
             )
         self._base, self._dtype, self._max_length = base, dtype, max_length
@@ -70,7 +70,7 @@ class Vllm:
     def answer(
         self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
-        """The answers to each prompt; vLLM makes its own batches of them."""
+        """Answer each prompt; vLLM makes batches of its own."""
         self._load(model, limits)
         params = importlib.import_module("vllm").SamplingParams
         asked, how = [], []
@@ -84,7 +84,7 @@ class Vllm:
                         seed=int(rng_for("sample", self._seed, *key, sample).integers(2**31)),
                         max_tokens=limits.max_new_tokens,
                         stop_token_ids=list(limits.stop_ids),
-                        ignore_eos=True,  # where it ends is said by stop_token_ids
+                        ignore_eos=True,  # stop_token_ids say where it ends
                         logprobs=0,  # of the chosen token alone
                         detokenize=False,
                     )
@@ -99,7 +99,7 @@ class Vllm:
         return self
 
     def _load(self, model: Any, limits: Limits) -> None:
-        """Hand the model's weights to vLLM, if it has not got them: an adapter on the base it has, or all of them."""
+        """Pass the weights of another model to vLLM: an adapter for the base that it has loaded, or all of them."""
         if model is self._model:
             return
         folder = Path(self._folder.name) / uuid.uuid4().hex
@@ -107,7 +107,7 @@ class Vllm:
         self._adapter = None
         if isinstance(model, PeftModel):
             if self._llm is None or self._num_adapters == 0:
-                # That of the files, which is twice the model's own where they fit the published base.
+                # The files' rank is twice the model's own if they were converted to fit the published base.
                 rank = json.loads((folder / "adapter_config.json").read_text())["r"]
                 largest = next((size for size in LORA_RANKS if size >= rank), rank)
                 self._llm = self._start(self._base, limits, enable_lora=True, max_lora_rank=largest)

@@ -28,7 +28,7 @@ def begin(run: Run) -> None:
     """Fix what makes the run repeatable; write environment.json, partition.json and skipped_tasks.json.
 
     Raises:
-        ValueError: an earlier attempt began with other tasks, weights or another dtype, or `inference` asks for an
+        ValueError: an earlier attempt began with other tasks, weights or dtype, or `inference` asks for an
             engine or a constraint that does not work here.
     """
     quieten_libraries()
@@ -92,7 +92,7 @@ def write_partition(run: Run) -> None:
 
 
 def _earlier_threads(run: Run, environment: Mapping[str, Any]) -> int | None:
-    """The threads of an earlier attempt; None if processes share the cores differently now, or come and go."""
+    """The threads of an earlier attempt; None if processes share the cores otherwise now, or come and go."""
     is_alike = environment.get("num_processes") == int(os.environ.get("WORLD_SIZE", "1"))
     return (
         environment.get("threads") if is_alike and not job_kind(run.config.job.name).shares_folder else None
@@ -107,7 +107,7 @@ def _check_same_data(run: Run, data: str) -> None:
         if len(set(gather_object([data]))) > 1:
             raise ValueError(
                 "the processes of this run have read different data: the files differ between machines, or "
-                "the function in data.file does not give the same each time (a set has no fixed order: sort it)"
+                "the function in data.file does not return the same each time (a set has no fixed order)"
             )
 
 

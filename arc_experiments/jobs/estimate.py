@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from arc_experiments.generation.engine import plan_batches
+from arc_experiments.generation.batching import plan_batches
 from arc_experiments.run import Run
 from arc_experiments.runs.run_state import duration
 

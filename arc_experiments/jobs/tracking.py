@@ -31,7 +31,7 @@ class Tracker:
     """Sends values to wandb: their means every `tracking.log_steps` steps, then pictures and final metrics.
 
     Args:
-        folder: the run's; wandb writes into it, and an id kept in it lets a resumed run continue its wandb run.
+        folder: the run's; wandb writes into it, and an id kept in it lets a resumed run continue there.
         is_main: whether this is the process, of several, that tracks.
     """
 

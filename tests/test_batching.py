@@ -11,20 +11,17 @@ import torch
 from toy_models import load, settings
 
 from arc_experiments import compose
-from arc_experiments.generation.batching import NoRoom, Room
+from arc_experiments.generation.batching import OutOfMemory, PromptBatch, TokenBudget
 from arc_experiments.generation.decoding import Transformers
-from arc_experiments.generation.engine import Answer, Engine, Limits
-from arc_experiments.generation.fitting import Question, answer_within
+from arc_experiments.generation.engine import Answer, Engine, Key, Limits
 from arc_experiments.generation.rescoring import log_probabilities
 from arc_experiments.generation.threshold import Threshold
 from arc_experiments.run import Run
 
 SAMPLES = Transformers(num_samples=5, temperature=1.0, seed=5)
 LIMITS = Limits(max_new_tokens=8, stop_ids=tuple(range(40)), pad_id=0)
-QUESTIONS = [
-    Question(key=("task", 0, view), prompt=np.arange(60, 60 + length, dtype=np.int32))
-    for view, length in enumerate((30, 17, 9, 5, 2))
-]
+KEYS: list[Key] = [("task", 0, view) for view in range(5)]
+PROMPTS = [np.arange(60, 60 + length, dtype=np.int32) for length in (30, 17, 9, 5, 2)]
 FREE = 100_000
 
 
@@ -57,41 +54,54 @@ def memory_for(model: torch.nn.Module, num_tokens: int) -> Iterator[list[int]]:
         hook.remove()
 
 
-def ids(answers: list[list[Answer]]) -> list[list[tuple[int, ...]]]:
-    return [[answer.ids for answer in group] for group in answers]
+def answer(
+    budget: TokenBudget, engine: Engine, model: torch.nn.Module, count: int = 5
+) -> list[tuple[Key, Answer]]:
+    """The answers to the first prompts, in as many parts as it takes."""
+    prompts = list(zip(KEYS[:count], PROMPTS, strict=False))
+    whole = PromptBatch(engine=engine, limits=LIMITS, prompts=prompts)
+    return budget.in_parts(whole, lambda part: part.answer(model))
+
+
+def answer_whole(engine: Engine, model: torch.nn.Module, count: int = 5) -> list[tuple[Key, Answer]]:
+    """The answers to the first prompts, all at once."""
+    groups = engine.answer(model, PROMPTS[:count], KEYS[:count], LIMITS)
+    return [(key, answer) for key, group in zip(KEYS, groups, strict=False) for answer in group]
+
+
+def ids(answers: list[tuple[Key, Answer]]) -> list[tuple[Key, tuple[int, ...]]]:
+    return [(key, answer.ids) for key, answer in answers]
 
 
 @pytest.mark.parametrize("engine", [Transformers(), SAMPLES, Threshold(threshold=0.1)])
 def test_what_does_not_fit_is_answered_in_parts_and_the_same(model: torch.nn.Module, engine: Engine) -> None:
-    whole = engine.answer(model, [one.prompt for one in QUESTIONS], [one.key for one in QUESTIONS], LIMITS)
+    whole = answer_whole(engine, model)
     with memory_for(model, 120):
-        parts = answer_within(Room(FREE), engine, model, QUESTIONS, LIMITS)
+        parts = answer(TokenBudget(FREE), engine, model)
     assert ids(parts) == ids(whole)
-    for one, other in zip(parts, whole, strict=True):
-        values = [answer.log_probability for answer in other]
-        assert [answer.log_probability for answer in one] == pytest.approx(values, abs=1e-4)
+    values = [one.log_probability for _, one in whole]
+    assert [one.log_probability for _, one in parts] == pytest.approx(values, abs=1e-4)
 
 
 def test_the_size_that_fitted_is_remembered(model: torch.nn.Module) -> None:
-    room = Room(FREE)
+    budget = TokenBudget(FREE)
     with memory_for(model, 120) as asked:
-        answer_within(room, Transformers(), model, QUESTIONS, LIMITS)
-        assert room.tokens <= 3 * (30 + 8)
+        answer(budget, Transformers(), model)
+        assert budget.tokens <= 3 * (30 + 8)
         assert max(asked) > 120
         asked.clear()
-        answer_within(room, Transformers(), model, QUESTIONS, LIMITS)
+        answer(budget, Transformers(), model)
         assert max(asked) <= 120, "it did not fail again"
-    assert room.batch_tokens == FREE, "batches are planned as before, so that a rerun finds its own again"
+    assert budget.planned == FREE, "batches are planned as before, so that a rerun finds its own again"
 
 
 def test_samples_of_one_prompt_are_drawn_within_the_configured_tokens(model: torch.nn.Module) -> None:
-    question = QUESTIONS[:1]
-    whole = SAMPLES.answer(model, [question[0].prompt], [question[0].key], LIMITS)
+    whole = answer_whole(SAMPLES, model, 1)
     rows: list[int] = []
     hook = model.register_forward_pre_hook(
         lambda module, arguments, options: rows.append(len(options["input_ids"])), with_kwargs=True
     )
-    parts = answer_within(Room(2 * (30 + 8)), SAMPLES, model, question, LIMITS)
+    parts = answer(TokenBudget(2 * (30 + 8)), SAMPLES, model, 1)
     hook.remove()
     assert ids(parts) == ids(whole)
     assert max(rows) == 2
@@ -100,9 +110,9 @@ def test_samples_of_one_prompt_are_drawn_within_the_configured_tokens(model: tor
 def test_a_prompt_that_does_not_fit_alone_is_named(model: torch.nn.Module) -> None:
     with (
         memory_for(model, 20),
-        pytest.raises(NoRoom, match=r"task task: .*38 tokens.*inference\.batch_tokens"),
+        pytest.raises(OutOfMemory, match=r"task task: .*38 tokens.*inference\.batch_tokens"),
     ):
-        answer_within(Room(FREE), Transformers(), model, QUESTIONS, LIMITS)
+        answer(TokenBudget(FREE), Transformers(), model)
 
 
 def test_other_errors_are_not_taken_for_missing_memory(model: torch.nn.Module) -> None:
@@ -111,21 +121,23 @@ def test_other_errors_are_not_taken_for_missing_memory(model: torch.nn.Module) -
 
     hook = model.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        answer_within(Room(FREE), Transformers(), model, QUESTIONS, LIMITS)
+        answer(TokenBudget(FREE), Transformers(), model)
     hook.remove()
 
 
 def test_candidates_are_compared_in_parts_with_the_same_likelihoods(model: torch.nn.Module) -> None:
     rng = np.random.default_rng(0)
-    prompts = [QUESTIONS[0].prompt]
+    prompts = PROMPTS[:1]
     answers = [[rng.integers(40, 60, length).astype(np.int32) for length in (9, 4, 7, 2)]]
-    whole = log_probabilities(model, prompts, answers, pad_id=0, room=Room(FREE))
-    room = Room(FREE)
+    whole = log_probabilities(model, prompts, answers, pad_id=0, budget=TokenBudget(FREE))
+    budget = TokenBudget(FREE)
     with memory_for(model, 80):
-        parts = log_probabilities(model, prompts, answers, pad_id=0, room=room)
-        assert room.tokens == 2 * (30 + 9)
-        with pytest.raises(NoRoom):
-            log_probabilities(model, prompts, [[np.full(60, 50, np.int32)]], pad_id=0, room=Room(FREE))
+        parts = log_probabilities(model, prompts, answers, pad_id=0, budget=budget)
+        assert budget.tokens == 2 * (30 + 9)
+        with pytest.raises(OutOfMemory):
+            log_probabilities(
+                model, prompts, [[np.full(60, 50, np.int32)]], pad_id=0, budget=TokenBudget(FREE)
+            )
     assert parts[0] == pytest.approx(whole[0], abs=1e-4)
 
 
@@ -146,19 +158,19 @@ def test_a_run_in_little_memory_has_the_answers_of_one_in_much(tmp_path: Path) -
     model = run.model(trainable=False).eval()
 
     def found(run: Run) -> list[tuple[object, ...]]:
-        candidates = run.ask(model, run.folder / "asked", lambda done, total: None)
+        candidates = run.predictor.predict(model, run.requests, run.folder / "asked")
         return [(one.task_id, one.test_index, one.view, one.text) for one in candidates]
 
     expected = found(run)
     with memory_for(model, 700) as asked:
         assert found(little) == expected
     assert max(asked) > 700
-    assert little.room.tokens < run.room.tokens
+    assert little.predictor.budget.tokens < run.predictor.budget.tokens
 
 
 def test_only_batches_that_were_answered_are_kept_when_a_prompt_does_not_fit(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run")
     model = run.model(trainable=False).eval()
     lengths = [len(request.ids) + 8 for request in run.requests if request.ids is not None]
-    with memory_for(model, max(lengths) - 4), pytest.raises(NoRoom, match="lower prompt"):
-        run.ask(model, run.folder / "asked", lambda done, total: None)
+    with memory_for(model, max(lengths) - 4), pytest.raises(OutOfMemory, match="lower prompt"):
+        run.predictor.predict(model, run.requests, run.folder / "asked")
