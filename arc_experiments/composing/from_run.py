@@ -96,5 +96,5 @@ def _take_weights(config: DictConfig, folder: RunFolder) -> None:
             [f"from_run={folder} is an evaluation: name the run that it evaluated: from_run={source}"]
         )
     else:
-        state = folder.status.get("state", "not started")
+        state = folder.state.name
         raise ConfigError([f"from_run={folder} has no trained weights yet ({state}): finish that run first"])
