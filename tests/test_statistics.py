@@ -101,6 +101,21 @@ def test_right_and_wrong_answers_are_covered_as_well(num_seeds: int) -> None:
     assert 0.93 <= np.mean(covered) <= 0.97
 
 
+@pytest.mark.parametrize(("num_seeds", "most"), [(3, 0.995), (10, 0.98)])
+def test_right_and_wrong_answers_that_no_seed_changes_are_covered_rather_too_often(
+    num_seeds: int, most: float
+) -> None:
+    rng = np.random.default_rng(400 + num_seeds)
+    covered = []
+    for _ in range(NUM_SWEEPS):
+        old = 0.96 * rng.beta(0.5, 1.2, NUM_TASKS)
+        blocks = [
+            [block(1.0 * (rng.random((num_seeds, NUM_TASKS)) < chances))] for chances in (old, old + 0.04)
+        ]
+        covered.append(covers(difference(*blocks).new_tasks, 0.04))
+    assert 0.95 <= np.mean(covered) <= most
+
+
 def test_several_partitions_that_overlap_are_covered_too() -> None:
     """Three lists of 100 out of the same 400 tasks, two runs each, as with seeds.partition=7,8,9."""
     rng = np.random.default_rng(300)
