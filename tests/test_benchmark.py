@@ -73,7 +73,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def run(composed: Run, tmp_path: Path) -> Run:
     """One that a test may change, with steps as small and as many as a cell's; its prompt is made once."""
     own = copy.copy(composed)
-    own.folder, own.node = RunFolder(tmp_path), composed.node.copy()
+    own.folder = RunFolder(tmp_path)
     own.config = copy.deepcopy(composed.config)
     vars(own.config.optim).update(batch_size=1, max_steps=cells.HORIZON, save_steps=cells.HORIZON)
     own.config.benchmark.accumulation = 1
