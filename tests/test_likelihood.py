@@ -148,8 +148,8 @@ def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
 def test_what_was_kept_for_other_candidates_is_not_taken(model: torch.nn.Module, tmp_path: Path) -> None:
     compared(model, tmp_path / "partial")
     other = with_likelihoods(
-        model, PROMPT, TASKS, [candidate(0, "a", 0, grid("3"))], num_views=1, seed=1, budget=TokenBudget(1000),
-        folder=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
+        model, PROMPT, TASKS, [candidate(0, "a", 0, grid("3"))], num_views=1, seed=1,
+        budget=TokenBudget(1000), folder=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
     )  # fmt: skip
     assert len(other[0].likelihoods) == 1
     assert other[0].likelihoods[0].num_tokens == 3

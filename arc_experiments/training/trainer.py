@@ -231,9 +231,8 @@ class StreamTrainer(SFTTrainer):
                 return
         if self._stop_after is not None:
             self.add_callback(StopAfter(self._stop_after))
-        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         try:
-            with by_sample(base) if self._attends_by_sample else nullcontext():
+            with by_sample() if self._attends_by_sample else nullcontext():
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             self._end_ahead()
