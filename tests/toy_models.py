@@ -35,7 +35,8 @@ def untrained(hidden_size: int = 40, intermediate_size: int = 80) -> list[str]:
         shutil.copy(file, folder)
     config = Qwen2Config(
         architectures=["Qwen2ForCausalLM"], vocab_size=32, hidden_size=hidden_size,
-        intermediate_size=intermediate_size, num_hidden_layers=3, num_attention_heads=5, num_key_value_heads=1,
+        intermediate_size=intermediate_size, num_hidden_layers=3, num_attention_heads=5,
+        num_key_value_heads=1,
         initializer_range=0.08,  # with 0.02 and tied embeddings no output could be certain of a token
         tie_word_embeddings=True, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip

@@ -102,7 +102,7 @@ class _Chooser(LogitsProcessor):
     """Choose each step's tokens, leave greedy decoding no other, and record their own log-probabilities.
 
     Args:
-        choose: (logits, float32 and -inf for tokens that are not allowed; the step's number) -> a token a row.
+        choose: (logits, float32, -inf for tokens that are not allowed; the step's number) -> a token a row.
     """
 
     def __init__(
@@ -163,7 +163,8 @@ class _FixedCache(StaticCache):
 def _cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, capacity: int) -> Cache | None:
     """A cache for `rows` answers to each prompt, which holds the prompts already if there are several.
 
-    None with flash attention, which takes a growing cache only. That is copied at each step: up to 2.5 times slower.
+    None with flash attention, which takes only a growing cache. That is copied at each step, and up to 2.5
+    times slower.
     """
     if is_flash_attention_requested(model.config):
         return None

@@ -24,7 +24,7 @@ Name = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """The cost of finished work, over all processes and attempts: seconds in all, and the highest peak memory."""
+    """The cost of finished work over all processes and attempts: seconds in all, highest peak memory."""
 
     seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -40,9 +40,9 @@ def spent(*folders: Path) -> Spent:
 
 
 class ResumableResults:
-    """The results of named pieces of work: `for batch in it.unfinished(batches): it.add(batch, ...)`; `it.all()`.
+    """The results of named pieces of work: `for batch in unfinished(batches): add(batch, ...)`, then `all()`.
 
-    All processes make one together. Each writes its own file, and reads the others' at the beginning and the end.
+    All processes make one together. Each writes its own file, and reads all files at the start and the end.
 
     Args:
         folder: where results are written, and read if an earlier attempt wrote some.

@@ -34,8 +34,8 @@ def load(kind: Any, model: Model, **options: Any) -> Any:
         return kind.from_pretrained(path, revision=model.revision, local_files_only=is_local, **options)
     except SafetensorError as error:
         raise ModelError(
-            f"model.path={model.path}: a weights file is torn or not in safetensors' format ({error}): copy or "
-            "download the model again"
+            f"model.path={model.path}: a weights file is torn or not in safetensors' format ({error}): copy "
+            "or download the model again"
         ) from error
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

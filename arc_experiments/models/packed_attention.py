@@ -22,11 +22,12 @@ def by_sample() -> Iterator[None]:
 
     Models that do not choose their attention by transformers' interface stay as they are.
     """
+    before = AttentionInterface()["sdpa"]
     AttentionInterface.register("sdpa", attend_by_sample)
     try:
         yield
     finally:
-        AttentionInterface.register("sdpa", sdpa_attention_forward)
+        AttentionInterface.register("sdpa", before)
 
 
 def attend_by_sample(

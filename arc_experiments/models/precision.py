@@ -55,7 +55,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype, packs_rows: bool = False) -> str:
-    """Choose the attention: `auto` is flash attention if possible (installed, a GPU, half precision), else sdpa.
+    """Choose the attention: `auto` is flash attention if possible (installed, GPU, half precision) or sdpa.
 
     Args:
         packs_rows: whether a batch may have several rows of several samples each.

@@ -24,8 +24,8 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = load(AutoTokenizer, model)
     if len(tokenizer) < NUM_COLOURS:  # transformers makes an empty one of missing files, silently
         raise ModelError(
-            f"model.path={model.path} has no tokenizer (tokenizer.json is missing): copy the tokenizer's files "
-            "of its base model into the folder"
+            f"model.path={model.path} has no tokenizer (tokenizer.json is missing): copy the tokenizer's "
+            "files of its base model into the folder"
         )
     return tokenizer
 

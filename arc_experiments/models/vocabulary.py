@@ -202,6 +202,6 @@ def _check_nothing_else_depends(base: "PreTrainedModel", cut: tuple[nn.Module, n
     ]
     if others or not all(parameter.is_floating_point() for parameter in weights):
         raise ModelError(
-            "model.vocabulary=arc cuts the embedding and the LM head only, and this model's vocabulary is also "
-            f"in {', '.join(others) or 'quantised layers'}: use model.vocabulary=full"
+            "model.vocabulary=arc cuts the embedding and the LM head only, and this model's vocabulary is "
+            f"also in {', '.join(others) or 'quantised layers'}: use model.vocabulary=full"
         )
