@@ -29,11 +29,10 @@ from arc_experiments.config.rules.halving import rung_steps
 from arc_experiments.config.schema import Launch, conf_dir
 from arc_experiments.halving.rungs import Rungs, run_halving
 from arc_experiments.launching.chain import run_here
-from arc_experiments.launching.cluster import ClusterError
 from arc_experiments.launching.commands import become_worker
-from arc_experiments.launching.output import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
-from arc_experiments.launching.slurm import submit
+from arc_experiments.launching.slurm import ClusterError, submit
+from arc_experiments.launching.tables import lasting_console
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 EXIT_MISTAKE = 2

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from arc_experiments.comparison.formats import csv_text, latex, markdown, show
 from arc_experiments.comparison.page import render
-from arc_experiments.comparison.result import Comparison, compare
+from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import find_folders, read_result
 from arc_experiments.report.page import write_page
 
@@ -73,7 +73,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _write(path: Path | None, text: Callable[[Comparison], str], found: Comparison) -> None:
+def _write(path: Path | None, text: Callable[[ComparedRuns], str], found: ComparedRuns) -> None:
     if path is not None:
         print(write_page(path, text(found)))  # noqa: T201
 

@@ -6,8 +6,8 @@ model = run.model()      # base and adapter
 run.trainer(model, [])   # TRL's SFTTrainer on the stream
 run.predict(model)       # candidates for the validation tasks
 
-What builds a part lies with its stage; this file is their table of contents. The jobs are written with it, and so is a
-notebook. Libraries that take long to import are imported by the parts that need them.
+What builds a part lies with its stage; this file is the table of contents, for the jobs and for notebooks.
+Libraries that take long to import are imported by the parts that need them.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.rules.halving import answer_limit
-from arc_experiments.config.rules.hardware import split_batch
-from arc_experiments.config.schema import NEED_LIKELIHOODS, Config, Model
+from arc_experiments.config.schema import Config, Model
 from arc_experiments.config.schema import Prompt as PromptOptions
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.partitions import Partition
@@ -37,7 +36,6 @@ from arc_experiments.tasks import FixedTasks, Row, TaskSet
 if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
-    from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from arc_experiments.generation.engine import Engine
@@ -128,17 +126,13 @@ class Run:
             return None
         from arc_experiments.models.vocabulary import choose_vocabulary
 
-        if self.corpus.rows:
-            raise ValueError(
-                "model.vocabulary=arc holds the tokens of ARC prompts alone, and this data has ready rows: "
-                "set model.vocabulary=full"
-            )
         others = [share.prompt for share in self.corpus.shares if share.prompt is not None]
         return choose_vocabulary(
             self._full_tokenizer,
             folders=(self.weights.folder, self.weights.source),
             prompts=[self.config.prompt, *others],
             tasks=self.corpus.examples(NUM_VERIFIED),
+            has_rows=bool(self.corpus.rows),
         )
 
     @cached_property
@@ -185,7 +179,7 @@ class Run:
     @cached_property
     def processes(self) -> "PartialState":
         """The processes that work on this run together, and which of them this is."""
-        from arc_experiments.runs.processes import join_processes
+        from arc_experiments.runs.machine import join_processes
 
         return join_processes(self.device)
 
@@ -222,8 +216,8 @@ class Run:
         """Load base model and adapter onto the device.
 
         Raises:
-            ValueError: the adapter was trained with another prompt, dtype or vocabulary (`inference.force=true`
-                takes it all the same).
+            ValueError: the adapter was trained with another prompt, dtype or vocabulary, which only
+                `inference.force=true` allows.
         """
         from arc_experiments.models.adapters import add_adapter, needs_samples
 
@@ -253,24 +247,10 @@ class Run:
         return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
-        from arc_experiments.models.loading import load_base
+        from arc_experiments.models.loading import load_base_for
 
-        return load_base(
-            model,
-            dtype=self.dtype,
-            device=self.device,
-            vocabulary=self.vocabulary,
-            device_map="auto" if self.config.hardware.parallelism == "split" else None,
-            place=place,
-            packs_rows=self._packs_rows,
-        )
-
-    @property
-    def _packs_rows(self) -> bool:
-        """Whether a batch may hold several rows of several samples each."""
-        config = self.config
-        has_several = config.hardware.per_device_batch_size != 1 or config.adapt.together > 1
-        return config.optim.pack_length is not None and has_several
+        options = {"dtype": self.dtype, "device": self.device, "vocabulary": self.vocabulary, "place": place}
+        return load_base_for(self.config, model, **options)
 
     # Training.
 
@@ -280,95 +260,48 @@ class Run:
         configured = self.config.hardware.per_device_batch_size
         if configured != "auto":
             return int(configured)
-        if self.device.type == "cpu":
-            return 1  # nothing is padded then, and running out of memory could not be caught
-        from arc_experiments.runs.environment import found_earlier
-        from arc_experiments.training.batch_size import largest_batch
+        from arc_experiments.training.out_of_memory import find_batch_size
 
-        earlier = found_earlier(
-            self.folder, "per_device_batch_size", self.device, self.processes.num_processes
-        )
-        return earlier or largest_batch(
-            self.model(),
-            rows=self.config.optim.batch_size // self.processes.num_processes,
-            length=self.config.optim.pack_length or self.config.prompt.max_length,
-            autocast=self.autocast,
-            gradient_checkpointing=self.config.model.gradient_checkpointing,
-        )
+        return find_batch_size(self.config, self.folder, self.processes, self.model, self.autocast)
 
     def trainer(
         self,
         model: Any,
-        callbacks: "list[TrainerCallback]",
+        callbacks: "Sequence[TrainerCallback]" = (),
         *,
         stream: SampleStream | JoinedStreams | None = None,
         folder: Path | None = None,
         seed: int | None = None,
-        together: int = 1,
+        kind: "Callable[..., StreamTrainer] | None" = None,
         is_pause_due: Callable[[int], bool] = lambda step: False,
     ) -> "StreamTrainer":
-        """SFTTrainer on the stream.
+        """SFTTrainer on the stream (see `make_trainer`).
 
         Args:
-            stream, folder, seed: samples, a place for checkpoints, a seed of the dropout other than the run's own.
-            together: how many adapters the model has, each of which trains on every so many-th row, in steps and batches
-                as if it were alone.
+            stream, folder, seed: samples, a place for checkpoints, a dropout seed other than the run's own.
+            kind: makes the trainer, from StreamTrainer's arguments.
             is_pause_due: whether to pause at the end of a step, numbered from 1.
-
-        Raises:
-            ValueError: the batch does not divide among the processes, or the model cannot be sharded over them.
         """
         from arc_experiments.models.tokenizer import for_trainer
-        from arc_experiments.training.arguments import make_arguments
         from arc_experiments.training.building import make_trainer
+        from arc_experiments.training.trainer import StreamTrainer
 
-        config = self.config
-        num_processes = self.processes.num_processes
-        arguments = make_arguments(
-            config.optim,
-            config.hardware,
-            output_dir=folder or self.folder / "checkpoints",
-            dtype=self.dtype,
-            device=self.device,
-            seed=config.seeds.train if seed is None else seed,
-            gradient_checkpointing=config.model.gradient_checkpointing,
-            per_device_batch_size=self.per_device_batch_size * together,
-            iterable=config.data.stream == "iterable",
-            accumulation=split_batch(config.optim.batch_size, num_processes, self.per_device_batch_size),
-            compile=config.model.compile,
-        )
-        stream = stream or self.stream()
         return make_trainer(
             model,
             for_trainer(self.tokenizer),
-            self._rows(stream, together),
-            arguments,
-            optim=config.optim,
+            stream or self.stream(),
+            self.config,
+            folder=folder or self.folder / "checkpoints",
+            dtype=self.dtype,
+            device=self.device,
+            processes=self.processes,
+            seed=self.config.seeds.train if seed is None else seed,
+            per_device_batch_size=self.per_device_batch_size,
             pad_id=self.prompt.pad_id,
-            part_names=[part.name for part in stream.parts],
             callbacks=callbacks,
             is_pause_due=is_pause_due,
-            together=together,
+            kind=kind or StreamTrainer,
         )
-
-    def _rows(self, stream: SampleStream | JoinedStreams, together: int) -> "Dataset | IterableDataset":
-        """The training rows, in the exposure that `data.stream` names."""
-        from arc_experiments.training.checkpoints import last_complete, step_of
-        from arc_experiments.training.dataset import Turn, as_dataset, as_iterable
-
-        config = self.config
-        if config.data.stream == "indexed":
-            return as_dataset(stream, config.optim.max_steps * config.optim.batch_size * together)
-        assert isinstance(stream, SampleStream), "checked: job=adapt takes indexed ones"
-        checkpoint = last_complete(self.folder / "checkpoints")
-        turn = Turn(
-            first_row=0 if checkpoint is None else step_of(checkpoint) * config.optim.batch_size,
-            batch_size=self.per_device_batch_size,
-            rank=self.processes.process_index,
-            num_ranks=self.processes.num_processes,
-            num_workers=config.hardware.num_workers,
-        )
-        return as_iterable(stream, turn)
 
     def autocast(self) -> "AbstractContextManager[None]":
         """How the model computes outside of the trainer, which sets up the same for itself."""
@@ -377,7 +310,7 @@ class Run:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
-        """Exact loss over all validation tasks with solutions; None where there is none."""
+        """The exact loss over all validation tasks with solutions; None if there is none."""
         from arc_experiments.training.validation import validation_loss
 
         if not self.corpus.can_validate:
@@ -392,15 +325,6 @@ class Run:
                 batch_size=self.per_device_batch_size,
                 processes=self.processes,
             )
-
-    def untrained_validation_loss(self, model: Any) -> "ValidationLoss | None":
-        """The same before training, a quarter faster where a new LoRA still adds exactly nothing."""
-        lora = self.config.model.lora
-        adds = lora is None or self.config.model.adapter or lora.dora or lora.initialisation != "default"
-        if adds or self.is_sharded:
-            return self.validation_loss(model)
-        with model.disable_adapter():
-            return self.validation_loss(model)
 
     @cached_property
     def validation_records(self) -> tuple[list[Any], int]:
@@ -419,8 +343,8 @@ class Run:
     ) -> list[Candidate]:
         """Answer all requests of this run; results of finished batches survive a kill.
 
-        A float32 adapter is merged into its base, which is exact to rounding and faster. The model that was passed in
-        has no adapter of its own afterwards.
+        A float32 adapter is merged into its base, which is exact to rounding and faster. The model that was passed
+        in has no adapter of its own afterwards.
 
         Args:
             on_progress: called with (requests done, requests in all).
@@ -435,20 +359,6 @@ class Run:
         takes_adapters = self.config.inference.engine == "vllm"
         model = model.eval() if takes_adapters else merge(model.eval())
         return self.predictor.predict(model, self.requests, kept, on_progress)
-
-    def predict_in_training(self, model: Any) -> list[Candidate]:
-        """The same during training: the model is left exactly as it is, and nothing is kept."""
-        from arc_experiments.generation.resuming import forget
-
-        was_training, kept = model.training, self.folder / f"{PARTIAL_PREDICTIONS}.training"
-        forget(kept, self.processes)  # a killed attempt's, whose weights were others
-        candidates = self.predictor.predict(model.eval(), self.requests, kept)
-        if self.config.inference.selection in NEED_LIKELIHOODS:
-            tasks, folder = self.predicted_tasks(), kept / "likelihoods"
-            candidates = self.predictor.with_likelihoods(model, tasks, candidates, folder)
-        forget(kept, self.processes)
-        model.train(was_training)
-        return candidates
 
     @cached_property
     def predictor(self) -> "Predictor":

@@ -28,7 +28,7 @@ VARYING = ("seconds", "peak_memory_bytes", "cost")
 def make_tasks(
     folder: Path, num_tasks: int, *, seed: int = 0, demonstrations: int = 3, test_outputs: int = 0
 ) -> Path:
-    """A task to train on, and tasks to adapt to: rows of three cells become three cells of the task's own colour.
+    """A task to train on, and tasks to adapt to: rows of three cells become three cells of the task's colour.
 
     Args:
         test_outputs: seed of the outputs of the test pairs, which the job must not look at.

@@ -13,7 +13,8 @@ from arc_experiments.run import Run
 from arc_experiments.training.trainer import StreamTrainer
 
 SMALL = [
-    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=4", "prompt.max_length=500", "model.lora.rank=4",
+    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=4",
+    "prompt.max_length=500", "model.lora.rank=4",
     "optim.batch_size=1", "optim.max_steps=8", "optim.save_steps=4", "hardware.threads=1", "hardware=cpu",
 ]  # fmt: skip
 SIX_TASKS = [

@@ -1,4 +1,4 @@
-"""job=adapt: each task by its own demonstrations, nothing of its answer; the same whoever does it and in whatever order."""
+"""job=adapt: each task by its demonstrations, never its answer; the same whoever does it, in any order."""
 
 import dataclasses
 import gc
@@ -26,23 +26,24 @@ from small_training import same, weights
 from task_files import write
 from toy_grids import grid
 
-from arc_experiments.adaptation.deadline import done_within
-from arc_experiments.adaptation.plan import Work
-from arc_experiments.adaptation.results import Adapted, Answers, Before
-from arc_experiments.adaptation.standing import Standing
-from arc_experiments.adaptation.task_groups import Group, Unit, make_units
+from arc_experiments.adaptation.plan import AdaptationPlan
+from arc_experiments.adaptation.results import Adapted, Before, Outcome
+from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, make_task_groups
+from arc_experiments.adaptation.time_limits import done_within
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Key
 from arc_experiments.jobs import adapt, evaluate
+from arc_experiments.jobs.answering import selection_rule
 from arc_experiments.jobs.beginning import begin
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.run import Run, compose, load_run
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.submission import GrowingSubmission
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +69,9 @@ def tuner(run: Run, folder: Path) -> Tuner:
     return Tuner(run, folder, lambda: False)
 
 
-def answers(tuner: Tuner, unit: Unit, place: str) -> Answers:
+def answers(tuner: Tuner, unit: TaskGroup, place: str) -> tuple[Candidate, ...]:
     found = tuner.answer(unit.tasks, place)
-    assert isinstance(found, Answers)
+    assert not isinstance(found, Outcome)
     return found
 
 
@@ -154,17 +155,17 @@ def test_a_task_gives_the_same_whatever_came_before_it(
     options: list[str], tasks: Path, tmp_path: Path
 ) -> None:
     run = adapt_run(tmp_path / "run", tasks, *options)
-    units = make_units(run.predicted_tasks(), None)
+    units = make_task_groups(run.predicted_tasks(), None)
     forward, backward = tuner(run, tmp_path / "a"), tuner(run, tmp_path / "b")
     first = weights(forward.model)
-    before = lines(answers(forward, units[0], "before").candidates)
+    before = lines(answers(forward, units[0], "before"))
     there = [forward.adapt(unit) for unit in units]
     back = [backward.adapt(unit) for unit in reversed(units)][::-1]
     assert [lines(unit.candidates) for unit in there] == [lines(unit.candidates) for unit in back]
     assert [unit.training for unit in there] == [unit.training for unit in back]
     assert len({unit.training.loss for unit in there if unit.training}) == 3
     assert same(weights(forward.model), first), "the weights are put back to the last bit"
-    assert lines(answers(forward, units[0], "again").candidates) == before
+    assert lines(answers(forward, units[0], "again")) == before
 
 
 def test_test_outputs_are_out_of_reach(finished: tuple[Run, str], tasks: Path, tmp_path: Path) -> None:
@@ -175,25 +176,25 @@ def test_test_outputs_are_out_of_reach(finished: tuple[Run, str], tasks: Path, t
     assert changed.predicted_tasks()[task.id].test[0].output.tolist() != task.test[0].output.tolist()
     for name in ("predictions.jsonl", "predictions_before.jsonl"):
         assert predictions(changed, name) == predictions(run, name)
-    work = Work(run, lambda: False)
+    work = AdaptationPlan(run, lambda: False)
     handed = [task for part in work._singles.values() for task in part]
-    handed += [task for unit in work._units for task in unit.tasks]
+    handed += [task for unit in work._groups for task in unit.tasks]
     assert all(pair.output is None for task in handed for pair in task.test)
 
 
 def test_tasks_without_solutions_are_adapted_to_as_well(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks)
-    [unit] = make_units(run.predicted_tasks().select(["e1"]), None)
+    [unit] = make_task_groups(run.predicted_tasks().select(["e1"]), None)
     assert unit.tasks[0].test[0].output is None
     one = tuner(run, tmp_path / "a").adapt(unit)
-    [solved] = [u for u in make_units(run.predicted_tasks(), None) if u.tasks.ids == ("e1",)]
+    [solved] = [u for u in make_task_groups(run.predicted_tasks(), None) if u.tasks.ids == ("e1",)]
     assert lines(one.candidates) == lines(tuner(run, tmp_path / "b").adapt(solved).candidates)
 
 
 @pytest.mark.slow
 def test_nothing_piles_up_from_task_to_task(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks, "model.gradient_checkpointing=true", "model.dtype=bfloat16")
-    units = make_units(run.predicted_tasks(), None)
+    units = make_task_groups(run.predicted_tasks(), None)
     one = tuner(run, tmp_path / "a")
 
     def alive() -> tuple[int, int]:
@@ -210,7 +211,7 @@ def test_nothing_piles_up_from_task_to_task(tasks: Path, tmp_path: Path) -> None
     assert not list((tmp_path / "a").rglob("checkpoint-*"))
 
 
-# Killed and gone on with
+# Killed and resumed
 
 
 def test_what_is_finished_stays_finished(
@@ -248,7 +249,7 @@ def test_a_joint_training_goes_on_from_its_checkpoint(tasks: Path, tmp_path: Pat
     options = ["adapt.mode=joint", "optim.max_steps=6", "optim.save_steps=2"]
     through, _ = adapted(tmp_path / "through", tasks, *options)
     run = adapt_run(tmp_path / "run", tasks, *options)
-    [unit] = make_units(run.predicted_tasks(), 1)
+    [unit] = make_task_groups(run.predicted_tasks(), 1)
     cut = Tuner(run, run.folder / ".adapt", lambda: False)
     stop_training_at(run, 4)
     with pytest.raises(KeyboardInterrupt):
@@ -263,26 +264,25 @@ def test_a_joint_training_goes_on_from_its_checkpoint(tasks: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_a_training_with_a_checkpoint_goes_on_although_the_time_is_over(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks, "adapt.mode=joint", "optim.max_steps=6", "optim.save_steps=2")
-    [unit] = make_units(run.predicted_tasks(), 1)
+    [unit] = make_task_groups(run.predicted_tasks(), 1)
     stop_training_at(run, 4)
     with pytest.raises(KeyboardInterrupt):
         tuner(run, tmp_path / "work").adapt(unit)
     again = load_run(run.folder.path)
-    [late] = Tuner(again, tmp_path / "work", lambda: True).adapt_group(Group(units=(unit,)))
+    [late] = Tuner(again, tmp_path / "work", lambda: True).adapt_bundle(Bundle(groups=(unit,)))
     assert late.outcome == "stopped_by_time"
     assert late.training is not None
     assert late.training.steps == 5
-    assert late.answers is not None
+    assert late.candidates is not None
 
 
 def test_a_new_attempt_knows_how_long_answers_take(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks)
-    [name, *_] = Work(run, lambda: False)._before.names
+    [name, *_] = AdaptationPlan(run, lambda: False)._before.names
     folder = RunFolder(run.folder.path / ".adapt")
     folder.path.mkdir()
-    nothing = Answers(candidates=())
-    folder.write_json(f"{name}.json", Before(answers=nothing, seconds=7.0).to_json())
-    assert Work(run, lambda: False)._seconds_a_task() == 7
+    folder.write_json(f"{name}.json", Before(candidates=(), seconds=7.0).to_json())
+    assert AdaptationPlan(run, lambda: False)._seconds_a_task() == 7
 
 
 def test_loading_the_model_is_no_part_of_the_time_of_an_answer(
@@ -295,14 +295,14 @@ def test_loading_the_model_is_no_part_of_the_time_of_an_answer(
         return real(self, **options)
 
     monkeypatch.setattr(Run, "model", slow)
-    work = Work(adapt_run(tmp_path / "run", tasks), lambda: False)
+    work = AdaptationPlan(adapt_run(tmp_path / "run", tasks), lambda: False)
     work.answer(lambda done: None)
     assert work._seconds_a_task() < 2
 
 
 def test_the_time_is_noted_while_answers_are_made(tasks: Path, tmp_path: Path) -> None:
     run, noted = adapt_run(tmp_path / "run", tasks), list[int]()
-    [unit, *_] = make_units(run.predicted_tasks(), None)
+    [unit, *_] = make_task_groups(run.predicted_tasks(), None)
     answering = Tuner(run, tmp_path / "work", lambda: False, lambda: noted.append(1))
     answering.answer(unit.tasks, "here")
     assert noted
@@ -322,8 +322,8 @@ def test_answers_are_made_and_chosen_as_in_an_evaluation(
     inference: list[str], tasks: Path, tmp_path: Path
 ) -> None:
     writes_grids = [
-        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frames=[6,10]", "prompt.max_length=896",
-        "inference.max_new_tokens=112", "optim.max_steps=2", "inference.limit=1",
+        "model.path=package:tiny", "model.weights=pretrained", "prompt.grid.frames=[6,10]",
+        "prompt.max_length=896", "inference.max_new_tokens=112", "optim.max_steps=2", "inference.limit=1",
     ]  # fmt: skip
     options = ["inference.constrain=grid", *writes_grids, *inference]
     run, printed = adapted(tmp_path / "run", tasks, *options)
@@ -581,30 +581,30 @@ def test_processes_that_share_a_gpu_are_not_given_all_of_it_each(
 
 def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks)
-    work = Work(run, lambda: False)
-    rule = evaluate.selection_rule(run)
+    work = AdaptationPlan(run, lambda: False)
+    rule = selection_rule(run)
     filler = {task.id: [{"attempt_1": [[0]], "attempt_2": [[0]]}] for task in run.predicted_tasks()}
 
     def written() -> dict[str, list[dict[str, list[list[int]]]]]:
-        Standing(run.folder, run.predicted_tasks(), rule, work.candidates).write()
+        GrowingSubmission(run.folder, run.predicted_tasks(), rule, work.candidates).write()
         return run.folder.read_json("submission.json")
 
     assert written() == filler
     folder = RunFolder(work.folder.path)
     folder.path.mkdir()
 
-    def answer(cell: int) -> Answers:
+    def answer(cell: int) -> tuple[Candidate, ...]:
         one = Candidate(
             task_id="e1", test_index=0, view=0, transforms="", text="", num_tokens=1, log_probability=-1.0,
             grid=grid(str(cell)), reason=None,
         )  # fmt: skip
-        return Answers(candidates=(one,))
+        return (one,)
 
     position = run.predicted_tasks().ids.index("e1")
-    folder.write_json(f"before-{position}-e1.json", Before(answers=answer(3), seconds=1.0).to_json())
+    folder.write_json(f"before-{position}-e1.json", Before(candidates=answer(3), seconds=1.0).to_json())
     known = {"attempt_1": [[3]], "attempt_2": [[3]]}
     assert written() == {**filler, "e1": [known]}
-    unit = dataclasses.replace(Adapted.cut_off(("e1",)), answers=answer(4))
+    unit = dataclasses.replace(Adapted.cut_off(("e1",)), candidates=answer(4))
     folder.write_json(f"after-{position}-e1.json", [unit.to_json()])
     assert written() == {**filler, "e1": [{"attempt_1": [[4]], "attempt_2": [[4]]}]}
     _, _, units = work.results()

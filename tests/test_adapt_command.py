@@ -1,4 +1,4 @@
-"""job=adapt through the real command: several processes at one folder, killed at any moment; and what it is for."""
+"""job=adapt by the real command: several processes at one folder, killed at any moment; and its purpose."""
 
 import json
 import os
@@ -142,11 +142,11 @@ def test_helpers_end_with_the_process_that_started_them(options: list[str], tmp_
         if not Path(f"/proc/{children[0]}").exists():
             return
         time.sleep(0.1)
-    raise AssertionError("the helper goes on alone")
+    raise AssertionError("the helper keeps running alone")
 
 
 def copying_and_filling(folder: Path) -> Path:
-    """Tasks to train on, whose output is their input, and tasks to adapt to, whose output is of one colour."""
+    """Tasks to train on, which copy their input, and tasks to adapt to, which fill it with one colour."""
     rng = np.random.default_rng(0)
 
     def pair(colour: int | None) -> dict[str, Any]:
@@ -168,7 +168,9 @@ def test_adaptation_solves_tasks_of_a_rule_that_the_model_was_not_trained_on(tmp
     here = ["tracking=off", "hardware=cpu", "hardware.threads=1"]
     finish(
         start(
-            base, *here, *untrained(160, 560), "optim.learning_rate=2e-3", "data=files", f"data.path={copying_and_filling(tmp_path / 'tasks')}", "data.partition=official",
+            base, *here, *untrained(160, 560), "optim.learning_rate=2e-3", "data=files",
+            f"data.path={copying_and_filling(tmp_path / 'tasks')}", "data.partition=official",
+            f"data.path={copying_and_filling(tmp_path / 'tasks')}", "data.partition=official",
             "prompt.max_length=256", "augmentation=[order,colours]", "optim.max_steps=80",
             "optim.batch_size=4", "optim.eval_steps=null", "optim.save_steps=1000", "inference=one_view",
             "inference.max_new_tokens=8",

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_corpus import corpus_of
@@ -15,6 +16,9 @@ from arc_experiments.config.check import check
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Config
 from arc_experiments.models.ancestry import read_ancestry
+from arc_experiments.sources import Files
+from arc_experiments.sources.pools.generators import follows_rule
+from arc_experiments.tasks import BadTasks
 from tools.make_models import CONFIG, make_tokenizer, take_weights
 from tools.make_re_arc_tasks import REPEATED, TRAINED
 
@@ -97,3 +101,11 @@ def test_the_weights_of_a_run_travel_in_half_the_bytes_with_their_ancestry(tmp_p
     taken = load_file(folder / "model.safetensors")["weight"]
     assert torch.equal(taken, weight.to(torch.bfloat16))
     assert (folder / "ancestry.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["held_out", "trained"])
+def test_every_packaged_pair_follows_the_rule_of_its_task(name: str) -> None:
+    pytest.importorskip("reasoning_gym", reason="the extra re-arc is not installed")
+    for task in Files(path=f"package:re_arc/{name}.json").read(BadTasks()).fixed:
+        for pair in (*task.train, *task.test):
+            assert follows_rule(task.id.removesuffix("_trained"), pair), task.id

@@ -1,10 +1,11 @@
-"""The best validation: which it is, that its weights are kept, when to give up, and all that over kills and resumes."""
+"""The best validation: which it is, its weights, when to give up; all that over kills and resumes."""
 
 import json
 import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from small_training import SMALL, logged, same, small_run, trained, weights
 from transformers import TrainerCallback
 
 from arc_experiments.jobs import finetune
-from arc_experiments.jobs.answering import score_in_training
+from arc_experiments.jobs.answering import answer_in_training, score_in_training
 from arc_experiments.run import Run
-from arc_experiments.training.best import Best
+from arc_experiments.training.best import Best, BestState
 from arc_experiments.training.recording import Recorder, read_log
 from arc_experiments.training.trainer import StreamTrainer
 from arc_experiments.training.validation import ValidationLoss
@@ -54,7 +55,7 @@ def test_a_best_that_is_stored_and_restored_goes_on_as_if_it_had_not_been(
     first, second = best(patience=3), best(patience=3)
     for step, value in enumerate(values[:cut], start=1):
         first.note(step, value)
-    second.restore(json.loads(json.dumps(first.stored())))
+    second.state = BestState(**json.loads(json.dumps(asdict(first.state))))
     for step, value in enumerate(values[max(0, cut - 1) :], start=max(1, cut)):  # one of them once more
         second.note(step, value)
     assert second.state == through.state
@@ -88,10 +89,10 @@ def test_a_loss_that_is_not_a_number_is_never_the_best() -> None:
     ]
 
 
-# In a training: the validation losses are told by step
+# In a training with given validation losses
 
 
-def told(losses: dict[int, float]) -> Callable[[StreamTrainer], ValidationLoss]:
+def evaluation(losses: dict[int, float]) -> Callable[[StreamTrainer], ValidationLoss]:
     def evaluate(trainer: StreamTrainer) -> ValidationLoss:
         loss = losses[trainer.state.global_step]
         return ValidationLoss(token_mean=loss, task_mean=loss, num_tokens=1, num_tasks=1, num_too_long=0)
@@ -114,15 +115,16 @@ class Snapshots(TrainerCallback):
 
 def train(run: Run, losses: dict[int, float], snapshots: Snapshots) -> StreamTrainer:
     """A training with these validation losses, as the job does it."""
+    trainer = run.trainer(run.model(), [])
     recorder = Recorder(
+        trainer,
         run.folder / "train_log.jsonl",
-        evaluate=lambda: told(losses)(trainer),
-        evaluate_untrained=lambda: told(losses)(trainer),
+        evaluate=lambda: evaluation(losses)(trainer),
+        evaluate_untrained=lambda: evaluation(losses)(trainer),
         eval_steps=1,
         on_line=lambda line: None,
     )
-    trainer = run.trainer(run.model(), [recorder, snapshots])
-    recorder.trainer = trainer
+    trainer.add_callback(snapshots)
     trainer.resume_or_start()
     recorder.validate(trainer.state.global_step)
     return trainer
@@ -224,7 +226,7 @@ def test_scores_in_training_are_those_that_the_end_would_give(tmp_path: Path) ->
     run = small_run(tmp_path, *SCORING, SHORT)
     model = run.model()
     trained(run, (), model)
-    looked = [(c.text, c.view) for c in run.predict_in_training(model)]
+    looked = [(c.text, c.view) for c in answer_in_training(run, model)]
     assert looked == [(c.text, c.view) for c in run.predict(model)]
 
 
@@ -267,9 +269,10 @@ def test_the_job_can_choose_by_score_and_writes_it_beside_the_loss(tmp_path: Pat
 @pytest.mark.slow
 def test_two_processes_choose_stop_and_smooth_as_one_does(tmp_path: Path) -> None:
     chosen = [
-        *SMALL, SHORT, "optim.best_by=pass_at_2", "optim.patience=1", "optim.eval_steps=2", "optim.batch_size=4",
-        "optim.label_smoothing=0.1", "optim.schedule=cyclic", "optim.embedding_learning_rate=1e-5",
-        "model.lora.modules_to_save=[embed_tokens]", "inference.limit=1",
+        *SMALL, SHORT, "optim.best_by=pass_at_2", "optim.patience=1", "optim.eval_steps=2",
+        "optim.batch_size=4", "optim.label_smoothing=0.1", "optim.schedule=cyclic",
+        "optim.embedding_learning_rate=1e-5", "model.lora.modules_to_save=[embed_tokens]",
+        "inference.limit=1",
     ]  # fmt: skip
     for number in (1, 2):
         folder = [f"hydra.run.dir={tmp_path}/{number}", f"hardware.num_processes={number}"]

@@ -1,4 +1,4 @@
-"""Chains: a run as several processes in a row, what becomes of one that dies, and how a run is asked to pause."""
+"""Chains: a run as several jobs in a row, what happens when one dies, and how a run is asked to pause."""
 
 import json
 import os
@@ -15,8 +15,7 @@ from toy_models import untrained
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError, check
 from arc_experiments.config.schema import Chain
-from arc_experiments.launching import links
-from arc_experiments.launching.chain import run_chain
+from arc_experiments.launching.chain import begin_job, end_job, run_chain
 from arc_experiments.launching.worker import FAILED, MISTAKE, STOPPED, TAKEN
 from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import RunFolder
@@ -24,8 +23,8 @@ from arc_experiments.runs.pausing import Pause
 from arc_experiments.training.checkpoints import last_complete
 
 SMALL = [
-    *untrained(), "prompt.max_length=600", "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
-    "optim.save_steps=6", "optim.eval_steps=4",
+    *untrained(), "prompt.max_length=600", "experiment=smoke", "tracking=off", "data.limit=4",
+    "inference.limit=1", "hardware.threads=1", "optim.save_steps=6", "optim.eval_steps=4",
 ]  # fmt: skip
 
 
@@ -65,7 +64,9 @@ def test_after_a_death_the_next_job_goes_on(folder: RunFolder) -> None:
     assert folder.status["deaths"] == [3, 5]
 
 
-@pytest.mark.parametrize(("how", "told"), [("dies", "killed by signal 9"), ("failed", "no such thing")])
+@pytest.mark.parametrize(
+    ("how", "told"), [("dies", "killed by signal 9 (out of memory?)"), ("failed", "no such thing")]
+)
 def test_two_deaths_at_one_step_end_the_chain_and_say_so(folder: RunFolder, how: str, told: str) -> None:
     assert run_chain(folder, 9, acts(folder, (how, 3, -9), (how, 4, -9), (how, 3, -9))) == -9
     assert folder.status["state"] == "failed"
@@ -85,9 +86,9 @@ def test_a_folder_that_another_process_has_is_left_to_it(folder: RunFolder) -> N
 
 def test_a_death_that_nobody_saw_is_counted(folder: RunFolder) -> None:
     folder.update_status(state="running", step=7)
-    assert links.begin(folder), "as after a node was lost"
+    assert begin_job(folder), "as after a node was lost"
     folder.update_status(state="running", step=7)
-    assert not links.begin(folder)
+    assert not begin_job(folder)
     assert folder.status["error"].startswith("its process has died unseen; 2 times at step 7")
 
 
@@ -114,7 +115,10 @@ with RunFolder(pathlib.Path({str(folder.path)!r})).worked_on():
 
     assert run_chain(folder, 2, lambda: code_of(worker)) == -signal.SIGKILL
     assert folder.status["attempt"] == 2, "the chain goes on"
-    assert (folder.status["state"], folder.status["error"]) == ("failed", "killed by signal 9")
+    assert (folder.status["state"], folder.status["error"]) == (
+        "failed",
+        "killed by signal 9 (out of memory?)",
+    )
 
 
 def test_a_killed_start_of_several_processes_has_died_though_they_end_a_moment_later(
@@ -140,7 +144,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_the_end_of_a_helper_is_not_that_of_the_run(folder: RunFolder) -> None:
     with folder.worked_on():
-        assert not links.end(folder, -9)
+        assert not end_job(folder, -9)
         assert folder.status["state"] == "running"
 
 
@@ -151,7 +155,7 @@ def test_a_worker_that_was_ended_before_it_could_say_so_has_paused(folder: RunFo
 
 def test_a_run_that_is_still_worked_on_has_not_died(folder: RunFolder) -> None:
     with folder.worked_on():
-        assert links.begin(folder)
+        assert begin_job(folder)
         assert folder.status["state"] == "running"
 
 
@@ -271,7 +275,7 @@ def test_a_run_that_is_asked_to_pause_saves_and_goes_on_exactly(tmp_path: Path, 
     assert "Paused at step" in shown
     assert RunFolder(paused).status["state"] == "paused"
     again = subprocess.run(typed, check=True, capture_output=True, text=True)
-    assert "Going on from step" in again.stdout
+    assert "Resuming from step" in again.stdout
     assert_equal(paused, whole)
 
 

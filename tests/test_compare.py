@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,17 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 from small_training import SMALL
 
 from arc_experiments import compose
 from arc_experiments.compare import main
-from arc_experiments.comparison.contrasts import NotComparable
-from arc_experiments.comparison.formats import csv_text, latex, markdown
+from arc_experiments.comparison.contrasts import NotComparable, changed
+from arc_experiments.comparison.formats import csv_text, latex, markdown, show
 from arc_experiments.comparison.groups import differing
 from arc_experiments.comparison.page import render
-from arc_experiments.comparison.result import Comparison, compare
+from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import find_folders, read_result
 from arc_experiments.scoring.metrics import score as score_of
 from arc_experiments.scoring.selection import Candidate
@@ -75,7 +78,7 @@ def change(folder: Path, name: str, **changes: Any) -> None:
     write(folder, name, {**(json.loads(path.read_text()) if path.exists() else {}), **changes})
 
 
-def compared(folder: Path, metric: str = "score.pass_at_2", **options: Any) -> Comparison:
+def compared(folder: Path, metric: str = "score.pass_at_2", **options: Any) -> ComparedRuns:
     return compare([read_result(path) for path in find_folders([str(folder)])], metric=metric, **options)
 
 
@@ -91,28 +94,39 @@ def sweep(folder: Path, **marks: list[str]) -> Path:
 
 def test_runs_of_other_seeds_are_one_group_and_what_differs_names_it(tmp_path: Path) -> None:
     found = compared(sweep(tmp_path, r8=["1100", "1000"], r16=["1110", "1111"]))
-    assert [one.name for one in found.groups] == ["rank=8", "rank=16"]
-    assert [one.estimate.value for one in found.groups] == pytest.approx([0.375, 0.875])
-    assert [len(one.values) for one in found.groups] == [2, 2]
-    assert [one.key for one in found.keys] == ["model.lora.rank"]
-    (contrast,) = found.contrasts
-    assert contrast.estimate.value == pytest.approx(0.5)
-    assert (contrast.won, contrast.lost) == (["t2", "t1", "t3"], [])
-    assert contrast.p_value == pytest.approx(0.25)
+    assert list(found.groups.group) == ["rank=8", "rank=16"]
+    assert list(found.groups.value) == pytest.approx([0.375, 0.875])
+    assert list(found.groups.runs) == [2, 2]
+    assert list(found.settings.setting) == ["model.lora.rank"]
+    (difference,) = found.differences.itertuples()
+    assert difference.value == pytest.approx(0.5)
+    assert (difference.tasks_won, difference.tasks_lost, difference.tasks_same) == (3, 0, 1)
+    assert list(changed(found.gains, "rank=16", 1).index) == ["t2", "t1", "t3"]
+    assert difference.sign_test_p == pytest.approx(0.25)
 
 
 def test_settings_that_change_together_are_one_difference(tmp_path: Path) -> None:
     for name, path in (("tiny", "package:tiny"), ("qwen", "Qwen/Qwen2.5")):
         make_run(tmp_path / name, settings={"model.name": name, "model.path": path})
-    (found,) = compared(tmp_path).keys
-    assert (found.key, found.along) == ("model.name", ("model.path",))
-    assert compared(tmp_path, baseline="model=tiny").groups[0].name == "model=tiny"
+    (setting,) = compared(tmp_path).settings.itertuples(index=False)
+    assert tuple(setting) == ("model.name", ["qwen", "tiny"], ["model.path"])
+    assert compared(tmp_path, baseline="model=tiny").groups.group[0] == "model=tiny"
 
 
 def test_where_a_run_stopped_makes_it_another_config(tmp_path: Path) -> None:
     make_run(tmp_path / "whole")
     make_run(tmp_path / "half", settings={"optim.stop_after": 2})
-    assert [one.name for one in compared(tmp_path).groups] == ["stop_after=null", "stop_after=2"]
+    assert list(compared(tmp_path).groups.group) == ["stop_after=null", "stop_after=2"]
+
+
+@pytest.mark.parametrize(("best_by", "groups"), [("none", 1), ("validation_loss", 2)])
+def test_how_often_a_run_looks_and_saves_makes_no_group_unless_it_decides_which_weights_are_kept(
+    tmp_path: Path, best_by: str, groups: int
+) -> None:
+    for seed, steps in ((1, 25), (2, 50)):
+        often = {f"optim.{name}_steps": steps for name in ("log", "eval", "save")}
+        make_run(tmp_path / str(seed), settings={"seed": seed, "optim.best_by": best_by, **often})
+    assert len(compared(tmp_path).groups) == groups
 
 
 def test_hardware_makes_no_group(tmp_path: Path) -> None:
@@ -122,15 +136,15 @@ def test_hardware_makes_no_group(tmp_path: Path) -> None:
             OmegaConf.merge(OmegaConf.load(folder / "run.yaml"), {"hardware": {"threads": threads}}),
             folder / "run.yaml",
         )
-    assert [one.name for one in compared(tmp_path).groups] == ["all runs"]
+    assert list(compared(tmp_path).groups.group) == ["all runs"]
 
 
 def test_the_baseline_can_be_named(tmp_path: Path) -> None:
     sweep(tmp_path, r8=["1100"], r16=["1110"], r32=["1111"])
     for name in ("rank=16", "model.lora.rank=16"):
         found = compared(tmp_path, baseline=name)
-        assert [one.name for one in found.groups] == ["rank=16", "rank=8", "rank=32"]
-        assert [one.baseline.name for one in found.contrasts] == ["rank=16", "rank=16"]
+        assert list(found.groups.group) == ["rank=16", "rank=8", "rank=32"]
+        assert list(found.differences.baseline) == ["rank=16", "rank=16"]
     with pytest.raises(ValueError, match="must name one of: rank=8; rank=16; rank=32"):
         compared(tmp_path, baseline="rank=64")
 
@@ -141,12 +155,15 @@ def test_unfinished_and_failed_runs_are_listed_and_not_averaged(tmp_path: Path) 
         # One that died after its metrics were written has no finished numbers either.
         broken = make_run(tmp_path / state, state=state, settings={"seed": 3})
         write(broken, "metrics.json", {"score": score("1111")})
+    dead = make_run(tmp_path / "dead", state="running", settings={"seed": 5})
+    os.utime(dead / "status.json", (0, 0))  # its last heartbeat
     make_run(tmp_path / "torn", settings={"seed": 4})
     (tmp_path / "torn" / "metrics.json").unlink()
     found = compared(tmp_path)
-    assert found.groups[0].estimate.value == 0.5
-    assert {run.name: run.state for run in found.unfinished} == {
-        "failed": "failed", "running": "running", "paused": "paused", "torn": "without metrics.json",
+    assert found.groups.value[0] == 0.5
+    assert dict(zip(found.unfinished.run, found.unfinished.state, strict=True)) == {
+        "failed": "failed", "running": "running", "paused": "paused",
+        "dead": "died", "torn": "without metrics.json",
     }  # fmt: skip
     assert "| failed | failed | it broke |" in markdown(found)
 
@@ -161,7 +178,7 @@ def test_the_same_config_and_seed_counts_once(tmp_path: Path) -> None:
     sweep(tmp_path, r8=["1100", "1000"])
     shutil.copytree(tmp_path / "r8-seed_1", tmp_path / "r8-seed_1-2")
     found = compared(tmp_path)
-    assert len(found.groups[0].values) == 2
+    assert found.groups.runs[0] == 2
     assert any("r8-seed_1-2 left out" in notice for notice in found.notices)
 
 
@@ -169,14 +186,14 @@ def test_a_partition_seed_that_changes_nothing_is_no_other_run(tmp_path: Path) -
     for seed in (7, 8):
         folder = make_run(tmp_path / str(seed), settings={"seeds.partition": seed})
         write(folder, "partition.json", {"validation": ["t0", "t1", "t2", "t3"], "hash": "same"})
-    assert len(compared(tmp_path).groups[0].values) == 1
+    assert compared(tmp_path).groups.runs[0] == 1
 
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
     for seed, loss in ((1, 0.5), (2, float("nan"))):
         make_run(tmp_path / str(seed), settings={"seed": seed}, validation={"loss": {"token_mean": loss}})
     found = compared(tmp_path, "validation.loss.token_mean")
-    assert found.groups[0].values == (0.5,)
+    assert list(found.runs.value) == [0.5]
     assert any("missing or not a finite number: 2" in notice for notice in found.notices)
 
 
@@ -192,20 +209,18 @@ def test_counts_are_no_percentages(tmp_path: Path) -> None:
 
 def test_one_seed_gives_no_interval_for_new_seeds_and_says_so(tmp_path: Path) -> None:
     found = compared(sweep(tmp_path, r8=["110000"], r16=["111100"]))
-    assert all(one.estimate.new_seeds is None for one in [*found.groups, *found.contrasts])
+    assert pd.concat([found.groups, found.differences]).new_seeds_low.isna().all()
     assert "(tasks only)" in markdown(found)
-    assert "says nothing of other seeds (rank=8, rank=16)" in markdown(found)
+    assert "says nothing about other seeds (rank=8, rank=16)" in markdown(found)
 
 
 def test_ties_alone_have_no_interval(tmp_path: Path) -> None:
     found = compared(sweep(tmp_path, r8=["1100", "1100"], r16=["1100", "1100"]))
-    (contrast,) = found.contrasts
-    assert (contrast.estimate.value, contrast.estimate.new_seeds, contrast.estimate.new_tasks) == (
-        0,
-        None,
-        None,
-    )
-    assert (contrast.won, contrast.lost, contrast.p_value) == ([], [], 1.0)
+    assert found.differences[["value", "tasks_won", "tasks_lost", "sign_test_p"]].to_numpy().tolist() == [
+        [0, 0, 0, 1]
+    ]
+    assert found.differences[["new_seeds_low", "new_tasks_low"]].isna().all(axis=None)
+    assert "| rank=16 | 0.0 |" in markdown(found)
     assert "too little varies to tell" in markdown(found)
 
 
@@ -216,14 +231,15 @@ def test_other_partitions_of_a_config_are_blocks_of_one_group(tmp_path: Path) ->
             make_run(
                 folder, settings={"seeds.partition": partition, "seed": seed}, score=score(marks, first=first)
             )
-    (group,) = compared(tmp_path).groups
-    assert [block.tasks for block in group.blocks.values()] == [
-        ("t0", "t1", "t2", "t3"),
-        ("t2", "t3", "t4", "t5"),
+    found = compared(tmp_path)
+    assert list(found.runs.task_list) == [0, 1, 0, 1]
+    assert [list(row.dropna().index) for _, row in found.shares.iloc[:2].iterrows()] == [
+        ["t0", "t1", "t2", "t3"],
+        ["t2", "t3", "t4", "t5"],
     ]
-    assert group.estimate.value == pytest.approx(0.375)
-    assert group.estimate.new_tasks is not None
-    assert "4 on 2 task lists" in markdown(compared(tmp_path))
+    assert found.groups.value[0] == pytest.approx(0.375)
+    assert pd.notna(found.groups.new_tasks_low[0])
+    assert "4 on 2 task lists" in markdown(found)
 
 
 def test_groups_on_other_partitions_are_compared_where_both_ran(tmp_path: Path) -> None:
@@ -231,7 +247,7 @@ def test_groups_on_other_partitions_are_compared_where_both_ran(tmp_path: Path) 
     make_run(tmp_path / "a8", settings={"seeds.partition": 8}, score=score("1111", first=9))
     make_run(tmp_path / "b7", "1110", settings={"model.lora.rank": 16})
     found = compared(tmp_path)
-    assert found.contrasts[0].estimate.value == pytest.approx(0.25)
+    assert found.differences.value[0] == pytest.approx(0.25)
     assert any("ran on different partitions" in notice for notice in found.notices)
 
 
@@ -243,7 +259,7 @@ def test_groups_without_a_common_partition_have_no_difference(tmp_path: Path) ->
         score=score("1111", first=9),
     )
     found = compared(tmp_path)
-    assert found.contrasts == ()
+    assert found.differences.empty
     assert any("no task list in common" in notice for notice in found.notices)
 
 
@@ -258,7 +274,7 @@ def test_other_task_lists_are_refused_with_the_tasks_that_some_lack(tmp_path: Pa
 
 def test_anyway_compares_on_the_tasks_that_all_have(tmp_path: Path) -> None:
     found = compared(sweep(tmp_path, r8=["1101"], r16=["100"]), anyway=True)
-    assert [one.estimate.value for one in found.groups] == pytest.approx([2 / 3, 1 / 3])
+    assert list(found.groups.value) == pytest.approx([2 / 3, 1 / 3])
     assert any(notice.startswith("Compared all the same: other task lists") for notice in found.notices)
 
 
@@ -271,7 +287,7 @@ def test_what_is_not_known_by_task_is_refused_on_other_task_lists_in_any_case(tm
     ):
         compared(tmp_path, "score.pass_at_1", anyway=True)
     change(tmp_path / "r16", "metrics.json", score={**score("1001"), "pass_at_1": 0.5})
-    assert compared(tmp_path, "score.pass_at_1").contrasts[0].estimate.value == pytest.approx(0.25)
+    assert compared(tmp_path, "score.pass_at_1").differences.value[0] == pytest.approx(0.25)
 
 
 def test_outputs_that_cannot_be_counted_by_task_are_refused_on_other_task_lists(tmp_path: Path) -> None:
@@ -281,7 +297,7 @@ def test_outputs_that_cannot_be_counted_by_task_are_refused_on_other_task_lists(
     with pytest.raises(NotComparable, match=r"take --metric score\.pass_at_2"):
         compared(tmp_path, "score.by_rule.test_output", anyway=True)
     found = compared(tmp_path, anyway=True)
-    assert [one.estimate.value for one in found.groups] == pytest.approx([2 / 3, 1 / 3])
+    assert list(found.groups.value) == pytest.approx([2 / 3, 1 / 3])
 
 
 def test_runs_without_a_task_in_common_are_refused_in_any_case(tmp_path: Path) -> None:
@@ -319,7 +335,7 @@ def test_other_leak_settings_are_refused(tmp_path: Path) -> None:
     make_run(tmp_path / "ignore", settings={"data.leaks": "ignore"})
     with pytest.raises(NotComparable, match=r"data\.leaks=ignore in ignore; data.leaks=warn in warn"):
         compared(tmp_path)
-    assert len(compared(tmp_path, anyway=True).contrasts) == 1
+    assert len(compared(tmp_path, anyway=True).differences) == 1
 
 
 def test_other_ancestry_and_code_and_shared_leaks_are_said(tmp_path: Path) -> None:
@@ -354,7 +370,7 @@ def test_a_run_without_the_metric_is_named(tmp_path: Path) -> None:
     sweep(tmp_path, r8=["1100", "1000"])
     change(tmp_path / "r8-seed_2", "metrics.json", score={})
     found = compared(tmp_path)
-    assert len(found.groups[0].values) == 1
+    assert found.groups.runs[0] == 1
     assert any("finite number: r8-seed_2" in notice for notice in found.notices)
 
 
@@ -368,14 +384,15 @@ def test_a_loss_by_task_gives_both_intervals_and_less_is_better(tmp_path: Path) 
                 settings={"model.lora.rank": rank, "seed": seed},
                 validation={"loss": {"task_mean": mean, "token_mean": mean, "by_task": by_task}},
             )
-    (contrast,) = compared(tmp_path, "validation.loss.task_mean").contrasts
-    assert sorted(contrast.won) == ["t0", "t1", "t2"]
-    assert contrast.estimate.new_tasks is not None
-    assert contrast.estimate.value == pytest.approx(-0.2)
-    assert "| better |" in markdown(compared(tmp_path, "validation.loss.task_mean"))
-    (by_token,) = compared(tmp_path, "validation.loss.token_mean").contrasts
-    assert by_token.estimate.new_tasks is None
-    assert by_token.estimate.new_seeds is not None
+    found = compared(tmp_path, "validation.loss.task_mean")
+    (difference,) = found.differences.itertuples()
+    assert difference.value == pytest.approx(-0.2)
+    assert difference.tasks_won == 3
+    assert pd.notna(difference.new_tasks_low)
+    assert "| better |" in markdown(found)
+    (by_token,) = compared(tmp_path, "validation.loss.token_mean").differences.itertuples()
+    assert pd.isna(by_token.new_tasks_low)
+    assert pd.notna(by_token.new_seeds_low)
 
 
 def test_tasks_count_alike_by_kaggles_rule_and_by_their_outputs_in_the_share_of_right_outputs(
@@ -397,15 +414,15 @@ def test_tasks_count_alike_by_kaggles_rule_and_by_their_outputs_in_the_share_of_
             {"task": "two", "test_index": 1},
         ]
         (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert compared(tmp_path).groups[0].values == (0.25, 0.5)
-    assert compared(tmp_path, "score.by_rule.test_output").groups[0].values == pytest.approx((1 / 3, 2 / 3))
-    assert compared(tmp_path, "score.by_rule.task_strict").groups[0].values == (0.0, 0.5)
+    assert list(compared(tmp_path).runs.value) == [0.25, 0.5]
+    assert list(compared(tmp_path, "score.by_rule.test_output").runs.value) == pytest.approx((1 / 3, 2 / 3))
+    assert list(compared(tmp_path, "score.by_rule.task_strict").runs.value) == [0.0, 0.5]
     for seed in (1, 2):  # nobody knows any more how many test outputs the tasks have
         (tmp_path / str(seed) / "predictions.jsonl").unlink()
-    found = compared(tmp_path, "score.by_rule.test_output").groups[0]
-    assert found.values == pytest.approx((1 / 3, 2 / 3))
-    assert found.estimate.new_tasks is None
-    assert found.estimate.new_seeds is not None
+    found = compared(tmp_path, "score.by_rule.test_output")
+    assert list(found.runs.value) == pytest.approx((1 / 3, 2 / 3))
+    assert pd.isna(found.groups.new_tasks_low[0])
+    assert pd.notna(found.groups.new_seeds_low[0])
 
 
 def evaluations(folder: Path) -> None:
@@ -426,8 +443,8 @@ def evaluations(folder: Path) -> None:
 def test_evaluations_of_runs_with_other_seeds_are_one_group(tmp_path: Path) -> None:
     evaluations(tmp_path)
     found = compared(tmp_path / "answered")
-    assert [one.name for one in found.groups] == ["num_views=8", "num_views=16"]
-    assert [len(one.values) for one in found.groups] == [2, 2]
+    assert list(found.groups.group) == ["num_views=8", "num_views=16"]
+    assert list(found.groups.runs) == [2, 2]
 
 
 def test_second_stages_from_the_moments_of_other_seeds_are_one_group(tmp_path: Path) -> None:
@@ -437,8 +454,8 @@ def test_second_stages_from_the_moments_of_other_seeds_are_one_group(tmp_path: P
         make_run(tmp_path / "second" / f"without-{seed}", settings=weights | {"optim.load_state": None})
         make_run(tmp_path / "second" / f"with-{seed}", settings=weights | {"optim.load_state": str(first)})
     found = compared(tmp_path / "second")
-    assert [one.name for one in found.groups] == ["load_state=null", "load_state=from_run"]
-    assert [len(one.values) for one in found.groups] == [3, 3]
+    assert list(found.groups.group) == ["load_state=null", "load_state=from_run"]
+    assert list(found.groups.runs) == [3, 3]
 
 
 def test_the_package_s_model_comes_from_no_run_even_inside_a_run_folder(
@@ -461,16 +478,16 @@ def test_a_run_is_not_the_source_of_its_own_weights(
 
 def test_the_same_weights_answered_twice_are_taken_in_pairs(tmp_path: Path) -> None:
     evaluations(tmp_path)
-    assert compared(tmp_path / "answered").contrasts[0].by_seed
-    assert "in pairs" in markdown(compared(tmp_path / "answered"))
+    assert compared(tmp_path / "answered").differences.in_pairs_of_seeds[0]
+    assert "were paired" in markdown(compared(tmp_path / "answered"))
 
 
 def test_runs_of_the_same_seeds_are_taken_in_pairs_where_asked(tmp_path: Path) -> None:
     sweep(tmp_path, r8=["1100", "1000"], r16=["1110", "1001", "1111"])
-    assert not compared(tmp_path).contrasts[0].by_seed
-    (contrast,) = compared(tmp_path, by_seed=True).contrasts
-    assert contrast.by_seed
-    assert contrast.estimate.value == pytest.approx(0.25), "the third seed has no partner"
+    assert not compared(tmp_path).differences.in_pairs_of_seeds[0]
+    (difference,) = compared(tmp_path, by_seed=True).differences.itertuples()
+    assert difference.in_pairs_of_seeds
+    assert difference.value == pytest.approx(0.25), "the third seed has no partner"
 
 
 def test_runs_without_a_partner_are_not_taken_in_pairs_silently(tmp_path: Path) -> None:
@@ -478,7 +495,7 @@ def test_runs_without_a_partner_are_not_taken_in_pairs_silently(tmp_path: Path) 
         make_run(tmp_path / f"a{seed}", settings={"seed": seed})
         make_run(tmp_path / f"b{seed}", settings={"seed": seed + 2, "model.lora.rank": 16})
     found = compared(tmp_path, by_seed=True)
-    assert not found.contrasts[0].by_seed
+    assert not found.differences.in_pairs_of_seeds[0]
     assert any("rank=16 and rank=8 share no seeds" in notice for notice in found.notices)
 
 
@@ -513,6 +530,21 @@ def test_markdown_and_latex_hold_the_same_numbers(tmp_path: Path) -> None:
     assert r"score.pass\_at\_2 (more is better)" in latex(found)
 
 
+def test_a_table_on_a_narrow_terminal_keeps_words_and_intervals_whole(tmp_path: Path) -> None:
+    for rank in (8, 16):
+        for seed, marks in ((1, "110000"), (2, "100000")):
+            settings = {"model.lora.rank": rank, "optim.learning_rate": 0.001 * rank, "seed": seed}
+            make_run(tmp_path / f"{rank}-{seed}", marks, settings=settings | {"data.limit": rank})
+    shown = compared(tmp_path)
+    shown.groups.loc[:, "group"] = ["learning_rate=0.001, a=1", "learning_rate=0.002, a=1"]
+    console = Console(width=80, file=io.StringIO(), force_terminal=False)
+    show(shown, console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "learning_rate=0.001" in text
+    assert "[0.0,\N{NO-BREAK SPACE}100.0]" in text
+
+
 def test_csv_holds_the_numbers_in_full(tmp_path: Path) -> None:
     found = compared(sweep(tmp_path, r8=["110000", "100000"], r16=["111000", "111100"]))
     first, second, difference = csv.DictReader(io.StringIO(csv_text(found)))
@@ -523,20 +555,19 @@ def test_csv_holds_the_numbers_in_full(tmp_path: Path) -> None:
         "rank=8",
         "3",
     )
-    interval = found.contrasts[0].estimate.new_tasks
-    assert interval is not None
-    assert float(difference["new_tasks_low"]) == interval.low
-    assert float(difference["new_tasks_detectable"]) == interval.detectable
+    for column in ("new_tasks_low", "new_tasks_detectable"):
+        assert float(difference[column]) == found.differences[column][0]
+    assert (first["tasks_won"], first["seconds"], difference["new_tasks_with_seeds"]) == ("", "90.0", "True")
 
 
 def test_what_differs_in_names_only_is_not_run_together(tmp_path: Path) -> None:
     make_run(tmp_path / "a", settings={"model.lora.rank": 8, "optim.rank": 1})
     make_run(tmp_path / "b", settings={"model.lora.rank": 16, "optim.rank": 1})
     make_run(tmp_path / "c", settings={"model.lora.rank": 8, "optim.rank": 2})
-    assert [one.name for one in compared(tmp_path).groups] == [
+    assert list(compared(tmp_path).groups.group) == [
         "model.lora.rank=8, optim.rank=1", "model.lora.rank=8, optim.rank=2", "model.lora.rank=16, optim.rank=1",
     ]  # fmt: skip
-    assert differing([read_result(tmp_path / "a")]) == ()
+    assert differing([read_result(tmp_path / "a")])[0].empty
 
 
 def test_the_page_stands_alone_and_shows_every_group(tmp_path: Path) -> None:
@@ -555,7 +586,7 @@ def test_the_page_stands_alone_and_shows_every_group(tmp_path: Path) -> None:
         "rank=16 against rank=8",
     ):
         assert part in page
-    assert page.count('class="band') == 2
+    assert page.count("fill-opacity: 0.16") == 2 * 2, "a band a group, on wide and on narrow screens"
     assert "Without pictures" in page, "there are no tasks of these names any more"
     assert page == render(compared(tmp_path))
 
@@ -592,7 +623,7 @@ def test_the_page_shows_the_answers_to_a_task_that_was_won(tmp_path: Path) -> No
     answered(tmp_path / "small", 4, right=False)
     answered(tmp_path / "large", 8, right=True)
     found = compared(tmp_path)
-    (won,) = found.contrasts[0].won
+    (won,) = changed(found.gains, "rank=8", 1).index
     page = render(found)
     assert f"<summary>{won} (+100)</summary>" in page
     assert page.count("✗ wrong</strong>") == page.count("✓ right</strong>") == 1

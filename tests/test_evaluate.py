@@ -21,14 +21,15 @@ from arc_experiments.run import Run
 from arc_experiments.tasks import TaskSet
 
 OPTIONS = [
-    "data=kaggle", "prompt=compact", "tracking=off", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
+    "data=kaggle", "prompt=compact", "tracking=off", "hardware=cpu", "hardware.threads=1",
+    "prompt.max_length=256",
     "inference=one_view", "inference.num_views=2", "inference.max_new_tokens=8", "model.lora.rank=4",
     "optim.max_steps=2", "optim.batch_size=2", "optim.warmup=0",
 ]  # fmt: skip
 
 
 def kaggle(folder: Path, num_training: int = 3, num_test: int = 3) -> Path:
-    """Kaggle's files: a training set with solutions and a test set without; the last test task has two test inputs."""
+    """Kaggle's files: a training set with solutions, a test set without, its last task with two inputs."""
     rng = np.random.default_rng(0)
 
     def pair() -> dict[str, Any]:
@@ -130,7 +131,8 @@ def test_tasks_with_solutions_are_scored_beside_those_without(tmp_path: Path) ->
     assert list(metrics["score"]["by_task"]) == ["training0"]
     assert metrics["validation"]["loss"]["num_tasks"] == 1
     assert list(run.folder.read_json("submission.json")) == partition["validation"]
-    words = "2 of 3 tasks have no solutions: their answers are in submission.json, and the scores are over the other 1"
+    words = "2 of 3 tasks have no solutions: their answers are in submission.json, "
+    words += "and the scores are over the other 1"
     assert words in printed
     assert words in (run.folder / "report.html").read_text(encoding="utf-8")
     assert "not those that were scored" not in (run.folder / "report.html").read_text(encoding="utf-8")

@@ -5,7 +5,6 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from arc_experiments.report.breakdown import by_number, groups
 from arc_experiments.scoring.by_number import by_num_predictions
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import HEADLINES
@@ -77,7 +76,6 @@ def test_a_mixture_is_scored_by_source() -> None:
         name: (g["num_test_outputs"], g["pass_at_2"]) for name, g in found["by_group"]["source"].items()
     }
     assert sources == {"arc1": (2, 0.5), "held_out": (2, 0.5)}
-    assert next(rows.title for rows in groups(found) if rows.rows[0].name == "arc1") == "source"
     one = score(tasks, answers, source_of=dict.fromkeys("abc", "arc1"))
     assert "source" not in one["by_group"]
 
@@ -145,20 +143,3 @@ def test_a_test_output_with_fewer_candidates_gives_all_it_has_and_one_without_no
         pytest.approx((1 + share) / 3) for share in (1 / 3, 2 / 3, 1)
     ]
     assert by_num_predictions(tasks, []) == []
-
-
-def test_the_page_has_a_chart_where_there_are_several_numbers() -> None:
-    tasks = TaskSet([task("a", 2), task("b", 30)])
-    candidates = [answer("a", square(2, 1 + view % 2), view=view) for view in range(8)]
-    result = score(tasks, candidates) | {"by_num_predictions": by_num_predictions(tasks, candidates)}
-    block = by_number(result)
-    assert block is not None
-    assert block.chart is not None
-    assert [row[0] for row in block.rows] == ["1", "2", "4", "8"]
-    assert "8 predictions: 50.0%" in block.chart.svg()
-    assert by_number({"by_num_predictions": [{"predictions": 1}]}) is None
-    assert by_number({}) is None
-    [sizes, demonstrations] = groups(result)
-    assert [(row.name, row.value) for row in sizes.rows] == [("1-9", "100.0%"), ("401-900", "0.0%")]
-    assert demonstrations.rows[0].num_tasks == 2
-    assert not list(groups({}))

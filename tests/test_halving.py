@@ -1,4 +1,4 @@
-"""Successive halving: who goes on is decided once, by the mean over seeds, whenever the command was stopped."""
+"""Successive halving: survivors are chosen once, by the mean over seeds, whenever the command was stopped."""
 
 import io
 import json
@@ -18,13 +18,14 @@ from arc_experiments.composing.freezing import freeze
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.rules.halving import rung_steps
 from arc_experiments.config.schema import Halving, Optim
-from arc_experiments.halving.ranking import Standing, rank
+from arc_experiments.halving.ranking import RungResult, rank
 from arc_experiments.halving.rungs import Rungs, configurations, run_halving
-from arc_experiments.launching import running
+from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.pool import Pool
-from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, locked
+from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
+from arc_experiments.runs.locks import locked
 
-# Stands in for the real worker: "trains" to the step asked for, and its loss is the rank's own, falling with the steps.
+# Stands in for the real worker: "trains" to the step asked for; its loss depends on rank and steps.
 WORKER = """
 import json, pathlib, re, sys
 folder = pathlib.Path(sys.argv[1])
@@ -68,7 +69,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sweep(tmp_path: Path, frozen: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(running, "worker_command", lambda folder: [*COMMAND, str(folder.path)])
+    monkeypatch.setattr(sweep_pool, "worker_command", lambda folder: [*COMMAND, str(folder.path)])
     shutil.copytree(frozen, tmp_path / "sweep")
     return tmp_path / "sweep"
 
@@ -137,9 +138,9 @@ from pathlib import Path
 from rich.console import Console
 import test_halving
 from arc_experiments.halving import rungs as halving
-from arc_experiments.launching import running
+from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.pool import Pool
-running.worker_command = lambda folder: [*test_halving.COMMAND, str(folder.path)]
+sweep_pool.worker_command = lambda folder: [*test_halving.COMMAND, str(folder.path)]
 sweep, kill_at = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
 def die(*_):
@@ -147,7 +148,8 @@ def die(*_):
     calls += 1
     if calls == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-for module, name in ((halving, "stop_at"), (halving._Record, "add"), (halving, "ranking_table"), (Pool, "run")):
+calls_to_count = (halving, "stop_at"), (halving._Record, "add"), (halving, "ranking_table"), (Pool, "run")
+for module, name in calls_to_count:
     own = getattr(module, name)
     def wrapped(*args, own=own, **kwargs):
         die()
@@ -186,7 +188,7 @@ def test_with_fail_fast_nothing_is_ranked_before_the_failure_is_cured(sweep: Pat
     (sweep / "rank_8-seed_2" / "fails").touch()
     code, shown = halve(sweep, fail_fast=True)
     assert code == 1
-    assert "This rung is not ranked yet: the same command goes on" in shown
+    assert "This rung is not ranked yet: the same command runs what is missing" in shown
     assert not (sweep / "halving.json").exists()
     (sweep / "rank_8-seed_2" / "fails").unlink()
     assert halve(sweep, fail_fast=True)[0] == 0
@@ -236,8 +238,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.mark.slow
 def test_a_survivor_is_what_an_uninterrupted_run_gives(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "arc_experiments", "experiment=smoke", "prompt=compact", "tracking=off", "data.limit=4",
-               "prompt.max_length=600", "model.lora.dropout=0.1"]  # fmt: skip
+    command = [sys.executable, "-m", "arc_experiments", "experiment=smoke", "prompt=compact", "tracking=off",
+               "data.limit=4", "prompt.max_length=600", "model.lora.dropout=0.1"]  # fmt: skip
     halved = [*command, "sweep=halving", "halving.rungs=[2]", "optim.learning_rate=1e-6,1e-3", "seed=1"]
     whole = [*command, "optim.learning_rate=1e-3", f"hydra.run.dir={tmp_path}/whole"]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
@@ -255,8 +257,8 @@ def test_a_survivor_is_what_an_uninterrupted_run_gives(tmp_path: Path) -> None:
     assert "score" not in metrics[2], "nothing is answered at a rung that the loss decides"
 
 
-def standing(name: str, *values: float, losses: tuple[float, ...] = (), failed: str = "") -> Standing:
-    return Standing(
+def standing(name: str, *values: float, losses: tuple[float, ...] = (), failed: str = "") -> RungResult:
+    return RungResult(
         configuration=name,
         values=dict(zip("abc", values, strict=False)),
         losses=dict(zip("abc", losses or values, strict=False)),

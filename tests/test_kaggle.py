@@ -1,4 +1,4 @@
-"""experiment=kaggle as in a competition's notebook: at every moment a valid submission, the end by the deadline."""
+"""experiment=kaggle as in a competition: a valid submission at every moment, the end by the deadline."""
 
 import json
 import time

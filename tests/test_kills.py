@@ -1,4 +1,4 @@
-"""Killed at ten random moments and started again each time, a job ends with the bytes of one that was let be."""
+"""Killed at ten random moments and restarted each time, a job ends with the bytes of an uninterrupted one."""
 
 import signal
 import subprocess
@@ -54,7 +54,7 @@ def timed(folder: Path, *options: str) -> tuple[float, float]:
 
 
 def killed_at_random(folder: Path, starting: float, working: float, *options: str) -> list[float]:
-    """Start the command ten times and kill it each time; gives the seconds waited where it was not finished yet."""
+    """Start the command ten times and kill it each time; the seconds waited before each kill that hit it."""
     rng, moments = np.random.default_rng(), []
     for _ in range(NUM_KILLS):
         process = start(folder, *options)

@@ -1,4 +1,4 @@
-"""Launching: a sweep's jobs run each in a process of its own, and one that dies does not take the others along."""
+"""Launching: each job of a sweep runs in its own process, and one that dies does not end the others."""
 
 import csv
 import errno
@@ -23,14 +23,17 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.config.check import ConfigError, check
 from arc_experiments.config.schema import Hardware
-from arc_experiments.launching import commands, running
+from arc_experiments.launching import commands
+from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.launching.pool import Pool, run_sweep
-from arc_experiments.launching.worker import STOPPED, show_gpus
+from arc_experiments.launching.worker import STOPPED
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.runs.machine import share_of_cores
+from arc_experiments.runs.locks import SharedLock
+from arc_experiments.runs.machine import share_of_cores, show_gpus
 from arc_experiments.runs.pausing import SAME_SIGNAL
+from arc_experiments.runs.run_state import LOCK
 
 # Stands in for the real worker, which takes seconds to import its libraries: ends as its folder's name says.
 WORKER = """
@@ -76,7 +79,8 @@ try:
             case "fails":
                 folder.end("failed", "the loss is not a number\\nat step 3")
                 raise SystemExit(1)
-        metrics = {"validation": {"loss": {"token_mean": 1.25}}, "score": {"pass_at_2": 0.5}, "seconds": {"total": 3}}
+        metrics = {"validation": {"loss": {"token_mean": 1.25}}, "seconds": {"total": 3}}
+        metrics["score"] = {"pass_at_2": 0.5}
         folder.write_json("metrics.json", metrics)
         folder.end("done")
 except KeyboardInterrupt:
@@ -91,7 +95,7 @@ except FolderError as error:
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        running, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
+        sweep_pool, "worker_command", lambda folder: [sys.executable, "-c", WORKER, str(folder.path)]
     )
 
 
@@ -123,7 +127,10 @@ def test_each_job_of_a_sweep_can_be_a_chain(tmp_path: Path) -> None:
         "pauses": "done", "killed": "failed", "other": "done",
     }  # fmt: skip
     assert [num_starts(tmp_path / name) for name in rows] == [3, 2, 1]
-    assert rows["killed"]["error"] == "killed by signal 9; 2 times at step 3, so the chain ends here"
+    assert (
+        rows["killed"]["error"]
+        == "killed by signal 9 (out of memory?); 2 times at step 3, so the chain ends here"
+    )
 
 
 def test_a_job_that_dies_in_any_way_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -132,7 +139,8 @@ def test_a_job_that_dies_in_any_way_does_not_stop_the_others(tmp_path: Path) -> 
     assert code == 1
     assert list(rows) == names, "the order of the sweep, not of the ends"
     assert {name: row["state"] for name, row in rows.items()} == {
-        "first": "done", "killed": "failed", "exits": "failed", "raises": "failed", "fails": "failed", "last": "done",
+        "first": "done", "killed": "failed", "exits": "failed", "raises": "failed", "fails": "failed",
+        "last": "done",
     }  # fmt: skip
     assert rows["killed"]["error"] == "killed by signal 9 (out of memory?)"
     assert rows["exits"]["error"] == "ended with exit code 7"
@@ -195,12 +203,34 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
             time.sleep(1)
             folder.end("done")
 
+    with SharedLock(tmp_path / LOCK), elsewhere(work):  # as the same sweep, started twice
+        code, shown, rows = sweep(tmp_path, "elsewhere", "here")
+    assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
+    assert "elsewhere: waiting for another process that is working on it" in shown
+    assert "being worked on by process" in (folder / "output.log").read_text()
+    assert "elsewhere: done, run by another process" in shown
+    assert folder.status["attempt"] == 1, "nothing was done twice"
+
+
+def test_a_job_that_outlives_its_killed_launcher_keeps_its_place(tmp_path: Path) -> None:
+    """No other launcher holds the sweep's lock: the job is an orphan, and uses the cores of a place."""
+    folder, last = make_folders(tmp_path, "elsewhere", "here")
+    is_beside = []
+
+    def work(is_begun: threading.Event) -> None:
+        with folder.worked_on():
+            is_begun.set()
+            while not (folder / "output.log").exists():
+                time.sleep(0.05)
+            time.sleep(3)
+            is_beside.append((last / "starts").exists())
+            folder.end("done")
+
     with elsewhere(work):
         code, shown, rows = sweep(tmp_path, "elsewhere", "here")
     assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
-    assert "elsewhere: another process works on it, and is waited for" in shown
-    assert "being worked on by process" in (folder / "output.log").read_text()
-    assert folder.status["attempt"] == 1, "nothing was done twice"
+    assert is_beside == [False]
+    assert shown.index("elsewhere: done, run by another process") < shown.index("  here: started")
 
 
 def test_what_another_process_leaves_undone_is_gone_on_with(tmp_path: Path) -> None:
@@ -229,7 +259,7 @@ def test_a_folder_that_is_removed_while_it_is_waited_for_ends_alone(tmp_path: Pa
                 time.sleep(0.05)
             shutil.rmtree(folder.path)
 
-    with elsewhere(hold_and_remove):
+    with SharedLock(tmp_path / LOCK), elsewhere(hold_and_remove):
         code, _, rows = sweep(tmp_path, "elsewhere", "last")
     assert (code, [row["state"] for row in rows.values()]) == (1, ["failed", "done"])
     assert "No such file or directory" in rows["elsewhere"]["error"]
@@ -243,8 +273,8 @@ def test_a_job_that_died_or_failed_is_started_again_up_to_so_often(tmp_path: Pat
     )
     assert [row["state"] for row in rows.values()] == ["done", "failed", "failed"]
     assert "breaks once: failed (killed by signal 9 (out of memory?)) after" in shown
-    assert "breaks once: is started again (1 of 2 retries)" in shown
-    assert "fails: is started again (2 of 2 retries)" in shown
+    assert "breaks once: started again (1 of 2 retries)" in shown
+    assert "fails: started again (2 of 2 retries)" in shown
 
 
 def test_with_fail_fast_the_first_failure_for_good_stops_the_others(tmp_path: Path) -> None:
@@ -304,7 +334,7 @@ def test_a_terminal_shows_a_table_and_a_log_does_not(tmp_path: Path) -> None:
 def test_a_worker_that_never_got_going_is_entered_as_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
+    monkeypatch.setattr(sweep_pool, "worker_command", lambda folder: [sys.executable, "-c", "import nowhere"])
     code, _, rows = sweep(tmp_path, "a")
     assert code == 1
     assert (rows["a"]["state"], rows["a"]["error"]) == ("failed", "ended with exit code 1")
@@ -314,7 +344,7 @@ def test_a_worker_that_never_got_going_is_entered_as_failed(
     ("overrides", "module"),
     [
         ([], "worker"),
-        (["hardware.num_processes=2"], "ranks"),
+        (["hardware.num_processes=2"], "torchrun"),
         (["hardware.num_processes=2", "job=benchmark"], "worker"),
         (["hardware.num_processes=2", "job=adapt"], "worker"),
     ],
@@ -323,7 +353,12 @@ def test_a_job_of_several_processes_is_begun_by_what_starts_them(
     overrides: list[str], module: str, tmp_path: Path
 ) -> None:
     folder = freeze(compose_config(overrides), tmp_path / "r", [])
-    assert worker_command(folder) == [sys.executable, "-m", f"arc_experiments.{module}", str(folder.path)]
+    assert worker_command(folder) == [
+        sys.executable,
+        "-m",
+        f"arc_experiments.launching.{module}",
+        str(folder.path),
+    ]
 
 
 def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,12 +439,12 @@ def test_gpus_that_are_hidden_stay_hidden(hidden: str, shown: Callable[..., str]
 STARTER = """
 import sys
 from pathlib import Path
-from arc_experiments.launching import running
-from arc_experiments.launching.output import lasting_console
+from arc_experiments.launching import pool as sweep_pool
+from arc_experiments.launching.tables import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.runs.folder import RunFolder
 sweep, worker, *names = sys.argv[1:]
-running.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
+sweep_pool.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
 console = lasting_console()
 pool = Pool(max_parallel=1, console=console)
 sys.exit(run_sweep([RunFolder(Path(sweep) / name) for name in names], Path(sweep), pool, console))
@@ -439,7 +474,7 @@ def test_a_sweep_that_is_told_to_stop_stops_its_jobs(tmp_path: Path, number: int
     assert RunFolder(tmp_path / "waits").status["state"] == "paused"
     assert not (tmp_path / "later" / "starts").exists()
     assert (tmp_path / "sweep.csv").exists()
-    assert "The same command goes on from here." in shown
+    assert "The same command resumes the sweep." in shown
 
 
 def test_a_sweep_whose_terminal_is_closed_stops_its_jobs(tmp_path: Path) -> None:
@@ -495,6 +530,15 @@ def test_told_twice_it_kills_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not process.exists()
 
 
+def test_a_job_that_was_seen_done_stays_done_though_another_sweep_opens_it_again(tmp_path: Path) -> None:
+    (folder,) = make_folders(tmp_path, "one")
+    pool = Pool(max_parallel=1, console=Console(file=io.StringIO()))
+    pool.run([folder], tmp_path)
+    with folder.worked_on():
+        assert folder.state.name == "running"
+        assert sweep_pool.exit_code([folder], pool) == 0
+
+
 def test_the_same_sweep_twice_at_once_does_everything_once(tmp_path: Path) -> None:
     names = [f"seed_{number}" for number in range(4)]
     make_folders(tmp_path, *names)
@@ -515,7 +559,7 @@ def test_a_job_that_another_process_has_taken_on_meanwhile_has_not_died(
             time.sleep(0.5)
             folder.end("done")
 
-    def run_and_lose(workers: running.Workers, folder: RunFolder, **_: int) -> int:
+    def run_and_lose(workers: sweep_pool.Workers, folder: RunFolder, **_: int) -> int:
         with folder.worked_on():
             folder.end("done")
         is_taken = threading.Event()
@@ -524,7 +568,7 @@ def test_a_job_that_another_process_has_taken_on_meanwhile_has_not_died(
         is_taken.wait()
         return 0
 
-    monkeypatch.setattr(running.Workers, "run", run_and_lose)
+    monkeypatch.setattr(sweep_pool.Workers, "run", run_and_lose)
     code, shown, rows = sweep(tmp_path, "one")
     for other in others:
         other.join()

@@ -1,4 +1,4 @@
-"""`data.leaks`: what a run does where a validation task stands in what it trains on, or its weights were trained on."""
+"""`data.leaks`: what a run does if it, or its weights before, trained on a validation task."""
 
 import io
 import json
@@ -49,10 +49,7 @@ def test_by_default_it_is_told_calmly_with_what_to_do(folder: Path) -> None:
     found = find_leaks(run, trains=True)
     assert set(run.partition.train) == {"copy", "other"}
     text = shown(found)
-    assert (
-        "Of 2 validation tasks, 1 stands in the training tasks: 1 wholly; the answers of 1 among them."
-        in text
-    )
+    assert "Of 2 validation tasks, 1 is also in the training tasks: 1 wholly; with the answers of 1." in text
     assert "held ~ copy (turned or reflected)" in text
     assert "data.leaks=drop would leave 1 task out of training" in text
     metrics = leak_metrics(found)
@@ -91,7 +88,7 @@ def test_the_command_that_is_refused_ends_with_exit_code_2_and_trains_nothing(fo
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "data.leaks=refuse: Of 2 validation tasks, 1 stands in the training tasks" in done.stdout
+    assert "data.leaks=refuse: Of 2 validation tasks, 1 is also in the training tasks" in done.stdout
     assert not (run.folder / "checkpoints").exists()
 
 
@@ -127,14 +124,12 @@ def test_what_weights_were_trained_on_cannot_be_dropped(folder: Path, policy: st
     (adapter / "adapter_config.json").write_text('{"r": 16, "lora_alpha": 32.0, "lora_dropout": 0.0}')
     run = run_of(folder, policy, f"model.adapter={adapter}")
     if is_refused:
-        with pytest.raises(ValueError, match=r"stands in what these weights were trained on"):
+        with pytest.raises(ValueError, match=r"is also in what these weights were trained on"):
             find_leaks(run, trains=False)
         return
     found = find_leaks(run, trains=False)
     text = shown(found)
-    assert (
-        "1 stands in what these weights were trained on: 1 wholly; the answers of 1 among them. held" in text
-    )
+    assert "1 is also in what these weights were trained on: 1 wholly; with the answers of 1. held" in text
     assert "what weights were trained on stays in them" in text
     assert "training" not in found, "this run trains nothing"
     assert leak_metrics(found)["leaked_tasks"] == ["held"]

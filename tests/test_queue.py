@@ -1,4 +1,4 @@
-"""Pieces of work shared out over files: each done once, by whoever is there, and again if that one dies; the clock."""
+"""Work shared through files: each piece done once, and again if its process dies; time limits."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from toy_grids import grid
 
-from arc_experiments.adaptation.clock import Clock
-from arc_experiments.adaptation.task_groups import in_turn, make_groups, make_units
-from arc_experiments.adaptation.work_queue import Queue
+from arc_experiments.adaptation.task_groups import in_turn, make_bundles, make_task_groups
+from arc_experiments.adaptation.time_limits import TimeLimit
+from arc_experiments.adaptation.work_queue import WorkQueue
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import Pair, Task, TaskSet
 
@@ -23,13 +23,13 @@ from arc_experiments.tasks import Pair, Task, TaskSet
 STUCK = """
 import sys, time
 from pathlib import Path
-from arc_experiments.adaptation.work_queue import Queue
+from arc_experiments.adaptation.work_queue import WorkQueue
 
 def stuck(name):
     Path(sys.argv[1], "begun").touch()
     time.sleep(60)
 
-Queue(Path(sys.argv[1]), ["a"], str).work(stuck)
+WorkQueue(Path(sys.argv[1]), ["a"], str).work(stuck)
 """
 
 
@@ -64,16 +64,16 @@ def test_a_task_with_a_single_demonstration_makes_none() -> None:
 
 
 def test_groups_are_of_one_size_and_of_units_of_one_length() -> None:
-    units = make_units(TaskSet(task(str(n), number) for n, number in enumerate([5, 2, 3, 2, 9])), None)
+    units = make_task_groups(TaskSet(task(str(n), number) for n, number in enumerate([5, 2, 3, 2, 9])), None)
 
     def ids(together: int) -> list[str]:
-        return ["".join(unit.tasks.ids[0] for unit in one.units) for one in make_groups(units, together)]
+        return ["".join(unit.tasks.ids[0] for unit in one.groups) for one in make_bundles(units, together)]
 
     assert ids(1) == ["0", "1", "2", "3", "4"]
     assert ids(2) == ["13", "20", "4"]
     assert ids(3) == ["132", "04"]
     assert ids(8) == ["13204"]
-    names = [group.name for count in (1, 2, 8) for group in make_groups(units, count)]
+    names = [group.name for count in (1, 2, 8) for group in make_bundles(units, count)]
     assert sorted(names[:5]) == sorted(unit.name for unit in units), "one by one as the units themselves"
     assert len(set(names)) == len(names) - 1, "the fifth by itself is the fifth"
 
@@ -83,7 +83,7 @@ def test_units_hold_every_task_once_in_order_without_its_solution(
     groups: int | None, sizes: list[int]
 ) -> None:
     tasks = TaskSet(task(f"t/{n}", 2) for n in range(5))
-    units = make_units(tasks, groups)
+    units = make_task_groups(tasks, groups)
     assert [len(unit.tasks) for unit in units] == sizes
     assert [task_id for unit in units for task_id in unit.tasks.ids] == list(tasks.ids)
     assert all(pair.output is None for unit in units for each in unit.tasks for pair in each.test)
@@ -95,12 +95,12 @@ def test_units_hold_every_task_once_in_order_without_its_solution(
 # Sharing it out
 
 
-def queue_of(folder: Path, *names: str) -> Queue[Any]:
-    return Queue(folder, names, lambda values: values)
+def queue_of(folder: Path, *names: str) -> WorkQueue[Any]:
+    return WorkQueue(folder, names, lambda values: values)
 
 
 def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
-    names, done, told = [f"p{n}" for n in range(12)], [], []
+    names, done, counts = [f"p{n}" for n in range(12)], [], []
 
     def work() -> None:
         def do(name: str) -> dict[str, str]:
@@ -108,7 +108,7 @@ def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
             done.append(name)
             return {"of": name}
 
-        queue_of(tmp_path, *names).work(do, told.append)
+        queue_of(tmp_path, *names).work(do, counts.append)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -116,7 +116,7 @@ def test_everything_is_done_once_however_many_do_it(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(done) == sorted(names)
-    assert told[-1] == 12
+    assert counts[-1] == 12
     assert queue_of(tmp_path, *names).finished == {name: {"of": name} for name in names}
 
 
@@ -174,8 +174,8 @@ def test_nothing_is_begun_when_the_results_have_been_collected(tmp_path: Path) -
 # The time for all of it
 
 
-def clock(folder: Path, seconds: float | None, attempt: int = 1) -> Clock:
-    return Clock(RunFolder(folder), seconds, attempt)
+def clock(folder: Path, seconds: float | None, attempt: int = 1) -> TimeLimit:
+    return TimeLimit(RunFolder(folder), seconds, attempt)
 
 
 def test_a_clock_without_budget_never_ends(tmp_path: Path) -> None:

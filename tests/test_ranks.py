@@ -13,12 +13,12 @@ import pytest
 from toy_models import untrained
 
 from arc_experiments.config.schema import Hardware
-from arc_experiments.launching.torchrun import count_processes
 from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.machine import count_processes
 
 SMALL = [
-    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6", "prompt.max_length=600", "hardware.threads=1",
-    "inference.max_new_tokens=16",
+    *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6",
+    "prompt.max_length=600", "hardware.threads=1", "inference.max_new_tokens=16",
 ]  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def test_a_process_that_dies_ends_all_and_the_same_command_goes_on(alone: Path, 
     assert status["state"] == "failed"
     code, output = run_command(folder, "hardware.num_processes=2")
     assert code == 0, output
-    assert "Going on from step 3" in output
+    assert "Resuming from step 3" in output
     assert losses(folder) == pytest.approx(losses(alone), abs=1e-6)
     assert lasting(folder)["score"] == lasting(alone)["score"]
 

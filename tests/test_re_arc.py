@@ -24,7 +24,7 @@ from arc_experiments.sources import re_arc as re_arc_module
 from arc_experiments.sources.pools import generated_store as generated_store_module
 from arc_experiments.sources.pools import generators as generators_module
 from arc_experiments.sources.pools.generated_store import generated_store, task_pairs
-from arc_experiments.sources.pools.generators import GeneratedTasks, Recipe
+from arc_experiments.sources.pools.generators import GeneratedTasks, Recipe, follows_rule
 from arc_experiments.sources.pools.pair_store import CELLS, HEADER, INDEX, PairStore
 from arc_experiments.sources.pools.pooled import PooledTasks
 from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet, TrainingSource
@@ -89,13 +89,14 @@ def test_re_arc_does_not_remember_earlier_draws(re_arc: TrainingSource) -> None:
 
 
 @pytest.mark.slow
-def test_every_generator_gives_valid_pairs_over_20_seeds(re_arc: TrainingSource) -> None:
+def test_every_generator_gives_verified_pairs_over_20_seeds(re_arc: TrainingSource) -> None:
     for task_id in re_arc.ids:
         seen: set[bytes] = set()
         for seed in range(20):
             pair = Recipe().next_pair(task_id, rng_for("test", seed, task_id), seen, Counter(), max_tries=100)
             assert pair is not None
             check_pair(pair)
+            assert follows_rule(task_id, pair)
         assert len(seen) == 20
 
 
@@ -177,6 +178,7 @@ def use_generators(monkeypatch: pytest.MonkeyPatch, **toys: Callable[..., Made])
     for module in (generators_module, generated_store_module):
         monkeypatch.setattr(module, "generators", lambda: toys)
     monkeypatch.setattr(re_arc_module, "generators", lambda: toys)
+    monkeypatch.setattr(generators_module, "follows_rule", lambda task_id, pair: True)
     monkeypatch.setattr(
         generated_store_module.os, "sched_getaffinity", lambda _: {0}
     )  # toys are not in other processes
@@ -208,6 +210,30 @@ def test_what_is_no_good_is_drawn_again_and_counted_by_reason(monkeypatch: pytes
     pairs = [Recipe().next_pair("toy", rng_for("test", 1), seen, refused) for _ in range(2)]
     assert [pair.input.tolist() for pair in pairs if pair] == [[[1, 2]], [[1], [1]]]
     assert refused == {**dict.fromkeys(BAD, 1), "bad cells": 2, "duplicate": 1}
+
+
+def test_a_pair_that_the_verifier_of_its_task_rejects_is_redrawn_and_counted(re_arc: TrainingSource) -> None:
+    """About half of what this generator makes breaks its rule."""
+    refused: Counter[str] = Counter()
+    seen: set[bytes] = set()
+    for number in range(8):
+        pair = Recipe().next_pair("484b58aa", rng_for("test", number), seen, refused)
+        assert pair is not None
+        assert pair.output is not None
+        assert follows_rule("484b58aa", pair)
+        broken = pair.output.copy()
+        broken[0, 0] = (broken[0, 0] + 1) % 10
+        assert not follows_rule("484b58aa", Pair(input=pair.input, output=broken))
+    assert refused["unverified"] >= 1
+
+
+def test_a_pair_that_its_verifier_cannot_read_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(cells: object) -> object:
+        raise ValueError
+
+    monkeypatch.setattr(generators_module, "verifier", lambda task_id: fails)
+    pair = Pair(input=check_grid([[1]]), output=check_grid([[2]]))
+    assert not follows_rule("toy", pair)
 
 
 def test_a_task_says_how_many_pairs_were_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +13,13 @@ from rich.console import Console
 from toy_models import make_base
 
 from arc_experiments import compose, load_run
+from arc_experiments import run as run_module
 from arc_experiments.config.check import ConfigError
 from arc_experiments.generation.predict import make_requests
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.beginning import begin
+from arc_experiments.launching import worker
+from arc_experiments.runs.folder import RunFolder
 
 
 def write_task(folder: Path, name: str, colour: int) -> None:
@@ -151,3 +157,23 @@ def test_a_compact_model_refuses_a_prompt_that_it_cannot_write(tmp_path: Path) -
     run = compose(["prompt=arc24"], tmp_path / "run")
     with pytest.raises(ValueError, match=r"cannot write this prompt.*prompt=compact"):
         _ = run.prompt
+
+
+def test_a_worker_reads_and_checks_its_composition_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["job=inspect", "data.limit=2", "inspect.num_counted=2", "inspect.num_samples=1"]
+    folder, calls = compose(small, tmp_path / "run").folder, list[str]()
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: calls.append(name) or function(*arguments)
+
+    monkeypatch.setattr(RunFolder, "read_config", counted("read", RunFolder.read_config))
+    for module in (worker, run_module):
+        monkeypatch.setattr(module, "check", counted("check", module.check))
+    for name, value in {**worker.ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}.items():
+        monkeypatch.setenv(name, os.environ.get(name, value))  # and put back what the worker makes of it
+    for owner, name in ((worker, "_log_to_file"), (worker.pausing, "watch_signals")):  # for the whole process
+        monkeypatch.setattr(owner, name, lambda *_: None)
+    assert worker.main([str(folder.path)]) == worker.DONE
+    assert calls == ["read", "check"]

@@ -1,4 +1,4 @@
-"""Run folders: names from the composition, refusals with the differences, one worker at a time, whole files."""
+"""Run folders: names from the composition, refusals with differences, one worker at a time, whole files."""
 
 import json
 import os
@@ -412,7 +412,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_ended(tm
 def test_a_process_whose_folder_has_been_removed_ends(tmp_path: Path, is_made_anew: bool) -> None:
     path = tmp_path / "run"
     path.mkdir()
-    quick = "from arc_experiments import run_folder; run_folder.HEARTBEAT_SECONDS = 0.05"
+    quick = "from arc_experiments.runs import folder as run_folder; run_folder.HEARTBEAT_SECONDS = 0.05"
     holder = subprocess.Popen(
         [sys.executable, "-c", f"{quick}\n{HOLDER}", str(path)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -1,4 +1,4 @@
-"""Sharded weights: what is refused, and that two processes train, stop, go on and answer like one with a whole model."""
+"""Sharded weights: what is refused; two processes train, stop, resume and answer like one whole model."""
 
 import json
 import os
@@ -75,21 +75,22 @@ def test_an_adapter_that_trains_embeddings_is_refused_also_where_it_was_loaded(t
 
 def test_a_checkpoint_of_the_other_kind_is_refused_with_the_remedy(tmp_path: Path) -> None:
     check_checkpoint(tmp_path, is_sharded=False)
-    with pytest.raises(ShardingError, match=r"parallelism=data and cannot .* under fsdp: take .*=data, or"):
+    with pytest.raises(ShardingError, match=r"parallelism=data and cannot .* with fsdp: set .*=data, or"):
         check_checkpoint(tmp_path, is_sharded=True)
     (tmp_path / SHARDED_WEIGHTS).mkdir()
     check_checkpoint(tmp_path, is_sharded=True)
-    with pytest.raises(ShardingError, match=r"parallelism=fsdp and cannot .* under data: take .*=fsdp, or"):
+    with pytest.raises(ShardingError, match=r"parallelism=fsdp and cannot .* with data: set .*=fsdp, or"):
         check_checkpoint(tmp_path, is_sharded=False)
 
 
 # Two processes. Each start costs seconds, so one start does all; the reference is computed here.
 
 TRAINING = [
-    "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=900", "model=custom", "model.lora.rank=4",
-    "optim.batch_size=4", "optim.max_steps=5", "optim.save_steps=1", "optim.eval_steps=1", "hardware=cpu",
-    "hardware.threads=1", "hardware.per_device_batch_size=2", "inference.limit=1", "inference.max_new_tokens=4",
-    "optim.best_by=validation_loss", "optim.min_delta=0.5", "optim.max_grad_norm=0.1", "optim.learning_rate=0.02",
+    "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=900", "model=custom",
+    "model.dtype=float32", "model.lora.rank=4", "optim.batch_size=4", "optim.max_steps=5",
+    "optim.save_steps=1", "optim.eval_steps=1", "hardware=cpu", "hardware.threads=1", "hardware.per_device_batch_size=2",
+    "inference.limit=1", "inference.max_new_tokens=4", "optim.best_by=validation_loss", "optim.min_delta=0.5",
+    "optim.max_grad_norm=0.1", "optim.learning_rate=0.02",
 ]  # fmt: skip
 
 PROCESS = """
@@ -99,7 +100,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from arc_experiments.launching import worker
 from arc_experiments import compose
-from arc_experiments.runs.processes import join_processes
+from arc_experiments.runs.machine import join_processes
 from arc_experiments.run import Run
 from arc_experiments.training.trainer import StreamTrainer
 
@@ -150,7 +151,7 @@ work("poisoned")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`whole`, trained here; `through` in shards, and its end again; `stopped`, gone on with; `poisoned`."""
+    """`whole`, trained here; `through` in shards, and its end again; `stopped`, resumed; `poisoned`."""
     folder = tmp_path_factory.mktemp("sharded")
     training = [*TRAINING, f"model.path={make_base(folder / 'base')}"]
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""On a real SLURM cluster (tests/slurm/up.sh): whatever becomes of its jobs, a run ends as it does on this machine."""
+"""On a real SLURM cluster (tests/slurm/up.sh): whatever happens to its jobs, a run ends as it does here."""
 
 import json
 import os
@@ -194,7 +194,8 @@ def test_of_nine_jobs_three_die_and_six_finish_and_the_same_command_runs_the_thr
     file.write_text(DATA)
     hows = ["a", "raises", "b", "c", "exits", "d", "e", "killed", "f"]
     typed = [
-        sys.executable, "-m", "arc_experiments", "--multirun", "job=audit", "data=custom", f"data.file={file}",
+        sys.executable, "-m", "arc_experiments", "--multirun", "job=audit", "data=custom",
+        f"data.file={file}",
         f"+data.source.options.how={','.join(hows)}", "launch=slurm", "launch.max_parallel=4",
         f"hydra.sweep.dir={sweep}",
     ]  # fmt: skip

@@ -11,8 +11,7 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import check
 from arc_experiments.config.schema import Launch
 from arc_experiments.launching import slurm
-from arc_experiments.launching.cluster import ClusterError
-from arc_experiments.launching.slurm import script_text, submit
+from arc_experiments.launching.slurm import ClusterError, script_text, submit
 from arc_experiments.runs.folder import RunFolder
 
 
@@ -59,7 +58,8 @@ def test_every_key_becomes_a_directive(tmp_path: Path) -> None:
     )  # fmt: skip
     text = script_text(tmp_path, launch, "mine", [RunFolder(Path("/runs/a"))])
     for line in (
-        "--job-name=mine", "--partition=gpu", "--time=04:00:00", "--gres=gpu:2", "--cpus-per-task=8", "--mem=64G",
+        "--job-name=mine", "--partition=gpu", "--time=04:00:00", "--gres=gpu:2", "--cpus-per-task=8",
+        "--mem=64G",
         "--account=me", "--constraint=a100", "--qos=long", "--signal=B:USR1@60", "--nodes=1", "--requeue",
     ):  # fmt: skip
         assert f"\n#SBATCH {line}\n" in text
@@ -149,6 +149,6 @@ def test_what_the_cluster_has_taken_before_it_refuses_is_known(
 
 def test_workers_of_a_sweep_are_refused(tmp_path: Path, submitted: list[list[str]]) -> None:
     folders = make(tmp_path, "a", "b")
-    with pytest.raises(ClusterError, match=r"launch\.slurm\.workers=3 share out one run"):
+    with pytest.raises(ClusterError, match=r"launch\.slurm\.workers=3 share out the tasks of one run"):
         send(folders, tmp_path, launch_of("job=adapt", "launch.slurm.workers=3"))
     assert not submitted

@@ -14,8 +14,8 @@ import pytest
 
 from arc_experiments import status
 from arc_experiments.runs import run_state as states
-from arc_experiments.runs.folder import RunFolder
-from arc_experiments.runs.run_state import STALE_SECONDS, Pace, RunState, run_state
+from arc_experiments.runs.folder import RunFolder, find_runs
+from arc_experiments.runs.run_state import STALE_SECONDS, Pace, RunState
 
 
 def make_run(path: Path, **said: Any) -> RunFolder:
@@ -41,42 +41,51 @@ def gone() -> int:
 
 
 def test_a_run_that_has_not_begun_waits(tmp_path: Path) -> None:
-    assert run_state(make_run(tmp_path / "run").path) == RunState(name="waiting")
+    assert make_run(tmp_path / "run").state == RunState(name="waiting")
 
 
 @pytest.mark.parametrize("name", ["done", "paused"])
 def test_how_a_run_ended_is_what_it_says(tmp_path: Path, name: str) -> None:
-    state = run_state(make_run(tmp_path / "run", state=name, step=50, max_steps=100, loss=1.5).path)
+    state = make_run(tmp_path / "run", state=name, step=50, max_steps=100, loss=1.5).state
     assert state == RunState(name=name, step=50, max_steps=100, loss=1.5)
 
 
 def test_a_running_one_tells_how_far_it_is_and_how_long_it_takes(tmp_path: Path) -> None:
     expected = (datetime.now(UTC) + timedelta(seconds=90)).isoformat()
-    state = run_state(make_run(tmp_path / "run", **here(step=10, max_steps=100, expected_end=expected)).path)
+    state = make_run(tmp_path / "run", **here(step=10, max_steps=100, expected_end=expected)).state
     assert (state.name, state.step, state.max_steps) == ("running", 10, 100)
     assert state.seconds_left == pytest.approx(90, abs=20)
 
 
 def test_one_whose_process_is_gone_has_died(tmp_path: Path, gone: int) -> None:
-    state = run_state(make_run(tmp_path / "run", **here(pid=gone)).path)
+    state = make_run(tmp_path / "run", **here(pid=gone)).state
     assert (state.name, state.error) == ("died", f"process {gone} is gone")
 
 
 def test_one_that_is_silent_on_another_machine_has_died(tmp_path: Path, gone: int) -> None:
     folder = make_run(tmp_path / "run", **here(pid=gone, host="elsewhere"))
-    assert run_state(folder.path).name == "running", "its process cannot be looked for from here"
+    assert folder.state.name == "running", "its process cannot be looked for from here"
     then = time.time() - STALE_SECONDS - 30
     os.utime(folder / "status.json", (then, then))
-    state = run_state(folder.path)
+    state = folder.state
     assert state.name == "died"
     assert f"no sign of life of process {gone} on elsewhere" in state.error
+
+
+def test_one_that_is_suspended_lives_while_its_lock_is_held(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", **here(host="elsewhere"))
+    then = time.time() - STALE_SECONDS - 30
+    os.utime(folder / "status.json", (then, then))
+    with folder.locked():
+        assert folder.state.name == "running"
+    assert folder.state.name == "died"
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"state": "levitating"}'])
 def test_a_status_that_is_not_ours_is_no_traceback(tmp_path: Path, text: str) -> None:
     folder = make_run(tmp_path / "run")
     (folder / "status.json").write_text(text)
-    assert run_state(folder.path).name == "failed"
+    assert folder.state.name == "failed"
 
 
 def test_the_time_left_is_that_of_this_attempts_pace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,14 +109,14 @@ def test_the_table_has_a_line_for_each_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    make_run(tmp_path / "outputs/single", **here(step=3, max_steps=9))
+    make_run(tmp_path / "outputs/single", **here(step=3, max_steps=9, attempt=2))
     make_run(tmp_path / "multirun/sweep/seed_1", state="failed", error="no [such] thing\nTraceback")
     (tmp_path / "multirun/sweep/seed_1/output.log").touch()
     make_run(tmp_path / "multirun/sweep/seed_2", **here(pid=gone))
     text = shown(capsys)
     lines = {line.split()[1]: line for line in text.splitlines() if "outputs/" in line or "multirun/" in line}
     assert list(lines) == ["outputs/single", "multirun/sweep/seed_1", "multirun/sweep/seed_2"]
-    assert "running" in lines["outputs/single"]
+    assert "running, start 2" in lines["outputs/single"], "it has been resumed"
     assert "3/9" in lines["outputs/single"]
     assert "failed" in lines["multirun/sweep/seed_1"]
     assert "no [such] thing (see output.log)" in lines["multirun/sweep/seed_1"]
@@ -118,7 +127,7 @@ def test_the_table_has_a_line_for_each_run(
 def test_runs_sweeps_and_globs_are_found_once(tmp_path: Path) -> None:
     one, two = make_run(tmp_path / "sweep/one"), make_run(tmp_path / "sweep/two")
     patterns = [str(two), f"{tmp_path}/swe*", f"{tmp_path}/*/one", str(tmp_path)]
-    assert [folder.path for folder in status.find_runs(patterns)] == [two.path, one.path]
+    assert [folder.path for folder in find_runs(patterns)] == [two.path, one.path]
 
 
 def test_no_runs_are_told_of(

@@ -168,7 +168,7 @@ def test_no_model_is_looked_at_and_no_limit_of_its_answers(tmp_path: Path, optio
 
 
 def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
-    """Right answers to the first task, one right among wrong ones to the second, and nothing readable to the third."""
+    """Right answers to the first task, one right one to the second, and nothing readable to the third."""
     wrong = np.zeros((1, 1), np.uint8)
     given = []
     for task, right in zip(run.predicted_tasks(), ([1, 1], [0, 1], []), strict=True):

@@ -1,4 +1,4 @@
-"""The real command with --multirun in real processes: what goes wrong around a sweep ends in a clear message or works."""
+"""The real command with --multirun in real processes: trouble ends in a clear message, or does no harm."""
 
 import contextlib
 import json
@@ -36,9 +36,9 @@ except FolderError as error:
 COMMAND = """
 import sys
 from arc_experiments import __main__
-from arc_experiments.launching import running
+from arc_experiments.launching import pool
 worker = sys.argv.pop(1)
-running.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
+pool.worker_command = lambda folder: [sys.executable, "-c", worker, str(folder.path)]
 sys.exit(__main__.main())
 """
 BASE = ("experiment=smoke", "tracking=off")

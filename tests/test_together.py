@@ -6,6 +6,7 @@ import io
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,16 @@ from rich.console import Console
 from small_training import same, weights
 from task_files import write
 
-from arc_experiments.adaptation.plan import Work
-from arc_experiments.adaptation.results import Adapted, Training
-from arc_experiments.adaptation.task_groups import Unit, make_groups, make_units
+from arc_experiments.adaptation.plan import AdaptationPlan
+from arc_experiments.adaptation.results import AdaptationCounts, Adapted
+from arc_experiments.adaptation.task_groups import TaskGroup, make_bundles, make_task_groups
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import adapt
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.run import Run
-from arc_experiments.training import trainer as trainer_module
+from arc_experiments.training import losses
 from arc_experiments.training.trainer import StreamTrainer
 
 SMALL = ["adapt.together=3", "optim.batch_size=2"]
@@ -34,7 +35,7 @@ MARK = 9  # a colour that one task alone has
 
 
 def make_tasks(folder: Path) -> Path:
-    """A task to train on, and tasks to adapt to of different lengths, of which the longest has a cell of MARK."""
+    """A task to train on, and tasks to adapt to of different lengths; the longest has a cell of MARK."""
     rng = np.random.default_rng(0)
 
     def pair(height: int, width: int, colour: int) -> dict[str, Any]:
@@ -91,15 +92,15 @@ class Observed:
             return real_answer(tasks, name)
 
         self.tuner.answer = answer
-        self.units = make_units(self.run.predicted_tasks(), None)
+        self.units = make_task_groups(self.run.predicted_tasks(), None)
 
     def one_by_one(self) -> list[Adapted]:
         return [self.tuner.adapt(unit) for unit in self.units]
 
     def together(self) -> list[Adapted]:
         """In the order of the units."""
-        [group] = make_groups(self.units, 3)
-        done = {one.task_ids: one for one in self.tuner.adapt_group(group)}
+        [bundle] = make_bundles(self.units, 3)
+        done = {one.task_ids: one for one in self.tuner.adapt_bundle(bundle)}
         return [done[unit.tasks.ids] for unit in self.units]
 
 
@@ -109,7 +110,7 @@ def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) 
         torch.testing.assert_close(value, right[name], rtol=0, atol=1e-5)
 
 
-def assert_same_training(left: Training | None, right: Training | None) -> None:
+def assert_same_training(left: AdaptationCounts | None, right: AdaptationCounts | None) -> None:
     assert left is not None
     assert right is not None
     assert left.loss == pytest.approx(right.loss, abs=1e-5)
@@ -185,7 +186,7 @@ def test_losses_packing_and_checkpointing_are_those_of_one_task(
 def test_the_fused_loss_of_a_gpu_is_shared_out_as_well(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "MAX_LOGITS", 0)
+    monkeypatch.setattr(losses, "MAX_LOGITS", 0)
     assert_equal_to_one_by_one(Observed(tmp_path / "run", tasks, "optim.max_steps=2"))
 
 
@@ -217,7 +218,7 @@ def test_a_job_leaves_the_same_files_as_one_by_one(
     units, others = predictions(run, "adaptation.jsonl"), predictions(alone, "adaptation.jsonl")
     assert [unit["task_ids"] for unit in units] == [[task_id] for task_id in run.partition.validation]
     for unit, other in zip(units, others, strict=True):
-        assert_same_training(Training(**unit["training"]), Training(**other["training"]))
+        assert_same_training(AdaptationCounts(**unit["training"]), AdaptationCounts(**other["training"]))
     seconds = run.folder.read_json("metrics.json")["seconds"]["training"]
     assert seconds == pytest.approx(sum(unit["seconds"]["training"] for unit in units))
     folders = sorted((run.folder / "adapters").iterdir())
@@ -232,8 +233,11 @@ def test_a_job_leaves_the_same_files_as_one_by_one(
 
 def test_groups_are_of_tasks_of_one_length_whoever_makes_them(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks, *SMALL, "adapt.together=2")
-    groups = [[unit.tasks.ids for unit in group.units] for group in Work(run, lambda: False)._groups.values()]
-    assert groups == [[("e0",), ("e2",)], [("e1",)]]
+    bundles = AdaptationPlan(run, lambda: False)._bundles.values()
+    assert [[group.tasks.ids for group in bundle.groups] for bundle in bundles] == [
+        [("e0",), ("e2",)],
+        [("e1",)],
+    ]
 
 
 @pytest.mark.parametrize("save_steps", [2, 1000])
@@ -241,11 +245,11 @@ def test_a_group_that_was_killed_gives_the_same(save_steps: int, tasks: Path, tm
     options = [*SMALL, "optim.max_steps=5", f"optim.save_steps={save_steps}"]
     through, _ = adapted(tmp_path / "through", tasks, *options)
     run = adapt_run(tmp_path / "run", tasks, *options)
-    [group] = Work(run, lambda: False)._groups.values()
+    [bundle] = AdaptationPlan(run, lambda: False)._bundles.values()
     cut = Tuner(run, run.folder / ".adapt", lambda: False)
     stop_training_at(run, 4)
     with pytest.raises(KeyboardInterrupt):
-        cut.adapt_group(group)
+        cut.adapt_bundle(bundle)
     kept = sorted(path.name for path in (run.folder / ".adapt").rglob("checkpoint-*"))
     assert kept == (["checkpoint-2", "checkpoint-4"] if save_steps == 2 else [])
     resumed, _ = adapted(tmp_path / "run", tasks, *options)
@@ -262,7 +266,7 @@ def test_a_group_that_was_killed_between_its_answers_is_not_trained_again(
     through, _ = adapted(tmp_path / "through", tasks, *options)
     real, answered = Tuner._answer_adapted, list[str]()
 
-    def stops_at_the_second(self: Tuner, unit: Unit) -> Any:
+    def stops_at_the_second(self: Tuner, unit: TaskGroup) -> Any:
         answered.append(unit.name)
         if len(answered) == 2:
             raise KeyboardInterrupt
@@ -273,7 +277,7 @@ def test_a_group_that_was_killed_between_its_answers_is_not_trained_again(
         adapted(tmp_path / "run", tasks, *options)
     monkeypatch.setattr(StreamTrainer, "train", lambda self, **options: pytest.fail("trained again"))
     resumed, _ = adapted(tmp_path / "run", tasks, *options)
-    assert answered.count(answered[0]) == 2, "its answers are kept and gone on from"
+    assert answered.count(answered[0]) == 2, "its answers are kept and resumed"
     assert_same_answers(resumed, through)
     known = [unit["training"] for unit in predictions(resumed, "adaptation.jsonl")]
     assert known == [unit["training"] for unit in predictions(through, "adaptation.jsonl")]
@@ -332,7 +336,7 @@ def test_a_group_that_does_not_fit_into_memory_is_trained_one_by_one(
     real = observed.run.trainer
 
     def trainer(*arguments: Any, **options: Any) -> StreamTrainer:
-        if options["together"] > 1:
+        if isinstance(options["kind"], partial):
             time.sleep(0.3)
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return real(*arguments, **options)
@@ -340,7 +344,7 @@ def test_a_group_that_does_not_fit_into_memory_is_trained_one_by_one(
     observed.run.trainer = trainer
     adapt_one, lost = observed.tuner.adapt, list[float]()
 
-    def adapt(unit: Unit, seconds: float = 0.0) -> Adapted:
+    def adapt(unit: TaskGroup, seconds: float = 0.0) -> Adapted:
         lost.append(seconds)
         return adapt_one(unit, seconds)
 

@@ -4,6 +4,7 @@ import io
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +12,18 @@ import torch
 from rich.console import Console
 from small_training import run_on_six_tasks, weights
 from transformers import TrainerCallback
+from trl import SFTTrainer
 
 from arc_experiments import compose, load_run
-from arc_experiments.jobs import evaluate
+from arc_experiments.jobs import evaluate, finetune
 from arc_experiments.jobs.beginning import begin
 from arc_experiments.models.loading import load_base
 from arc_experiments.run import Run
-from arc_experiments.training.checkpoints import cut_log, last_complete, mark_complete, remove_torn
+from arc_experiments.training import losses
+from arc_experiments.training.checkpoints import last_complete, mark_complete, remove_torn
 from arc_experiments.training.dataset import Collator, as_dataset
-from arc_experiments.training.guards import NonFiniteGradients
+from arc_experiments.training.divergence import NonFiniteGradients
+from arc_experiments.training.recording import cut_log
 from arc_experiments.training.validation import validation_loss
 
 
@@ -75,7 +79,7 @@ def test_validation_loss_equals_a_plain_sum_over_the_answers(tmp_path: Path) -> 
 def test_a_fresh_lora_changes_nothing_so_the_untrained_loss_is_the_base_models(tmp_path: Path) -> None:
     run = run_on_six_tasks(tmp_path)
     model = run.model()
-    assert run.untrained_validation_loss(model).token_mean == run.validation_loss(model).token_mean
+    assert finetune.untrained_loss(run, model).token_mean == run.validation_loss(model).token_mean
 
 
 def test_rows_are_the_streams_samples_whatever_the_number_of_workers(tmp_path: Path) -> None:
@@ -310,28 +314,30 @@ def test_the_loss_at_labelled_positions_is_that_of_sfttrainer(
 ) -> None:
     options = [f"prompt.loss_on={loss_on}", "hardware.per_device_batch_size=2"]
     ours = losses_of(run_on_six_tasks(tmp_path / "ours", *options))
-    monkeypatch.setattr("arc_experiments.training.trainer.MAX_LOGITS", 0)
+    monkeypatch.setattr(losses, "MAX_LOGITS", 0)
     assert ours == pytest.approx(losses_of(run_on_six_tasks(tmp_path / "theirs", *options)), abs=2e-6)
 
 
-def test_the_processes_agree_on_whose_loss_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SFTTrainer's has them wait for each other: one process alone in it would wait without end."""
-    run = run_on_six_tasks(tmp_path, "optim.max_steps=2")
-    trainer = run.trainer(run.model(), [])
-    seen = list[tuple[bool, int]]()
-    real, others = (
-        trainer.accelerator.reduce,
-        iter([0, 1]),
-    )  # another process: its batches are too large at step 2
+def test_which_loss_is_computed_depends_on_nothing_that_differs_between_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SFTTrainer's loss makes processes wait for each other: one process alone in it would wait forever."""
+    run = run_on_six_tasks(tmp_path, "hardware.per_device_batch_size=2", "optim.max_steps=2")
+    model = run.model()
+    limit = 2 * run.config.prompt.max_length * model.config.vocab_size
+    of_sfttrainer = list[int]()
+    real = SFTTrainer.compute_loss
 
-    def reduce(mine: torch.Tensor, reduction: str) -> torch.Tensor:
-        total = real(mine, reduction=reduction)
-        if mine.ndim == 1:
-            total[-1] += (too_large := next(others))
-            seen.append((trainer._is_ours, too_large))
-        return total
+    def counted(self: SFTTrainer, *arguments: Any) -> Any:
+        of_sfttrainer.append(self.state.global_step)
+        return real(self, *arguments)
 
-    monkeypatch.setattr(trainer.accelerator, "reduce", reduce)
-    trainer.resume_or_start()
-    assert seen == [(False, 0), (True, 1)]
-    assert not trainer._is_ours
+    monkeypatch.setattr(SFTTrainer, "compute_loss", counted)
+    monkeypatch.setattr(losses, "MAX_LOGITS", limit)
+    losses_of(run)
+    assert of_sfttrainer == []
+    monkeypatch.setattr(
+        losses, "MAX_LOGITS", limit - 1
+    )  # no batch is that long; one of another process may be
+    losses_of(run_on_six_tasks(tmp_path / "b", "hardware.per_device_batch_size=2", "optim.max_steps=2"))
+    assert of_sfttrainer == [0, 0, 1, 1]

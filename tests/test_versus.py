@@ -69,7 +69,7 @@ def test_tasks_are_won_lost_or_as_before(tmp_path: Path) -> None:
     assert "new against old" in words
     assert "6 tasks, 8 test outputs that both have answered" in words
     assert "All 6 Won 2 Lost 1 Right in neither 2 Right in both 1" in words
-    assert "pass_at_2 one of the two attempts right: the headline, as on Kaggle 50.0% 58.3% +8.3%" in words
+    assert "pass_at_2 one of the two attempts right: the headline, as on Kaggle 50.0% 58.3% +8.3" in words
     assert re.findall(r'<article class="task \w+ is-(\w+)"', html) == [
         "won",
         "won",

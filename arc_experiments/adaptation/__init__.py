@@ -1,4 +1,6 @@
-"""Test-time fine-tuning: a model adapted to a task's own demonstrations, which then answers it; task after task.
+"""Test-time fine-tuning: adapt a model to a task's own demonstrations, then let it answer that task; task
+after task.
 
-validation tasks without their test outputs ──units──> queue ──worker: adapt, answer, restore──> a file a unit
+validation tasks without test outputs -> task groups -> work queue -> adapt, answer, restore -> a file per
+group
 """

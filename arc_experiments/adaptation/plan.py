@@ -1,4 +1,4 @@
-"""All that is to be done for one run: answers before adaptation, task by task; then adaptation, unit by unit."""
+"""All the work of one run: answers before adaptation, task by task; then adaptation, bundle by bundle."""
 
 import gc
 import time
@@ -7,97 +7,102 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from arc_experiments.adaptation.clock import Clock
 from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged
-from arc_experiments.adaptation.task_groups import make_groups, make_units
+from arc_experiments.adaptation.task_groups import make_bundles, make_task_groups
+from arc_experiments.adaptation.time_limits import TimeLimit
 from arc_experiments.adaptation.tuner import Tuner
-from arc_experiments.adaptation.work_queue import Queue
+from arc_experiments.adaptation.work_queue import WorkQueue
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import seconds_since_start
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.selection import Candidate
 
-CAUTION = 2.0  # times what answers took so far, left for them when a deadline ends a training
+CAUTION = 2.0  # times the seconds that answers took so far, left for them when a deadline ends a training
 TIDYING_SECONDS = 3.0  # between a training and its answers
 FOLDER = ".adapt"  # in the run folder, until the report is written
 
 
-class Work:
-    """Shared out among all processes that are at the run; what is done stays done if they are killed.
+class AdaptationPlan:
+    """The work that all processes at the run share; what is done stays done if they are killed.
 
     Args:
-        is_over: says that the results have been collected by the process that holds the run folder.
+        is_over: whether the process that holds the run folder has collected the results.
     """
 
     def __init__(self, run: Run, is_over: Callable[[], bool]) -> None:
         self._run, self._is_over = run, is_over
         self.folder = RunFolder(run.folder / FOLDER)
-        tasks = run.predicted_tasks().without_solutions()
-        num_groups = {"per_task": None, "joint": 1, "groups": run.config.adapt.groups}[run.config.adapt.mode]
-        self._singles = {f"before-{unit.name}": unit.tasks for unit in make_units(tasks, None)}
-        self._units = make_units(tasks, num_groups)
-        groups = make_groups(self._units, run.config.adapt.together)
-        self._groups = {f"after-{group.name}": group for group in groups}
-        self._before = Queue(self.folder.path, list(self._singles), Before.from_json)
-        self._after = Queue(self.folder.path, list(self._groups), _adapted_from_json)
-        adapt, attempt = run.config.adapt, run.folder.status.get("attempt", 0)
-        hours = adapt.deadline_hours
+        tasks, adapt = run.predicted_tasks().without_solutions(), run.config.adapt
+        num_groups = {"per_task": None, "joint": 1, "groups": adapt.groups}[adapt.mode]
+        self._singles = {f"before-{group.name}": group.tasks for group in make_task_groups(tasks, None)}
+        self._groups = make_task_groups(tasks, num_groups)
+        bundles = make_bundles(self._groups, adapt.together)
+        self._bundles = {f"after-{bundle.name}": bundle for bundle in bundles}
+        self._before = WorkQueue(self.folder.path, list(self._singles), Before.from_json)
+        self._after = WorkQueue(
+            self.folder.path, list(self._bundles), lambda values: [*map(Adapted.from_json, values)]
+        )
+        attempt, hours = run.folder.status.get("attempt", 0), adapt.deadline_hours
         seconds = None if hours is None else 3600 * hours - adapt.reserve_seconds
-        self._clock = Clock(self.folder, adapt.seconds, attempt)
-        self._deadline = Clock(self.folder, seconds, attempt, "deadline.json")
-        self._needed = 0.0  # for the answers of the unit that is being adapted to
+        self._limit = TimeLimit(self.folder, adapt.seconds, attempt)
+        self._deadline = TimeLimit(self.folder, seconds, attempt, "deadline.json")
+        self._needed = 0.0  # seconds for the answers of the bundle that is being trained
 
     @property
     def num_tasks(self) -> int:
         return len(self._singles)
 
     @property
-    def num_units(self) -> int:
-        return len(self._units)
-
-    @property
-    def num_groups(self) -> int:
-        """Units that are trained at once count as one."""
+    def num_task_groups(self) -> int:
         return len(self._groups)
 
     @property
+    def num_bundles(self) -> int:
+        """Task groups that are trained at once count as one."""
+        return len(self._bundles)
+
+    @property
     def num_waiting(self) -> int:
-        """Pieces that are not finished."""
+        """Pieces of work that are not finished."""
         return len(self._before.waiting) + len(self._after.waiting)
 
     def start(self) -> None:
         """Begin an attempt, as the process that holds the run folder."""
-        self._clock.start()
+        self._limit.start()
         self._deadline.start(already=seconds_since_start())
 
     def follow(self, is_over: Callable[[], bool]) -> bool:
-        """Wait for the process that holds the run folder to start. False if `is_over` before."""
-        return self._clock.follow(is_over) and self._deadline.follow(is_over)
+        """Wait for the process that holds the run folder to start. False if `is_over` comes first."""
+        return self._limit.follow(is_over) and self._deadline.follow(is_over)
 
     @property
     def seconds_left(self) -> float:
-        """Until the deadline, less what is kept for writing; infinity without one."""
+        """Seconds until the deadline, less what is reserved for writing; infinity without one."""
         return self._deadline.seconds_left
 
     @cached_property
     def tuner(self) -> Tuner:
-        """Loads the model."""
+        """What adapts and answers; the model is loaded at the first use."""
         return Tuner(self._run, self.folder.path, self._is_late, self._note)
 
     def answer(self, on_progress: Callable[[int], None]) -> None:
-        """Have every task answered by the model as it is."""
+        """Answer every task with the model as it is."""
         self._before.work(self._answer, on_progress, self._is_collected)
 
     def adapt(self, on_progress: Callable[[int, Adapted | None], None]) -> None:
-        """Have every unit adapted to and answered; called with the groups done, and what this process did last."""
+        """Adapt to every task group and answer it.
+
+        Args:
+            on_progress: called with the number of finished bundles, and what this process did last.
+        """
         last: Adapted | None = None
 
         def do(name: str) -> list[dict[str, Any]]:
             nonlocal last
-            group = self._groups[name]
-            num_tasks = sum(len(unit.tasks) for unit in group.units)
+            bundle = self._bundles[name]
+            num_tasks = sum(len(group.tasks) for group in bundle.groups)
             self._needed = CAUTION * self._seconds_a_task() * num_tasks + TIDYING_SECONDS
-            adapted = self.tuner.adapt_group(group)
+            adapted = self.tuner.adapt_bundle(bundle)
             last = adapted[-1]
             return [one.to_json() for one in adapted]
 
@@ -105,37 +110,36 @@ class Work:
             self._after.work(do, lambda done: on_progress(done, last), self._is_collected)
 
     def results(self) -> tuple[list[Candidate], float, list[Adapted]]:
-        """The answers before adaptation in the order of the tasks, the seconds they took, and what became of the units.
+        """Return what is finished.
 
-        All as far as they are finished.
+        Returns:
+            The answers before adaptation in the order of the tasks, the seconds they took, and what came of
+            each task group.
         """
-        before = self._read_before()
-        candidates = [candidate for one in before for candidate in one.answers.candidates]
+        before = self._before.finished.values()
+        candidates = [candidate for one in before for candidate in one.candidates]
         return candidates, sum(one.seconds for one in before), self._read_after()
 
     def candidates(self) -> list[Candidate]:
-        """The answers that there are by now: those after adaptation, else those before."""
+        """Return the answers so far: those after adaptation, else those before."""
         before, _, adapted = self.results()
         return merged(before, adapted)
 
-    def _read_before(self) -> list[Before]:
-        return list(self._before.finished.values())
-
     def _read_after(self) -> list[Adapted]:
         done = {one.task_ids: one for adapted in self._after.finished.values() for one in adapted}
-        return [done.get(unit.tasks.ids) or Adapted.cut_off(unit.tasks.ids) for unit in self._units]
+        return [done.get(group.tasks.ids) or Adapted.cut_off(group.tasks.ids) for group in self._groups]
 
     def _answer(self, name: str) -> dict[str, Any]:
-        tuner, tasks = self.tuner, self._singles[name]  # loading is no part of the time
+        tuner, tasks = self.tuner, self._singles[name]  # loading the model does not count
         start = time.perf_counter()
         answers = tuner.answer(tasks, name)
         if isinstance(answers, Outcome):
             answers = tuner.no_answers(tasks, answers)
-        return Before(answers=answers, seconds=time.perf_counter() - start).to_json()
+        return Before(candidates=answers, seconds=time.perf_counter() - start).to_json()
 
     def _seconds_a_task(self) -> float:
-        """For answers, at the most so far, of all processes and attempts."""
-        before = [one.seconds for one in self._read_before()]
+        """Return the most seconds that the answers to a task took so far, in all processes and attempts."""
+        before = [one.seconds for one in self._before.finished.values()]
         after = [
             one.seconds["inference"] / len(one.task_ids)
             for adapted in self._after.finished.values()
@@ -148,22 +152,18 @@ class Work:
         return self._is_over()
 
     def _is_late(self) -> bool:
-        self._note()  # a training asks at each step, so that a kill loses no more of the count than a few seconds
-        return self._clock.is_over or self._deadline.seconds_left <= self._needed
+        self._note()  # a training asks at each step, so a kill loses only a few seconds of the count
+        return self._limit.is_over or self._deadline.seconds_left <= self._needed
 
     def _note(self) -> None:
         if not self._run.folder.read_only:
-            self._clock.note()
+            self._limit.note()
             self._deadline.note()
-
-
-def _adapted_from_json(values: list[dict[str, Any]]) -> list[Adapted]:
-    return [*map(Adapted.from_json, values)]
 
 
 @contextmanager
 def _quick_garbage_collection() -> Iterator[None]:
-    """What there is now is not looked at: every training collects garbage, which takes half a second otherwise."""
+    """Exempt what exists now: every training collects garbage, which otherwise takes half a second."""
     gc.collect()
     gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""What became of each unit, as its file holds it, and what became of all of them together."""
+"""What came of each task group, as its file holds it, and what came of all of them together."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from arc_experiments.scoring.selection import Candidate
 
 
 class Outcome(StrEnum):
-    """What became of an adaptation. But for the first two the model's answers are those before adaptation."""
+    """How an adaptation ended. Except for the first two, the model's answers are those before adaptation."""
 
     WHOLE = "whole"
-    STOPPED = "stopped_by_time"  # during the training: it answered with the weights that it had
+    STOPPED = "stopped_by_time"  # during the training: it answered with the weights it had
     NOT_BEGUN = "not_begun_in_time"
     TOO_FEW = "too_few_demonstrations"
     TOO_LONG = "too_long"
@@ -26,8 +26,8 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """Counts of one adaptation; `loss` is the mean of its first and of its last logged steps, if any was logged."""
+class AdaptationCounts:
+    """Counts of one training; `loss`: means of its first and its last logged steps, None without any."""
 
     steps: int
     samples: int
@@ -38,75 +38,52 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """What a model answers to some tasks."""
+class Before:
+    """A task's answers before adaptation, and the seconds they took."""
 
     candidates: tuple[Candidate, ...]
-
-    @classmethod
-    def joined(cls, parts: Sequence["Answers"]) -> "Answers | None":
-        """Those to all tasks; None where there are none."""
-        candidates = tuple(candidate for part in parts for candidate in part.candidates)
-        return cls(candidates=candidates) if parts else None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"candidates": [candidate.to_json() for candidate in self.candidates]}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Answers":
-        return cls(candidates=tuple(map(Candidate.from_json, values["candidates"])))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Before:
-    """A task's answers before adaptation."""
-
-    answers: Answers
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"answers": self.answers.to_json(), "seconds": self.seconds}
+        return {"candidates": [candidate.to_json() for candidate in self.candidates], "seconds": self.seconds}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Before":
-        return cls(answers=Answers.from_json(values["answers"]), seconds=values["seconds"])
+        return cls(candidates=_candidates(values["candidates"]), seconds=values["seconds"])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
-    """A finished unit.
+    """A finished task group.
 
     Attributes:
         outcome: of its training.
-        unanswered: the tasks that the adapted model could not answer, and why: their answers are those before.
-        training: None where there was none.
-        answers: to the other tasks; None where the model answered no otherwise than before.
+        unanswered: the tasks that the adapted model could not answer, and why: their answers are those
+            before.
+        training: None without one.
+        candidates: the answers to the other tasks; None if the model answered no differently than before.
         seconds: by phase.
-        worker: the process that did it, "<host>:<process id>", or that found it undone.
+        worker: the process that did it, "<host>:<process id>", or that found it unfinished.
     """
 
     task_ids: tuple[str, ...]
     outcome: Outcome
     unanswered: dict[str, Outcome]
-    training: Training | None
-    answers: Answers | None
+    training: AdaptationCounts | None
+    candidates: tuple[Candidate, ...] | None
     seconds: dict[str, float]
     peak_memory_bytes: int
     worker: str
 
-    @property
-    def candidates(self) -> tuple[Candidate, ...] | None:
-        return None if self.answers is None else self.answers.candidates
-
     @classmethod
     def cut_off(cls, task_ids: tuple[str, ...]) -> "Adapted":
-        """What there is of a unit that the deadline has left unfinished: nothing."""
+        """Return what there is of a group that the deadline left unfinished: nothing."""
         return cls(
             task_ids=task_ids,
             outcome=Outcome.CUT_OFF,
             unanswered={},
             training=None,
-            answers=None,
+            candidates=None,
             seconds={"training": 0.0, "inference": 0.0},
             peak_memory_bytes=0,
             worker=this_worker(),
@@ -115,38 +92,42 @@ class Adapted:
     def to_json(self) -> dict[str, Any]:
         return vars(self) | {
             "training": None if self.training is None else asdict(self.training),
-            "answers": None if self.answers is None else self.answers.to_json(),
+            "candidates": None if self.candidates is None else [one.to_json() for one in self.candidates],
         }
 
     def summary(self) -> str:
-        """One line of `adaptation.jsonl`, without the line break: all but the answers."""
-        return json.dumps({name: value for name, value in self.to_json().items() if name != "answers"})
+        """Return its line of `adaptation.jsonl`, without the line break: all but the answers."""
+        return json.dumps({name: value for name, value in self.to_json().items() if name != "candidates"})
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Adapted":
-        training, answers = values["training"], values["answers"]
+        training, candidates = values["training"], values["candidates"]
         if training is not None:
             loss = training["loss"]
-            training = Training(**training | {"loss": None if loss is None else tuple(loss)})
+            training = AdaptationCounts(**training | {"loss": None if loss is None else tuple(loss)})
         known = {
             "task_ids": tuple(values["task_ids"]),
             "outcome": Outcome(values["outcome"]),
             "unanswered": {task_id: Outcome(reason) for task_id, reason in values["unanswered"].items()},
             "training": training,
-            "answers": None if answers is None else Answers.from_json(answers),
+            "candidates": None if candidates is None else _candidates(candidates),
         }
         return cls(**values | known)
 
 
+def _candidates(values: Iterable[Any]) -> tuple[Candidate, ...]:
+    return tuple(map(Candidate.from_json, values))
+
+
 def this_worker() -> str:
-    """The name of this process among those that share out the work."""
+    """Return the name of this process among those that share the work."""
     return f"{platform.node()}:{os.getpid()}"
 
 
-def merged(before: Sequence[Candidate], units: Iterable[Adapted]) -> list[Candidate]:
-    """The answers after adaptation, in the order of those before, which stand where there are no others."""
+def merged(before: Sequence[Candidate], groups: Iterable[Adapted]) -> list[Candidate]:
+    """Return the answers after adaptation where there are some, else before, in the order of those before."""
     by_task = _by_task(before)
-    by_task |= _by_task(candidate for unit in units for candidate in unit.candidates or ())
+    by_task |= _by_task(candidate for group in groups for candidate in group.candidates or ())
     return [candidate for candidates in by_task.values() for candidate in candidates]
 
 
@@ -157,12 +138,12 @@ def _by_task(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
     return found
 
 
-def totals(units: Sequence[Adapted]) -> dict[str, Any]:
-    """For metrics.json: tasks by outcome, and the sums and means of all trainings."""
+def totals(groups: Sequence[Adapted]) -> dict[str, Any]:
+    """Return for metrics.json: tasks by outcome, and the sums and means of all trainings."""
     outcomes = Counter({outcome.value: 0 for outcome in Outcome})
-    for unit in units:
-        outcomes.update(unit.unanswered.get(task_id, unit.outcome).value for task_id in unit.task_ids)
-    trainings = [unit.training for unit in units if unit.training is not None]
+    for group in groups:
+        outcomes.update(group.unanswered.get(task_id, group.outcome).value for task_id in group.task_ids)
+    trainings = [group.training for group in groups if group.training is not None]
     counts = ("steps", "samples", "tokens", "samples_shrunk", "samples_redrawn")
     sums: dict[str, Any] = {name: sum(getattr(one, name) for one in trainings) for name in counts}
     losses = [one.loss for one in trainings if one.loss is not None]

@@ -1,4 +1,5 @@
-"""What shares one adapted model, and what that is trained on: a task's demonstrations, some in turn as test pairs.
+"""Which tasks share an adapted model, and what it is trained on: their demonstrations, some in turn as test
+pairs.
 
 demonstrations a b c, one left out  ->  bc|a  ac|b  ab|c          (demonstrations | test pairs)
                       two left out  ->  c|ab  b|ac  a|bc
@@ -16,57 +17,60 @@ from arc_experiments.tasks import Task, TaskSet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Unit:
-    """Tasks without solutions that share an adapted model; `name` can stand in a file's name."""
+class TaskGroup:
+    """Tasks without solutions that share an adapted model; `name` is fit for a file name."""
 
     name: str
     tasks: TaskSet
 
 
-def make_units(tasks: TaskSet, num_groups: int | None) -> list[Unit]:
-    """The tasks in their order, in so many groups of about one size; None: each by itself."""
+def make_task_groups(tasks: TaskSet, num_groups: int | None) -> list[TaskGroup]:
+    """Cut the tasks, in their order, into groups of about one size; None: a group for each task."""
     blind = tasks.without_solutions()
     count = len(blind) if num_groups is None else min(num_groups, len(blind))
     parts = [blind.select(map(str, ids)) for ids in np.array_split(blind.ids, count)]
     digits = len(str(count - 1))
     return [
-        Unit(name=f"{number:0{digits}}-{slug(part.ids[0])}", tasks=part) for number, part in enumerate(parts)
+        TaskGroup(name=f"{number:0{digits}}-{slug(part.ids[0])}", tasks=part)
+        for number, part in enumerate(parts)
     ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Group:
-    """Units whose adapters are trained at once; `name` can stand in a file's name, and is none of a unit's of several."""
+class Bundle:
+    """Task groups whose adapters are trained at once; of several, `name` is no group's own."""
 
-    units: tuple[Unit, ...]
+    groups: tuple[TaskGroup, ...]
 
     @property
     def name(self) -> str:
-        first, *others = self.units
+        first, *others = self.groups
         return f"{first.name}-and-{len(others)}" if others else first.name
 
 
-def make_groups(units: Sequence[Unit], together: int) -> list[Group]:
-    """Groups of so many at most, of about one size and each of units of about one length, short ones first.
+def make_bundles(groups: Sequence[TaskGroup], together: int) -> list[Bundle]:
+    """Bundle at most `together` groups of about one length each, in bundles of about one size, short ones
+    first.
 
     One by one they keep their order.
     """
     if together == 1:
-        return [Group(units=(unit,)) for unit in units]
-    ordered = sorted(units, key=_length)
+        return [Bundle(groups=(group,)) for group in groups]
+    ordered = sorted(groups, key=_length)
     parts = np.array_split(np.arange(len(ordered)), math.ceil(len(ordered) / together))
-    return [Group(units=tuple(ordered[number] for number in part)) for part in parts]
+    return [Bundle(groups=tuple(ordered[number] for number in part)) for part in parts]
 
 
-def _length(unit: Unit) -> int:
-    """Cells and ends of rows of all demonstrations, which its samples are made of."""
-    pairs = [pair for task in unit.tasks for pair in task.train]
+def _length(group: TaskGroup) -> int:
+    """Count the cells and row ends of all demonstrations, which its samples are made of."""
+    pairs = [pair for task in group.tasks for pair in task.train]
     shapes = [grid.shape for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
     return sum(height * (width + 1) for height, width in shapes)
 
 
 def in_turn(tasks: Iterable[Task], counts: Sequence[int]) -> TaskSet:
-    """Every way to leave so many demonstrations out as test pairs and one at least in; test pairs do not come in.
+    """Return every way to leave `counts` demonstrations out as test pairs and at least one in; no test pair
+    is used.
 
     Tasks with too few demonstrations have none.
     """

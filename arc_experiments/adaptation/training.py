@@ -1,80 +1,84 @@
-"""The training of one adaptation, or of several at once: a stream a unit in, trained weights and counts out."""
+"""Train one adapter, or several at once: a stream for each task group in, trained weights and counts out."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers.trainer_utils import SaveStrategy
 
-from arc_experiments.adaptation.results import Outcome, Training
-from arc_experiments.adaptation.task_groups import Unit
+from arc_experiments.adaptation.results import AdaptationCounts, Outcome
+from arc_experiments.adaptation.task_groups import TaskGroup
 from arc_experiments.adapters_at_once.trainer import TogetherTrainer
 from arc_experiments.config.schema import MAX_SEED
 from arc_experiments.run import Run
 from arc_experiments.stream.samples import JoinedStreams, SampleStream
 from arc_experiments.tasks.rngs import rng_for
-from arc_experiments.training.callbacks import StopAtTime
 from arc_experiments.training.checkpoints import last_complete, step_of
 from arc_experiments.training.trainer import Counts, StreamTrainer
 
 AVERAGED_LOSSES = 10  # logged steps, at either end of a training; half of them at most
-CHECKPOINTS, ANSWERS = "checkpoints", "answers"  # folders of a unit
-# What SFTTrainer and accelerate wrap around a model, each trainer its own around that of the one before.
+CHECKPOINTS, ANSWERS = "checkpoints", "answers"  # folders of a task group
+# What SFTTrainer and accelerate set on a model, each trainer its own around the previous one's.
 WRAPPED = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
 def train(
     run: Run,
     model: Any,
-    streams: Mapping[Unit, SampleStream],
+    streams: Mapping[TaskGroup, SampleStream],
     folder: Path,
     name: str,
     is_over: Callable[[], bool],
-) -> tuple[Outcome, list[Training]]:
-    """Train the model, from its checkpoint where a killed attempt has left one.
+) -> tuple[Outcome, list[AdaptationCounts]]:
+    """Train the model, resuming from the checkpoint that a killed attempt may have left.
 
     Args:
-        model: of several units with a stack of adapters, one a unit.
-        folder: the checkpoints lie in `name` there, answers in the units' names.
+        model: has a stack of adapters, one for each stream, if there are several.
+        folder: `name` there holds the checkpoints; the groups' names hold answers.
         is_over: whether the time for all of the work has run out.
 
     Returns:
-        How it ended, and the counts of each unit.
+        How it ended, and the counts of each group.
     """
     optim, place = run.config.optim, folder / name
-    units, checkpoint = list(streams), last_complete(place / CHECKPOINTS)
+    groups, checkpoint = list(streams), last_complete(place / CHECKPOINTS)
     if checkpoint is None or step_of(checkpoint) < optim.max_steps:
-        # Answers of a killed attempt were other weights', if its time ran out.
-        stale = [folder / unit.name / ANSWERS for unit in units]
+        # Answers of a killed attempt whose time ran out came from other weights.
+        stale = [folder / group.name / ANSWERS for group in groups]
         for path in [*stale, *([place] if checkpoint is None else [])]:
             shutil.rmtree(path, ignore_errors=True)
     seconds = run.config.adapt.seconds_per_task
-    limit = None if seconds is None else seconds * sum(len(unit.tasks) for unit in units)
-    clock = StopAtTime(lambda: is_over() or (limit is not None and trainer.seconds >= limit))
+    limit = None if seconds is None else seconds * sum(len(group.tasks) for group in groups)
+    is_alone = len(groups) == 1
     with _unwrapped(model):
         trainer = run.trainer(
             model,
-            [clock],
-            stream=streams[units[0]] if len(units) == 1 else JoinedStreams(list(streams.values())),
+            stream=streams[groups[0]] if is_alone else JoinedStreams(list(streams.values())),
             folder=place / CHECKPOINTS,
-            seed=seed_of("train", run.config.seeds.train, units),
-            together=len(units),
+            seed=seed_of("train", run.config.seeds.train, groups),
+            kind=StreamTrainer if is_alone else partial(TogetherTrainer, together=len(groups)),
+        )
+        trainer.stops.add(
+            "time",
+            lambda: is_over() or (limit is not None and trainer.seconds >= limit),
+            saves=False,
         )
         if optim.save_steps >= optim.max_steps:
             trainer.args.save_strategy = SaveStrategy.NO
         trainer.resume_or_start()
-    return Outcome.STOPPED if clock.has_stopped else Outcome.WHOLE, _counted(trainer)
+    return Outcome.STOPPED if trainer.stops.stopped_by == "time" else Outcome.WHOLE, _counted(trainer)
 
 
-def seed_of(purpose: str, seed: int, units: Iterable[Unit]) -> int:
-    """That of the units' own stream or dropout."""
-    ids = [task_id for unit in units for task_id in unit.tasks.ids]
+def seed_of(purpose: str, seed: int, groups: Iterable[TaskGroup]) -> int:
+    """Return the seed of the groups' own stream or dropout."""
+    ids = [task_id for group in groups for task_id in group.tasks.ids]
     return int(rng_for(f"adapt {purpose}", seed, *ids).integers(MAX_SEED))
 
 
-def _counted(trainer: StreamTrainer) -> list[Training]:
+def _counted(trainer: StreamTrainer) -> list[AdaptationCounts]:
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     if isinstance(trainer, TogetherTrainer):
         losses = zip(*(entry["losses"] for entry in history), strict=True) if history else None
@@ -83,8 +87,8 @@ def _counted(trainer: StreamTrainer) -> list[Training]:
     return [_training(trainer, trainer.counts, [entry["loss"] for entry in history])]
 
 
-def _training(trainer: StreamTrainer, counts: Counts, losses: Sequence[float]) -> Training:
-    return Training(
+def _training(trainer: StreamTrainer, counts: Counts, losses: Sequence[float]) -> AdaptationCounts:
+    return AdaptationCounts(
         steps=trainer.state.global_step,
         samples=counts.samples,
         tokens=counts.tokens,
@@ -95,7 +99,7 @@ def _training(trainer: StreamTrainer, counts: Counts, losses: Sequence[float]) -
 
 
 def _ends(losses: Sequence[float]) -> tuple[float, float] | None:
-    """Means over the first and over the last logged steps; None where the time ran out before there was one."""
+    """Return means over the first and over the last logged steps; None if the time ran out before any."""
     if not losses:
         return None
     count = max(1, min(AVERAGED_LOSSES, len(losses) // 2))
@@ -104,7 +108,7 @@ def _ends(losses: Sequence[float]) -> tuple[float, float] | None:
 
 @contextmanager
 def _unwrapped(model: Any) -> Iterator[None]:
-    """Take off afterwards what a trainer has wrapped around the model: a thousand of them would be too deep a call."""
+    """Take a trainer's wrappers off the model afterwards: a thousand of them would be too deep a call."""
     modules = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
     before = [{name: vars(module)[name] for name in WRAPPED if name in vars(module)} for module in modules]
     hooks = model.get_input_embeddings()._forward_hooks  # with gradient checkpointing each trainer adds two

@@ -1,7 +1,7 @@
-"""One model in memory, adapted to unit after unit: train, answer, put the weights back.
+"""One model in memory, adapted to task group after task group: train, answer, put the weights back.
 
-What comes in are tasks without their test outputs. What a unit gives depends on the run and on the unit alone, not on
-what came before it nor on who does it: the weights are put back to the last bit, the optimizer is new, and every seed
+Tasks come in without their test outputs. What comes of a group depends on the run and the group alone, not on
+what came before or on who does it: the weights are restored bit for bit, the optimizer is new, and every seed
 is drawn for the tasks' ids. Only a time budget makes a difference.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from accelerate.utils import release_memory
 
-from arc_experiments.adaptation.results import Adapted, Answers, Outcome, Training, this_worker
-from arc_experiments.adaptation.task_groups import Group, Unit, in_turn, make_units
+from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Outcome, this_worker
+from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, in_turn, make_task_groups
 from arc_experiments.adaptation.training import ANSWERS, CHECKPOINTS, seed_of, train
 from arc_experiments.adapters_at_once.stacked import Stack, check_stackable
 from arc_experiments.corpus.partitions import leave_out
@@ -23,27 +23,29 @@ from arc_experiments.generation.batching import OutOfMemory
 from arc_experiments.generation.predict import unanswered
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
-from arc_experiments.scoring.selection import NotFinite
+from arc_experiments.scoring.selection import Candidate, NotFinite
 from arc_experiments.stream.samples import NothingFits, Part, SampleStream
 from arc_experiments.tasks import FixedTasks, TaskSet
 from arc_experiments.training.checkpoints import last_complete
-from arc_experiments.training.guards import TrainingStopped
+from arc_experiments.training.divergence import TrainingStopped
 
 log = logging.getLogger(__name__)
 
 FAILURES = {OutOfMemory: Outcome.OUT_OF_MEMORY, NotFinite: Outcome.DIVERGED}  # of answers
+
+Candidates = tuple[Candidate, ...]
 
 
 class Tuner:
     """Adapts the run's model.
 
     Args:
-        folder: for what is needed while a unit is worked on.
-        is_over: whether the time for all units has run out.
-        note: called often where work takes long.
+        folder: for checkpoints and partial answers.
+        is_over: whether the time for all groups has run out.
+        note: called often while answers are made.
 
     Raises:
-        ValueError: `adapt.together` does not go with this model.
+        ValueError: `adapt.together` does not work with this model.
     """
 
     def __init__(
@@ -54,16 +56,17 @@ class Tuner:
         self._weights = []
         for parameter in self.model.parameters():
             if parameter.requires_grad:
-                parameter.data = parameter.data.float()  # as the trainer will have them
+                parameter.data = parameter.data.float()  # as the trainer converts them
                 self._weights.append((parameter, parameter.detach().cpu().clone()))
         if run.config.adapt.together > 1:
             check_stackable(self.model, run.config.adapt.together)
 
-    def answer(self, tasks: TaskSet, place: str) -> Answers | Outcome:
-        """The answers of the model as it is, or why it cannot answer; those of a killed attempt are gone on from.
+    def answer(self, tasks: TaskSet, place: str) -> Candidates | Outcome:
+        """Answer tasks with the model as it is; return why where it cannot. Resumes a killed attempt's
+        answers.
 
         Args:
-            place: where they are kept, in the folder.
+            place: where partial answers are kept, in the folder.
         """
         partial = self._folder / place
         requests, model = self._run.requests_of(tasks), self.model.eval()
@@ -75,71 +78,74 @@ class Tuner:
         except tuple(FAILURES) as error:
             log.warning("%s: %s", place, error)
             return FAILURES[type(error)]
-        return Answers(candidates=tuple(candidates))
+        return tuple(candidates)
 
     def _progressed(self, done: int, total: int) -> None:
         self._note()
 
-    def no_answers(self, tasks: TaskSet, reason: str) -> Answers:
-        """What stands for the answers to tasks that cannot be answered."""
-        requests = self._run.requests_of(tasks)
-        return Answers(candidates=tuple(unanswered(request, reason) for request in requests))
+    def no_answers(self, tasks: TaskSet, reason: str) -> Candidates:
+        """Return what takes the place of answers to tasks that cannot be answered."""
+        return tuple(unanswered(request, reason) for request in self._run.requests_of(tasks))
 
-    def adapt(self, unit: Unit, lost: float = 0.0) -> Adapted:
-        """Train on the unit's demonstrations, answer its test inputs, and put the weights back.
+    def adapt(self, group: TaskGroup, lost: float = 0.0) -> Adapted:
+        """Train on the group's demonstrations, answer its test inputs, and put the weights back.
 
         Args:
             lost: its share of the seconds of a training at once that failed.
         """
         start = self._begin()
+        found: list[Candidates | Outcome] = []
         try:
-            outcome, training = self._train(unit)
+            outcome, training = self._train(group)
             trained = time.perf_counter()
-            found: list[Answers | Outcome] = []
             if training is not None:
-                release_memory()  # the trainer is a cycle: its optimizer would lie beside the answers
-                found = self._answer_adapted(unit)
+                release_memory()  # the trainer is a cycle: its optimizer would still hold memory
+                found = self._answer_adapted(group)
         finally:
             self._restore()
-        shutil.rmtree(self._folder / unit.name, ignore_errors=True)
+        shutil.rmtree(self._folder / group.name, ignore_errors=True)
         seconds = lost + trained - start, time.perf_counter() - trained
-        return self._adapted(unit, outcome, training, found, *seconds)
+        return self._adapted(group, outcome, training, found, *seconds)
 
-    def adapt_group(self, group: Group) -> list[Adapted]:
-        """The same of each unit of a group, trained at once where that can be: what they give is the same to rounding."""
-        is_late = self._is_late(group.name)  # once: who is in a group must not hang on the clock
-        streams = {unit: self._stream(unit, is_late) for unit in group.units}
-        ready = {unit: stream for unit, stream in streams.items() if isinstance(stream, SampleStream)}
-        done, lost = dict[Unit, Adapted](), 0.0
+    def adapt_bundle(self, bundle: Bundle) -> list[Adapted]:
+        """Adapt to each group of a bundle, at once if possible: the results are the same to rounding."""
+        is_late = self._is_late(bundle.name)  # once: who is trained at once must not depend on the clock
+        streams = {group: self._stream(group, is_late) for group in bundle.groups}
+        ready = {group: stream for group, stream in streams.items() if isinstance(stream, SampleStream)}
+        done, lost = dict[TaskGroup, Adapted](), 0.0
         if len(ready) > 1:
             start = time.perf_counter()
             try:
-                done = self._adapt_at_once(group, ready)
+                done = self._adapt_at_once(bundle, ready)
             except (NothingFits, TrainingStopped, torch.OutOfMemoryError) as error:
-                log.warning("%s: %s; one by one instead", group.name, error)
+                log.warning("%s: %s; one by one instead", bundle.name, error)
                 lost = (time.perf_counter() - start) / len(ready)
             if lost:
                 release_memory()
-            for name in (group.name, *(unit.name for unit in done)):
+            for name in (bundle.name, *(group.name for group in done)):
                 shutil.rmtree(self._folder / name, ignore_errors=True)
-        return [done.get(unit) or self.adapt(unit, lost if unit in ready else 0.0) for unit in group.units]
+        return [
+            done.get(group) or self.adapt(group, lost if group in ready else 0.0) for group in bundle.groups
+        ]
 
-    def _adapt_at_once(self, group: Group, streams: dict[Unit, SampleStream]) -> dict[Unit, Adapted]:
+    def _adapt_at_once(
+        self, bundle: Bundle, streams: dict[TaskGroup, SampleStream]
+    ) -> dict[TaskGroup, Adapted]:
         start, done = self._begin(), {}
         stack = Stack(self.model, len(streams))
         with stack.in_place():
             outcome, trainings = train(
-                self._run, self.model, streams, self._folder, group.name, self._is_over
+                self._run, self.model, streams, self._folder, bundle.name, self._is_over
             )
         release_memory()
         seconds = (time.perf_counter() - start) / len(streams)
         try:
-            for number, (unit, training) in enumerate(zip(streams, trainings, strict=True)):
+            for number, (group, training) in enumerate(zip(streams, trainings, strict=True)):
                 began = time.perf_counter()
                 stack.take(number)
-                found = self._answer_adapted(unit)
+                found = self._answer_adapted(group)
                 answering = time.perf_counter() - began
-                done[unit] = self._adapted(unit, outcome, training, found, seconds, answering)
+                done[group] = self._adapted(group, outcome, training, found, seconds, answering)
         finally:
             self._restore()
         return done
@@ -151,46 +157,47 @@ class Tuner:
 
     def _adapted(
         self,
-        unit: Unit,
+        group: TaskGroup,
         outcome: Outcome,
-        training: Training | None,
-        found: Sequence[Answers | Outcome],
+        training: AdaptationCounts | None,
+        found: Sequence[Candidates | Outcome],
         trained: float,
         answered: float,
     ) -> Adapted:
-        """What became of the unit; of one whose training gave weights `found` holds what each task's answers came to."""
-        pairs = zip(unit.tasks.ids, found, strict=False)
+        """Sum up a group; `found` holds what came of each task's answers, if the training gave weights."""
+        pairs = zip(group.tasks.ids, found, strict=False)
+        answers = [one for one in found if not isinstance(one, Outcome)]
         return Adapted(
-            task_ids=unit.tasks.ids,
+            task_ids=group.tasks.ids,
             outcome=outcome,
             unanswered={task_id: one for task_id, one in pairs if isinstance(one, Outcome)},
             training=training,
-            answers=Answers.joined([one for one in found if isinstance(one, Answers)]),
+            candidates=tuple(candidate for one in answers for candidate in one) if answers else None,
             seconds={"training": trained, "inference": answered},
             peak_memory_bytes=peak_memory_bytes(self._run.device),
             worker=this_worker(),
         )
 
-    def _answer_adapted(self, unit: Unit) -> list[Answers | Outcome]:
-        """The answers of the model as it is, by task: one that it cannot answer costs no other. Its weights are kept."""
-        self._save(unit)
+    def _answer_adapted(self, group: TaskGroup) -> list[Candidates | Outcome]:
+        """Save the weights if asked, then answer task by task: one that fails costs no other."""
+        self._save(group)
         return [
-            self.answer(single.tasks, f"{unit.name}/{ANSWERS}/{single.name}")
-            for single in make_units(unit.tasks, None)
+            self.answer(single.tasks, f"{group.name}/{ANSWERS}/{single.name}")
+            for single in make_task_groups(group.tasks, None)
         ]
 
     def _is_late(self, name: str) -> bool:
-        """Whether the time is over for a training that has not been begun: one with a checkpoint goes on from there."""
+        """Whether the time is over for a training that has not begun; one with a checkpoint is resumed."""
         return self._is_over() and last_complete(self._folder / name / CHECKPOINTS) is None
 
-    def _stream(self, unit: Unit, is_late: bool) -> SampleStream | Outcome:
-        """What the unit is trained on, or why it is not to be."""
+    def _stream(self, group: TaskGroup, is_late: bool) -> SampleStream | Outcome:
+        """Return what the group is trained on, or why it cannot be."""
         if is_late:
             return Outcome.NOT_BEGUN
-        tasks = in_turn(unit.tasks, self._run.config.adapt.leave_out)
+        tasks = in_turn(group.tasks, self._run.config.adapt.leave_out)
         if not len(tasks):
             return Outcome.TOO_FEW
-        seed = seed_of("stream", self._run.config.seeds.stream, [unit])
+        seed = seed_of("stream", self._run.config.seeds.stream, [group])
         stream = self._run.stream_of(tasks, seed=seed)
         try:
             stream.row(0)
@@ -198,38 +205,38 @@ class Tuner:
             return Outcome.TOO_LONG
         return stream
 
-    def _train(self, unit: Unit) -> tuple[Outcome, Training | None]:
-        """How it ended; without counts the weights are not to be used."""
-        stream = self._stream(unit, self._is_late(unit.name))
+    def _train(self, group: TaskGroup) -> tuple[Outcome, AdaptationCounts | None]:
+        """Train alone; without counts the weights must not be used."""
+        stream = self._stream(group, self._is_late(group.name))
         if isinstance(stream, Outcome):
             return stream, None
         try:
             outcome, [training] = train(
-                self._run, self.model, {unit: stream}, self._folder, unit.name, self._is_over
+                self._run, self.model, {group: stream}, self._folder, group.name, self._is_over
             )
             return outcome, training
         except NothingFits:
             return Outcome.TOO_LONG, None
         except TrainingStopped as error:
-            log.warning("%s: %s", unit.name, error)
+            log.warning("%s: %s", group.name, error)
             return Outcome.DIVERGED, None
         except torch.OutOfMemoryError as error:
-            log.warning("%s: %s", unit.name, error)
+            log.warning("%s: %s", group.name, error)
         release_memory()
         return Outcome.OUT_OF_MEMORY, None
 
-    def _save(self, unit: Unit) -> None:
-        """Keep the weights with their ancestry, if that is asked for."""
+    def _save(self, group: TaskGroup) -> None:
+        """Save the weights with their ancestry, if asked."""
         adapt, weights = self._run.config.adapt, self._run.weights
         if not adapt.save and adapt.mode != "joint":
             return
         shares = [
             Part(name="demonstrations", source=FixedTasks(tasks), task_ids=tasks.ids, transforms=())
-            for tasks in (leave_out(unit.tasks, count) for count in adapt.leave_out)
+            for tasks in (leave_out(group.tasks, count) for count in adapt.leave_out)
         ]
         folder = weights.folder
         if adapt.mode != "joint":
-            folder = folder.with_name(f"{folder.name}s") / unit.name
+            folder = folder.with_name(f"{folder.name}s") / group.name
             folder.parent.mkdir(exist_ok=True)
         ancestry = weights.ancestry(dtype=self._run.dtype, shares=shares)
         weights.save(self.model, self._run.tokenizer, ancestry, folder=folder)

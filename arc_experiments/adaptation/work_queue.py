@@ -1,10 +1,11 @@
-"""Pieces of work that any number of processes share out, on any machines that see one folder.
+"""Pieces of work that any number of processes share, on any machines that see one folder.
 
-    <folder>/<name>.json   what a finished piece gave: whole, or absent
+    <folder>/<name>.json   the result of a finished piece: whole, or absent
     <folder>/<name>.lock   locked by the process that works on it; the system frees it when that process dies
 
-Two processes may do one piece all the same, where a file system does not lock over machines: that costs time, and
-changes nothing, since a piece gives the same whoever does it.
+Where a file system does not lock across machines, two processes may do the same piece: that costs time and
+    changes
+nothing, since the result does not depend on who makes it.
 """
 
 import time
@@ -13,33 +14,34 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from arc_experiments.runs.folder import RunFolder, locked
+from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.locks import locked
 
 Piece = TypeVar("Piece")
-LOOK_SECONDS = 0.5  # how often a process that has nothing left to do looks whether the others are done
+LOOK_SECONDS = 0.5  # between two looks of an idle process whether the others are done
 
 
-class Queue(Generic[Piece]):
-    """The pieces by name, in the order in which they are begun.
+class WorkQueue(Generic[Piece]):
+    """Pieces by name, in the order in which they are begun.
 
     Args:
-        folder: theirs; it is made when work begins.
-        from_json: what a finished piece gave, out of what its file holds.
+        folder: for the files; it is made when work begins.
+        from_json: converts what a file holds to the result.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], from_json: Callable[[Any], Piece]) -> None:
         self.names = tuple(names)
         self._folder, self._from_json = RunFolder(folder), from_json
-        self._known: dict[str, Piece] = {}  # what is finished stays as it is: it is read once
+        self._known: dict[str, Piece] = {}  # results do not change, so each is read once
 
     @property
     def waiting(self) -> list[str]:
-        """Those without a result."""
+        """The names of the pieces without a result."""
         return [name for name in self.names if not self._is_done(name)]
 
     @property
     def finished(self) -> dict[str, Piece]:
-        """What the finished pieces gave, in the order of the pieces."""
+        """The results so far, in the order of the pieces."""
         for name in self.names:
             if name not in self._known and self._is_done(name):
                 self._known[name] = self._from_json(self._folder.read_json(f"{name}.json"))
@@ -51,14 +53,14 @@ class Queue(Generic[Piece]):
         on_progress: Callable[[int], None] = lambda done: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Do what nobody else has done or is doing, until there is a result of everything.
+        """Do the pieces that no other process has done or is doing, until all have a result.
 
-        A piece whose process dies is done by another one.
+        A piece whose process dies is done by another.
 
         Args:
             do: makes the result of a piece, which can be written as JSON.
             on_progress: called with the number of finished pieces, at first and when there may be more.
-            is_over: says that the results have been collected, and nothing is left to do; asked again and again.
+            is_over: whether the results have been collected; called again and again.
         """
         self._folder.path.mkdir(parents=True, exist_ok=True)
         while not is_over():
@@ -70,13 +72,13 @@ class Queue(Generic[Piece]):
                 if self._do(name, do):
                     has_done = True
                     on_progress(len(self.names) - len(self.waiting))
-            if not has_done:  # the others are at the rest
+            if not has_done:  # others are working on the rest
                 time.sleep(LOOK_SECONDS)
 
     def _do(self, name: str, do: Callable[[str], Any]) -> bool:
-        """Whether this process has done it."""
+        """Do a piece unless another process has it; return whether this one did it."""
         with self._claimed(name) as is_ours:
-            if not is_ours or self._is_done(name):  # by another, since we looked
+            if not is_ours or self._is_done(name):  # by another in the meantime
                 return False
             self._folder.write_json(f"{name}.json", do(name))
             return True

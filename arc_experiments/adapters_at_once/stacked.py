@@ -1,6 +1,6 @@
-"""Several adapters of one model at work in one batch, each on rows of its own.
+"""Run several adapters of one model in one batch, each on its own rows.
 
-PEFT's layers stay as they are; in place of their matrices A and B stand stacks of them:
+PEFT's layers stay as they are; stacks replace their matrices A and B:
 
     row of the batch          0 1 2 3 4 5
     its adapter, of three     0 1 2 0 1 2
@@ -18,10 +18,10 @@ OF_EXPERTS = ("output_router_logits", "num_experts", "num_local_experts", "n_rou
 
 
 class Stacked(nn.Module):
-    """Takes (rows, tokens, in) to (rows, tokens, out), row r by matrix r % n of `weight` (n, out, in).
+    """Maps (rows, tokens, in) to (rows, tokens, out), row r by matrix r % n of `weight` (n, out, in).
 
     Args:
-        plain: what each of the matrices is at first.
+        plain: the initial value of each matrix.
     """
 
     def __init__(self, plain: nn.Linear, count: int) -> None:
@@ -31,18 +31,18 @@ class Stacked(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         if rows.ndim != 3:
             raise ValueError(
-                f"adapt.together={len(self.weight)} does not go with this model, which joins the rows of a batch "
-                "inside its layers: adapt.together=1"
+                f"adapt.together={len(self.weight)} does not work with this model, which joins the rows of a "
+                "batch inside its layers: set adapt.together=1"
             )
         by_matrix = rows.reshape(-1, len(self.weight), *rows.shape[1:])
         return torch.einsum("rnti,noi->rnto", by_matrix, self.weight).flatten(0, 1)
 
 
 class Stack:
-    """A number of adapters for a model, each of which begins as the one that it has.
+    """Several adapters for a model, each initialised with the one that it has.
 
     Args:
-        model: one that `check_stackable` passes.
+        model: passes `check_stackable`.
     """
 
     def __init__(self, model: nn.Module, count: int) -> None:
@@ -52,7 +52,7 @@ class Stack:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model works with all of them; afterwards with its own again, which is as it was."""
+        """Use all of them in the model; afterwards its own again, unchanged."""
         for holder, name, _, stacked in self._places:
             holder[name] = stacked
         try:
@@ -62,14 +62,14 @@ class Stack:
                 holder[name] = plain
 
     def take(self, number: int) -> None:
-        """Make one of them the model's own."""
+        """Copy one of them to the model's own."""
         with torch.no_grad():
             for _, _, plain, stacked in self._places:
                 plain.weight.copy_(stacked.weight[number])
 
 
 def check_stackable(model: Any, together: int) -> None:
-    """Raises ValueError where something else is trained than plain LoRA matrices, or rows act on each other."""
+    """Raise ValueError if anything but plain LoRA matrices is trained, or rows affect each other."""
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     known = {id(plain.weight) for _, _, plain in _matrices(model)}
     trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
@@ -78,17 +78,17 @@ def check_stackable(model: Any, together: int) -> None:
     if others or not trained:
         raise ValueError(
             f"adapt.together={together} trains nothing but plain LoRA matrices, and this model has "
-            f"{others[0] if others else 'none'}: adapt.together=1"
+            f"{others[0] if others else 'none'}: set adapt.together=1"
         )
     if any(hasattr(model.config.get_text_config(), name) for name in OF_EXPERTS):
         raise ValueError(
-            f"adapt.together={together} does not go with a mixture of experts, whose balance is that of all rows: "
-            "adapt.together=1"
+            f"adapt.together={together} does not work with a mixture of experts, which balances over all "
+            "rows: set adapt.together=1"
         )
 
 
 def _matrices(model: nn.Module) -> Iterator[tuple[nn.ModuleDict, str, nn.Linear]]:
-    """The trained matrices of LoRA layers, where each stands."""
+    """Yield the trained matrices of LoRA layers: holder, name, matrix."""
     for layer in list(model.modules()):
         if not isinstance(layer, LoraLayer):
             continue

@@ -1,8 +1,8 @@
-"""A trainer of several adapters at once: row r of a batch is adapter r % n's, and each is trained as if it were alone.
+"""Train several adapters at once: row r of a batch belongs to adapter r % n, and each is trained as if alone.
 
-The adapters' matrices are stacks, so every trained parameter has a first dimension of n. An optimizer that treats each
-number by itself then does to each adapter what it would do to that one alone, where each has its own loss, over its own
-labelled tokens, and its own norm of gradients.
+The adapters' matrices are stacks, so every trained parameter has a first dimension of n. An elementwise
+optimizer then does to each adapter what it would do to that one alone, given that each has its own loss, over
+its own labelled tokens, and its own gradient norm.
 """
 
 import json
@@ -18,11 +18,11 @@ from arc_experiments.training.losses import token_losses
 from arc_experiments.training.trainer import Counts, StreamTrainer
 
 TOGETHER_FILE = "together.json"
-EPSILON = 1e-6  # beside a norm that is divided by, as torch's own clipping has it
+EPSILON = 1e-6  # added to a norm that is divided by, as in torch's own clipping
 
 
 class TogetherTrainer(StreamTrainer):
-    """Logs the adapters' losses as `losses`, whose sum is `loss`.
+    """Logs the adapters' losses as `losses`; `loss` is their sum.
 
     Args:
         together: how many adapters there are.
@@ -36,7 +36,7 @@ class TogetherTrainer(StreamTrainer):
         self._num_steps = 0
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """The micro-batches of one optimizer step, and each adapter's labelled tokens in all of them."""
+        """Return the micro-batches of one optimizer step, and each adapter's labelled tokens in them."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._num_steps += 1
         chosen = [self._by_adapter(batch["labels"][:, 1:] != IGNORED).sum((0, 2)) for batch in batches]
@@ -53,8 +53,8 @@ class TogetherTrainer(StreamTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The sum of the adapters' losses, each the mean over its own labelled tokens."""
-        if self._is_ours:
+        """Return the sum of the adapters' losses, each the mean over its own labelled tokens."""
+        if self._loss_at_labels:
             outputs, logits, targets = self._at_labels(model, inputs)
             each = token_losses(logits, targets, self._label_smoothing)
         else:
@@ -68,7 +68,7 @@ class TogetherTrainer(StreamTrainer):
         return rows.reshape(-1, self._together, *rows.shape[1:])
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
-        """Clip each adapter's gradients by their own norm; gives the norm of all."""
+        """Clip each adapter's gradients by their own norm; return the norm of all."""
         self.accelerator.unscale_gradients()  # float16's
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         of_each = torch.stack([torch.linalg.vector_norm(gradient, dim=(1, 2)) for gradient in gradients])
@@ -88,12 +88,12 @@ class TogetherTrainer(StreamTrainer):
             self._num_steps = 0
         super().log(entry, start_time)
 
-    def own_state(self) -> dict[str, Any]:
-        """Each adapter's counts beside those of all."""
-        return {**super().own_state(), TOGETHER_FILE: [asdict(counts) for counts in self.counts_of]}
+    def state_files(self) -> dict[str, Any]:
+        """Return each adapter's counts beside the sums."""
+        return {**super().state_files(), TOGETHER_FILE: [asdict(counts) for counts in self.counts_of]}
 
-    def take_own_state(self, checkpoint: Path) -> None:
-        """Go on from `own_state` as a checkpoint holds it."""
-        super().take_own_state(checkpoint)
+    def read_state_files(self, checkpoint: Path) -> None:
+        """Continue from the `state_files` in a checkpoint."""
+        super().read_state_files(checkpoint)
         stored = json.loads((checkpoint / TOGETHER_FILE).read_text())
         self.counts_of = [Counts(**counts) for counts in stored]

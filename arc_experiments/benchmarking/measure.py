@@ -20,7 +20,6 @@ import torch
 from arc_experiments.benchmarking.plan import OUT_OF_MEMORY
 from arc_experiments.config.check import check
 from arc_experiments.config.schema import Config
-from arc_experiments.launching.worker import show_gpus
 from arc_experiments.run import Run
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.environment import describe, make_repeatable, quieten_libraries
@@ -89,7 +88,7 @@ def _start(folder: RunFolder) -> None:
     """Run as the cell's process, or as one of several, which are shown theirs by what starts them."""
     config = check(folder.read_config())
     if "RANK" not in os.environ:
-        show_gpus(config.hardware)
+        places.show_gpus(config.hardware)
     main(folder, config)
 
 

@@ -22,6 +22,8 @@ class FixedRows:
         pack_length: of rows with several samples; None where each row is one.
     """
 
+    num_joined = 1
+
     def __init__(self, rows: Sequence[Row], parts: Sequence[Part], pack_length: int | None = None) -> None:
         self.parts, self.pack_length = tuple(parts), pack_length
         self._rows = rows

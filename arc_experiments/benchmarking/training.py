@@ -101,9 +101,10 @@ class Block(NamedTuple):
 
 def train(run: Run, model: Any, *, seconds: float, steps: int | None = None) -> Block:
     """Train for about so many seconds, or for so many steps, as the job does, after those that warm up."""
-    stopwatch = _Stopwatch(run.device, seconds, steps)
-    stopwatch.trainer = run.trainer(model, [stopwatch])
-    stopwatch.trainer.resume_or_start()
+    trainer = run.trainer(model)
+    stopwatch = _Stopwatch(trainer, run.device, seconds, steps)
+    trainer.add_callback(stopwatch)
+    trainer.resume_or_start()
     first, last = stopwatch.readings
     return Block._make(map(operator.sub, last, first))
 
@@ -114,8 +115,10 @@ class _Stopwatch(TrainerCallback):
     The last warm step says how many there are to come: all processes must agree on that.
     """
 
-    def __init__(self, device: torch.device, seconds: float, steps: int | None) -> None:
-        self.trainer: StreamTrainer | None = None  # set once the trainer is there
+    def __init__(
+        self, trainer: StreamTrainer, device: torch.device, seconds: float, steps: int | None
+    ) -> None:
+        self._trainer = trainer
         self.readings: list[Block] = []  # each since the beginning
         self._device, self._seconds, self._steps, self._start = device, seconds, steps, 0.0
 
@@ -136,8 +139,7 @@ class _Stopwatch(TrainerCallback):
             control.should_training_stop = True
 
     def _read(self, step: int) -> None:
-        assert self.trainer is not None
-        waited, tokens = self.trainer.data_wait_seconds, self.trainer.session_counts.tokens
+        waited, tokens = self._trainer.data_wait_seconds, self._trainer.session_counts.tokens
         self.readings.append(Block(step, now(self._device), waited, tokens))
 
 

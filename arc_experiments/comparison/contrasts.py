@@ -1,188 +1,174 @@
-"""Groups as numbers: the mean of each, and what a group is better by than another on the same tasks.
+"""Numbers of a comparison: the mean of each group, and by how much groups differ on the same tasks.
 
-In: a `Group` and the tasks that count for each of its runs. Out: `Scored`, and a `Contrast` of two of them.
+In: runs by group. Out: tables of values, and rows of means, differences and intervals.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from arc_experiments.comparison.groups import Group
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.report.format import plural
-from arc_experiments.scoring import uncertainty as statistics
-from arc_experiments.scoring.uncertainty import Block, Estimate, Values
+from arc_experiments.scoring import uncertainty
+from arc_experiments.scoring.uncertainty import Block, Estimate
 
-TaskList = frozenset[str]
+Cells = Mapping[tuple[str, int], Any]
+"""Values by group and task list."""
+
 ROUNDING = 1e-12
+LESS_IS_BETTER = (
+    "validation.", "train.final_loss", "seconds.", "peak_memory", "score.invalid.", "cost.",
+    "train.data_wait_fraction",
+)  # fmt: skip
 
 
 class NotComparable(ValueError):
-    """The runs' numbers do not stand for the same thing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """A group with its mean.
-
-    Attributes:
-        values: the metric of each run of the group.
-        blocks: its runs by task list, in the order of `runs_of`.
-        shares: of each task list what each run has of each task, as metrics.json says; None where it does not.
-    """
-
-    group: Group
-    values: tuple[float, ...]
-    blocks: Mapping[TaskList, Block]
-    runs_of: Mapping[TaskList, tuple[RunResult, ...]]
-    shares: Mapping[TaskList, Values | None]
-    estimate: Estimate
-
-    @property
-    def name(self) -> str:
-        return self.group.name
-
-    @property
-    def seconds(self) -> float | None:
-        """Mean over the runs that know."""
-        known = [run.seconds for run in self.group.runs if run.seconds is not None]
-        return sum(known) / len(known) if known else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contrast:
-    """A group against the baseline.
-
-    Attributes:
-        gains: by how much the runs of `second` are better than those of the baseline, mean by task; None where scores
-            by task are not known.
-        by_seed: the runs were taken in pairs of the same seeds.
-        whole: both groups have no other task lists than those compared.
-    """
-
-    baseline: Scored
-    second: Scored
-    estimate: Estimate
-    gains: Mapping[str, float] | None
-    by_seed: bool
-    whole: bool
-
-    @property
-    def won(self) -> list[str]:
-        """Tasks with more than the baseline, the largest gain first."""
-        return self._ordered(1)
-
-    @property
-    def lost(self) -> list[str]:
-        """Tasks with less than the baseline, the largest loss first."""
-        return self._ordered(-1)
-
-    @property
-    def p_value(self) -> float | None:
-        """Of the sign test over tasks, the runs taken as they are."""
-        return None if self.gains is None else statistics.sign_test(len(self.won), len(self.lost))
-
-    def _ordered(self, sign: int) -> list[str]:
-        gains = self.gains or {}
-        better = [task for task, gain in gains.items() if sign * gain > ROUNDING]
-        return sorted(better, key=lambda task: (-sign * gains[task], task))
+    """The runs' numbers do not mean the same thing."""
 
 
 def less_is_better(metric: str) -> bool:
-    """Losses, costs and failures, whose gains are the other way round."""
-    return metric.startswith(
-        (
-            "validation.",
-            "train.final_loss",
-            "seconds.",
-            "peak_memory",
-            "score.invalid.",
-            "cost.",
-            "train.data_wait_fraction",
-        )
-    ) or metric.endswith(("unanswered", "_loss"))
+    """Whether the metric is a loss, a cost or a count of failures."""
+    return metric.startswith(LESS_IS_BETTER) or metric.endswith(("unanswered", "_loss"))
 
 
-def scored(group: Group, metric: str, tasks_of: Mapping[RunResult, TaskList]) -> Scored:
-    """The group's mean of a metric over the tasks that count for each run.
+def run_table(
+    results: Sequence[RunResult], groups: Sequence[str], metric: str
+) -> tuple[pd.DataFrame, list[list[str]]]:
+    """A row a run, and the task lists: the tasks that all runs with the same draw of the partition have."""
+    partitions = pd.Series([str(run.partition_draws) for run in results])
+    ids = [frozenset(run.task_ids(metric)) for run in results]
+    common = {}
+    for draw, places in partitions.groupby(partitions).groups.items():
+        common[draw] = frozenset.intersection(*(ids[place] for place in places))
+        if not common[draw] and any(ids[place] for place in places):
+            names = ", ".join(results[place].name for place in places)
+            raise NotComparable(f"these runs share no task: {names}")
+    numbers_of, lists = pd.factorize(partitions.map(common))
+    runs = pd.DataFrame(
+        {
+            "result": list(results),
+            "name": [run.name for run in results],
+            "group": list(groups),
+            "task_list": numbers_of,
+            "seconds": [run.value("seconds.total") for run in results],
+        }
+    ).astype({"seconds": float})
+    return runs, [sorted(tasks) for tasks in lists]
+
+
+def shares_by_task(runs: pd.DataFrame, lists: Sequence[Sequence[str]], metric: str) -> pd.DataFrame:
+    """What each run has of each task of its list, as metrics.json says."""
+    by_run = {place: run.by_task(metric) for place, run in runs.result.items()}
+    unknown = {runs.group[place] for place, shares in by_run.items() if not shares}
+    rows = {
+        place: {task: shares[task] for task in lists[runs.task_list[place]]}
+        for place, shares in by_run.items()
+        if shares and runs.group[place] not in unknown
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float).sort_index(axis="columns")
+
+
+def block(rows: pd.DataFrame, tasks: Sequence[str], shares: pd.DataFrame, metric: str) -> Block:
+    """Runs on one task list.
 
     Raises:
         NotComparable: a run has other tasks, too, and the metric is not known by task.
     """
-    by_list: dict[TaskList, list[RunResult]] = defaultdict(list)
-    for run in group.runs:
-        by_list[tasks_of[run]].append(run)
-    shares = {tasks: _shares(runs, metric, sorted(tasks)) for tasks, runs in by_list.items()}
-    blocks = {tasks: _block(runs, metric, sorted(tasks), shares[tasks]) for tasks, runs in by_list.items()}
-    values = {
-        run: float(value)
-        for tasks, runs in by_list.items()
-        for run, value in zip(runs, blocks[tasks].runs, strict=True)
-    }
-    return Scored(
-        group=group,
-        values=tuple(values[run] for run in group.runs),
-        blocks=blocks,
-        runs_of={tasks: tuple(runs) for tasks, runs in by_list.items()},
-        shares=shares,
-        estimate=statistics.estimate(list(blocks.values())),
-    )
-
-
-def contrast(baseline: Scored, second: Scored, *, metric: str, by_seed: bool) -> Contrast | None:
-    """The difference on the task lists that both have; None where there is none.
-
-    Runs are taken in pairs under `by_seed`, and wherever both groups answered with the same weights.
-    """
-    shared = [tasks for tasks in baseline.blocks if tasks in second.blocks]
-    if not shared:
-        return None
-    pairs = [_same_draws(baseline.runs_of[tasks], second.runs_of[tasks]) for tasks in shared]
-    firsts, seconds = ([one.blocks[tasks] for tasks in shared] for one in (baseline, second))
-    in_pairs = all(pairs) and (
-        by_seed or all(_same_weights(baseline, second, *each) for each in zip(shared, pairs, strict=True))
-    )
-    if in_pairs:
-        firsts = [_rows(block, [i for i, _ in pair]) for block, pair in zip(firsts, pairs, strict=True)]
-        seconds = [_rows(block, [i for _, i in pair]) for block, pair in zip(seconds, pairs, strict=True)]
-    difference = statistics.paired_difference if in_pairs else statistics.difference
-    return Contrast(
-        baseline=baseline,
-        second=second,
-        estimate=difference(firsts, seconds),
-        gains=_gains(baseline, second, shared, -1 if less_is_better(metric) else 1),
-        by_seed=in_pairs,
-        whole=baseline.blocks.keys() == second.blocks.keys(),
-    )
-
-
-def _block(runs: Sequence[RunResult], metric: str, tasks: Sequence[str], shares: Values | None) -> Block:
-    weights = next((found for run in runs if (found := run.weights(metric)) is not None), None)
-    if weights is None or shares is None:
-        _check_whole(runs, metric, tasks)
-        values = [value for run in runs if (value := run.value(metric)) is not None]
-        return Block(runs=np.array(values), tasks=tuple(tasks))
-    marks = statistics.weighted(shares, np.array([weights[task] for task in tasks]))
-    return Block(runs=marks.mean(axis=1), tasks=tuple(tasks), by_task=marks)
-
-
-def _check_whole(runs: Sequence[RunResult], metric: str, tasks: Sequence[str]) -> None:
-    """Raises NotComparable where the metric of a run is not over these tasks alone."""
-    others = [run.name for run in runs if frozenset(run.task_ids(metric)) != frozenset(tasks)]
+    weights = next((found for run in rows.result if (found := run.weights(metric)) is not None), None)
+    if weights is not None and rows.index.isin(shares.index).all():
+        marks = uncertainty.weighted(
+            np.ascontiguousarray(shares.loc[rows.index, tasks]), np.array([weights[task] for task in tasks])
+        )
+        return Block(runs=marks.mean(axis=1), tasks=tuple(tasks), by_task=marks)
+    others = [run.name for run in rows.result if frozenset(run.task_ids(metric)) != frozenset(tasks)]
     if others:
         raise NotComparable(
-            f"{metric} is not known by task, and {', '.join(others)} had more than the {plural(len(tasks), 'task')} that all "
-            "have: name runs with the same tasks, or take --metric score.pass_at_2 or validation.loss.task_mean"
+            f"{metric} is not known by task, and {', '.join(others)} had more than the "
+            f"{plural(len(tasks), 'task')} that all have: name runs with the same tasks, or take --metric "
+            "score.pass_at_2 or validation.loss.task_mean"
         )
+    return Block(runs=np.array([run.value(metric) for run in rows.result]), tasks=tuple(tasks))
 
 
-def _shares(runs: Sequence[RunResult], metric: str, tasks: Sequence[str]) -> Values | None:
-    rows = [run.by_task(metric) for run in runs]
-    if not tasks or any(row is None for row in rows):
-        return None
-    return np.array([[row[task] for task in tasks] for row in rows if row is not None])
+def gains_by_task(runs: pd.DataFrame, shares: pd.DataFrame, first: str, sign: int) -> pd.DataFrame:
+    """Means by task over the runs of a task list, then over the task lists that a group and the baseline share."""
+    of_shares = runs.loc[shares.index]
+    means = {group: rows.mean() for group, rows in shares.groupby([of_shares.group, of_shares.task_list])}
+    by_group = {
+        group: pd.DataFrame({number: found for (name, number), found in means.items() if name == group})
+        for group in of_shares.group.unique()
+    }
+    return pd.DataFrame(
+        {
+            group: sign * (found - by_group[first]).mean(axis="columns")
+            for group, found in by_group.items()
+            if group != first and first in by_group
+        }
+    )
+
+
+def changed(gains: pd.DataFrame, group: str, sign: int) -> pd.Series:
+    """Gains of the tasks that a group does better (sign 1) or worse (sign -1) than the baseline, largest first."""
+    found = gains[group][sign * gains[group] > ROUNDING].sort_index()
+    return found.sort_values(key=lambda gain: -sign * gain, kind="stable")
+
+
+def counts(gains: pd.DataFrame, group: str) -> dict[str, Any]:
+    """How many tasks a group does better and worse; the test takes these runs as they are."""
+    if group not in gains or gains[group].isna().all():
+        return {}
+    won, lost = len(changed(gains, group, 1)), len(changed(gains, group, -1))
+    same = int(gains[group].count()) - won - lost
+    test = uncertainty.sign_test(won, lost)
+    return {"tasks_won": won, "tasks_lost": lost, "tasks_same": same, "sign_test_p": test}
+
+
+def difference(
+    blocks: Cells, members: Cells, first: str, second: str, *, by_seed: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The difference on the task lists that both have, if any, and what a reader must know of it.
+
+    Runs are paired under `by_seed`, and wherever both groups answered with the same weights.
+    """
+    names = f"{second} and {first}"
+    lists = {group: [number for name, number in blocks if name == group] for group in (first, second)}
+    shared = [number for number in lists[first] if number in lists[second]]
+    if not shared:
+        return {}, [f"{names} have no task list in common, so there is no difference to report."]
+    notices = []
+    if set(lists[first]) != set(lists[second]):
+        notices.append(
+            f"{names} ran on different partitions: their difference is over those that both have, and is not "
+            "that of their means."
+        )
+    runs = [(members[first, number], members[second, number]) for number in shared]
+    pairs = [_same_draws(*both) for both in runs]
+    in_pairs = all(pairs) and (by_seed or all(map(_same_weights, runs, pairs)))
+    old, new = ([blocks[group, number] for number in shared] for group in (first, second))
+    if in_pairs:
+        old = [_rows(block, [i for i, _ in pair]) for block, pair in zip(old, pairs, strict=True)]
+        new = [_rows(block, [i for _, i in pair]) for block, pair in zip(new, pairs, strict=True)]
+    elif by_seed:
+        notices.append(f"{names} share no seeds on some task list: their runs are not paired.")
+    found = (uncertainty.paired_difference if in_pairs else uncertainty.difference)(old, new)
+    return {"group": second, "baseline": first, **_numbers(found), "in_pairs_of_seeds": in_pairs}, notices
+
+
+def group_row(runs: pd.DataFrame, blocks: Cells, group: str) -> dict[str, Any]:
+    """One group's row; `detectable` is the difference that a second group of such runs would show."""
+    rows = runs[runs.group == group]
+    of_group = [block for (name, _), block in blocks.items() if name == group]
+    second = uncertainty.difference(of_group, of_group).new_seeds
+    return {
+        "group": group,
+        "runs": len(rows),
+        "task_lists": len(of_group),
+        **_numbers(uncertainty.estimate(of_group)),
+        "seconds": rows.seconds.mean(),
+        "detectable": None if second is None else second.detectable,
+    }
 
 
 def _same_draws(first: Sequence[RunResult], second: Sequence[RunResult]) -> list[tuple[int, int]]:
@@ -191,10 +177,9 @@ def _same_draws(first: Sequence[RunResult], second: Sequence[RunResult]) -> list
     return [(place, places[run.draws]) for place, run in enumerate(first) if run.draws in places]
 
 
-def _same_weights(first: Scored, second: Scored, tasks: TaskList, pairs: Sequence[tuple[int, int]]) -> bool:
-    one, other = first.runs_of[tasks], second.runs_of[tasks]
-    sources = [(one[i].weights_from, other[k].weights_from) for i, k in pairs]
-    return len(pairs) == len(one) == len(other) and all(a is not None and a == b for a, b in sources)
+def _same_weights(runs: tuple[list[RunResult], list[RunResult]], pairs: Sequence[tuple[int, int]]) -> bool:
+    sources = [(runs[0][i].weights_from, runs[1][k].weights_from) for i, k in pairs]
+    return len(pairs) == len(runs[0]) == len(runs[1]) and all(a is not None and a == b for a, b in sources)
 
 
 def _rows(block: Block, rows: Sequence[int]) -> Block:
@@ -202,12 +187,10 @@ def _rows(block: Block, rows: Sequence[int]) -> Block:
     return Block(runs=block.runs[list(rows)], tasks=block.tasks, by_task=by_task)
 
 
-def _gains(first: Scored, second: Scored, shared: Sequence[TaskList], sign: int) -> dict[str, float] | None:
-    by_task: dict[str, list[float]] = defaultdict(list)
-    for tasks in shared:
-        old, new = first.shares[tasks], second.shares[tasks]
-        if old is None or new is None:
-            return None
-        for task, gain in zip(sorted(tasks), sign * (new.mean(axis=0) - old.mean(axis=0)), strict=True):
-            by_task[task].append(float(gain))
-    return {task: sum(gains) / len(gains) for task, gains in by_task.items()}
+def _numbers(found: Estimate) -> dict[str, Any]:
+    """An estimate in columns; None where it has no interval."""
+    columns: dict[str, Any] = {"value": found.value, "deviation": found.deviation}
+    for target in ("new_seeds", "new_tasks"):
+        for part in ("low", "high", "detectable"):
+            columns[f"{target}_{part}"] = getattr(getattr(found, target), part, None)
+    return columns | {"new_tasks_with_seeds": found.with_seeds if found.new_tasks else None}

@@ -1,141 +1,88 @@
-"""A comparison as Markdown, CSV, LaTeX, and on the terminal.
+"""Write a comparison as Markdown, CSV and LaTeX, and show it on the terminal.
 
-In: a `Comparison`. Out: text; CSV holds the numbers in full, the others as `wording` writes them.
+In: `ComparedRuns`. Out: text; CSV holds the numbers in full, the others as `tables` writes them.
 """
 
-import csv
-import io
-from collections.abc import Iterator
+import re
 
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as RichTable
+from rich.table import Table
 
-from arc_experiments.comparison.result import Comparison
-from arc_experiments.comparison.tables import Table, sentences, tables
-from arc_experiments.scoring.uncertainty import Estimate, Interval
+from arc_experiments.comparison.result import ComparedRuns
+from arc_experiments.comparison.tables import sentences, tables
 
-CSV_COLUMNS = (
+CSV_COLUMNS = [
     "kind", "group", "baseline", "metric", "runs", "task_lists", "value", "deviation",
     "new_seeds_low", "new_seeds_high", "new_seeds_detectable",
     "new_tasks_low", "new_tasks_high", "new_tasks_detectable", "new_tasks_with_seeds",
     "in_pairs_of_seeds", "tasks_won", "tasks_lost", "tasks_same", "sign_test_p", "seconds",
-)  # fmt: skip
-LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--",
-    "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
+]  # fmt: skip
+WHOLE = ("runs", "task_lists", "tasks_won", "tasks_lost", "tasks_same")
+SIGNS_IN_LATEX = str.maketrans(
+    {"\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "<": r"\textless{}", ">": r"\textgreater{}"}
+)
 
 
-def show(comparison: Comparison, console: Console) -> None:
-    """Notices, tables, sentences."""
-    for notice in comparison.notices:
+def show(compared: ComparedRuns, console: Console) -> None:
+    """Print notices, tables and sentences; in a table that is too wide, words go to the next line."""
+    for notice in compared.notices:
         console.print(f"[yellow]note[/] {escape(notice)}")
-    for table in tables(comparison):
-        console.print(f"\n[bold]{escape(table.title)}[/]")
-        shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in table.headings:
-            shown.add_column(escape(heading), overflow="fold")
-        for row in table.rows:
+    for title, frame in tables(compared):
+        console.print(f"\n[bold]{escape(title)}[/]")
+        whole = frame.replace(r"\[(.*), (.*)\]", "[\\1,\N{NO-BREAK SPACE}\\2]", regex=True)
+        shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        for heading, width in zip(whole, _widths(whole, console.width), strict=True):
+            shown.add_column(escape(heading), width=width, overflow="fold")
+        for row in whole.itertuples(index=False):
             shown.add_row(*map(escape, row))
         console.print(shown)
-    for sentence in sentences(comparison):
+    console.print()
+    for sentence in sentences(compared):
         console.print(f"- {escape(sentence)}")
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(compared: ComparedRuns) -> str:
     """Tables in GitHub's form, notices as quotations."""
-    parts = [f"> {_in_a_cell(notice)}\n" for notice in comparison.notices]
-    for table in tables(comparison):
-        rows = [table.headings, ("---",) * len(table.headings), *table.rows]
-        lines = (f"| {' | '.join(_in_a_cell(cell) for cell in row)} |" for row in rows)
-        parts.append(f"### {table.title}\n\n" + "\n".join(lines) + "\n")
-    parts.append("\n".join(f"- {sentence}" for sentence in sentences(comparison)) + "\n")
+    parts = [f"> {_in_a_cell(notice)}\n" for notice in compared.notices]
+    for title, frame in tables(compared):
+        rows = [frame.columns, ["---"] * frame.shape[1], *frame.itertuples(index=False)]
+        lines = (f"| {' | '.join(map(_in_a_cell, row))} |" for row in rows)
+        parts.append(f"### {title}\n\n" + "\n".join(lines) + "\n")
+    parts.append("\n".join(f"- {sentence}" for sentence in sentences(compared)) + "\n")
     return "\n".join(parts)
 
 
-def latex(comparison: Comparison) -> str:
+def latex(compared: ComparedRuns) -> str:
     r"""Tables for a paper, with \usepackage{booktabs}; notices and sentences as comments."""
-    said = [*comparison.notices, *sentences(comparison)]
-    parts = [f"% {' '.join(sentence.split())}\n" for sentence in said]
-    return "".join([*parts, *(_latex_table(table) for table in tables(comparison))])
+    parts = [f"% {' '.join(words.split())}\n" for words in [*compared.notices, *sentences(compared)]]
+    for title, frame in tables(compared):
+        caption = re.sub(r"([_%&#$])", r"\\\1", title)
+        text = frame.to_latex(index=False, caption=caption, column_format="l" * frame.shape[1], escape=True)
+        parts.append(text.translate(SIGNS_IN_LATEX))
+    return "\n".join(parts)
 
 
-def csv_text(comparison: Comparison) -> str:
+def csv_text(compared: ComparedRuns) -> str:
     """A row a group and a row a difference; fractions 0..1, times in seconds."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_csv_rows(comparison))
-    return text.getvalue()
+    groups = compared.groups.assign(kind="group").astype(object)
+    differences = compared.differences.assign(kind="difference").astype(object)
+    rows = pd.concat([groups, differences]).assign(metric=compared.metric).reindex(columns=CSV_COLUMNS)
+    return str(rows.astype(dict.fromkeys(WHOLE, "Int64")).to_csv(index=False, lineterminator="\n"))
 
 
-def _csv_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
-    for one in comparison.groups:
-        counts = {"runs": len(one.values), "task_lists": len(one.blocks), "seconds": _plain(one.seconds)}
-        names = {"kind": "group", "group": one.name, "metric": comparison.metric}
-        yield names | counts | _csv_estimate(one.estimate)
-    for contrast in comparison.contrasts:
-        names = {"kind": "difference", "group": contrast.second.name, "baseline": contrast.baseline.name}
-        yield (
-            names
-            | {"metric": comparison.metric, "in_pairs_of_seeds": contrast.by_seed}
-            | _csv_estimate(contrast.estimate)
-            | {
-                "tasks_won": len(contrast.won) if contrast.gains is not None else "",
-                "tasks_lost": len(contrast.lost) if contrast.gains is not None else "",
-                "tasks_same": len(contrast.gains) - len(contrast.won) - len(contrast.lost)
-                if contrast.gains is not None
-                else "",
-                "sign_test_p": _plain(contrast.p_value),
-            }
-        )
-
-
-def _csv_estimate(estimate: Estimate) -> dict[str, object]:
-    return {
-        "value": estimate.value,
-        "deviation": _plain(estimate.deviation),
-        **_csv_interval("new_seeds", estimate.new_seeds),
-        **_csv_interval("new_tasks", estimate.new_tasks),
-        "new_tasks_with_seeds": estimate.with_seeds if estimate.new_tasks else "",
-    }
-
-
-def _csv_interval(name: str, interval: Interval | None) -> dict[str, object]:
-    if interval is None:
-        return {}
-    return {f"{name}_{part}": getattr(interval, part) for part in ("low", "high", "detectable")}
-
-
-def _plain(value: float | None) -> object:
-    return "" if value is None else value
+def _widths(frame: pd.DataFrame, room: int) -> list[int]:
+    """Widths of columns that fit into `room`, two blanks between them; words are cut only if they must be."""
+    columns = [[name, *frame[name]] for name in frame]
+    widths = [max(map(len, cells)) for cells in columns]
+    least = [max(len(word) for cell in cells for word in cell.split(" ")) for cells in columns]
+    while sum(widths) + 2 * (len(widths) - 1) > room:
+        wider = [place for place, width in enumerate(widths) if width > least[place]] or range(len(widths))
+        widths[max(wider, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _in_a_cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
-
-
-def _latex_table(table: Table) -> str:
-    def line(row: tuple[str, ...]) -> str:
-        return " & ".join("".join(LATEX.get(sign, sign) for sign in cell) for cell in row) + r" \\"
-
-    title = "".join(LATEX.get(sign, sign) for sign in table.title)
-    return "\n".join(
-        [
-            "",
-            r"\begin{table}",
-            rf"\caption{{{title}}}",
-            rf"\begin{{tabular}}{{{'l' * len(table.headings)}}}",
-            r"\toprule",
-            line(table.headings),
-            r"\midrule",
-            *(line(row) for row in table.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )

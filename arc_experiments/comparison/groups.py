@@ -1,12 +1,13 @@
-"""Runs of the same config under other seeds and partitions become a group; what differs between groups gives the names.
+"""Group runs that differ in nothing but seeds and partitions; what differs between groups gives them their names.
 
-In: finished runs. Out: `Group`s in the order of their settings, and every reason not to compare these runs.
+In: finished runs. Out: the name of each run's group, in the order of the settings, and reasons not to compare.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import pandas as pd
 
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.report.format import plural
@@ -16,79 +17,62 @@ MAX_RUNS_SHOWN = 3
 MAX_TASKS_SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Differing:
-    """A setting that is not the same in all runs; `along` are those that change whenever it does."""
+def differing(runs: Sequence[RunResult]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Find the settings in which runs differ.
 
-    key: str
-    along: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Runs of one config.
-
-    Attributes:
-        choices: value of each `Differing` setting.
-        name: the same in words.
+    Returns:
+        A row a run and a column a setting, where settings that always change together have one column;
+        and the others of each column.
     """
-
-    name: str
-    choices: tuple[tuple[str, Any], ...]
-    runs: tuple[RunResult, ...]
-
-
-def differing(runs: Sequence[RunResult]) -> tuple[Differing, ...]:
-    """The settings in which these runs differ, those that always change together under one of them."""
     keys = dict.fromkeys(key for run in runs for key in run.settings)
-    by_pattern: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for key in keys:
-        values = [_hashable(run.settings.get(key, ABSENT)) for run in runs]
-        numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    values = {key: [_hashable(run.settings.get(key, ABSENT)) for run in runs] for key in keys}
+    together: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for key, column in values.items():
+        numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
         if len(numbers) > 1:
-            by_pattern[tuple(numbers[value] for value in values)].append(key)
-    found = []
-    for names in by_pattern.values():
-        first = min(names, key=_plainness)
-        found.append(Differing(key=first, along=tuple(sorted(set(names) - {first}))))
-    return tuple(sorted(found, key=lambda one: one.key))
-
-
-def grouped(runs: Sequence[RunResult], keys: Sequence[Differing]) -> tuple[Group, ...]:
-    """A group for each combination of values that occurs."""
-    by_choice: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
-    for run in runs:
-        by_choice[tuple(_hashable(run.settings.get(one.key, ABSENT)) for one in keys)].append(run)
-    short = [short_name(one.key) for one in keys]
-    names = [one.key if short.count(last) > 1 else last for one, last in zip(keys, short, strict=True)]
-    ordered = sorted(by_choice, key=lambda choice: [_order(value) for value in choice])
-    return tuple(
-        Group(
-            name=", ".join(f"{name}={in_words(value)}" for name, value in zip(names, choice, strict=True))
-            or "all runs",
-            choices=tuple((one.key, value) for one, value in zip(keys, choice, strict=True)),
-            runs=tuple(sorted(by_choice[choice], key=lambda run: [_order(value) for _, value in run.draws])),
-        )
-        for choice in ordered
+            together[tuple(numbers[value] for value in column)].append(key)
+    firsts = {min(names, key=_plainness): names for names in together.values()}
+    frame = pd.DataFrame(
+        {key: pd.Series(values[key], dtype=object) for key in sorted(firsts)}, range(len(runs))
     )
+    return frame, {first: sorted(set(firsts[first]) - {first}) for first in frame}
+
+
+def sorted_runs(runs: Sequence[RunResult], settings: pd.DataFrame) -> tuple[list[RunResult], list[str]]:
+    """Runs in the order of their settings and seeds, and the name of each one's group."""
+    short = [short_name(key) for key in settings]
+    names = [key if short.count(last) > 1 else last for key, last in zip(settings, short, strict=True)]
+
+    places = sorted(
+        range(len(runs)),
+        key=lambda place: [
+            order(value) for value in (*settings.iloc[place], *(drawn for _, drawn in runs[place].draws))
+        ],
+    )
+    groups = [
+        ", ".join(
+            f"{name}={in_words(value)}" for name, value in zip(names, settings.iloc[place], strict=True)
+        )
+        for place in places
+    ]
+    return [runs[place] for place in places], [group or "all runs" for group in groups]
 
 
 def without_repetitions(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[RunResult]]:
-    """Runs of the same settings and seeds give the same numbers: one of each counts, the others say nothing new."""
+    """Keep the first run of each config and seeds, since they give the same numbers; returns the others, too."""
     first: dict[Any, RunResult] = {}
     again = []
     for run in runs:
-        # Seeds of a partition that came out the same (an official split, say) are no other draw.
+        # Partition seeds that give the same partition (an official split, say) are not another draw.
         others = [draw for draw in run.draws if draw not in run.partition_draws]
         identity = _hashable([run.settings, others, run.partition.get("hash", run.partition_draws)])
-        if identity in first:
+        if first.setdefault(identity, run) is not run:
             again.append(run)
-        first.setdefault(identity, run)
     return list(first.values()), again
 
 
 def conflicts(runs: Sequence[RunResult], metric: str) -> list[str]:
-    """Why the numbers of these runs do not stand for the same thing, a reason a line."""
+    """Reasons why the numbers of these runs do not mean the same thing, one a line."""
     found = [
         _difference("metrics of other versions", runs, lambda run: f"version {run.metrics_version}"),
         _difference("other leak settings", runs, lambda run: f"data.leaks={run.settings.get('data.leaks')}"),
@@ -104,7 +88,7 @@ def conflicts(runs: Sequence[RunResult], metric: str) -> list[str]:
 
 
 def remarks(runs: Sequence[RunResult], metric: str) -> list[str]:
-    """What else is not the same in all runs, and a reader may want to know."""
+    """Sentences on other differences that a reader may want to know."""
     found = [
         _difference("Weights of another ancestry", runs, _ancestry),
         _difference("Other versions of the code", runs, lambda run: f"commit {str(run.commit)[:8]}"),
@@ -120,7 +104,7 @@ def remarks(runs: Sequence[RunResult], metric: str) -> list[str]:
         )
     leaked = {task for run in runs for task in _leaked(run, metric)}
     if leaked:
-        found.append(f"Scores say too much: {plural(len(leaked), 'task')} leaked into training")
+        found.append(f"Scores are too high: {plural(len(leaked), 'task')} leaked into training")
     return [f"{line}." for line in found if line]
 
 
@@ -135,9 +119,11 @@ def in_words(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         return f"[{','.join(in_words(one) for one in value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)
 
 
 def _leaked(run: RunResult, metric: str) -> frozenset[str]:
@@ -147,13 +133,13 @@ def _leaked(run: RunResult, metric: str) -> frozenset[str]:
 def _ancestry(run: RunResult) -> str:
     """What is known of the tasks that the weights were trained on before."""
     if run.leaks.get("policy") == "ignore":
-        return "not looked at"
+        return "not checked"
     counts = run.leaks.get("ancestry", {}).get("counts")
     return "none known" if counts is None else f"{plural(counts['leaks'], 'validation task')} in it"
 
 
 def _difference(name: str, runs: Sequence[RunResult], fact: Callable[[RunResult], str]) -> str:
-    """Which runs have which value of a fact; "" where all have the same."""
+    """Say which runs have which value of a fact; "" if all have the same."""
     holders: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
         holders[fact(run)].append(run)
@@ -165,7 +151,7 @@ def _difference(name: str, runs: Sequence[RunResult], fact: Callable[[RunResult]
 def _difference_of_lists(
     name: str, runs: Sequence[RunResult], tasks: Callable[[RunResult], frozenset[str]]
 ) -> str:
-    """The same of lists of tasks, with those that some have and others lack."""
+    """Say which runs have which list of tasks, and which tasks are not in all."""
     lists = [tasks(run) for run in runs]
     apart = sorted(frozenset().union(*lists) - lists[0].intersection(*lists))
     if not apart:
@@ -187,7 +173,7 @@ def _shortened(names: Sequence[str], most: int) -> str:
 
 
 def _plainness(key: str) -> tuple[bool, bool, int, str]:
-    """A name before what it stands for, own settings before those of the weights' run, short before long."""
+    """Prefer a name to the settings that it implies, own settings to those of the weights' run, short keys to long."""
     return key.startswith("from_run."), not key.endswith(".name"), key.count("."), key
 
 
@@ -197,8 +183,8 @@ def _hashable(value: Any) -> Any:
     return tuple(_hashable(one) for one in value) if isinstance(value, list | tuple) else value
 
 
-def _order(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, then words; null first."""
+def order(value: Any) -> tuple[int, float, str]:
+    """Null first, then numbers by size, then words."""
     if value is None:
         return 0, 0.0, ""
     if isinstance(value, int | float):

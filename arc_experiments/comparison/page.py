@@ -1,23 +1,29 @@
-"""A comparison as one page that stands alone: tables, pictures of the numbers, tasks won and lost with their answers.
+"""Write a comparison as one page: tables, charts, and the tasks that changed with the answers of both groups.
 
-In: a `Comparison`. Out: HTML without script or request, the same for the same folders.
+In: `ComparedRuns`. Out: HTML without scripts or requests, the same for the same folders.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from arc_experiments.comparison import figures
-from arc_experiments.comparison.contrasts import Contrast, Scored
-from arc_experiments.comparison.result import Comparison
+from arc_experiments.comparison.contrasts import changed
+from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.comparison.tables import Unit, direction, sentences, tables
+from arc_experiments.comparison.tables import MetricFormat, direction, sentences, tables
+from arc_experiments.report.charts import NUM_COLOURS
 from arc_experiments.report.files import RunFiles, read_run
-from arc_experiments.report.format import number, plural
-from arc_experiments.report.gallery import Picture, TaskCard, TestCard, task_cards
+from arc_experiments.report.format import number, percent, plural
+from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
 from arc_experiments.report.page import environment
-from arc_experiments.tasks.task import TaskSet
+from arc_experiments.tasks.task import Pair, TaskSet
 
-MAX_CARDS = 10  # tasks with pictures, won and lost each
+MAX_CARDS = 10  # tasks with pictures, better and worse each
 MAX_CARDS_IN_ALL = 80
 
 
@@ -27,24 +33,14 @@ class Duel:
 
     Attributes:
         demonstrations: pairs of input and output.
-        tests: each test as the baseline's run answered it, and as the other's did; empty where nothing can be shown.
+        tests: each test as the baseline's run answered it, and as the other's did; empty if nothing can be shown.
     """
 
     task: str
     gain: str
     runs: tuple[str, str]
-    demonstrations: tuple[tuple[Picture, Picture | None], ...]
+    demonstrations: tuple[Pair, ...]
     tests: tuple[tuple[TestCard, TestCard], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """The tasks won, or lost, against the baseline: all by name, the first ones with pictures."""
-
-    title: str
-    state: str
-    tasks: tuple[tuple[str, str], ...]
-    duels: tuple[Duel, ...]
 
 
 class _Answers:
@@ -52,11 +48,11 @@ class _Answers:
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskSet | None] = {}
-        self._files: dict[RunResult, RunFiles | None] = {}
+        self._files = cache(_files)
 
     def card(self, run: RunResult, task: str) -> TaskCard | None:
-        """The task as this run answered it; None where the folder or the tasks are not what they were."""
-        tasks, files = self._tasks_of(run), self._files_of(run)
+        """The task as this run answered it; None if the folder or the tasks have changed."""
+        tasks, files = self._tasks_of(run), self._files(run.folder.path)
         if tasks is None or files is None or task not in tasks:
             return None
         candidates = [candidate for candidate in files.candidates if candidate.task_id == task]
@@ -66,77 +62,90 @@ class _Answers:
         data = {
             key: value for key, value in run.settings.items() if key.startswith(("data.", "inference.limit"))
         }
-        same = repr((data, run.partition_draws))  # runs of which have the same tasks
-        if same not in self._tasks:
-            from arc_experiments.run import load_run  # the run object stands over all stages
+        key = repr((data, run.partition_draws))  # the same for runs with the same tasks
+        if key not in self._tasks:
+            from arc_experiments.run import load_run  # imports torch
 
             try:
-                self._tasks[same] = load_run(run.folder.path).predicted_tasks()
+                self._tasks[key] = load_run(run.folder.path).predicted_tasks()
             except (ValueError, OSError):
-                self._tasks[same] = None
-        return self._tasks[same]
-
-    def _files_of(self, run: RunResult) -> RunFiles | None:
-        if run not in self._files:
-            try:
-                self._files[run] = read_run(run.folder.path)
-            except (ValueError, OSError):
-                self._files[run] = None
-        return self._files[run]
+                self._tasks[key] = None
+        return self._tasks[key]
 
 
-def render(comparison: Comparison) -> str:
+def render(compared: ComparedRuns) -> str:
     """The page as text."""
-    unit, groups, answers = Unit(metric=comparison.metric), comparison.groups, _Answers()
-    told = [contrast for contrast in comparison.contrasts if contrast.gains]
-    num_cards = min(MAX_CARDS, max(1, MAX_CARDS_IN_ALL // (2 * len(told)))) if told and unit.is_share else 0
-    duels = [(contrast, list(_sides(contrast, unit, num_cards, answers))) for contrast in told]
-    lacking = sorted(
-        {duel.task for _, sides in duels for side in sides for duel in side.duels if not duel.tests}
-    )
+    words, answers = MetricFormat(metric=compared.metric), _Answers()
+    shown = [row for _, row in compared.differences.iterrows() if row.group in compared.gains]
+    num_cards = min(MAX_CARDS, MAX_CARDS_IN_ALL // (2 * len(shown))) if shown else 0
+    duels = [(row, list(_sides(compared, row.group, words, num_cards, answers))) for row in shown]
+    lacking = {duel.task for _, sides in duels for *_, cards in sides for duel in cards if not duel.tests}
     return (
         environment()
         .get_template("compare.html.j2")
         .render(
-            title=", ".join(one.key for one in comparison.keys) or "Runs of one config",
-            metric=comparison.metric,
-            direction=direction(comparison.metric),
-            num_runs=plural(sum(len(one.values) for one in groups), "finished run"),
-            num_groups=plural(len(groups), "group"),
-            notices=comparison.notices,
-            tables=list(tables(comparison)),
-            sentences=list(sentences(comparison)),
-            groups=[(figures.colour(place), one.name) for place, one in enumerate(groups)],
-            scores=figures.scores_figure(groups, unit),
-            cost=figures.cost_figure(groups, unit),
-            losses=figures.losses_figure(groups),
-            tasks=figures.tasks_figure(groups) if unit.is_share else None,
+            title=", ".join(compared.settings.get("setting", ())) or "Runs of one config",
+            metric=compared.metric,
+            direction=direction(compared.metric),
+            num_runs=plural(len(compared.runs), "finished run"),
+            num_groups=plural(len(compared.groups), "group"),
+            notices=compared.notices,
+            tables=list(tables(compared)),
+            sentences=list(sentences(compared)),
+            scores=figures.scores_chart(compared, words),
+            cost=figures.cost_chart(compared, words),
+            losses=figures.losses_chart(compared),
+            task_map=_task_map(compared) if words.is_share else None,
             duels=duels,
-            gain_words="points of 100" if unit.is_share else comparison.metric,
-            lacking=lacking,
+            gain_words="points of 100" if words.is_share else compared.metric,
+            lacking=sorted(lacking),
         )
     )
 
 
-def _sides(contrast: Contrast, unit: Unit, num_cards: int, answers: _Answers) -> Iterator[Side]:
-    gains = contrast.gains or {}
-    for title, state, tasks in (("Better", "solved", contrast.won), ("Worse", "unsolved", contrast.lost)):
-        words = {task: f"{'+' if gains[task] > 0 else ''}{_gain(gains[task], unit)}" for task in tasks}
-        yield Side(
-            title=title,
-            state=state,
-            tasks=tuple(words.items()),
-            duels=tuple(_duel(contrast, task, words[task], answers) for task in tasks[:num_cards]),
-        )
+def _task_map(compared: ComparedRuns) -> list[tuple[str, int, list[tuple[str, str]]]] | None:
+    """Of each group its name, the number of its colour, and (opacity, words) of each task that any run has right.
+
+    The easiest task comes first. None if scores by task are not known, or no task was ever right.
+    """
+    runs, groups = compared.runs.loc[compared.shares.index], list(compared.groups.group)
+    means = compared.shares.groupby([runs.group, runs.task_list]).mean().groupby("group").mean()
+    if len(means) < len(groups):
+        return None
+    totals = means.sum()
+    tasks = totals[totals > 0].sort_values(ascending=False, kind="stable").index
+    return (
+        [
+            (group, place % NUM_COLOURS, [_cell(task, means.loc[group, task]) for task in tasks])
+            for place, group in enumerate(groups)
+        ]
+        if len(tasks)
+        else None
+    )
 
 
-def _gain(gain: float, unit: Unit) -> str:
-    return number(100 * gain, 0) if unit.is_share else f"{gain:.3g}"
+def _cell(task: str, share: float) -> tuple[str, str]:
+    return ("0", task) if pd.isna(share) else (f"{0.07 + 0.93 * share:.2f}", f"{task}: {percent(share)}")
 
 
-def _duel(contrast: Contrast, task: str, gain: str, answers: _Answers) -> Duel:
-    won = (contrast.gains or {})[task] > 0
-    runs = (_telling(contrast.baseline, task, most=not won), _telling(contrast.second, task, most=won))
+def _sides(
+    compared: ComparedRuns, group: str, words: MetricFormat, num_cards: int, answers: _Answers
+) -> Iterator[tuple[str, str, list[tuple[str, str]], list[Duel]]]:
+    """Title, state, all tasks with their gain, and the first ones with pictures: of those better, then of those worse."""
+    for title, state, sign in (("Better", "solved", 1), ("Worse", "unsolved", -1)):
+        gains = changed(compared.gains, group, sign)
+        texts = [(task, f"{'+' if gain > 0 else ''}{_gain(gain, words)}") for task, gain in gains.items()]
+        duels = [_duel(compared, group, task, text, sign, answers) for task, text in texts[:num_cards]]
+        yield title, state, texts, duels
+
+
+def _gain(gain: float, words: MetricFormat) -> str:
+    return number(100 * gain, 0) if words.is_share else f"{gain:.3g}"
+
+
+def _duel(compared: ComparedRuns, group: str, task: str, gain: str, sign: int, answers: _Answers) -> Duel:
+    first = compared.groups.group[0]
+    runs = _extreme_run(compared, first, task, -sign), _extreme_run(compared, group, task, sign)
     before, after = (answers.card(run, task) for run in runs)
     return Duel(
         task=task,
@@ -147,12 +156,16 @@ def _duel(contrast: Contrast, task: str, gain: str, answers: _Answers) -> Duel:
     )
 
 
-def _telling(one: Scored, task: str, *, most: bool) -> RunResult:
-    """The run with the most, or least, of a task."""
-    known = [
-        (float(share), run)
-        for tasks, shares in one.shares.items()
-        if shares is not None and task in tasks
-        for share, run in zip(shares[:, sorted(tasks).index(task)], one.runs_of[tasks], strict=True)
-    ]
-    return (max if most else min)(known, key=lambda pair: pair[0])[1]
+def _extreme_run(compared: ComparedRuns, group: str, task: str, sign: int) -> RunResult:
+    """The run of a group with the most of a task (sign 1), or the least (sign -1)."""
+    of_group = compared.shares.index[compared.runs.group[compared.shares.index] == group]
+    found: Any = (sign * compared.shares.loc[of_group, task]).idxmax()
+    result: RunResult = compared.runs.result[found]
+    return result
+
+
+def _files(folder: Path) -> RunFiles | None:
+    try:
+        return read_run(folder)
+    except (ValueError, OSError):
+        return None

@@ -1,43 +1,64 @@
-"""The whole comparison: what each group scores, and by how much it differs from the baseline on the same tasks.
+"""Compare runs: group them, score each group, and compare it with the baseline on the same tasks.
 
-In: run folders as read. Out: a `Comparison`, which tables and the page only have to write down.
+In: run folders as read. Out: `ComparedRuns`, the tables of numbers that text and charts are made of.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from arc_experiments.comparison.contrasts import Contrast, NotComparable, Scored, TaskList, contrast, scored
+import pandas as pd
+
+from arc_experiments.comparison.contrasts import (
+    NotComparable,
+    block,
+    counts,
+    difference,
+    gains_by_task,
+    group_row,
+    less_is_better,
+    run_table,
+    shares_by_task,
+)
 from arc_experiments.comparison.groups import (
-    Differing,
-    Group,
+    ABSENT,
     conflicts,
     differing,
-    grouped,
     in_words,
+    order,
     remarks,
     short_name,
+    sorted_runs,
     without_repetitions,
 )
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.report.format import plural
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """All there is to tell.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparedRuns:
+    """Everything a comparison found.
 
     Attributes:
-        groups: the baseline first.
+        runs: a row a finished run: `result` (a RunResult), `name`, `group`, `task_list` (a number), `value`, `seconds`.
+        shares: a row a run and a column a task; no rows of groups whose scores by task are not known, no value for
+            tasks that are not in a run's list.
+        groups: a row a group, the baseline first: its name, mean, intervals (as in the CSV file).
+        differences: a row a group but the baseline, if they have a task list in common: the same of the difference.
+        gains: a row a task and a column a group but the baseline: by how much better it is.
+        settings: a row a setting that differs, with its values and the settings that change with it.
+        unfinished: a row a run that is left out.
         notices: sentences without which the numbers would mislead.
     """
 
     metric: str
-    keys: tuple[Differing, ...]
-    groups: tuple[Scored, ...]
-    contrasts: tuple[Contrast, ...]
-    unfinished: tuple[RunResult, ...]
-    notices: tuple[str, ...]
+    runs: pd.DataFrame
+    shares: pd.DataFrame
+    groups: pd.DataFrame
+    differences: pd.DataFrame
+    gains: pd.DataFrame
+    settings: pd.DataFrame
+    unfinished: pd.DataFrame
+    notices: list[str]
 
 
 def compare(
@@ -47,61 +68,68 @@ def compare(
     baseline: str | None = None,
     anyway: bool = False,
     by_seed: bool = False,
-) -> Comparison:
-    """Group the finished runs, and set every group against the baseline.
+) -> ComparedRuns:
+    """Group the finished runs, and compare every group with the baseline.
 
     Args:
         baseline: settings of the group that the others are compared with, `key=value,...`; None for the first.
-        anyway: compare what does not compare, on the tasks that all runs have, and say so.
-        by_seed: take runs of the same seeds in pairs; else only where both groups hold the same weights.
+        anyway: compare runs whose numbers differ in meaning, on the tasks that all of them have, with a notice.
+        by_seed: pair runs of the same seeds; else only runs with the same weights are paired.
 
     Raises:
-        NotComparable: the runs differ in what their numbers stand for, and not `anyway`; or they have no task in common, or
-            not the same ones, and a metric that is not known by task.
+        NotComparable: the runs' numbers differ in meaning and not `anyway`; or the runs have no task in common, or
+            not the same ones and a metric that is not known by task.
         ValueError: nothing finished, no such metric or no such baseline.
     """
     finished = [run for run in results if run.state == "done"]
-    unfinished = tuple(run for run in results if run.state != "done")
+    unfinished = [run for run in results if run.state != "done"]
     lacking = [run for run in finished if run.value(metric) is None]
-    runs, repetitions = without_repetitions([run for run in finished if run.value(metric) is not None])
-    if not runs:
+    kept, repetitions = without_repetitions([run for run in finished if run.value(metric) is not None])
+    if not kept:
         raise ValueError(_nothing(finished, unfinished, metric))
-    notices = [*_left_out(lacking, repetitions, metric), *remarks(runs, metric)]
-    reasons = conflicts(runs, metric)
+    notices = [*_left_out(lacking, repetitions, metric), *remarks(kept, metric)]
+    reasons = conflicts(kept, metric)
     if reasons and not anyway:
         lines = "\n  ".join(reasons)
         raise NotComparable(
             f"these runs do not compare:\n  {lines}\nname runs that do, or compare them --anyway"
         )
     notices += [f"Compared all the same: {reason}." for reason in reasons]
-    keys = differing(runs)
-    tasks_of = _common_tasks(runs, metric)
-    groups = [scored(group, metric, tasks_of) for group in grouped(runs, keys)]
-    first = _baseline(groups, baseline)
-    others = [one for one in groups if one is not first]
-    contrasts = [contrast(first, one, metric=metric, by_seed=by_seed) for one in others]
-    for one, found in zip(others, contrasts, strict=True):
-        notices += _about(first, one, found, by_seed)
-    return Comparison(
+    settings, along = differing(kept)
+    runs, lists = run_table(*sorted_runs(kept, settings), metric)
+    shares = shares_by_task(runs, lists, metric)
+    cells = dict(list(runs.groupby(["group", "task_list"], sort=False)))
+    blocks = {key: block(rows, lists[key[1]], shares, metric) for key, rows in cells.items()}
+    runs["value"] = pd.concat([pd.Series(blocks[key].runs, rows.index) for key, rows in cells.items()])
+    groups = list(runs.group.unique())
+    first = _baseline(runs, groups, settings, baseline)
+    groups = [first, *(group for group in groups if group != first)]
+    gains = gains_by_task(runs, shares, first, -1 if less_is_better(metric) else 1)
+    members = {key: list(rows.result) for key, rows in cells.items()}
+    differences = []
+    for group in groups[1:]:
+        found, words = difference(blocks, members, first, group, by_seed=by_seed)
+        notices += words
+        if found:
+            differences.append(found | counts(gains, group))
+    return ComparedRuns(
         metric=metric,
-        keys=keys,
-        groups=(first, *others),
-        contrasts=tuple(found for found in contrasts if found is not None),
-        unfinished=unfinished,
-        notices=tuple(notices),
+        runs=runs,
+        shares=shares,
+        groups=pd.DataFrame([group_row(runs, blocks, group) for group in groups]),
+        differences=pd.DataFrame(differences),
+        gains=gains,
+        settings=_settings(settings, along),
+        unfinished=pd.DataFrame(
+            {"run": run.name, "state": run.state, "error": run.error, "folder": str(run.folder)}
+            for run in unfinished
+        ),
+        notices=notices,
     )
 
 
-def _nothing(finished: Sequence[RunResult], unfinished: Sequence[RunResult], metric: str) -> str:
-    if not finished:
-        states = ", ".join(f"{run.name} {run.state}" for run in unfinished)
-        return f"none of {plural(len(unfinished), 'run')} is finished: {states}"
-    known = Counter(key for run in finished for key in numbers(run.metrics))
-    return f"--metric {metric}: no finished run has it in metrics.json; there are: {', '.join(sorted(known))}"
-
-
-def numbers(metrics: Mapping[str, object], prefix: str = "") -> Iterable[str]:
-    """The dotted keys of metrics.json that are numbers, those of single tasks left out."""
+def numbers(metrics: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of metrics.json that are numbers, without those of single tasks."""
     for key, value in metrics.items():
         if isinstance(value, dict) and key != "by_task":
             yield from numbers(value, f"{prefix}{key}.")
@@ -109,59 +137,48 @@ def numbers(metrics: Mapping[str, object], prefix: str = "") -> Iterable[str]:
             yield f"{prefix}{key}"
 
 
-def _left_out(lacking: Sequence[RunResult], repetitions: Sequence[RunResult], metric: str) -> list[str]:
-    notices = []
+def _nothing(finished: Sequence[RunResult], unfinished: Sequence[RunResult], metric: str) -> str:
+    if not finished:
+        states = ", ".join(f"{run.name} {run.state}" for run in unfinished)
+        return f"none of {plural(len(unfinished), 'run')} is finished: {states}"
+    known = sorted({key for run in finished for key in numbers(run.metrics)})
+    return f"--metric {metric}: no finished run has it in metrics.json; there are: {', '.join(known)}"
+
+
+def _left_out(lacking: Sequence[RunResult], repetitions: Sequence[RunResult], metric: str) -> Iterator[str]:
     if lacking:
         names = ", ".join(run.name for run in lacking)
-        notices.append(f"Left out, as {metric} is missing or not a finite number: {names}.")
+        yield f"Left out, as {metric} is missing or not a finite number: {names}."
     if repetitions:
         names = ", ".join(run.name for run in repetitions)
-        notices.append(f"The same config and seeds as another run, which counts once: {names} left out.")
-    return notices
+        yield f"The same config and seeds as another run, which counts once: {names} left out."
 
 
-def _common_tasks(runs: Sequence[RunResult], metric: str) -> dict[RunResult, TaskList]:
-    """The tasks that all runs with the same draw of the partition have, by run."""
-    by_draw: dict[object, list[RunResult]] = defaultdict(list)
-    for run in runs:
-        by_draw[run.partition_draws].append(run)
-    common: dict[RunResult, TaskList] = {}
-    for same in by_draw.values():
-        lists = [frozenset(run.task_ids(metric)) for run in same]
-        shared = lists[0].intersection(*lists)
-        if not shared and any(lists):
-            raise NotComparable(f"these runs share no task: {', '.join(run.name for run in same)}")
-        common |= dict.fromkeys(same, shared)
-    return common
-
-
-def _baseline(groups: Sequence[Scored], named: str | None) -> Scored:
+def _baseline(runs: pd.DataFrame, groups: list[str], settings: Iterable[str], named: str | None) -> str:
+    """The group that `named` describes; a key's short name is enough."""
     if named is None:
         return groups[0]
-    found = [one for one in groups if named == one.group.name or _matches(one.group, named)]
+    wanted = {tuple(part.strip().split("=", 1)) for part in named.split(",")}
+    found = []
+    for group, rows in runs.groupby("group", sort=False):
+        chosen = {key: in_words(rows.result.iloc[0].settings.get(key, ABSENT)) for key in settings}
+        choices = {(name, value) for key, value in chosen.items() for name in (key, short_name(key))}
+        if named == group or wanted <= choices:
+            found.append(str(group))
     if len(found) != 1:
-        names = "; ".join(one.group.name for one in groups)
         raise ValueError(
-            f"--baseline {named} names {plural(len(found), 'group')} where it must name one of: {names}"
+            f"--baseline {named} names {plural(len(found), 'group')} where it must name one of: "
+            f"{'; '.join(groups)}"
         )
     return found[0]
 
 
-def _matches(group: Group, named: str) -> bool:
-    """Whether each `key=value` is among the group's choices; a key's short name is enough."""
-    choices = {(name, in_words(value)) for key, value in group.choices for name in (key, short_name(key))}
-    return all(tuple(part.strip().split("=", 1)) in choices for part in named.split(","))
-
-
-def _about(first: Scored, second: Scored, found: Contrast | None, by_seed: bool) -> Iterable[str]:
-    """What a reader must know of a difference that is not over all that both groups have."""
-    names = f"{second.name} and {first.name}"
-    if found is None:
-        yield f"{names} have no task list in common, so there is no difference to tell."
-    elif not found.whole:
-        yield (
-            f"{names} ran on different partitions: their difference is over those that both have, and is not that of "
-            "their means."
-        )
-    if found is not None and by_seed and not found.by_seed:
-        yield f"{names} share no seeds on some task list: their runs are not taken in pairs."
+def _settings(settings: pd.DataFrame, along: Mapping[str, list[str]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "setting": key,
+            "values": list(dict.fromkeys(map(in_words, sorted(settings[key], key=order)))),
+            "changes with it": along[key],
+        }
+        for key in settings
+    )

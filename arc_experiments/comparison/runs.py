@@ -1,9 +1,8 @@
-"""Run folders as a comparison sees them: what was chosen, what was drawn, what came of it.
+"""Read run folders for a comparison: what was chosen, what was drawn, and the scores.
 
-In: folders, or patterns such as `multirun/*`. Out: a `RunResult` each, with the scores by task of one metric.
+In: folders, or patterns such as `multirun/*`. Out: a `RunResult` each, with the scores by task of any metric.
 """
 
-import glob
 import json
 import math
 from collections import Counter
@@ -18,15 +17,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.naming import composition, flatten
 from arc_experiments.config.paths import PREFIX
-from arc_experiments.report.files import read_json, read_lines
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.report.files import read_lines
+from arc_experiments.runs.folder import RunFolder, find_runs, read_object
 from arc_experiments.scoring.metrics import METRICS_VERSION, in_todays_terms
 
 Tree = dict[str, Any]
 FOLD = "data.fold"
-WEIGHTS = ("from_run", "model.adapter", "model.path")  # what may name the run that weights come from
-TRAINED = ("adapter", "model")  # what a run folder has them in
+WEIGHTS = ("from_run", "model.adapter", "model.path")  # keys that may name the run that trained the weights
+TRAINED = ("adapter", "model")  # where a run folder keeps them
 MOMENTS = "optim.load_state"  # the run that the optimizer's moments come from
+# How often a run looks and saves, which changes no weights unless validations decide which weights are kept.
+BOOKKEEPING = ("optim.log_steps", "optim.eval_steps", "optim.save_steps")
 RULES = {
     "score.pass_at_2": "task_fraction",
     **{f"score.by_rule.{name}": name for name in ("test_output", "task_fraction", "task_strict")},
@@ -38,8 +39,9 @@ class RunResult:
     """A run folder.
 
     Attributes:
-        settings: what was chosen, by dotted key; those of the run that its weights come from begin with `from_run.`.
-        draws: the seeds and the fold, which make a run another run of the same config.
+        settings: what was chosen, by dotted key; those of the run that trained its weights begin with `from_run.`.
+        draws: the seeds and the fold, in which runs of the same config differ.
+        weights_from: the folder of the run that trained its weights, if it is another one.
     """
 
     folder: RunFolder
@@ -57,18 +59,13 @@ class RunResult:
         return self.folder.path.name
 
     @property
-    def seconds(self) -> float | None:
-        """What the run took."""
-        return number_at(self.metrics, "seconds.total")
-
-    @property
     def metrics_version(self) -> int:
         """What its scores mean, once converted; a run without scores has nothing that could differ."""
-        return int(number_at(self.metrics, "score.version") or METRICS_VERSION)
+        return int(self.value("score.version") or METRICS_VERSION)
 
     @property
     def partition_draws(self) -> tuple[tuple[str, Any], ...]:
-        """Those of the draws that decide which tasks are held out."""
+        """The draws that decide which tasks are held out."""
         return tuple(draw for draw in self.draws if draw[0].endswith((FOLD, "seeds.partition")))
 
     @cached_property
@@ -77,18 +74,18 @@ class RunResult:
 
     @cached_property
     def partition(self) -> Tree:
-        return read_json(self.folder / "partition.json")
-
-    @property
-    def validation_ids(self) -> tuple[str, ...]:
-        return tuple(self.partition.get("validation", ()))
+        return read_object(self.folder / "partition.json")
 
     def value(self, metric: str) -> float | None:
-        """A number of metrics.json; None where there is none."""
-        return number_at(self.metrics, metric)
+        """The finite number at a dotted key of metrics.json, if there is one."""
+        value: Any = self.metrics
+        for key in metric.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if is_number else None
 
     def by_task(self, metric: str) -> dict[str, float] | None:
-        """The shares whose mean, weighted by `weights`, is this metric; None for one that has none."""
+        """The shares by task whose mean, weighted by `weights`, is this metric; None for other metrics."""
         if metric in RULES:
             shares: dict[str, float] | None = self.metrics.get("score", {}).get("by_task")
             if shares is not None and metric.endswith("task_strict"):
@@ -100,7 +97,7 @@ class RunResult:
         return None
 
     def weights(self, metric: str) -> dict[str, float] | None:
-        """How much each task counts in this metric; None where that cannot be told from the folder."""
+        """How much each task counts in this metric; None if the folder does not say."""
         shares = self.by_task(metric)
         if shares is None:
             return None
@@ -112,14 +109,14 @@ class RunResult:
         return self._outputs_by_task(shares, score)
 
     def task_ids(self, metric: str) -> tuple[str, ...]:
-        """The tasks that the metric is about, as far as the folder tells."""
+        """The tasks that the metric is over, as far as the folder says."""
         shares = self.by_task(metric)
         if shares is None and metric.startswith("score."):
             shares = self.metrics.get("score", {}).get("by_task")
-        return self.validation_ids if shares is None else tuple(shares)
+        return tuple(self.partition.get("validation", ()) if shares is None else shares)
 
     def _outputs_by_task(self, shares: dict[str, float], score: Tree) -> dict[str, float] | None:
-        """The number of test outputs of each task, as the predictions tell; they must give the score again."""
+        """Count test outputs of each task in the predictions; None if they do not reproduce the score."""
         last: Counter[str] = Counter(dict.fromkeys(shares, 1))
         for line in read_lines(self.folder / "predictions.jsonl", json.loads):
             last[line["task"]] = max(last[line["task"]], line["test_index"] + 1)
@@ -131,28 +128,19 @@ class RunResult:
 
 
 def find_folders(patterns: Iterable[str]) -> list[Path]:
-    """The run folders named, or standing in folders that are named; each once.
+    """Find the run folders that patterns name, and those inside folders that they name; each once.
 
     Raises:
-        ValueError: a pattern without any.
+        ValueError: a pattern finds none.
     """
-    found: dict[Path, Path] = {}
+    patterns = list(patterns)
     for pattern in patterns:
-        named = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
-        runs = [run for path in named for run in _runs_in(path)]
-        if not runs:
+        if not find_runs([pattern]):
             raise ValueError(
-                f"{pattern}: no run folder (one with a run.yaml) is there; name run folders, a sweep's folder, "
+                f"{pattern}: no run folder (one with a run.yaml) there; name run folders, a sweep's folder, "
                 "or a pattern such as 'multirun/*'"
             )
-        found |= {run.resolve(): run for run in runs if run.resolve() not in found}
-    return list(found.values())
-
-
-def _runs_in(path: Path) -> list[Path]:
-    if (path / "run.yaml").is_file():
-        return [path]
-    return [file.parent for file in sorted(path.rglob("run.yaml"))] if path.is_dir() else []
+    return [run.path for run in find_runs(patterns)]
 
 
 def read_result(path: Path) -> RunResult:
@@ -164,45 +152,37 @@ def read_result(path: Path) -> RunResult:
     folder = RunFolder(path)
     settings, weights_from = _settings(path)
     is_draw = {key: _is_draw(key) for key in settings}
-    status = read_json(path / "status.json")
-    metrics = in_todays_terms(read_json(path / "metrics.json"))
-    state = str(status.get("state", "waiting"))
+    state = folder.state
+    metrics = in_todays_terms(read_object(path / "metrics.json"))
     return RunResult(
         folder=folder,
         settings={key: value for key, value in settings.items() if not is_draw[key]},
         draws=tuple((key, value) for key, value in settings.items() if is_draw[key]),
         weights_from=weights_from,
-        state="without metrics.json" if state == "done" and not metrics else state,
-        error=next(iter(str(status.get("error") or "").splitlines()), ""),
+        state="without metrics.json" if state.name == "done" and not metrics else state.name,
+        error=state.error.partition("\n")[0],
         metrics=metrics,
-        leaks=read_json(path / "leaks.json"),
-        commit=read_json(path / "environment.json").get("commit"),
+        leaks=read_object(path / "leaks.json"),
+        commit=read_object(path / "environment.json").get("commit"),
     )
 
 
-def number_at(tree: Tree, dotted: str) -> float | None:
-    """The finite number at a dotted key, if there is one."""
-    value: Any = tree
-    for key in dotted.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
-
-
 def _settings(path: Path) -> tuple[Tree, str | None]:
-    """The composition by dotted key, and where its weights come from."""
+    """The composition by dotted key, and the folder of the run that trained its weights."""
     try:
         config = OmegaConf.load(path / "run.yaml")
         assert isinstance(config, DictConfig)
-        # Where a run stops is no part of its composition, but of what it has come to.
+        # Where a run stops is not part of its composition, but changes its weights.
         settings = flatten(composition(config) | {"stop_after": OmegaConf.select(config, "optim.stop_after")})
     except (OSError, KeyError, AssertionError, OmegaConfBaseException) as error:
         raise ValueError(f"{path}/run.yaml is not that of a run: {error}") from error
     settings["optim.stop_after"] = settings.pop("stop_after")
+    for key in BOOKKEEPING if settings.get("optim.best_by") in (None, "none") else ():
+        settings.pop(key, None)
     source = _source(settings)
     if source is None or source.resolve() == path.resolve():  # a relative path, read in another folder
         return settings, None
-    # What that run was says more than where it lies, which would make its seeds other configs.
+    # The settings of that run say more than its path, which would make its seeds other configs.
     places = {source, *(source / name for name in TRAINED)}
     for key in WEIGHTS:
         if settings.get(key) and Path(settings[key]).absolute() in places:
@@ -214,7 +194,7 @@ def _settings(path: Path) -> tuple[Tree, str | None]:
 
 
 def _source(settings: Tree) -> Path | None:
-    """The run folder that the weights come from, if it is still there."""
+    """The folder of the run that trained the weights, if it still exists."""
     for key in WEIGHTS:
         named = settings.get(key)
         if not named or named.startswith(PREFIX):

@@ -1,36 +1,27 @@
-"""A comparison in words and tables of text, for every output alike.
+"""Put a comparison into words: tables of text, and sentences on what the runs can and cannot show.
 
-In: a `Comparison`. Out: `Table`s, and sentences on what these runs can and cannot show.
+In: `ComparedRuns`. Out: titles with tables of text, the same for every kind of output, and sentences.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from arc_experiments.comparison.contrasts import Contrast, Scored, less_is_better
-from arc_experiments.comparison.groups import in_words
-from arc_experiments.comparison.result import Comparison
+import pandas as pd
+
+from arc_experiments.comparison.contrasts import less_is_better
+from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.report.format import BY_KAGGLE, KAGGLE, NO_VALUE, duration, number, plural
-from arc_experiments.scoring import uncertainty as statistics
-from arc_experiments.scoring.uncertainty import Interval
 
-NEW_SEEDS, NEW_TASKS, ONLY_TASKS = "seeds", "seeds, tasks", "tasks only"
 MINUS = "\N{MINUS SIGN}"
+NEW_SEEDS, NEW_TASKS, ONLY_TASKS = "seeds", "seeds, tasks", "tasks only"
 COUNTS = ("score.num_", "score.invalid.", "score.version")
 MAX_VALUES_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """Rows of text under a title; the first column names the row."""
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """How the numbers of a metric are written: fractions as percentages, everything else with four digits."""
+class MetricFormat:
+    """Writes the numbers of a metric: fractions in percent, everything else with four digits."""
 
     metric: str
 
@@ -38,84 +29,91 @@ class Unit:
     def is_share(self) -> bool:
         return self.metric.startswith("score.") and not self.metric.startswith(COUNTS)
 
+    @property
+    def noun(self) -> str:
+        """What `size` counts: " points", or nothing."""
+        return " points" if self.is_share else ""
+
     def value(self, value: float) -> str:
         """0.125 -> "12.5%"."""
-        return f"{number(100 * value, 1)}%" if self.is_share else f"{value:.4g}".replace("-", MINUS)
+        return f"{self.size(value)}{'%' * self.is_share}"
 
     def size(self, value: float) -> str:
         """0.125 -> "12.5", in `noun`s."""
         return number(100 * value, 1) if self.is_share else f"{value:.4g}".replace("-", MINUS)
 
     def change(self, value: float) -> str:
-        """0.125 -> "+12.5"."""
-        return f"{'' if value < 0 else '+'}{self.size(value)}"
+        """0.125 -> "+12.5", 0 -> "0.0"."""
+        size = self.size(abs(value))
+        return size if not float(size) else f"{'+' if value > 0 else MINUS}{size}"
 
-    @property
-    def noun(self) -> str:
-        """What `size` counts: " points" or nothing."""
-        return " points" if self.is_share else ""
+    def interval(self, row: Any, target: str, *, signed: bool = False) -> str:
+        """[10.0, 12.5], or a dash if there is none."""
+        ends = self.ends(row, target, signed=signed)
+        return NO_VALUE if ends is None else f"[{', '.join(map(self.change if signed else self.size, ends))}]"
 
-    def interval(self, interval: Interval | None, *, signed: bool = False) -> str:
-        """[10.0, 12.5]; a share stays between 0 and 1, whatever the arithmetic says."""
-        if interval is None:
-            return NO_VALUE
-        low, high = interval.low, interval.high
-        if self.is_share and not signed:
-            low, high = max(0.0, low), min(1.0, high)
-        texts = map(self.size, (low, high))
-        signs = ("+" if signed and end > 0 else "" for end in (low, high))
-        return f"[{', '.join(sign + text for sign, text in zip(signs, texts, strict=True))}]"
+    def ends(self, row: Any, target: str, *, signed: bool = False) -> tuple[float, float] | None:
+        """Ends of a row's interval; a share stays between 0 and 1, whatever the arithmetic says."""
+        low, high = row[f"{target}_low"], row[f"{target}_high"]
+        if pd.isna(low):
+            return None
+        return (max(0.0, low), min(1.0, high)) if self.is_share and not signed else (low, high)
 
 
-def tables(comparison: Comparison) -> Iterator[Table]:
-    """Groups, differences, tasks, what differs, unfinished runs; those with something in them."""
-    yield _groups(comparison)
-    if comparison.contrasts:
-        yield _differences(comparison)
-    if any(one.gains is not None for one in comparison.contrasts):
-        yield _tasks(comparison)
-    if comparison.keys:
-        yield _keys(comparison)
-    if comparison.unfinished:
-        rows = ((run.name, run.state, run.error, str(run.folder)) for run in comparison.unfinished)
-        yield Table(
-            title="Not finished, and in no number above",
-            headings=("run", "state", "error", "folder"),
-            rows=tuple(rows),
-        )
+def tables(compared: ComparedRuns) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Groups, differences, tasks, what differs, unfinished runs: each with its title, those that have rows."""
+    words, first = MetricFormat(metric=compared.metric), compared.groups.group[0]
+    yield f"{compared.metric} ({direction(compared.metric)})", _groups(compared, words)
+    if len(compared.differences):
+        yield f"Differences from {first}, on the same tasks", _differences(compared, words)
+    if "tasks_won" in compared.differences:
+        yield f"Tasks better and worse than with {first}, these runs as they are", _tasks(compared)
+    if len(compared.settings):
+        shown = compared.settings.copy()
+        shown[["values", "changes with it"]] = shown[["values", "changes with it"]].map(_some)
+        yield "What differs", shown
+    if len(compared.unfinished):
+        yield "Not finished, and in no number above", compared.unfinished
 
 
-def sentences(comparison: Comparison) -> Iterator[str]:
+def sentences(compared: ComparedRuns) -> Iterator[str]:
     """What the numbers mean, and what these runs can and cannot show."""
+    groups, differences, words = compared.groups, compared.differences, MetricFormat(metric=compared.metric)
     yield (
-        f"95% intervals. New {NEW_SEEDS}: what other seeds of the same config would score on these tasks. New {NEW_TASKS}: "
-        "what they would score on other tasks like these."
+        f"95% intervals. New {NEW_SEEDS}: what other seeds of the same config would score on these tasks. "
+        f"New {NEW_TASKS}: what they would score on other tasks like these."
     )
-    unit, first = Unit(metric=comparison.metric), comparison.groups[0]
-    if comparison.metric.removeprefix("score.") in BY_KAGGLE:
-        yield f"{comparison.metric} follows {KAGGLE}."
-    single = [one.name for one in comparison.groups if one.estimate.deviation is None]
-    if single:
+    if compared.metric.removeprefix("score.") in BY_KAGGLE:
+        yield f"{compared.metric} follows {KAGGLE}."
+    single = groups.group[groups.deviation.isna()]
+    if len(single):
         yield (
-            f"One run a task list says nothing of other seeds ({', '.join(single)}): an interval there holds the luck of "
-            "the tasks alone, and a difference may be the luck of a seed. Add runs with other seeds (seed=1,2,3)."
+            f"One run a task list says nothing about other seeds ({', '.join(single)}): an interval there holds the "
+            "luck of the tasks alone, and a difference may be the luck of a seed. Add runs with other seeds "
+            "(seed=1,2,3)."
         )
-    if any(one.estimate.new_seeds or one.estimate.new_tasks for one in comparison.contrasts):
+    if len(differences) and differences[["new_seeds_low", "new_tasks_low"]].notna().any(axis=None):
         yield (
-            "Found from: a true difference of this size is found by as many runs in 80 of 100 cases (the interval leaves "
-            "0 out). A smaller one may stay hidden: not told apart does not mean equal."
+            "Detectable: as many runs find a true difference of this size in 80 of 100 cases (the interval excludes "
+            "0). A smaller one may stay hidden: inconclusive does not mean equal."
         )
-    elif first.estimate.new_seeds is not None:
-        yield _planned(first, unit)
-    if all(one.estimate.new_tasks is None for one in comparison.groups):
-        yield f"{comparison.metric} is the same for all tasks or not known task by task: nothing is said of new tasks."
-    if len(comparison.contrasts) > 1:
+    elif pd.notna(groups.detectable[0]):
         yield (
-            f"{plural(len(comparison.contrasts), 'difference')}, each with its own 95%: one in twenty such intervals leaves 0 "
-            "out by luck alone. Repeat with other seeds what looks best of many."
+            f"A second config with {plural(int(groups.runs[0]), 'run')} as far apart as these: on these tasks a true "
+            f"difference of {words.size(groups.detectable[0])}{words.noun} would be found in 80 of 100 cases."
         )
-    if any(one.by_seed for one in comparison.contrasts):
-        yield "Runs of the same seeds were taken in pairs, and those without a partner left out of the differences."
+    if groups.new_tasks_low.isna().all():
+        yield (
+            f"{compared.metric} is the same for all tasks or not known task by task: nothing can be said about new "
+            "tasks."
+        )
+    if len(differences) > 1:
+        yield (
+            f"{plural(len(differences), 'difference')}, each with its own 95%: one in twenty such intervals excludes 0 "
+            "by luck alone. Repeat what looks best of many with other seeds."
+        )
+    if len(differences) and differences.in_pairs_of_seeds.any():
+        yield "Runs of the same seeds were paired, and those without a partner left out of the differences."
 
 
 def direction(metric: str) -> str:
@@ -123,113 +121,65 @@ def direction(metric: str) -> str:
     return "less is better" if less_is_better(metric) else "more is better"
 
 
-def _groups(comparison: Comparison) -> Table:
-    unit = Unit(metric=comparison.metric)
-    return Table(
-        title=f"{comparison.metric} ({direction(comparison.metric)})",
-        headings=(
-            "group",
-            "runs",
-            "mean",
-            f"sd{',' * unit.is_share}{unit.noun}",
-            f"new {NEW_SEEDS}",
-            f"new {NEW_TASKS}",
-            "time a run",
-        ),
-        rows=tuple(_group_row(one, unit) for one in comparison.groups),
-    )
+def _groups(compared: ComparedRuns, words: MetricFormat) -> pd.DataFrame:
+    rows = []
+    for _, row in compared.groups.iterrows():
+        alone = row.new_tasks_with_seeds is not None and not row.new_tasks_with_seeds
+        rows.append(
+            {
+                "group": row.group,
+                "runs": f"{row.runs}{f' on {row.task_lists} task lists' if row.task_lists > 1 else ''}",
+                "mean": words.value(row.value),
+                f"sd{',' * words.is_share}{words.noun}": _or_dash(row.deviation, words.size),
+                f"new {NEW_SEEDS}": words.interval(row, "new_seeds"),
+                f"new {NEW_TASKS}": words.interval(row, "new_tasks") + f" ({ONLY_TASKS})" * alone,
+                "time a run": _or_dash(row.seconds, duration),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def _group_row(one: Scored, unit: Unit) -> tuple[str, ...]:
-    estimate = one.estimate
-    lists = f" on {len(one.blocks)} task lists" if len(one.blocks) > 1 else ""
-    alone = "" if estimate.with_seeds or estimate.new_tasks is None else f" ({ONLY_TASKS})"
-    return (
-        one.name,
-        f"{len(one.values)}{lists}",
-        unit.value(estimate.value),
-        NO_VALUE if estimate.deviation is None else unit.size(estimate.deviation),
-        unit.interval(estimate.new_seeds),
-        unit.interval(estimate.new_tasks) + alone,
-        NO_VALUE if one.seconds is None else duration(one.seconds),
-    )
+def _differences(compared: ComparedRuns, words: MetricFormat) -> pd.DataFrame:
+    """A row a target; only the first has the name and the difference."""
+    rows = []
+    for _, row in compared.differences.iterrows():
+        names = {"group": row.group, words.noun.strip() or "difference": words.change(row.value)}
+        tasks = NEW_TASKS if row.new_tasks_with_seeds else ONLY_TASKS
+        for target, name in (("new_seeds", NEW_SEEDS), ("new_tasks", tasks)):
+            if pd.notna(row[f"{target}_low"]):
+                rows.append(
+                    {
+                        **names,
+                        "for new": name,
+                        "interval": words.interval(row, target, signed=True),
+                        "detectable": words.size(row[f"{target}_detectable"]),
+                        "verdict": verdict(row[f"{target}_low"], row[f"{target}_high"], compared.metric),
+                    }
+                )
+                names = dict.fromkeys(names, "")
+        if any(names.values()):
+            nothing = dict.fromkeys(("for new", "interval", "detectable"), NO_VALUE)
+            rows.append({**names, **nothing, "verdict": "too little varies to tell"})
+    return pd.DataFrame(rows)
 
 
-def _differences(comparison: Comparison) -> Table:
-    return Table(
-        title=f"Differences from {comparison.groups[0].name}, on the same tasks",
-        headings=(
-            "group",
-            Unit(metric=comparison.metric).noun.strip() or "difference",
-            "for new",
-            "interval",
-            "found from",
-            "so",
-        ),
-        rows=tuple(row for one in comparison.contrasts for row in _difference_rows(one, comparison.metric)),
-    )
-
-
-def _difference_rows(one: Contrast, metric: str) -> Iterator[tuple[str, ...]]:
-    """A row a target; the name and the difference stand in the first."""
-    unit, found = Unit(metric=metric), one.estimate
-    names = (one.second.name, unit.change(found.value))
-    targets = ((NEW_SEEDS, found.new_seeds), (NEW_TASKS if found.with_seeds else ONLY_TASKS, found.new_tasks))
-    known = [(target, interval) for target, interval in targets if interval is not None]
-    if not known:
-        yield *names, NO_VALUE, NO_VALUE, NO_VALUE, "too little varies to tell"
-    for target, interval in known:
-        shown = unit.interval(interval, signed=True), unit.size(interval.detectable)
-        yield *names, target, *shown, verdict(interval, metric)
-        names = ("", "")
-
-
-def verdict(interval: Interval, metric: str) -> str:
+def verdict(low: float, high: float, metric: str) -> str:
     """What the interval of a difference says."""
     sign = -1 if less_is_better(metric) else 1
-    low, high = sorted((sign * interval.low, sign * interval.high))
-    return "better" if low > 0 else "worse" if high < 0 else "not told apart"
+    low, high = sorted((sign * low, sign * high))
+    return "better" if low > 0 else "worse" if high < 0 else "inconclusive"
 
 
-def _tasks(comparison: Comparison) -> Table:
-    rows = [
-        (
-            one.second.name, str(len(one.won)), str(len(one.lost)),
-            str(len(one.gains) - len(one.won) - len(one.lost)), f"p = {one.p_value:.2g}",
-        )
-        for one in comparison.contrasts
-        if one.gains is not None
-    ]  # fmt: skip
-    return Table(
-        title=f"Tasks better and worse than with {comparison.groups[0].name}, these runs as they are",
-        headings=("group", "better", "worse", "same", "sign test"),
-        rows=tuple(rows),
-    )
+def _tasks(compared: ComparedRuns) -> pd.DataFrame:
+    known = compared.differences.dropna(subset="tasks_won")
+    names = {"group": "group", "tasks_won": "better", "tasks_lost": "worse", "tasks_same": "same"}
+    shown = known[list(names)].astype(dict.fromkeys(list(names)[1:], int)).astype(str).rename(columns=names)
+    return shown.assign(**{"sign test": known.sign_test_p.map("p = {:.2g}".format)})
 
 
-def _keys(comparison: Comparison) -> Table:
-    rows = []
-    for one in comparison.keys:
-        values = dict.fromkeys(
-            in_words(value)
-            for scored in comparison.groups
-            for key, value in scored.group.choices
-            if key == one.key
-        )
-        rows.append((one.key, _some(list(values)), _some(one.along)))
-    return Table(title="What differs", headings=("setting", "values", "changes with it"), rows=tuple(rows))
+def _or_dash(value: float, words: Any) -> str:
+    return NO_VALUE if pd.isna(value) else words(value)
 
 
 def _some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:MAX_VALUES_SHOWN]) + (", ..." if len(texts) > MAX_VALUES_SHOWN else "")
-
-
-def _planned(one: Scored, unit: Unit) -> str:
-    """For whoever plans the second group."""
-    blocks = list(one.blocks.values())
-    interval = statistics.difference(blocks, blocks).new_seeds
-    assert interval is not None
-    return (
-        f"A second config with {plural(len(one.values), 'run')} as far apart as these: on these tasks a true difference of "
-        f"{unit.size(interval.detectable)}{unit.noun} would be found in 80 of 100 cases."
-    )

@@ -1,4 +1,4 @@
-"""A rung of successive halving: which configurations go on."""
+"""Ranks the configurations at a rung of successive halving, and decides which of them survive."""
 
 import math
 from collections.abc import Sequence
@@ -11,21 +11,19 @@ from rich.table import Table
 from arc_experiments.launching.tables import number_at
 from arc_experiments.runs.folder import FolderError, RunFolder
 from arc_experiments.runs.run_state import DONE, RunState
-from arc_experiments.scoring.metrics import in_todays_terms
 
 LOSS, PASS_AT_2 = "validation_loss", "pass_at_2"
-# Where metrics.json has them, and by what a smaller number is always the better one.
-PLACES = {LOSS: ("validation", "loss", "token_mean"), PASS_AT_2: ("score", "pass_at_2")}
-SIGNS = {LOSS: 1, PASS_AT_2: -1}
+KEYS = {LOSS: "validation.loss.token_mean", PASS_AT_2: "score.pass_at_2"}  # in metrics.json
+SIGNS = {LOSS: 1, PASS_AT_2: -1}  # times the metric: smaller is better
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """What a configuration's runs have come to.
+class RungResult:
+    """The results of one configuration's runs at a rung.
 
     Args:
-        values, losses: the metric and the validation loss of each run by its name.
-        failed: why the others have none.
+        values, losses: the metric and the validation loss of each run that has them, by the run's name.
+        failed: why the other runs have none.
     """
 
     configuration: str
@@ -35,15 +33,15 @@ class Standing:
 
     @property
     def value(self) -> float | None:
-        """The mean over the seeds; None where one of them is missing, which would flatter the others or wrong them."""
+        """The mean over the seeds; None if one is missing: the mean of the others would not compare."""
         return None if self.failed else fmean(self.values.values())
 
 
 def refuse_beyond(run: RunFolder, steps: int) -> None:
-    """Nothing where a run can still be ranked at a rung.
+    """Check that a run can still be ranked at a rung.
 
     Raises:
-        FolderError: it has been trained beyond it.
+        FolderError: it has been trained beyond the rung.
     """
     trained = {"steps": run.status.get("step", 0)}
     if run.is_done:
@@ -55,19 +53,21 @@ def refuse_beyond(run: RunFolder, steps: int) -> None:
 def _refuse_other(run: RunFolder, trained: dict[str, Any], steps: int) -> None:
     if trained["steps"] != steps and not trained.get("stopped_early", False):
         raise FolderError(
-            f"{run} has been trained for {trained['steps']} steps, and the rung that is to be ranked is at {steps}: "
-            "name another sweep folder (hydra.sweep.dir=...)"
+            f"{run} has been trained for {trained['steps']} steps, and the rung that is to be ranked is at "
+            f"{steps}: name another sweep folder (hydra.sweep.dir=...)"
         )
 
 
-def read_standing(
+def read_result(
     configuration: str, runs: Sequence[tuple[RunFolder, RunState]], *, metric: str, steps: int
-) -> Standing:
-    """From the runs' metrics.json.
+) -> RungResult:
+    """Read a configuration's results from its runs' metrics.json.
 
     Raises:
-        FolderError: a run has been trained to another step than that of the rung.
+        FolderError: a run has been trained for a number of steps other than the rung's.
     """
+    from arc_experiments.scoring.metrics import in_todays_terms  # loads numpy, which `--help` does not need
+
     values, losses, failed = {}, {}, {}
     for run, state in runs:
         name = run.path.name
@@ -76,35 +76,34 @@ def read_standing(
             continue
         metrics = in_todays_terms(run.read_json("metrics.json"))
         _refuse_other(run, metrics["train"], steps)
-        found = {key: number_at(metrics, place) for key, place in PLACES.items()}
-        value = found[metric]
+        value, loss = number_at(metrics, KEYS[metric]), number_at(metrics, KEYS[LOSS])
         if value is None or not math.isfinite(value):
             failed[name] = f"its {metric} is {value}"
         else:
-            values[name], losses[name] = value, found[LOSS] or math.inf
-    return Standing(configuration=configuration, values=values, losses=losses, failed=failed)
+            values[name], losses[name] = value, loss or math.inf
+    return RungResult(configuration=configuration, values=values, losses=losses, failed=failed)
 
 
 def rank(
-    standings: Sequence[Standing], *, keep: float, metric: str
+    results: Sequence[RungResult], *, keep: float, metric: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of a ranking, best first, and what there is to say of it.
+    """Rank configurations, best first; returns the rows of halving.json, and notes for the user.
 
-    Ties are broken by the validation loss, then by the order of the sweep. A configuration with a failed run is last
-    and does not go on.
+    Ties are broken by the validation loss, then by the order of the sweep. A configuration with a failed run
+    comes last and does not survive.
     """
 
-    def key(standing: Standing) -> tuple[float, float]:
-        assert standing.value is not None
-        return SIGNS[metric] * standing.value, fmean(standing.losses.values())
+    def key(result: RungResult) -> tuple[float, float]:
+        assert result.value is not None
+        return SIGNS[metric] * result.value, fmean(result.losses.values())
 
-    ranked = sorted((standing for standing in standings if not standing.failed), key=key)
-    broken = [standing for standing in standings if standing.failed]
-    num_kept = max(1, math.ceil(round(keep * len(standings), 9)))
+    ranked = sorted((result for result in results if not result.failed), key=key)
+    broken = [result for result in results if result.failed]
+    num_kept = max(1, math.ceil(round(keep * len(results), 9)))
     notes = [
-        f"out: {standing.configuration}: {name}: {why}"
-        for standing in broken
-        for name, why in standing.failed.items()
+        f"out: {result.configuration}: {name}: {why}"
+        for result in broken
+        for name, why in result.failed.items()
     ]
     if len(ranked) > num_kept and ranked[num_kept - 1].value == ranked[num_kept].value:
         last, next_one = ranked[num_kept - 1], ranked[num_kept]
@@ -114,19 +113,19 @@ def rank(
         )
     rows = [
         {
-            "configuration": standing.configuration,
-            "value": standing.value,
-            "values": standing.values,
-            "failed": standing.failed,
-            "goes_on": place < num_kept and not standing.failed,
+            "configuration": result.configuration,
+            "value": result.value,
+            "values": result.values,
+            "failed": result.failed,
+            "goes_on": place < num_kept and not result.failed,
         }
-        for place, standing in enumerate([*ranked, *broken])
+        for place, result in enumerate([*ranked, *broken])
     ]
     return rows, notes
 
 
 def ranking_table(rows: Sequence[dict[str, Any]], metric: str, title: str, *, is_last: bool) -> Table:
-    """The ranking of a rung; at the last one nobody goes on, and the first has won."""
+    """The ranking of a rung; at the last rung the first configuration has won."""
     table = Table("", "configuration", f"mean {metric}", "runs", "", title=title, title_justify="left")
     for place, row in enumerate(rows, start=1):
         outcome = "goes on" if row["goes_on"] else "out"

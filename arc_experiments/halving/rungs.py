@@ -1,8 +1,8 @@
-"""Successive halving: many configurations for few steps, the better ones of them for more, and so on.
+"""Successive halving: train many configurations for a few steps, the better ones for more, and so on.
 
-All rungs share one schedule, that of `optim.max_steps`: a run stops at a rung by `optim.stop_after` and goes on exactly
-where it stopped. Each rung's ranking is written to halving.json before any run goes on, so that the same command again
-takes the same decisions, whenever it was stopped.
+All rungs share one schedule, that of `optim.max_steps`: a run stops at a rung by `optim.stop_after`, and a
+survivor resumes exactly where it stopped. Each rung's ranking is written to halving.json before any run
+resumes, so the same command takes the same decisions again, whenever it was stopped.
 
 Method: Jamieson and Talwalkar, Non-stochastic best arm identification and hyperparameter optimization (2016).
 """
@@ -15,20 +15,21 @@ from typing import Any
 from rich.console import Console
 
 from arc_experiments.composing.freezing import stop_at
-from arc_experiments.halving.ranking import rank, ranking_table, read_standing, refuse_beyond
+from arc_experiments.halving.ranking import rank, ranking_table, read_result, refuse_beyond
 from arc_experiments.launching import worker
 from arc_experiments.launching.pool import Pool, exit_code
 from arc_experiments.launching.tables import show_table
-from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, locked
+from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder, read_object
+from arc_experiments.runs.locks import locked
 from arc_experiments.runs.run_state import DONE, FAILED
 
 RECORD = "halving.json"
-BY_SEED = ("seed=", "seeds.")  # overrides that tell apart the runs of one configuration
+SEED_KEYS = ("seed=", "seeds.")  # overrides that distinguish the runs of one configuration
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rungs:
-    """Steps after which a share of the configurations goes on, by a metric; the last ones go on to `max_steps`."""
+    """Steps after which a share `keep` of the configurations survives; the last ones train to `max_steps`."""
 
     steps: list[int]
     keep: float
@@ -39,10 +40,10 @@ class Rungs:
 def run_halving(
     folders: Sequence[RunFolder], sweep_folder: Path, pool: Pool, console: Console, rungs: Rungs
 ) -> int:
-    """Run the jobs rung by rung; the exit code is that of a sweep.
+    """Run the jobs rung by rung; returns the exit code of a sweep.
 
     Raises:
-        FolderError: the folder holds another halving, or runs that are beyond a rung that is still to be ranked.
+        FolderError: the folder holds another halving, or runs trained beyond a rung that is not ranked yet.
         FolderTaken: another process runs this halving.
     """
     with locked(sweep_folder / ".halving.lock") as is_ours:
@@ -59,45 +60,49 @@ def run_halving(
             if steps not in record.ranked:
                 console.print(f"{title}: {', '.join(alive)}", markup=False)
                 taking_part = [run for name in alive for run in runs[name]]
-                for run in taking_part:  # all, before any is changed
-                    refuse_beyond(run, steps)
-                for run in taking_part:
-                    stop_at(run, None if is_last else steps)
-                pool.run(taking_part)
+                _train_to(steps, taking_part, sweep_folder, pool, is_last=is_last)
                 is_over = _is_complete(taking_part, pool, is_last=is_last) and record.add(alive, steps, pool)
                 if not is_over:
-                    console.print(
-                        "This rung is not ranked yet: the same command goes on with what is missing."
-                    )
+                    console.print("This rung is not ranked yet: the same command runs what is missing.")
                     break
-            ranked = record.ranked[steps]
-            console.print(ranking_table(ranked["ranking"], rungs.metric, title, is_last=is_last))
-            for note in ranked["notes"]:
+            rung = record.ranked[steps]
+            console.print(ranking_table(rung["ranking"], rungs.metric, title, is_last=is_last))
+            for note in rung["notes"]:
                 console.print(note, markup=False)
-            alive = [row["configuration"] for row in ranked["ranking"] if row["goes_on"]]
+            alive = [row["configuration"] for row in rung["ranking"] if row["goes_on"]]
         show_table(folders, sweep_folder, pool.state, console)
         return exit_code(folders, pool) or (worker.DONE if is_over else worker.FAILED)
 
 
+def _train_to(
+    steps: int, runs: Sequence[RunFolder], sweep_folder: Path, pool: Pool, *, is_last: bool
+) -> None:
+    for run in runs:  # all, before any is changed
+        refuse_beyond(run, steps)
+    for run in runs:
+        stop_at(run, None if is_last else steps)
+    pool.run(runs, sweep_folder)
+
+
 def configurations(folders: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
-    """The runs by what was typed for them but not for all, without the seeds: `model.lora.rank=8`."""
+    """Group the runs by the overrides that not all of them share, leaving out seeds: `model.lora.rank=8`."""
     typed = {folder: folder.read_json("environment.json")["command"] for folder in folders}
-    for_all = set.intersection(*(set(command) for command in typed.values()))
-    found: dict[str, list[RunFolder]] = {}
+    shared = set.intersection(*(set(command) for command in typed.values()))
+    groups: dict[str, list[RunFolder]] = {}
     for folder, command in typed.items():
-        own = [text for text in command if text not in for_all and not text.startswith(BY_SEED)]
-        found.setdefault(" ".join(own) or "all", []).append(folder)
-    return found
+        own = [text for text in command if text not in shared and not text.startswith(SEED_KEYS)]
+        groups.setdefault(" ".join(own) or "all", []).append(folder)
+    return groups
 
 
 def _is_complete(runs: Sequence[RunFolder], pool: Pool, *, is_last: bool) -> bool:
-    """Whether every run of a rung has ended as it should, or has failed where others may go on without it."""
+    """Whether every run of a rung is done, or has failed where the others may be ranked without it."""
     states = {pool.state(run).name for run in runs}
     return states == {DONE} or (states == {DONE, FAILED} and not (pool.fail_fast or is_last))
 
 
 class _Record:
-    """halving.json: the settings, the runs, and the rungs that are ranked."""
+    """halving.json: the settings, the runs, and the rungs ranked so far."""
 
     def __init__(self, sweep: RunFolder, rungs: Rungs, runs: dict[str, list[RunFolder]]) -> None:
         self._sweep, self._rungs, self._runs = sweep, rungs, runs
@@ -107,30 +112,25 @@ class _Record:
             "metric": rungs.metric,
             "runs": {name: [run.path.name for run in each] for name, each in runs.items()},
         }
-        self.ranked: dict[int, dict[str, Any]] = {}  # by steps
-        if (sweep / RECORD).exists():
-            self._read()
-
-    def _read(self) -> None:
-        before = self._sweep.read_json(RECORD)
-        changed = [name for name, value in self._settings.items() if before.get(name) != value]
+        before = read_object(sweep / RECORD)
+        changed = [name for name, value in self._settings.items() if before and before.get(name) != value]
         if changed:
             raise FolderError(
-                f"{self._sweep}/{RECORD} holds another halving (other {', '.join(changed)}). Name another folder: "
+                f"{sweep}/{RECORD} holds another halving (other {', '.join(changed)}). Name another folder: "
                 "hydra.sweep.dir=..."
             )
-        self.ranked = {rung["steps"]: rung for rung in before["ranked"]}
+        self.ranked: dict[int, dict[str, Any]] = {rung["steps"]: rung for rung in before.get("ranked", [])}
 
     def add(self, alive: Sequence[str], steps: int, pool: Pool) -> bool:
-        """Rank the configurations and write it down. False: there is none to go on with."""
+        """Rank the configurations and write the ranking. False: none of them can go on."""
         metric = self._rungs.metric
-        standings = [
-            read_standing(
+        results = [
+            read_result(
                 name, [(run, pool.state(run)) for run in self._runs[name]], metric=metric, steps=steps
             )
             for name in alive
         ]
-        rows, notes = rank(standings, keep=self._rungs.keep, metric=metric)
+        rows, notes = rank(results, keep=self._rungs.keep, metric=metric)
         if not any(row["goes_on"] for row in rows):
             return False
         ranked = {**self.ranked, steps: {"steps": steps, "ranking": rows, "notes": notes}}

@@ -1,7 +1,7 @@
-"""Adapt: each validation task's demonstrations -> an adapted model -> its answers; scored beside those before.
+"""Adapt: each validation task's demonstrations -> an adapted model -> answers, scored beside those before.
 
-Any number of processes share out the tasks: those that `hardware.num_processes` asks for, and the same command started
-again while it runs, here or on another machine that sees the folder. The one that holds the run folder collects.
+Any number of processes share the tasks: `hardware.num_processes`, and the same command started again while it
+runs, here or on another machine that sees the folder. The one that holds the folder reports.
 """
 
 import logging
@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from arc_experiments.adaptation.deadline import done_within
-from arc_experiments.adaptation.plan import FOLDER, Work
+from arc_experiments.adaptation.plan import FOLDER, AdaptationPlan
 from arc_experiments.adaptation.results import Adapted, merged, totals
-from arc_experiments.adaptation.standing import FILE, Standing
+from arc_experiments.adaptation.time_limits import done_within
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.resuming import Spent
 from arc_experiments.jobs.answering import cost, is_reported, report, selection_rule, write_candidates
@@ -27,7 +26,6 @@ from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments, start_helpers
-from arc_experiments.launching.torchrun import count_processes
 from arc_experiments.run import Run
 from arc_experiments.runs import machine as places
 from arc_experiments.runs.run_state import duration
@@ -35,45 +33,39 @@ from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import solved
 from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.submission import FILE, GrowingSubmission
 
 BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
+HELPER_SECONDS = 60  # for a helper to stop by itself
 
 log = logging.getLogger(__name__)
 
 
 def main(run: Run, console: Console) -> None:
-    """Adapt, answer and compare; or, where another process holds the folder, help it.
+    """Adapt, answer and compare; or, if another process holds the folder, help it.
 
     Raises:
         ValueError: started by torchrun or accelerate, or there is nothing to adapt to.
     """
     if "RANK" in os.environ:
         raise ValueError("job=adapt starts its processes itself: start it by the plain command")
-    folder = run.folder
     if not len(run.predicted_tasks()):
         raise ValueError("job=adapt: this data has no validation task with demonstrations to adapt to")
     check_weights(run)
     if is_reported(run):
-        if not folder.read_only:
-            shutil.rmtree(folder / FOLDER, ignore_errors=True)  # where a kill came between the page and this
+        if not run.folder.read_only:
+            shutil.rmtree(run.folder / FOLDER, ignore_errors=True)  # a kill may have come after the page
             show_finished(run, console)
         return
-    is_helper = places.HELPS in os.environ
-    count = 1 if is_helper else count_processes(run.config.hardware)
-    if run.config.hardware.per_device_batch_size == "auto":
-        _check_own_gpu(run.config.hardware, count)
-    environments = helper_environments(count)
-    if count > 1:
-        os.environ.update(places.part(0, count))
-    if count > 1 or is_helper:
-        os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpus()
-    if not (folder.read_only or (folder / FILE).exists()):  # `begin` may have to load the model
-        Standing(folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
-    # What hardware.per_device_batch_size=auto finds is found before helpers share the memory, and is theirs, too.
-    begin(run)
-    helpers = start_helpers(folder, environments)
+    environments = _take_share(run.config.hardware)
+    if not (run.folder.read_only or (run.folder / FILE).exists()):  # `begin` may have to load the model
+        GrowingSubmission(run.folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
+    begin(
+        run
+    )  # what hardware.per_device_batch_size=auto needs is not shared with helpers yet, who take its result
+    helpers = start_helpers(run.folder, environments)
     try:
-        if folder.read_only:
+        if run.folder.read_only:
             _help(run, console)
         else:
             _lead(run, console, lambda: _end(helpers))
@@ -81,19 +73,33 @@ def main(run: Run, console: Console) -> None:
         _end(helpers)
 
 
+def _take_share(hardware: Hardware) -> list[dict[str, str]]:
+    """Keep this process's share of cores and GPUs; return the environments of helpers for the others."""
+    is_helper = places.HELPS in os.environ
+    count = 1 if is_helper else places.count_processes(hardware)
+    if hardware.per_device_batch_size == "auto":
+        _check_own_gpu(hardware, count)
+    environments = helper_environments(count)
+    if count > 1:
+        os.environ.update(places.part(0, count))
+    if count > 1 or is_helper:
+        os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpus()
+    return environments
+
+
 def _check_own_gpu(hardware: Hardware, count: int) -> None:
-    """Raises ValueError where processes would share a GPU of which each takes as much as it can."""
+    """Raises ValueError if processes would share a GPU of which each takes as much as it can."""
     num_gpus = 0 if hardware.device == "cpu" else len(hardware.gpu_ids or ()) or torch.cuda.device_count()
     if 0 < num_gpus < count:
         raise ValueError(
-            f"hardware.per_device_batch_size=auto takes all of a GPU, and hardware.num_processes={count} share "
-            f"{num_gpus}: name a number of rows, or take one process for each GPU (hardware.num_processes=null)"
+            f"hardware.per_device_batch_size=auto fills a GPU, and hardware.num_processes={count} share "
+            f"{num_gpus}: name a number, or take one process per GPU (hardware.num_processes=null)"
         )
 
 
 def _help(run: Run, console: Console) -> None:
-    """Do what is left to do, and leave the rest to the process that holds the folder."""
-    work = Work(run, lambda: is_reported(run))
+    """Adapt to what is left; the process that holds the folder does the rest."""
+    work = AdaptationPlan(run, lambda: is_reported(run))
 
     def is_left() -> bool:
         with run.folder.locked() as is_free:
@@ -104,11 +110,12 @@ def _help(run: Run, console: Console) -> None:
 
 
 def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
+    """Adapt to what is left, with helpers or alone; then score, report and tidy up."""
     leaks = find_leaks(run, trains=False)
     tracker = Tracker(run.folder, run.config, console)
-    work = Work(run, lambda: False)
-    standing = Standing(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
-    standing.write()
+    work = AdaptationPlan(run, lambda: False)
+    growing = GrowingSubmission(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
+    growing.write()
     work.start()
 
     def do() -> None:
@@ -117,11 +124,11 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
             _show_plan(work, run, console)
             show_leaks(leaks, console)
             show_shrunk(run, console)
-        _do(work, run, console, standing.write)
+        _do(work, run, console, growing.write)
 
     if not done_within(work.seconds_left, do):
         console.print("[yellow]note[/]         the deadline has come: what is finished counts")
-        stop_helpers()  # else they would write beside what is now read and tidied up
+        stop_helpers()  # which would write what is now being read and removed
     before, seconds, units = work.results()
     metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
     write_candidates(run, BEFORE, before)
@@ -130,8 +137,8 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     shutil.rmtree(work.folder.path, ignore_errors=True)  # a helper may still be writing its last piece
 
 
-def _do(work: Work, run: Run, console: Console, note: Callable[[], None] = lambda: None) -> None:
-    """Do all that is left.
+def _do(work: AdaptationPlan, run: Run, console: Console, note: Callable[[], None] = lambda: None) -> None:
+    """Answer and adapt until nothing is left.
 
     Args:
         note: called whenever more may be finished.
@@ -144,22 +151,22 @@ def _do(work: Work, run: Run, console: Console, note: Callable[[], None] = lambd
 
         work.answer(answered)
     start, earlier = time.perf_counter(), None
-    with progress(console, "adapting", work.num_groups) as bar:
+    with progress(console, "adapting", work.num_bundles) as bar:
 
         def show(done: int, last: Adapted | None) -> None:
             nonlocal earlier
             if earlier is None:  # by an attempt that was killed, or by others
                 earlier = done
             note()
-            run.folder.update_status(step=done, max_steps=work.num_groups)
+            run.folder.update_status(step=done, max_steps=work.num_bundles)
             seconds = time.perf_counter() - start
-            bar.update(done, _how_far(done, done - earlier, work.num_groups, seconds, last))
+            bar.update(done, _how_far(done, done - earlier, work.num_bundles, seconds, last))
 
         work.adapt(show)
 
 
 def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | None) -> str:
-    """The losses of what was adapted last, and how long the rest may take."""
+    """The losses of the last training, and how long the rest may take."""
     words = []
     if last is not None and last.training is not None and last.training.loss is not None:
         words.append("loss {:.3f} -> {:.3f}".format(*last.training.loss))
@@ -169,7 +176,7 @@ def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | 
 
 
 def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
-    """What job=adapt has beside the score."""
+    """What job=adapt adds to metrics.json."""
     tasks, rule = run.predicted_tasks(), selection_rule(run)
     after = merged(before, units)
     phases = {name: sum(unit.seconds[name] for unit in units) for name in ("training", "inference")}
@@ -204,7 +211,7 @@ def _cost(run: Run, before: list[Candidate], units: Sequence[Adapted], spent: Sp
     )
 
 
-def _show_plan(work: Work, run: Run, console: Console) -> None:
+def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
     adapt, optim = run.config.adapt, run.config.optim
     at_once = "" if adapt.together == 1 else f", {adapt.together} at once"
     who = {"per_task": f"each task by itself{at_once}", "joint": "all tasks together"}
@@ -217,16 +224,13 @@ def _show_plan(work: Work, run: Run, console: Console) -> None:
     if adapt.deadline_hours:
         limits.append(f"{work.seconds_left / 3600:.2g} hours left of {adapt.deadline_hours:g}")
     console.print(
-        f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_units} groups of tasks')}, demonstrations "
-        f"left out in turn: {left_out}; {', '.join(limits)}"
+        f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_task_groups} groups of tasks')}, "
+        f"demonstrations left out in turn: {left_out}; {', '.join(limits)}"
     )
 
 
-HELPER_SECONDS = 60  # that a helper told to stop has
-
-
 def _end(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Stop the helpers, which have nothing left to do."""
+    """Stop the helpers, which have nothing left to do; log those that died."""
     died = [helper.pid for helper in helpers if helper.poll() not in (None, 0)]
     if died:
         log.warning("helpers ended before the work was done: processes %s", died)

@@ -5,8 +5,8 @@ What answers have cost is the `cost` part of metrics.json:
     {"device": "cpu, 2 threads", "num_processes": 1, "device_seconds": 81.5, "device_seconds_per_task": 0.82,
      "prompt_tokens": 912000, "generated_tokens": 61000, "compared_tokens": 0, "peak_memory_bytes": 913000000}
 
-Its seconds are those spent on finished pieces of work, over all attempts and processes (and over all GPUs of a model that
-is split). Work that a kill cut off is not in them. The peak is that of the process that needed most.
+Its seconds were spent on finished pieces of work, in all attempts and processes (times the GPUs of a split
+model). Work that a kill cut off is not counted. The peak is that of the process that needed most.
 """
 
 import shutil
@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from arc_experiments.config.schema import NEED_LIKELIHOODS
 from arc_experiments.generation.predict import Request
-from arc_experiments.generation.resuming import Spent, spent
+from arc_experiments.generation.resuming import Spent, forget, spent
 from arc_experiments.jobs.results import show_scores
 from arc_experiments.jobs.terminal import progress, show_shrunk, timed
 from arc_experiments.jobs.tracking import Tracker
@@ -62,8 +63,21 @@ def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | Non
 
 def score_in_training(run: Run, model: Any) -> dict[str, float]:
     """What the finished run would score with the model as it is now: `{"pass_at_2": ...}`."""
-    scores = score(run.predicted_tasks(), run.predict_in_training(model), selection_rule(run))
+    scores = score(run.predicted_tasks(), answer_in_training(run, model), selection_rule(run))
     return {"pass_at_2": scores["pass_at_2"]}
+
+
+def answer_in_training(run: Run, model: Any) -> list[Candidate]:
+    """Answer the tasks during training: the model is left exactly as it is, and no answer is kept."""
+    was_training, kept = model.training, run.folder / f"{PARTIAL_PREDICTIONS}.training"
+    forget(kept, run.processes)  # a killed attempt's, whose weights were others
+    candidates = run.predictor.predict(model.eval(), run.requests, kept)
+    if run.config.inference.selection in NEED_LIKELIHOODS:
+        tasks, folder = run.predicted_tasks(), kept / LIKELIHOODS
+        candidates = run.predictor.with_likelihoods(model, tasks, candidates, folder)
+    forget(kept, run.processes)
+    model.train(was_training)
+    return candidates
 
 
 def finish(run: Run, model: Any, metrics: dict[str, Any], tracker: Tracker, console: Console) -> None:
@@ -140,7 +154,7 @@ def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[s
 
 
 def answered(tasks: TaskSet) -> dict[str, Any]:
-    """For metrics.json: how many tasks and test outputs were asked for, and how many of them cannot be scored."""
+    """For metrics.json: how many tasks and test outputs were answered, and how many cannot be scored."""
     counts = {"num_tasks": len(tasks), "num_test_outputs": tasks.num_test_outputs}
     return {"answered": {**counts, "num_tasks_without_solutions": len(tasks) - len(solved(tasks))}}
 

@@ -1,4 +1,4 @@
-"""Audit: sets of tasks -> which tasks of one stand in another, in the terminal, in leaks.json and in pictures."""
+"""Audit: sets of tasks -> which tasks of one are in another, as a table, leaks.json and pictures."""
 
 import hashlib
 import time
@@ -25,11 +25,15 @@ from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import BadTasks, FixedTasks, Task, TaskSet, TrainingSource
 
 FILE, PAGE = "leaks.json", "audit.html"
-SPLITS = ("training", "evaluation")  # told apart where a set has them
-NUM_LISTED = 15  # tasks in the terminal, of each comparison
+SPLITS = ("training", "evaluation")  # kept apart where a set has them
+NUM_LISTED = 15  # tasks of each comparison in the terminal
 COUNTS = {
-    "wholly": "whole", "in part": "part", "by id": "by_id", "with answers": "answers", "cell for cell": "identical"
-}  # fmt: skip
+    "wholly": "whole",
+    "in part": "part",
+    "by id": "by_id",
+    "with answers": "answers",
+    "cell for cell": "identical",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class NamedSet:
 
     @property
     def tasks(self) -> TaskSet:
-        """Those that can be looked for; of several with one id the first."""
+        """The tasks that can be looked for; of several with one id the first."""
         found: dict[str, Task] = {}
         for part in self.parts:
             fixed = part.source.fixed
@@ -58,8 +62,9 @@ class NamedSet:
 
 
 def main(run: Run, console: Console) -> None:
-    """Compare every set of `audit.tasks` with every one of `audit.against`; show what was found before, if the files
-    that were compared are still the same.
+    """Compare every set of `audit.tasks` with every one of `audit.against`, or show the earlier result.
+
+    An earlier result is valid as long as the compared files are the same.
 
     Raises:
         ValueError: nothing of a set can be looked for.
@@ -93,8 +98,8 @@ def _compare(run: Run) -> Iterator[Comparison]:
         tasks = sought.tasks
         if not len(tasks):
             raise ValueError(
-                f"audit.tasks: {sought.name} has no task that stays the same from visit to visit, so nothing to look "
-                "for: name it in audit.against"
+                f"audit.tasks: {sought.name} has no task that stays the same from visit to visit, so "
+                "there is nothing to look for: name it in audit.against"
             )
         finder = Finder(tasks, sought.name)
         for searched in (each for name in audit.against for each in known[name]):
@@ -102,7 +107,7 @@ def _compare(run: Run) -> Iterator[Comparison]:
 
 
 def _sets(name: str, run: Run) -> Iterator[NamedSet]:
-    """What a name of `audit` stands for; a set with an official split are two."""
+    """Read the sets that a name in `audit` means; a set with an official split is two."""
     corpus, own = run.corpus, run.config.data.name
     if name == "validation":
         tasks = corpus.validation_tasks
@@ -130,7 +135,7 @@ def _splits(name: str, entry: Source) -> Iterator[NamedSet]:
 
 
 def _fingerprint(config: Config) -> str:
-    """Of what is compared: another description of a set, or other names, sizes or times of files, give another."""
+    """A digest of what is compared: the options of the sets; names, sizes and times of their files."""
     names = {name for name in (*config.audit.tasks, *config.audit.against) if name not in OWN_SETS}
     named = [compose_data(name) for name in sorted(names)]
     sources = [source for data in (config.data, *named) for source in (data, *data.sources.values())]
@@ -145,13 +150,13 @@ def _fingerprint(config: Config) -> str:
 
 
 def _files(path: Path) -> Iterable[Path]:
-    """The file itself, or those in the folder and below it; none where it is no path here but a hub's name."""
+    """The file itself, or all files in and below the folder; none for a name on a hub."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console) -> None:
-    """Counts of all comparisons, and the first tasks of each; the last line is the folder."""
-    names = (Column(name, overflow="fold") for name in ("tasks of", "in"))  # long paths are told whole
+    """Show the counts of all comparisons and the first tasks of each; the last line is the folder."""
+    names = (Column(name, overflow="fold") for name in ("tasks of", "in"))  # long paths are shown whole
     table = Table(*names, *COUNTS, title="Which tasks stand elsewhere")
     for one in comparisons:
         sought = f"{one['sought']}: {one['counts']['tasks']:,}"
@@ -165,7 +170,7 @@ def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console
 
 
 def _list(comparison: dict[str, Any], console: Console) -> None:
-    """The tasks of one comparison that their ids do not tell, and how many they do."""
+    """Show the tasks of one comparison that ids do not reveal, and how many ids reveal."""
     title = f"{comparison['sought']} in {comparison['searched']}"
     hidden = [leak for leak in comparison["tasks"] if not is_plain(leak)]
     num_plain = len(comparison["tasks"]) - len(hidden)

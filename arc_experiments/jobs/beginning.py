@@ -28,8 +28,8 @@ def begin(run: Run) -> None:
     """Fix what makes the run repeatable; write environment.json, partition.json and skipped_tasks.json.
 
     Raises:
-        ValueError: an earlier attempt began with other tasks, weights or another dtype, or the answers cannot be
-            constrained as asked.
+        ValueError: an earlier attempt began with other tasks, weights or dtype, or `inference` asks for an
+            engine or a constraint that does not work here.
     """
     quieten_libraries()
     environment = run.folder.read_json("environment.json")
@@ -62,8 +62,8 @@ def check_weights(run: Run) -> None:
     before, now = run.folder.read_json("environment.json").get("began_with", {}), run.weights.fingerprint
     if before.get("weights", now) != now:
         raise ValueError(
-            f"{run.folder} began with other weights: those in {run.weights.source} have changed since (trained "
-            "further?). Start beside it with resume=false"
+            f"{run.folder} began with other weights: those in {run.weights.source} have changed since "
+            "(trained further?). Start beside it with resume=false"
         )
 
 
@@ -92,7 +92,7 @@ def write_partition(run: Run) -> None:
 
 
 def _earlier_threads(run: Run, environment: Mapping[str, Any]) -> int | None:
-    """The threads of an earlier attempt; None if the processes share the cores differently now, or come and go."""
+    """The threads of an earlier attempt; None if processes share the cores otherwise now, or come and go."""
     is_alike = environment.get("num_processes") == int(os.environ.get("WORLD_SIZE", "1"))
     return (
         environment.get("threads") if is_alike and not job_kind(run.config.job.name).shares_folder else None
@@ -106,13 +106,13 @@ def _check_same_data(run: Run, data: str) -> None:
 
         if len(set(gather_object([data]))) > 1:
             raise ValueError(
-                "the processes of this run have read different data: the files differ between machines, or the "
-                "function in data.file does not give the same each time (a set has no fixed order: sort it)"
+                "the processes of this run have read different data: the files differ between machines, or "
+                "the function in data.file does not return the same each time (a set has no fixed order)"
             )
 
 
 def find_leaks(run: Run, *, trains: bool) -> Leaks:
-    """Compare held-out tasks with those trained on and write leaks.json; nothing is compared if `data.leaks=ignore`.
+    """Compare held-out tasks with those trained on, unless `data.leaks=ignore`; write leaks.json.
 
     Args:
         trains: compare the run's own training tasks, too, not only its weights' ancestry.

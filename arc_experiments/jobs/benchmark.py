@@ -1,4 +1,4 @@
-"""Benchmark: samples, loading, training, generation, scoring and start-up of a composition on this machine."""
+"""Benchmark: samples, loading, training, generation, scoring and start-up of a composition here."""
 
 import os
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ def main(run: Run, console: Console) -> None:
     folder = run.folder
     if run.corpus.rows:
         raise ValueError(
-            f"job=benchmark measures samples of ARC tasks, and data={run.config.data.name} gives ready rows: choose other "
-            "data; a row of so many tokens trains as fast as any other"
+            f"job=benchmark measures samples of ARC tasks, and data={run.config.data.name} gives ready rows: "
+            "choose other data; a row of so many tokens trains as fast as any other"
         )
     command = folder.read_json("environment.json")["command"]
     cells = plan(folder, run.config, command[3:])
@@ -36,8 +36,8 @@ def main(run: Run, console: Console) -> None:
     freeze_cells(waiting, run.config)
     max_seconds, done = run.config.benchmark.max_seconds, len(cells) - len(waiting)
     console.print(
-        f"{len(cells)} measurements, {done} made already; each has {max_seconds:g} s and needs some more to set "
-        "itself up"
+        f"{len(cells)} measurements, {done} made already; each has {max_seconds:g} s and needs some more to "
+        "set itself up"
     )
     results = _write(folder, cells)
     for number, cell in enumerate(waiting, start=done + 1):
@@ -51,8 +51,8 @@ def main(run: Run, console: Console) -> None:
     console.print(Markdown(markdown(results)))
     if results["num_failed"]:
         raise RuntimeError(
-            f"{results['num_failed']} of {len(cells)} measurements failed, see {folder}/benchmark.md; the same "
-            "command tries them again"
+            f"{results['num_failed']} of {len(cells)} measurements failed, see {folder}/benchmark.md; the "
+            "same command tries them again"
         )
     console.print(str(folder))
 

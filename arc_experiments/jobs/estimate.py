@@ -17,7 +17,7 @@ def show_estimate(
     """Show how long the rest may take: a training token costs three forward ones, an answer may never end.
 
     Args:
-        validation_seconds: of a validation that has just been run, the better measure; None: time a forward pass.
+        validation_seconds: of a validation just run, the better measure; None: time a forward pass instead.
     """
     records, _ = run.validation_records
     tokens = sum(len(record.input_ids) for record in records)

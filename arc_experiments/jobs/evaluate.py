@@ -63,8 +63,8 @@ def _score_file(run: Run, file: Path, console: Console) -> None:
     What is missing or no grid counts as wrong, so that the denominator is that of the task list.
 
     Raises:
-        ValueError: the file cannot be read or is no submission, none of the tasks has solutions, or an earlier attempt
-            of this run scored another file or other tasks.
+        ValueError: the file cannot be read or is no submission, no task has solutions, or an earlier attempt
+            scored another file or other tasks.
     """
     start = time.perf_counter()
     submission = read_submission(file)
@@ -79,8 +79,9 @@ def _score_file(run: Run, file: Path, console: Console) -> None:
     tasks = run.predicted_tasks()
     if not len(solved(tasks)):
         raise ValueError(
-            f"submission={file}: none of the {len(tasks)} validation tasks of data={run.config.data.name} has "
-            "solutions, so there is nothing to score it by: name tasks that have them (data=..., data.path=...)"
+            f"submission={file}: none of the {len(tasks)} validation tasks of data={run.config.data.name} "
+            "has solutions, so there is nothing to score it by: name tasks that have them (data=..., "
+            "data.path=...)"
         )
     candidates = attempted(submission, tasks)
     write_candidates(run, "predictions.jsonl", candidates)

@@ -1,4 +1,4 @@
-"""Inspect: what the model gets of a composition, as pictures, text and tokens; counted, shown, written down."""
+"""Inspect: what the model gets of a composition, as pictures, text and tokens; counted and shown."""
 
 from rich.columns import Columns
 from rich.console import Console, Group
@@ -20,7 +20,7 @@ MOST_TOKENS = 1500  # of a sample in the terminal
 
 
 def main(run: Run, console: Console) -> None:
-    """Count and show the stream and the validation tasks, anew each time: it takes seconds and needs no weights."""
+    """Count and show the stream and the validation tasks, every time anew: it takes seconds, no weights."""
     folder, options, stream = run.folder, run.config.inspect, run.stream()
     settings = _settings(run)
     for name, text in settings:
@@ -58,7 +58,8 @@ def _settings(run: Run) -> list[tuple[str, str]]:
     settings = [
         (
             "data",
-            f"{config.data.name}: {count_tasks(run, run.partition.train)} train, {count_tasks(run, tasks.ids)} validate "
+            f"{config.data.name}: {count_tasks(run, run.partition.train)} train, "
+            f"{count_tasks(run, tasks.ids)} validate "
             f"({tasks.num_test_outputs} test outputs), partition {run.partition.hash}",
         ),
         ("augmentation", ", ".join(config.augmentation) or "none"),
@@ -71,7 +72,7 @@ def _settings(run: Run) -> list[tuple[str, str]]:
 
 
 def _numbered(stream: SampleStream, index: int) -> list[tuple[str, Sample]]:
-    """The samples of a row with their numbers."""
+    """The samples of a row, each with its number."""
     row = stream.row(index)
     if stream.pack_length is None:
         return [(str(index), row[0])]
@@ -84,7 +85,7 @@ def _card(run: Run, stream: SampleStream, number: str, sample: Sample) -> Sample
 
 
 def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> None:
-    """A table of the sources, and a histogram of the rows."""
+    """Show a table of the sources and a histogram of the rows."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("source", no_wrap=True)
     for column in ("samples", "loss", "5%", "median", "95%", "longest", "shrunk", "redrawn", "tasks", "each"):
@@ -101,7 +102,7 @@ def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> No
 
 
 def _show_sample(sample: Sample, one: SampleCard, console: Console) -> None:
-    """Pictures in the official colours, and the tokens: those with loss in green."""
+    """Show pictures in the official colours, and the tokens: those with loss in green."""
     console.print(f"[bold]sample {one.number}[/] ", end="")
     console.print(f"{one.task_id} · {' · '.join(one.facts)}", markup=False)
     if console.is_terminal:
@@ -113,7 +114,7 @@ def _show_sample(sample: Sample, one: SampleCard, console: Console) -> None:
             Text(f"... {len(tokens) - MOST_TOKENS} tokens ...\n", style="dim"),
         )
     styles = ("dim", "dim on grey15"), ("bold green", "bold green on grey15")
-    # Neighbours are told apart by their ground.
+    # The background shows where a token ends.
     styled = [(token.text, styles[token.learnt][place % 2]) for place, token in enumerate(tokens)]
     console.print(Padding(Text.assemble(cut, *styled), (0, 0, 1, 2)), soft_wrap=False)
 

@@ -1,15 +1,15 @@
-"""What a job shows at its end: the scores with their intervals, by rule and by kind of task, and what they have cost."""
+"""What a job shows at its end: scores with their intervals, by rule and by kind of task, and their cost."""
 
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from arc_experiments.report.adaptation import adaptation_sentences
-from arc_experiments.report.breakdown import KINDS
 from arc_experiments.report.format import (
     BY_KAGGLE,
     BY_OUTPUT,
+    KINDS,
+    adaptation_sentences,
     cost_sentence,
     label,
     plural,
@@ -26,7 +26,7 @@ CAPTION = "pass@k, vote@k: Kaggle's and ARC Prize's rule; the others: means over
 
 
 def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
-    """The score table, what it has cost, and where everything lies; the last line is the run folder."""
+    """Show the scores, what they have cost and where the files are; the last line is the run folder."""
     if "submission" in metrics:
         _show_mistakes(metrics["submission"], console)
     if "score" in metrics:
@@ -51,7 +51,7 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
 
 
 def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> None:
-    """The scores in a table, by rule and by kind of task; what was not valid."""
+    """Show the scores in a table, by rule and by kind of task, and how many answers were invalid."""
     score = metrics["score"]
     title = f"{score['num_tasks']} tasks, {score['num_test_outputs']} test outputs"
     console.print(_paired_table(metrics, title) if "before" in metrics else _score_table(score, title))
@@ -73,7 +73,7 @@ def _score_table(score: dict[str, Any], title: str) -> Table:
 
 
 def _show_groups(by_group: dict[str, dict[str, Any]], console: Console) -> None:
-    """pass@2 by kind of task, a line a kind; the page has the intervals."""
+    """Show pass@2 by kind of task, a line a kind; the page has the intervals."""
     for kind, groups in by_group.items():
         parts = (
             f"{name} {group['pass_at_2']:.1%} of {group['num_test_outputs']}"
@@ -83,7 +83,7 @@ def _show_groups(by_group: dict[str, dict[str, Any]], console: Console) -> None:
 
 
 def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
-    """What was wrong with a submission: counted by kind, the first ones in full."""
+    """Show what is wrong with a submission: counted by kind, the first mistakes in full."""
     console.print(f"submission: {submission['path']}", markup=False)
     counts = ", ".join(f"{count} x {kind}" for kind, count in submission["mistakes"].items())
     if not counts:
@@ -98,7 +98,7 @@ def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
 
 
 def _paired_table(metrics: dict[str, Any], title: str) -> Table:
-    """The scores before and after adaptation, and what they differ by."""
+    """The scores before and after adaptation, with the differences."""
     before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
     table = Table("score", "before", "after", "difference", "95 % interval", title=title, caption=CAPTION)
     for name, key in SCORES.items():
@@ -116,12 +116,12 @@ def _paired_table(metrics: dict[str, Any], title: str) -> Table:
 
 
 def _interval(interval: list[float] | None, sign: str = "") -> str:
-    """Nothing for None: all tasks are alike."""
+    """`10.0% to 20.0%`; empty if there is no interval, since all tasks are alike."""
     return "" if interval is None else " to ".join(f"{value:{sign}.1%}" for value in interval)
 
 
 def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
-    """What became of the tasks, the losses, and which tasks were won and lost, where that is known."""
+    """Show outcomes, losses, and which tasks were won and lost, if that is known."""
     for sentence in adaptation_sentences(metrics["adaptation"]):
         console.print(sentence)
     gains = metrics.get("difference", {})
@@ -142,7 +142,7 @@ def _show_losses(losses: dict[str, Any], console: Console) -> None:
 
 
 def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Table:
-    """What each rule would have scored; the one that gave the attempts is marked."""
+    """What each selection rule would have scored; the rule that gave the attempts is marked."""
     table = Table("selection", "pass@1", "pass@2", caption="by Kaggle's and ARC Prize's rule")
     for name, values in by_selection.items():
         mark = " (the attempts)" if name == named else ""
@@ -151,6 +151,6 @@ def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Ta
 
 
 def show_finished(run: Run, console: Console) -> None:
-    """For a run that was finished before: its scores again."""
+    """Show the scores of a run that was finished earlier."""
     console.print("This run is finished (resume=false starts another beside it).")
     show_scores(in_todays_terms(run.folder.read_json("metrics.json")), run, console)

@@ -1,4 +1,4 @@
-"""Weights & Biases, kept at arm's length: a tracker that fails or hangs is a warning, never the end of a run."""
+"""Weights & Biases at arm's length: a tracker that fails or hangs is a warning, never the end of a run."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import Config
-from arc_experiments.report.pictures import Picture, answer_pictures
+from arc_experiments.report.gallery import Picture, answer_pictures
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.submission import Submission
 from arc_experiments.tasks.task import TaskSet
@@ -21,29 +21,29 @@ from arc_experiments.tasks.task import TaskSet
 log = logging.getLogger(__name__)
 
 ID_FILE = ".wandb_id"
-INIT_SECONDS = 30  # for the server's answer; wandb's own 90 would hold every start without network
-FINISH_SECONDS = 60  # for what is still to be sent; what is not stays in the folder for `wandb sync`
-PATIENCE_SECONDS = 120  # with any one call: more than wandb's own limits, which are kinder
+INIT_SECONDS = 30  # for the server's answer; wandb's own 90 would delay every start without network
+FINISH_SECONDS = 60  # to send the rest; what is not sent stays in the folder for `wandb sync`
+PATIENCE_SECONDS = 120  # for any one call: more than wandb's own limits, which end more gently
 NAME_LENGTH = 128  # of a run or a group; wandb's limit for projects
 
 
 class Tracker:
-    """Collects values step by step and sends their means every `tracking.log_steps` steps.
+    """Sends values to wandb: their means every `tracking.log_steps` steps, then pictures and final metrics.
 
     Args:
-        folder: the run's; wandb writes into it, and the id kept in it makes a resumed run the same run.
-        is_main: of several processes one tracks.
+        folder: the run's; wandb writes into it, and an id kept in it lets a resumed run continue there.
+        is_main: whether this is the process, of several, that tracks.
     """
 
     def __init__(self, folder: RunFolder, config: Config, console: Console, *, is_main: bool = True) -> None:
         self._folder, self._config, self._console = folder, config, console
         self._waiting: dict[str, list[float]] = {}
         self._run: Any = None
-        # Begun with the first values: what ends before it has any makes no run.
+        # The first values begin it: a job that ends before it has any makes no wandb run.
         self._is_to_begin = is_main and self._config.tracking.mode != "off"
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Add one step's values."""
+        """Add one step's values, which are sent as means over `tracking.log_steps` steps."""
         for name, value in values.items():
             self._waiting.setdefault(name, []).append(value)
         if step % self._config.tracking.log_steps == 0:
@@ -57,7 +57,7 @@ class Tracker:
             self._send(lambda run: run.log({"answers": _images(pictures)}))
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Send what waits and the final metrics, and close."""
+        """Send what is left and the final metrics, and close."""
         self._flush()
         self._send(lambda run: run.summary.update(metrics))
         self._send(lambda run: run.finish())
@@ -116,14 +116,14 @@ class Tracker:
             self._guarded(lambda: call(run))
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
-        """What the call gives; None and no more tracking if it raises or hangs."""
+        """Return what the call returns; if it raises or hangs, return None and stop tracking."""
         results: list[Any] = []
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
                 results.append(call())
-            except BaseException as error:  # noqa: BLE001 (whatever a tracker raises, the run goes on)
+            except BaseException as error:  # noqa: BLE001 (a tracker must not end the run)
                 errors.append(error)
 
         thread = threading.Thread(target=work, daemon=True)
@@ -149,7 +149,7 @@ def _mode(chosen: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """The error for logs, which are shared more freely than a key may be."""
+    """The error for logs, without the key: logs are shared."""
     text = f"{type(error).__name__}: {error}"
     key = os.environ.get("WANDB_API_KEY")
     return text.replace(key, "<WANDB_API_KEY>") if key else text

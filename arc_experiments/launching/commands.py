@@ -1,6 +1,7 @@
-"""A frozen folder's worker: the command that runs it, in an environment that finds the package."""
+"""How a frozen folder's worker is started: the command, its environment, and what its exit code means."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,54 +9,49 @@ from pathlib import Path
 from typing import NoReturn
 
 from arc_experiments.config.jobs import job_kind
-from arc_experiments.runs import machine as places
-from arc_experiments.runs import pausing
+from arc_experiments.runs import machine, pausing
 from arc_experiments.runs.folder import RunFolder
 
-# glibc gives large blocks back to the system at once and gets them anew, page by page: with a vocabulary of
-# 150,000 that took half of the time on a CPU. It reads these when a process starts.
+# glibc returns large blocks to the system at once and gets them anew, page by page, which took half of the
+# time on a CPU with a vocabulary of 150,000. It reads these variables when a process starts.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
 def worker_command(folder: RunFolder) -> list[str]:
-    """The command that runs, or goes on with, this folder: one worker, or what starts several."""
-    started_by_others = "RANK" in os.environ  # by torchrun: this process becomes one of theirs
+    """The command that runs or resumes this folder: one worker, or torchrun with several."""
+    is_rank = "RANK" in os.environ  # torchrun started this process, which becomes one of its workers
     config = folder.read_config()
-    alone = started_by_others or config.hardware.num_processes == 1 or job_kind(config.job.name).starts_alone
-    return [
-        sys.executable,
-        "-m",
-        f"arc_experiments.launching.{'worker' if alone else 'torchrun'}",
-        str(folder.path),
-    ]
+    alone = is_rank or config.hardware.num_processes == 1 or job_kind(config.job.name).starts_alone
+    module = "worker" if alone else "torchrun"
+    return [sys.executable, "-m", f"arc_experiments.launching.{module}", str(folder.path)]
 
 
 def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]:
-    """This process's environment, with the package found wherever the command was started.
+    """This process's environment, in which the package is found from any directory.
 
     Args:
-        place: of a sweep's jobs that run at the same time, which this is: they share out cores and GPUs.
+        place: which of the sweep's parallel jobs this is; they share out cores and GPUs.
     """
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **MALLOC,
         **os.environ,
-        **places.environment(place, num_places),
+        **machine.environment(place, num_places),
         "PYTHONPATH": os.pathsep.join(paths),
     }
 
 
 def helper_environments(count: int) -> list[dict[str, str]]:
-    """Of those that make this process one of `count` that share out its work, before it takes its own part."""
+    """Environments of the `count - 1` helpers of this process; to be called before it takes its own share."""
     return [
-        {**worker_environment(), **places.part(number, count), places.HELPS: str(os.getpid())}
+        {**worker_environment(), **machine.part(number, count), machine.HELPS: str(os.getpid())}
         for number in range(1, count)
     ]
 
 
 def start_helpers(folder: RunFolder, environments: Sequence[dict[str, str]]) -> list[subprocess.Popen[bytes]]:
-    """Start a process for each of these environments, to share out the work on a folder."""
+    """Start a helper on a folder in each of these environments; their output goes to run.log."""
     with (folder / "run.log").open("ab") as output:
         return [
             subprocess.Popen(
@@ -70,9 +66,16 @@ def start_helpers(folder: RunFolder, environments: Sequence[dict[str, str]]) -> 
 
 
 def become_worker(folder: RunFolder) -> NoReturn:
-    """Replace this process by the worker: same process id, so Ctrl-C and debuggers work."""
+    """Replace this process by the worker; it keeps the process id, so Ctrl-C and debuggers work."""
     sys.stdout.flush()
     sys.stderr.flush()
     pausing.forget(folder.path)
     command = worker_command(folder)
     os.execve(command[0], command, worker_environment())
+
+
+def describe_exit(code: int) -> str:
+    """`killed by signal 9 (out of memory?)`, `ended with exit code 7`."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"killed by signal {-code}" + (" (out of memory?)" if -code == signal.SIGKILL else "")

@@ -1,11 +1,13 @@
-"""A sweep's jobs, each in a process of its own, some of them at a time."""
+"""A sweep's jobs, each in a process of its own, several of them in parallel."""
 
+import contextlib
+import os
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -13,21 +15,24 @@ from types import FrameType
 from rich.console import Console
 
 from arc_experiments.launching.chain import run_chain
-from arc_experiments.launching.running import LOOK_SECONDS, Workers, let_go
+from arc_experiments.launching.commands import describe_exit, worker_command, worker_environment
 from arc_experiments.launching.tables import live_table, show_table
 from arc_experiments.launching.worker import MISTAKE, STOPPED, TAKEN
-from arc_experiments.runs.folder import FolderError, RunFolder
-from arc_experiments.runs.pausing import SAME_SIGNAL
-from arc_experiments.runs.run_state import DONE, FAILED, PAUSED, RUNNING, RunState, run_state
+from arc_experiments.runs import pausing
+from arc_experiments.runs.folder import LOOK_SECONDS, FolderError, RunFolder
+from arc_experiments.runs.locks import SharedLock
+from arc_experiments.runs.run_state import DONE, FAILED, LOCK, PAUSED, RUNNING, RunState
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Pool:
-    """Runs jobs, some at a time; whatever ends one of them does not end the others.
+    """Runs the jobs of a sweep; whatever ends one of them does not end the others.
 
     Args:
-        retries: how often a job that died or failed is started again; it goes on from its checkpoint.
-        fail_fast: the first job that ends badly for good stops the others, which can be gone on with.
-        total_jobs: each runs as a chain of so many processes, one after another.
+        retries: how often a job that died or failed is started again; it resumes from its checkpoint.
+        fail_fast: the first job that fails for good stops the others, which can be resumed.
+        total_jobs: processes in a row that each job may take (`launch.chain`).
     """
 
     def __init__(
@@ -42,11 +47,12 @@ class Pool:
         self.workers, self.is_told_to_stop = Workers(), False
         self.max_parallel, self.fail_fast, self._retries = max_parallel, fail_fast, retries
         self._console, self._total_jobs = console, total_jobs
-        self._told: list[float] = []  # when this process was told to stop
-        self._troubles: dict[Path, RunState] = {}  # what could not be entered in a job's own folder
+        self._signals: list[float] = []  # when this process was asked to stop
+        self._final: dict[Path, RunState] = {}  # of jobs that are done, or whose folder cannot be used
 
-    def run(self, folders: Sequence[RunFolder]) -> None:
-        """Run those of the jobs that are not done, until each has ended or the pool is stopped."""
+    def run(self, folders: Sequence[RunFolder], sweep_folder: Path) -> None:
+        """Run the jobs that are not done, until each has ended or the pool is stopped."""
+        self._final.clear()
         unfinished = [folder for folder in folders if self.state(folder).name != DONE]
         if not unfinished or self.workers.is_stopped:
             return
@@ -54,30 +60,29 @@ class Pool:
         places: SimpleQueue[int] = SimpleQueue()
         for place in range(num_places):
             places.put(place)
-
-        def work(folder: RunFolder) -> bool:
-            place = places.get()
-
-            def once() -> int:
-                return self.workers.run(folder, place=place, num_places=num_places)
-
-            def until_stopped() -> int | None:
-                code = once()
-                return None if self.workers.is_stopped else code
-
-            def chain() -> int:
-                return run_chain(folder, self._total_jobs, until_stopped)
-
-            try:
-                return self._work(folder, once if self._total_jobs == 1 else chain)
-            finally:
-                places.put(place)
-
         with (
-            self._listening(),
+            SharedLock(sweep_folder / LOCK) as launchers,
+            pausing.handling(STOPPING, self._note_signal),
             live_table(folders, self.state, self._console) as refresh,
             ThreadPoolExecutor(num_places) as threads,
         ):
+
+            def work(folder: RunFolder) -> bool:
+                place = places.get()
+                try:
+                    while not self._work(folder, place, num_places):
+                        if not launchers.is_only_holder():
+                            return False
+                        # Left behind by a launcher that was killed: it still uses its place.
+                        self._wait_for(folder)
+                    return True
+                finally:
+                    places.put(place)
+
+            def wait_and_work(folder: RunFolder) -> bool:
+                self._wait_for(folder)
+                return work(folder)
+
             pending = {threads.submit(work, folder): folder for folder in unfinished}
             with self._stopping_on_error():
                 while pending:
@@ -85,153 +90,192 @@ class Pool:
                     self._heed_signals()
                     for future in ended:
                         folder = pending.pop(future)
-                        if not future.result():
-                            # Another process has it: its turn comes again after the others.
-                            pending[threads.submit(self._wait_for, folder, work)] = folder
+                        if not future.result():  # another sweep runs it: wait for that after all other jobs
+                            pending[threads.submit(wait_and_work, folder)] = folder
                     refresh()
 
     def state(self, folder: RunFolder) -> RunState:
-        """How far a job is; a folder that cannot be written does not tell."""
-        return self._troubles.get(folder.path) or run_state(folder.path)
+        """What has become of a job. Once seen done it stays done, even if another launcher opens it."""
+        state = self._final.get(folder.path) or folder.state
+        if state.name == DONE:
+            self._final[folder.path] = state
+        return state
 
-    def _work(self, folder: RunFolder, attempt: Callable[[], int]) -> bool:
-        """Run a job with its retries. False: another process works on its folder."""
+    def _work(self, folder: RunFolder, place: int, num_places: int) -> bool:
+        """Run a job with its retries. False: another process is working on its folder."""
         name = folder.path.name
         for number in range(self._retries + 1):
-            if self.workers.is_stopped or self.state(folder).name == DONE:  # by another process, perhaps
+            if self.workers.is_stopped or self.state(folder).name == DONE or folder.path in self._final:
                 return True
             start = time.monotonic()
             self._tell(f"  {name}: started, its output goes to {folder}/output.log")
-            can_be_tried_again, is_taken = self._attempt(folder, attempt)
-            if is_taken:
-                self._tell(f"  {name}: another process works on it, and is waited for (see its output.log)")
+            try:
+                code, may_retry = self._attempt(folder, place, num_places)
+            except (OSError, FolderError) as error:
+                self._give_up(folder, error)
+                code, may_retry = None, False
+            if code == TAKEN:
+                self._tell(
+                    f"  {name}: waiting for another process that is working on it (see its output.log)"
+                )
                 return False
             state = self.state(folder)
             self._tell(
                 f"  {name}: {state.text} after {time.monotonic() - start:.0f} s", is_bad=state.name == FAILED
             )
-            if (
-                state.name == DONE
-                or not can_be_tried_again
-                or self.workers.is_stopped
-                or number == self._retries
-            ):
+            if state.name == DONE or not may_retry or self.workers.is_stopped or number == self._retries:
                 break
-            self._tell(f"  {name}: is started again ({number + 1} of {self._retries} retries)", is_bad=True)
+            self._tell(f"  {name}: started again ({number + 1} of {self._retries} retries)", is_bad=True)
         if self.fail_fast and self.state(folder).name == FAILED and not self.workers.is_stopped:
             self._tell(
-                f"{name} has failed: the others stop (launch.fail_fast). The same command goes on.",
+                f"{name} has failed: the others stop (launch.fail_fast). The same command resumes the sweep.",
                 is_bad=True,
             )
             self.workers.stop()
         return True
 
-    def _attempt(self, folder: RunFolder, attempt: Callable[[], int]) -> tuple[bool, bool]:
-        """Run a job once. Whether it may be tried again, and whether another process has it."""
-        try:
-            attempts = folder.status.get("attempt", 0)
-            code = attempt()
-            if code == TAKEN:
-                return False, True
-            with let_go(folder) as is_ours:
-                return is_ours and self._judge(folder, code, attempts), not is_ours
-        except (OSError, FolderError) as error:
-            self._note_trouble(folder, error)
-            return False, False
+    def _attempt(self, folder: RunFolder, place: int, num_places: int) -> tuple[int, bool]:
+        """Run a job once: its exit code, and whether it may be retried."""
 
-    def _judge(self, folder: RunFolder, code: int, attempts_before: int) -> bool:
-        """Whether a worker that has ended may be tried again; a death is entered."""
+        def run_once() -> int:
+            return self.workers.run(folder, place=place, num_places=num_places)
+
+        def run_until_stopped() -> int | None:
+            code = run_once()
+            return None if self.workers.is_stopped else code
+
+        attempts = folder.status.get("attempt", 0)
+        code = run_once() if self._total_jobs == 1 else run_chain(folder, self._total_jobs, run_until_stopped)
+        if code == TAKEN:
+            return TAKEN, False
+        with folder.reclaimed() as is_ours:
+            if not is_ours:
+                return TAKEN, False
+            may_retry = self._record_end(folder, code, attempts)
+            self.state(folder)  # while nobody else can open the folder again
+            return code, may_retry
+
+    def _record_end(self, folder: RunFolder, code: int, attempts_before: int) -> bool:
+        """Record the end of a worker that could not do so itself; returns whether it may be retried."""
         has_begun = folder.status.get("attempt", 0) > attempts_before
         died = has_begun and folder.status["state"] == RUNNING
         if died or not (has_begun or self.workers.is_stopped):
-            self._enter_death(folder, code)  # killed, out of memory: it could not say so itself
+            if self.workers.is_stopped:  # before it could handle signals
+                folder.end(PAUSED)
+            else:
+                folder.end(FAILED, describe_exit(code))
         return died or code not in (MISTAKE, STOPPED)
 
-    def _enter_death(self, folder: RunFolder, code: int) -> None:
-        if self.workers.is_stopped:  # it was told to before it could listen
-            folder.end(PAUSED)
-        elif code < 0:
-            memory = " (out of memory?)" if -code == signal.SIGKILL else ""
-            folder.end(FAILED, f"killed by signal {-code}{memory}")
-        else:
-            folder.end(FAILED, f"ended with exit code {code}")
-
-    def _wait_for(self, folder: RunFolder, work: Callable[[RunFolder], bool]) -> bool:
-        """Wait until another process lets a folder go, then do what that has left undone."""
+    def _wait_for(self, folder: RunFolder) -> None:
+        """Wait until another process releases a folder, and tell what has become of the job."""
         try:
             while not self.workers.is_stopped:
                 with folder.locked() as is_free:
                     if is_free:
-                        break
+                        self._tell(f"  {folder.path.name}: {self.state(folder).text}, run by another process")
+                        return
                 time.sleep(LOOK_SECONDS)
-            is_done = folder.is_done
-        except (OSError, FolderError) as error:  # somebody has removed it
-            self._note_trouble(folder, error)
-            return True
-        return is_done or work(folder)
+        except (OSError, FolderError) as error:  # somebody has removed the folder
+            self._give_up(folder, error)
 
-    def _note_trouble(self, folder: RunFolder, error: Exception) -> None:
-        self._troubles[folder.path] = RunState(name=FAILED, error=str(error))
+    def _give_up(self, folder: RunFolder, error: Exception) -> None:
+        self._final[folder.path] = RunState(name=FAILED, error=str(error))
 
     def _tell(self, line: str, *, is_bad: bool = False) -> None:
-        """The live table tells what goes well."""
+        """Print a line; in a terminal only bad news, since the live table shows the rest."""
         if is_bad or not self._console.is_terminal:
             self._console.print(line, markup=False)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _stopping_on_error(self) -> Iterator[None]:
-        """Stop the jobs at whatever breaks the pool off: it ends with its threads, which would first run all that is left."""
+        """Stop the jobs when the pool breaks off: its threads would run all remaining jobs before it ends."""
         try:
             yield
         except BaseException:
             self.workers.stop()
             raise
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Take what would end this process as a wish to stop."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self._told.append(time.monotonic())
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {
-            number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(time.monotonic())
 
     def _heed_signals(self) -> None:
-        if self._told and not self.is_told_to_stop:
+        if self._signals and not self.is_told_to_stop:
             self.is_told_to_stop = True
-            self.workers.stop()  # first: the terminal may be gone
+            self.workers.stop()  # before printing: the terminal may be gone
             self._console.print(
-                "Stopping: the jobs that run keep their place (once more, in some seconds: they are killed). "
-                "The same command goes on from here."
+                "Stopping: running jobs save their progress (signal again in a few seconds to kill them). "
+                "The same command resumes the sweep."
             )
-        if self._told and self._told[-1] - self._told[0] > SAME_SIGNAL:
+        if self._signals and self._signals[-1] - self._signals[0] > pausing.SAME_SIGNAL:
             self.workers.kill()
 
 
+class Workers:
+    """The worker processes of a pool.
+
+    Each has a process group of its own, so that Ctrl-C in the terminal reaches them once, through `stop`.
+    """
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()  # so that nothing starts after a stop
+
+    def run(self, folder: RunFolder, *, place: int, num_places: int) -> int:
+        """Run a worker to its end and return its exit code; its output goes to the folder's output.log.
+
+        Raises:
+            OSError: the log cannot be written.
+        """
+        with (folder / "output.log").open("ab") as output:
+            with self._lock:
+                if self.is_stopped:
+                    return STOPPED
+                process = subprocess.Popen(
+                    worker_command(folder),
+                    env=worker_environment(place=place, num_places=num_places),
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            try:
+                return process.wait()
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+
+    def stop(self) -> None:
+        """Ask the running workers to save and stop; start no more."""
+        with self._lock:
+            self.is_stopped = True
+            for process in self._running:
+                process.terminate()
+
+    def kill(self) -> None:
+        """Kill the running workers with all their processes; they resume from their last checkpoints."""
+        with self._lock:
+            self.is_stopped = True
+            for process in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
 def run_sweep(folders: Sequence[RunFolder], sweep_folder: Path, pool: Pool, console: Console) -> int:
-    """Run each unfinished job; write and show the table. The exit code: 1 if any job is not done."""
-    finished = sum(pool.state(folder).name == DONE for folder in folders)
+    """Run each unfinished job; write and show the table. Returns the exit code: 1 if any job is not done."""
+    finished = sum(folder.state.name == DONE for folder in folders)
     console.print(
         f"{len(folders)} jobs, {finished} finished already, {pool.max_parallel} at a time: {sweep_folder}",
         markup=False,
     )
-    pool.run(folders)
+    pool.run(folders, sweep_folder)
     show_table(folders, sweep_folder, pool.state, console)
     return exit_code(folders, pool)
 
 
 def exit_code(folders: Sequence[RunFolder], pool: Pool) -> int:
-    """130 where the user has stopped it, else 1 if any job is not done."""
+    """130 if the user stopped the pool, else 1 if any job is not done, else 0."""
     if pool.is_told_to_stop:
         return STOPPED
     return 0 if all(pool.state(folder).name == DONE for folder in folders) else 1

@@ -1,13 +1,16 @@
-"""Frozen folders to jobs of a SLURM cluster: a script for sbatch, and which job waits for which.
+"""Submits frozen folders to a SLURM cluster: a script for sbatch, and which job waits for which.
 
 a run                    one job
-a run as a chain         all its jobs at once, each waiting for the end, however that is, of the one before
+a run as a chain         all its jobs at once, each waiting for the end (in any state) of the one before
 a sweep                  an array, `launch.max_parallel` elements at a time
-a sweep of chains        `launch.max_parallel` lanes: jobs of one name, of which the cluster runs one at a time
+a sweep of chains        `launch.max_parallel` lanes: jobs of one name, which the cluster runs one at a time
 job=adapt with workers   an array on one folder
 """
 
+import os
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,75 +19,74 @@ from rich.console import Console
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import Launch
-from arc_experiments.launching import links
-from arc_experiments.launching.cluster import JOBS_FILE, ClusterError, jobs_of, queued, sbatch
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.launching import chain
+from arc_experiments.runs.folder import FolderError, RunFolder, read_object
 
 SCRIPT = "slurm.sh"
+JOBS_FILE = (
+    "slurm.json"  # in the run folder: {"jobs": ["123", "124"]} in order; elements of an array are "123_0"
+)
+OWN_PREFIXES = ("SLURM_", "SRUN_")
+SQUEUE_SECONDS = 60.0
+
+
+class ClusterError(ValueError):
+    """The cluster has refused, or there is none; the message quotes it."""
 
 
 def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Console) -> int:
-    """Submit what is left to do, and say what was submitted; returns the exit code.
+    """Submit the runs that are neither finished nor in the queue; returns the exit code.
 
     Args:
-        home: the run folder, or that of the sweep; the script goes there.
+        home: the run folder, or the sweep's folder; an array's script is written there.
 
     Raises:
         ClusterError: the cluster has refused, or there is none.
     """
-    waiting = [folder for folder in folders if not folder.is_done and not _is_queued(folder, console)]
+    left = [folder for folder in folders if not folder.is_done and not _is_queued(folder, console)]
     finished = sum(folder.is_done for folder in folders)
-    console.print(f"{len(folders)} runs, {finished} finished already, {len(waiting)} to submit")
-    if not waiting:
+    console.print(f"{len(folders)} runs, {finished} finished already, {len(left)} to submit")
+    if not left:
         return 0
-    if len(waiting) > 1 and launch.slurm is not None and launch.slurm.workers > 1:
+    if len(left) > 1 and launch.slurm is not None and launch.slurm.workers > 1:
         raise ClusterError(
-            f"launch.slurm.workers={launch.slurm.workers} share out one run's tasks: a sweep's jobs have one each"
+            f"launch.slurm.workers={launch.slurm.workers} share out the tasks of one run, and this is a "
+            "sweep: leave it at 1"
         )
     name = slug(home.name)
-    chained = launch.chain.total_jobs > 1
-    if len(waiting) == 1 or chained:
-        for number, folder in enumerate(waiting):
-            lane = "" if len(waiting) == 1 else f"-lane{number % launch.max_parallel}"
+    if len(left) == 1 or launch.chain.total_jobs > 1:
+        for number, folder in enumerate(left):
+            lane = "" if len(left) == 1 else f"-lane{number % launch.max_parallel}"
             _submit_run(folder, launch, f"{name}{lane}", console)
     else:
-        _submit_array(waiting, home, launch, name, console)
+        _submit_array(left, home, launch, name, console)
     if not launch.dry_run:
-        console.print(f"how it goes: python -m arc_experiments.status {RunFolder(home)}")
+        console.print(f"progress: python -m arc_experiments.status {RunFolder(home)}")
     return 0
 
 
 def _is_queued(folder: RunFolder, console: Console) -> bool:
-    still = queued(jobs_of(folder))
-    if still:
-        console.print(
-            f"{folder}: its jobs {', '.join(sorted(still))} are in the queue already (scancel ends them)"
-        )
-    return bool(still)
+    jobs = sorted(queue_states(jobs_of(folder)))
+    if jobs:
+        console.print(f"{folder}: its jobs {', '.join(jobs)} are in the queue already (scancel ends them)")
+    return bool(jobs)
 
 
 def _submit_run(folder: RunFolder, launch: Launch, name: str, console: Console) -> None:
-    """A chain of jobs, or one, or workers on one folder."""
+    """Submit one run: a job, the jobs of a chain, or several workers on one folder."""
     assert launch.slurm is not None
     script = _write_script(folder.path, launch, name, [folder])
-    workers = [f"--array=0-{launch.slurm.workers - 1}"] if launch.slurm.workers > 1 else []
     if not launch.dry_run:
-        links.start_anew(folder)
+        chain.forget_deaths(folder)
+    if launch.slurm.workers > 1:
+        _submit_elements([folder] * launch.slurm.workers, "", script, launch, console)
+        return
     jobs: list[str] = []
     for _ in range(launch.chain.total_jobs):
-        # Also of its name one at a time: two chains on one folder would only wait for each other.
+        # Singleton as well: two chains on one folder would only wait for each other.
         dependency = f"afterany:{jobs[-1]},singleton" if jobs else "singleton"
-        jobs.append(
-            _submit(
-                [*workers, *([] if workers else [f"--dependency={dependency}"]), str(script)], launch, console
-            )
-        )
-        # At once, as the cluster may refuse the next.
-        _note(folder, _elements(jobs[0], launch.slurm.workers) if workers else jobs, launch)
-
-
-def _elements(job: str, count: int) -> list[str]:
-    return [f"{job}_{number}" for number in range(count)]
+        jobs.append(_submit([f"--dependency={dependency}", str(script)], launch, console))
+        _note(folder, jobs, launch)  # each at once: the cluster may refuse the next
 
 
 def _submit_array(
@@ -93,10 +95,20 @@ def _submit_array(
     script = _write_script(home, launch, name, folders)
     if not launch.dry_run:
         for folder in folders:
-            links.start_anew(folder)
-    job = _submit([f"--array=0-{len(folders) - 1}%{launch.max_parallel}", str(script)], launch, console)
-    for folder, element in zip(folders, _elements(job, len(folders)), strict=True):
-        _note(folder, [element], launch)
+            chain.forget_deaths(folder)
+    _submit_elements(folders, f"%{launch.max_parallel}", script, launch, console)
+
+
+def _submit_elements(
+    folders: Sequence[RunFolder], limit: str, script: Path, launch: Launch, console: Console
+) -> None:
+    """Submit an array whose element i works on the i-th folder; one folder may have several elements."""
+    job = _submit([f"--array=0-{len(folders) - 1}{limit}", str(script)], launch, console)
+    elements: dict[Path, list[str]] = {}
+    for number, folder in enumerate(folders):
+        elements.setdefault(folder.path, []).append(f"{job}_{number}")
+    for path, jobs in elements.items():
+        _note(RunFolder(path), jobs, launch)
 
 
 def _submit(arguments: list[str], launch: Launch, console: Console) -> str:
@@ -119,7 +131,7 @@ def _write_script(home: Path, launch: Launch, name: str, folders: Sequence[RunFo
 
 
 def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFolder]) -> str:
-    """What sbatch is given: for one folder, or for an array of them, which the cluster keeps as it is now."""
+    """The script for sbatch: for one folder, or for an array of them. The cluster keeps a copy of it."""
     slurm = launch.slurm
     assert slurm is not None
     options = {
@@ -127,7 +139,7 @@ def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFold
         "partition": slurm.partition, "account": slurm.account, "constraint": slurm.constraint,
         "time": slurm.time, "nodes": slurm.nodes, "ntasks-per-node": 1, "cpus-per-task": slurm.cpus_per_task,
         "mem": slurm.memory, "gres": f"gpu:{slurm.gpus_per_node}" if slurm.gpus_per_node else None,
-        # To this script alone, which python has become by then: it asks the run to save and stop.
+        # To the script alone, which has become launching.slurm_job by then: that asks the run to pause.
         "signal": f"B:USR1@{slurm.signal_seconds}",
     }  # fmt: skip
     lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
@@ -148,3 +160,65 @@ def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFold
             "",
         ]
     )
+
+
+def sbatch(arguments: Sequence[str]) -> str:
+    """Submit a job and return its id.
+
+    Raises:
+        ClusterError: with sbatch's message.
+    """
+    if shutil.which("sbatch") is None:
+        raise ClusterError(
+            "launch=slurm: there is no sbatch here. Type the command on a login node of the cluster, or "
+            "launch.dry_run=true to write the scripts only"
+        )
+    # A job submitted from inside another would take that one's variables for its own.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(OWN_PREFIXES) or name == "SLURM_CONF"
+    }
+    done = subprocess.run(
+        ["sbatch", "--parsable", *arguments], capture_output=True, text=True, env=environment
+    )
+    if done.returncode:
+        raise ClusterError(f"launch=slurm: the cluster refused: {done.stderr.strip()}")
+    return done.stdout.strip().partition(";")[0]
+
+
+def queue_states(jobs: Sequence[str], seconds: float = SQUEUE_SECONDS) -> dict[str, str]:
+    """The states of those jobs that wait or run: `{"123": "PENDING", "124_1": "RUNNING"}`; {} without SLURM.
+
+    Raises:
+        ClusterError: the cluster does not answer within `seconds`, so nobody knows.
+    """
+    if not jobs or shutil.which("squeue") is None:
+        return {}
+    command = ["squeue", "-h", "-r", "-j", ",".join(jobs), "-o", "%i %T"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(f"launch=slurm: squeue has not answered for {seconds:.0f} s") from error
+    if done.returncode and "Invalid job id" not in done.stderr:  # one that SLURM has forgotten
+        raise ClusterError(f"launch=slurm: squeue cannot tell what is in the queue: {done.stderr.strip()}")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return {line[0]: line[1] for line in lines if len(line) == 2}
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs, whether they wait or run."""
+    if jobs:
+        subprocess.run(["scancel", *jobs], capture_output=True)
+
+
+def jobs_of(folder: RunFolder) -> list[str]:
+    """The jobs that were last submitted for a run.
+
+    Raises:
+        FolderError: slurm.json is not one of ours.
+    """
+    jobs = read_object(folder / JOBS_FILE).get("jobs", [])
+    if not isinstance(jobs, list):
+        raise FolderError(f"{folder}/{JOBS_FILE} names no list of jobs: remove it")
+    return [str(job) for job in jobs]

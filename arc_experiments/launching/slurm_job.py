@@ -1,7 +1,7 @@
-"""One job of a cluster: `python -m arc_experiments.launching.slurm_job <run folder>`, which the script for sbatch becomes.
+"""One job of a cluster: `python -m arc_experiments.launching.slurm_job <run folder>`, which slurm.sh becomes.
 
-It runs the worker under srun, asks it to pause when the cluster says that the time is nearly up, and cancels the chain's
-other jobs once nothing is left for them.
+It runs the worker under srun, asks it to pause when the time limit is near, and cancels the chain's other
+jobs once there is nothing left for them to do.
 """
 
 import os
@@ -10,50 +10,45 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
-from arc_experiments.launching import links
-from arc_experiments.launching.cluster import cancel, jobs_of
+from arc_experiments.launching import chain
 from arc_experiments.launching.commands import worker_command, worker_environment
+from arc_experiments.launching.slurm import cancel, jobs_of
 from arc_experiments.launching.torchrun import NUM_NODES, RENDEZVOUS
 from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.run_state import DONE, PAUSED, RUNNING
 
-KILL_SECONDS = 300  # a cluster that takes its nodes back kills and requeues the job within this time
+KILL_SECONDS = 300  # within which a cluster that takes its nodes back kills and requeues the job
 
 
 def main(arguments: list[str]) -> int:
     """Returns 0 if the run is done or has paused, else 1."""
     folder = RunFolder(Path(arguments[0]))
-    goes_on = links.begin(folder)
-    if goes_on:
+    next_starts = chain.begin_job(folder)
+    if next_starts:
         pausing.forget(folder.path)
         signal.signal(signal.SIGUSR1, lambda number, frame: pausing.ask(folder.path))
-        goes_on = links.end(folder, _run(folder))
-    if not goes_on and folder.status.get("state") != "running":  # by another, which this one has helped
+        next_starts = chain.end_job(folder, _run(folder))
+    if not next_starts and folder.state.name != RUNNING:  # if it runs, this job has helped another one
         _cancel_rest(folder)
     elif folder.status.get("signalled"):
-        time.sleep(KILL_SECONDS)  # ended by itself, it would not be requeued
-    return 0 if folder.status.get("state") in ("done", "paused") else 1
+        time.sleep(KILL_SECONDS)  # a job that ends by itself is not requeued
+    return 0 if folder.state.name in (DONE, PAUSED) else 1
 
 
 def _run(folder: RunFolder) -> int:
-    """The worker's exit code."""
+    """Run the worker under srun and return its exit code."""
     nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
     environment = worker_environment() | {NUM_NODES: nodes, "PYTHONUNBUFFERED": "1"}
-    # Of itself srun gives each task one core.
-    cores = os.environ.get("SLURM_CPUS_PER_TASK")
     srun = ["srun", f"--nodes={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    cores = os.environ.get("SLURM_CPUS_PER_TASK")
     if cores is not None:
-        srun.append(f"--cpus-per-task={cores}")
+        srun.append(f"--cpus-per-task={cores}")  # srun's default is one core per task
     if nodes != "1":
         environment[RENDEZVOUS] = f"{_first_host()}:{_port()}"
     worker = subprocess.Popen([*srun, *worker_command(folder)], env=environment)
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        worker.send_signal(number)
-
-    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGTERM, lambda number, frame: worker.send_signal(number))
     return worker.wait()
 
 
@@ -63,7 +58,7 @@ def _first_host() -> str:
 
 
 def _port() -> int:
-    """One that other jobs on the node are unlikely to have."""
+    """A port that other jobs on the node are unlikely to use."""
     return 20_000 + int(os.environ["SLURM_JOB_ID"]) % 10_000
 
 

@@ -1,48 +1,47 @@
-"""What a sweep shows: a live table while it runs, and a table of its results, which is also written."""
+"""What a sweep prints: a live table while it runs, then a table of its results, also written to sweep.csv."""
 
+import contextlib
 import csv
 import io
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.folder import RunFolder, read_object
 from arc_experiments.runs.run_state import DIED, DONE, FAILED, PAUSED, RUNNING, WAITING, RunState, duration
-from arc_experiments.scoring.metrics import in_todays_terms
 
 StateOf = Callable[[RunFolder], RunState]
 
-# What the table of results shows: heading and place in metrics.json.
+# The columns of the table of results, and the key of each in metrics.json.
 COLUMNS = {
-    "loss": ("validation", "loss", "token_mean"),
-    "pass@1": ("score", "pass_at_1"),
-    "pass@2": ("score", "pass_at_2"),
-    "pass@n": ("score", "pass_at_n"),
-    "seconds": ("seconds", "total"),
+    "loss": "validation.loss.token_mean",
+    "pass@1": "score.pass_at_1",
+    "pass@2": "score.pass_at_2",
+    "pass@n": "score.pass_at_n",
+    "seconds": "seconds.total",
 }
-SHOWN_FIRST = (RUNNING, FAILED, DIED, PAUSED, WAITING, DONE)  # where not all jobs fit
+SHOWN_FIRST = (RUNNING, FAILED, DIED, PAUSED, WAITING, DONE)  # if the terminal is too small for all jobs
 STYLES = {RUNNING: "bold", FAILED: "red", DIED: "red", DONE: "green", WAITING: "dim", PAUSED: "yellow"}
 REFRESHES_PER_SECOND = 2
 
 
-@contextmanager
+@contextlib.contextmanager
 def live_table(
     folders: Sequence[RunFolder], state_of: StateOf, console: Console
 ) -> Iterator[Callable[[], None]]:
-    """A table of the jobs in a terminal, brought up to date by what is yielded; elsewhere nothing."""
+    """Show a table of the jobs and yield a function that updates it; outside a terminal show nothing."""
     if not console.is_terminal:
         yield lambda: None
         return
-    done: dict[Path, RunState] = {}  # which need not be read again
 
     def table() -> Group:
-        states = {folder.path: done.get(folder.path) or state_of(folder) for folder in folders}
-        done.update({path: state for path, state in states.items() if state.name == DONE})
+        states = {folder.path: state_of(folder) for folder in folders}
         return progress_table(states, max_rows=max(4, console.size.height - 8))
 
     with Live(table(), console=console, refresh_per_second=REFRESHES_PER_SECOND, transient=True) as live:
@@ -50,7 +49,7 @@ def live_table(
 
 
 def progress_table(states: dict[Path, RunState], *, max_rows: int) -> Group:
-    """Job, state, step of steps, loss and time left, with a line that counts them; those that run come first."""
+    """Job, state, step of steps, loss, time left; a line counts the states. Running jobs come first."""
     order = sorted(states, key=lambda path: SHOWN_FIRST.index(states[path].name))
     shown = set(order[:max_rows])
     table = Table("job", "state", "step", "loss", "left", caption_justify="left")
@@ -70,24 +69,21 @@ def progress_cells(state: RunState) -> tuple[str, str, str]:
 
 
 def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: StateOf, console: Console) -> None:
-    """Show the results of all jobs, write them to sweep.csv, and say which are missing and why."""
+    """Print the results of all jobs, write them to sweep.csv, and say which jobs are missing and why."""
     table = Table("job", "state", *COLUMNS)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["job", "state", *COLUMNS, "error", "folder"])
+    missing = []
     for folder in folders:
-        values, state = _row(folder), state_of(folder)
-        shown = ["" if value is None else f"{value:.4g}" for value in values]
-        table.add_row(folder.path.name, state.name, *shown)
-        plain = ["" if value is None else value for value in values]
-        rows.writerow([folder.path.name, state.name, *plain, state.error, folder])
-    console.print(table)
-    for folder in folders:
-        state = state_of(folder)
+        name, values, state = folder.path.name, _metrics(folder), state_of(folder)
+        table.add_row(name, state.name, *("" if value is None else f"{value:.4g}" for value in values))
+        rows.writerow([name, state.name, *values, state.error, folder])
         if state.name != DONE:
-            console.print(
-                f"not finished: {folder.path.name}: {state.text}; see {folder}/output.log", markup=False
-            )
+            missing.append(f"not finished: {name}: {state.text}; see {folder}/output.log")
+    console.print(table)
+    for line in missing:
+        console.print(line, markup=False)
     try:
         RunFolder(sweep_folder).write("sweep.csv", text.getvalue())
     except OSError as error:
@@ -96,16 +92,42 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
         console.print(f"table: {RunFolder(sweep_folder)}/sweep.csv", markup=False)
 
 
-def _row(folder: RunFolder) -> list[float | None]:
+def _metrics(folder: RunFolder) -> list[float | None]:
+    from arc_experiments.scoring.metrics import in_todays_terms  # loads numpy, which `status` does not need
+
     try:
-        metrics = in_todays_terms(folder.read_json("metrics.json"))
-    except (OSError, ValueError):  # it is not there, or not ours
+        metrics = in_todays_terms(read_object(folder / "metrics.json"))
+    except (OSError, ValueError):  # damaged
         metrics = {}
-    return [number_at(metrics, place) for place in COLUMNS.values()]
+    return [number_at(metrics, key) for key in COLUMNS.values()]
 
 
-def number_at(metrics: object, place: Sequence[str]) -> float | None:
-    """The number at a place in metrics.json; None where there is none."""
-    for key in place:
+def number_at(metrics: object, dotted: str) -> float | None:
+    """The number at a dotted key of metrics.json; None if there is none."""
+    for key in dotted.split("."):
         metrics = metrics.get(key) if isinstance(metrics, dict) else None
     return metrics if isinstance(metrics, int | float) else None
+
+
+def lasting_console() -> Console:
+    """A console for a sweep, whose jobs go on though its terminal is closed or its log is full."""
+    return Console(file=cast(IO[str], _LastingFile(sys.stdout)), soft_wrap=True, highlight=False)
+
+
+class _LastingFile:
+    """A file that drops what it cannot write."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()

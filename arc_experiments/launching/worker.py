@@ -1,6 +1,6 @@
 """Run or resume a frozen run folder: `python -m arc_experiments.launching.worker <run folder>`.
 
-A folder that another process works on is refused, except for jobs that share their work: there this process helps.
+A folder that another process works on is refused, unless its job shares its work: then this process helps.
 
 The one place that turns how a job ended into a status, an exit code and a message:
 0 done, 1 failed, 2 a mistake of the user, 3 another process has the folder, 130 stopped (to be resumed).
@@ -20,7 +20,7 @@ from rich.console import Console
 
 from arc_experiments.config.check import check
 from arc_experiments.config.jobs import job_kind
-from arc_experiments.config.schema import Config, Hardware
+from arc_experiments.config.schema import Config
 from arc_experiments.runs import machine as places
 from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _help(folder: RunFolder, node: DictConfig, console: Console) -> int:
-    """Work on a folder that another process holds, until there is nothing left to do or that process is gone."""
+    """Work on a folder that another process holds, until nothing is left to do or that process is gone."""
     helper = RunFolder(folder.path, read_only=True)
     console.print(f"Helping process {folder.status.get('pid')}, which has {folder}.")
     code = _work(helper, node, console)
@@ -92,7 +92,7 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
         if folder.status.get("state") != "failed":  # another process's failure stopped this one
             folder.update_status(signalled=pausing.is_signalled())
             folder.end("paused")
-        how = str(interrupt) or "Stopped. The same command goes on from the last checkpoint"
+        how = str(interrupt) or "Stopped. The same command resumes from the last checkpoint"
         console.print(f"{how}: {folder}", markup=False)
         return STOPPED
     except ValueError as error:
@@ -105,32 +105,14 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
 
 def _run_job(folder: RunFolder, config: Config, console: Console) -> None:
     if job_kind(config.job.name).assigns_gpus:
-        show_gpus(config.hardware)
+        places.show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
-    from arc_experiments.run import (
-        Run,
-    )  # after the environment is set, which libraries read when they are imported
+    # Libraries read the environment when they are imported.
+    from arc_experiments.run import Run
 
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
     log.info("the job is imported")
     job.main(Run(folder, config), console)
-
-
-def show_gpus(hardware: Hardware) -> None:
-    """Let CUDA see the GPUs named, else this job's own: one, or as many as its processes or its split model take.
-
-    In a job of a cluster they are of those that the cluster has given, whatever is named.
-    """
-    on_cluster = "SLURM_JOB_ID" in os.environ
-    is_shown = "RANK" in os.environ or places.HELPS in os.environ  # by what has started this process
-    takes_several = hardware.num_processes != 1 or hardware.parallelism == "split"
-    if hardware.gpu_ids is not None and not on_cluster:
-        visible = ",".join(map(str, hardware.gpu_ids))
-    elif is_shown or (places.is_alone() and takes_several):
-        return
-    else:
-        visible = places.own_gpus(None if hardware.parallelism == "split" else hardware.num_processes)
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
 def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:

@@ -25,6 +25,12 @@ CHANGES_BASE = ("pissa", "olora")  # initialisations that subtract the adapter f
 WEIGHTS = "adapter_model.safetensors"
 
 
+def begins_as_base(model: Model) -> bool:
+    """Whether the untrained model computes exactly what its base does: a new LoRA adds nothing."""
+    lora = model.lora
+    return lora is not None and not model.adapter and not lora.dora and lora.initialisation == "default"
+
+
 def needs_samples(model: Model) -> bool:
     """Whether `add_adapter` needs samples for the first weights."""
     return model.adapter is None and model.lora is not None and model.lora.initialisation == "eva"

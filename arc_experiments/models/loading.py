@@ -14,12 +14,28 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from arc_experiments.config.paths import local_path
-from arc_experiments.config.schema import Model
+from arc_experiments.config.schema import Config, Model
 from arc_experiments.models.hub import ModelError, load
 from arc_experiments.models.precision import pick_attention
 from arc_experiments.models.vocabulary import Vocabulary, read_vocabulary, shrink
 
 RANDOM_WEIGHTS_SEED = 0  # random weights are the same in every run, like those of a published model
+
+
+def load_base_for(config: Config, model: Model, **options: Any) -> PreTrainedModel:
+    """Load the base model of a composition, spread over GPUs and given attention as its other keys ask.
+
+    Args:
+        model: the composition's, or the options that load what it has trained.
+        options: see `load_base`.
+    """
+    has_several = config.hardware.per_device_batch_size != 1 or config.adapt.together > 1
+    return load_base(
+        model,
+        device_map="auto" if config.hardware.parallelism == "split" else None,
+        packs_rows=config.optim.pack_length is not None and has_several,
+        **options,
+    )
 
 
 def load_base(

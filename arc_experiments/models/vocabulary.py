@@ -86,14 +86,28 @@ def collect(
 
 
 def choose_vocabulary(
-    tokenizer: Any, folders: Iterable[Path], prompts: Iterable[PromptOptions], tasks: Sequence[Task]
+    tokenizer: Any,
+    folders: Iterable[Path],
+    prompts: Iterable[PromptOptions],
+    tasks: Sequence[Task],
+    *,
+    has_rows: bool,
 ) -> Vocabulary:
     """The vocabulary that weights in one of these folders came with, else the tokens of these prompts.
 
     Args:
         tokenizer: the model's own, with all of its tokens.
         tasks: real tasks to cover beside the made-up ones.
+        has_rows: whether the data has ready rows.
+
+    Raises:
+        ValueError: ready rows may hold any token.
     """
+    if has_rows:
+        raise ValueError(
+            "model.vocabulary=arc holds the tokens of ARC prompts alone, and this data has ready rows: "
+            "model.vocabulary=full"
+        )
     for folder in folders:
         saved = read_vocabulary(folder)
         if saved is not None:

@@ -23,7 +23,7 @@ def make_prompt(own: PromptOptions, tokenizer: Any) -> Prompt:
 def verified_prompt(
     own: PromptOptions, tokenizer: Any, tasks: Sequence[Task], rows: Sequence[Row] = ()
 ) -> Prompt:
-    """Build the prompt and compare its fast encoding with the tokenizer's on these tasks and on a sample of the rows."""
+    """Build the prompt and compare its fast encoding with the tokenizer's, on these tasks and some rows."""
     prompt = make_prompt(own, tokenizer)
     prompt.verify(tasks[:NUM_VERIFIED])
     prompt.check_rows(rows[:: len(rows) // NUM_VERIFIED + 1])

@@ -43,10 +43,10 @@ def _write(folder: Path, against: Path | None) -> Path:
 
 
 def _tasks(folder: Path) -> TaskSet:
-    """The tasks that a run was asked."""
+    """The tasks a run was asked."""
     if not folder.is_dir():
-        raise ValueError(f"there is no such folder as {folder}; name one that a run has written")
-    # Here, because the run object stands over all stages.
+        raise ValueError(f"there is no such folder as {folder}; name one that a run wrote")
+    # Here, because it needs all rooms below and slows the start.
     from arc_experiments.run import load_run
 
     return load_run(folder).predicted_tasks()

@@ -33,6 +33,7 @@ WIDE, NARROW = 860, 370  # pixels; page.css says which screens see which
 LETTER = 6.5  # pixels, about
 # Colours of the light page. Inline, each becomes a variable of page.css.
 SERIES = ("#2c62a8", "#c05a0a", "#1a7a3c", "#8a3fa8", "#0d7f8c", "#b3261e", "#7a6a00", "#5c6470")
+NUM_COLOURS = len(SERIES)
 INK, QUIET, RULE, CARD = "#22252a", "#62676f", "#e2e0db", "#ffffff"
 GREY = "#b9bec6"  # of what others are compared with
 VARIABLES = {colour: f"--series-{number}" for number, colour in enumerate(SERIES)} | {
@@ -227,6 +228,8 @@ def bar_chart(label: str, panels: Sequence[tuple[str, Sequence[Bar]]]) -> Chart:
     """Horizontal bars in panels, each with its heading and a scale of its own."""
 
     def draw(figure: Figure) -> None:
+        if not panels:
+            return
         heights = [len(bars) + 1 for _, bars in panels]
         grid = figure.subplots(len(panels), squeeze=False, height_ratios=heights)
         for axes, (heading, bars) in zip(grid[:, 0], panels, strict=True):
@@ -262,7 +265,7 @@ def histogram_chart(bins: Sequence[tuple[float, float, int]], *, x_label: str, u
 
 def colours(count: int) -> list[str]:
     """A colour for each of so many groups; they start again where there are more groups than colours."""
-    return [SERIES[number % len(SERIES)] for number in range(count)]
+    return [SERIES[number % NUM_COLOURS] for number in range(count)]
 
 
 def _axes(figure: Figure, x_label: str, y_label: str, grid: Literal["x", "y", "both"] = "y") -> Axes:

@@ -1,6 +1,6 @@
-"""What a run folder holds, read for the page. All but run.yaml may be missing: a run may be young.
+"""What a run folder holds, read for the page. All but run.yaml may be missing in a run that goes on.
 
-In: the folder. Out: a `RunFiles`, with empty values where there is no file.
+In: the folder. Out: a `RunFiles`, with empty values for files that are not there.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from arc_experiments.runs.folder import read_object
 from arc_experiments.scoring.metrics import in_todays_terms
 from arc_experiments.scoring.selection import Candidate, Rule, rules, votes_then_log_probability
 
@@ -20,9 +21,9 @@ class RunFiles:
     """The contents of a run folder.
 
     Attributes:
-        settings: `run.yaml` as nested dictionaries; `settings_text` is the file as it stands.
+        settings: `run.yaml` as nested dictionaries; `settings_text` is the file itself.
         validation_ids: every validation task in order, also those that were not predicted.
-        log: a record a logged step, either of training or of validation.
+        log: one record per logged step, either of training or of validation.
     """
 
     name: str
@@ -37,7 +38,7 @@ class RunFiles:
 
     @property
     def rule(self) -> Rule:
-        """What orders the candidates (`inference.selection`)."""
+        """The rule that orders the candidates (`inference.selection`)."""
         named = str((self.settings.get("inference") or {}).get("selection"))
         return rules(with_likelihoods=True).get(named, votes_then_log_probability)
 
@@ -49,7 +50,7 @@ def read_run(folder: Path) -> RunFiles:
         ValueError: not a run folder, or a file that cannot be read; the message names it.
     """
     if not (folder / "run.yaml").is_file():
-        raise ValueError(f"{folder} is not a run folder: it has no run.yaml; name a folder a run has written")
+        raise ValueError(f"{folder} is not a run folder: it has no run.yaml; name a folder that a run wrote")
     text = (folder / "run.yaml").read_text(encoding="utf-8")
     settings = OmegaConf.to_container(OmegaConf.create(text))
     assert isinstance(settings, dict)
@@ -57,36 +58,17 @@ def read_run(folder: Path) -> RunFiles:
         name=folder.resolve().name,
         settings={str(key): value for key, value in settings.items()},
         settings_text=text,
-        environment=read_json(folder / "environment.json"),
-        metrics=in_todays_terms(read_json(folder / "metrics.json")),
-        leaks=read_json(folder / "leaks.json"),
-        validation_ids=tuple(read_json(folder / "partition.json").get("validation", ())),
+        environment=read_object(folder / "environment.json"),
+        metrics=in_todays_terms(read_object(folder / "metrics.json")),
+        leaks=read_object(folder / "leaks.json"),
+        validation_ids=tuple(read_object(folder / "partition.json").get("validation", ())),
         log=tuple(read_lines(folder / "train_log.jsonl", json.loads)),
         candidates=tuple(read_lines(folder / "predictions.jsonl", Candidate.from_json)),
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none.
-
-    Raises:
-        ValueError: the file is torn, or holds something else.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not whole JSON ({error}): run the job again to have it written"
-        ) from error
-    if not isinstance(contents, dict):
-        raise ValueError(f"{path} holds a {type(contents).__name__} where an object is expected")
-    return contents
-
-
 def read_lines(path: Path, parse: Callable[[str], Any]) -> list[Any]:
-    """The records of a file of lines. A last line without line break is just being written: not yet there."""
+    """Read the records of a file of lines; a last line without line break is still being written and left out."""
     if not path.is_file():
         return []
     *lines, _ = path.read_text(encoding="utf-8").split("\n")

@@ -1,8 +1,10 @@
 """Numbers and scores in words, for the terminal, the report and the comparison alike."""
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 NO_VALUE = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 KAGGLE = "Kaggle's and ARC Prize's rule: mean over tasks of the share of right test outputs"
 # What each score says, by its name in metrics.json. These follow Kaggle's and ARC Prize's rule:
@@ -28,6 +30,88 @@ BY_RULE = {
     "test_output": "right test outputs / all test outputs",
     "task_strict": "share of tasks with every test output right",
 }
+# What `score.by_group` groups by.
+KINDS = {
+    "output_cells": "cells of the test output",
+    "demonstrations": "number of demonstrations",
+    "concept": "concept (folder)",
+    "source": "source",
+}
+# Which tokens `cost` counts.
+TOKENS = {
+    "prompt": "of prompts",
+    "generated": "generated",
+    "compared": "of answers compared",
+    "training": "trained on",
+}
+# What test-time fine-tuning came to for a task, by the name in `adaptation.outcomes`.
+OUTCOMES = {
+    "whole": "trained to the end",
+    "stopped_by_time": "answered with the weights there were when the time was over",
+    "not_begun_in_time": "not adapted: the time was over",
+    "too_few_demonstrations": "not adapted: too few demonstrations to leave one out",
+    "too_long": "not adapted: too long for prompt.max_length even with one demonstration",
+    "diverged": "not adapted: stopped by a guard (see run.log)",
+    "out_of_memory": "not adapted: out of memory (see run.log)",
+    "cut_off_by_deadline": "not adapted: not finished by the deadline",
+}
+
+
+def number(value: float, num_digits: int) -> str:
+    """1.5 -> "1.500" for three digits, with a true minus sign."""
+    return f"{value:.{num_digits}f}".replace("-", MINUS)
+
+
+def times(num_rows: int, num_columns: int) -> str:
+    """(3, 9) -> "3x9" with a true multiplication sign."""
+    return f"{num_rows}\N{MULTIPLICATION SIGN}{num_columns}"
+
+
+def plural(count: int, noun: str) -> str:
+    """(1, "task") -> "1 task", (1200, "task") -> "1,200 tasks"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(fraction: float) -> str:
+    """0.125 -> "12.5%"."""
+    return f"{100 * fraction:.1f}%"
+
+
+def percent_range(bounds: Sequence[float] | None) -> str:
+    """[0.1, 0.25] -> "10.0-25.0%" with a true dash; a dash for None."""
+    return NO_VALUE if bounds is None else f"{100 * bounds[0]:.1f}\N{EN DASH}{100 * bounds[1]:.1f}%"
+
+
+def points(difference: float) -> str:
+    """Percentage points of a difference of fractions: 0.125 -> "+12.5", 0 -> "0.0"."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+
+
+def points_range(bounds: Sequence[float] | None) -> str:
+    """[-0.01, 0.25] -> "-1.0 to +25.0"; a dash for None."""
+    return NO_VALUE if bounds is None else " to ".join(map(points, bounds))
+
+
+def duration(seconds: float) -> str:
+    """3.21 -> "3.2 s", 192 -> "3 min 12 s", 7500 -> "2 h 5 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def memory(num_bytes: float) -> str:
+    """1_500_000_000 -> "1.5 GB"."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+
+
+# What templates use as filters.
+FILTERS: dict[str, Callable[..., str]] = {
+    one.__name__: one
+    for one in (number, plural, percent, percent_range, points, points_range, duration, memory)
+}
 
 
 def label(name: str) -> str:
@@ -41,68 +125,46 @@ def rules_sentence(score: dict[str, Any]) -> str:
     """Two attempts by the three rules in use."""
     values = {name: percent(value) for name, value in score["by_rule"].items()}
     return (
-        f"two attempts: {values['task_fraction']} by {KAGGLE} (pass@2); {values['test_output']} of all test outputs "
-        f"right; {values['task_strict']} of tasks with every test output right"
+        f"two attempts: {values['task_fraction']} by {KAGGLE} (pass@2); {values['test_output']} of all test "
+        f"outputs right; {values['task_strict']} of tasks with every test output right"
     )
 
 
-def number(value: float, num_digits: int) -> str:
-    """1.5 -> "1.500" for three digits, with a true minus sign."""
-    return f"{value:.{num_digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def times(num_rows: int, num_columns: int) -> str:
-    """(3, 9) -> "3x9" with a true multiplication sign."""
-    return f"{num_rows}\N{MULTIPLICATION SIGN}{num_columns}"
-
-
-def percent(fraction: float) -> str:
-    """0.125 -> "12.5%"."""
-    return f"{100 * fraction:.1f}%"
-
-
-def plural(count: int, noun: str) -> str:
-    """(1, "task") -> "1 task", (1200, "task") -> "1,200 tasks"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def percent_range(low: float, high: float) -> str:
-    """(0.1, 0.25) -> "10.0-25.0%" with a true dash."""
-    return f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}%"
-
-
-def duration(seconds: float) -> str:
-    """3.21 -> "3.2 s", 192 -> "3 min 12 s", 7500 -> "2 h 5 min"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
 def unscored_sentence(num_tasks: int, num_unsolved: int) -> str:
-    """Which tasks are answered and not scored, "" for none."""
+    """Say which tasks are answered and not scored; "" for none."""
     if not num_unsolved:
         return ""
     if num_unsolved == num_tasks:
-        return f"no score: none of the {plural(num_tasks, 'task')} has solutions; their answers are in submission.json"
+        tasks = plural(num_tasks, "task")
+        return f"no score: none of the {tasks} has solutions; their answers are in submission.json"
     return (
-        f"{num_unsolved} of {plural(num_tasks, 'task')} have no solutions: their answers are in submission.json, "
-        f"and the scores are over the other {num_tasks - num_unsolved}"
+        f"{num_unsolved} of {plural(num_tasks, 'task')} have no solutions: their answers are in "
+        f"submission.json, and the scores are over the other {num_tasks - num_unsolved}"
     )
 
 
 def cost_sentence(cost: dict[str, Any]) -> str:
-    """What the answers have cost, a task and at the peak."""
-    kinds = ("prompt", "generated", "compared", "training")
-    tokens = [f"{cost[f'{kind}_tokens']:,} {kind}" for kind in kinds if cost.get(f"{kind}_tokens")]
-    per_task = f"{cost['device_seconds_per_task']:.3g}"
+    """What the answers cost, per task and at the peak."""
+    tokens = [f"{cost[f'{kind}_tokens']:,} {kind}" for kind in TOKENS if cost.get(f"{kind}_tokens")]
     return (
-        f"{per_task} s a task on {cost['device']} ({duration(cost['device_seconds'])} in all attempts and processes), "
-        f"{', '.join(tokens)} tokens, memory at its peak {memory(cost['peak_memory_bytes'])}"
+        f"{cost['device_seconds_per_task']:.3g} s a task on {cost['device']} "
+        f"({duration(cost['device_seconds'])} in all attempts and processes), {', '.join(tokens)} tokens, "
+        f"memory at its peak {memory(cost['peak_memory_bytes'])}"
     )
 
 
-def memory(num_bytes: float) -> str:
-    """1_500_000_000 -> "1.5 GB"."""
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
+    """What test-time fine-tuning came to for the tasks, what it trained on, and how the loss fell."""
+    outcomes = [(OUTCOMES[name], count) for name, count in adaptation["outcomes"].items() if count]
+    yield "; ".join(f"{plural(count, 'task')} {words}" for words, count in outcomes)
+    if not adaptation["samples"]:
+        return
+    loss = ""
+    if "final_loss" in adaptation:
+        loss = f", loss {adaptation['initial_loss']:.3f} to {adaptation['final_loss']:.3f}"
+    yield f"{plural(adaptation['samples'], 'sample')} in {plural(adaptation['steps'], 'step')}{loss}"
+    if adaptation["samples_shrunk"]:
+        yield f"{plural(adaptation['samples_shrunk'], 'sample')} lost demonstrations to fit prompt.max_length"
+    if adaptation["samples_redrawn"]:
+        redrawn = plural(adaptation["samples_redrawn"], "sample")
+        yield f"{redrawn} replaced others that did not fit at all"

@@ -1,15 +1,15 @@
-"""The gallery: what each validation task asked, what was expected, what was answered.
+"""Answers in pictures: what each task asked, what was expected, what was answered.
 
-In: the tasks with solutions and the candidates. Out: a `TaskCard` a task, holding the words and pictures that
-the template puts in place. Attempts are chosen and compared as scoring does it.
+In: the tasks with solutions and the candidates. Out: a `TaskCard` per task for the templates, which draw its
+grids; or pixels, for a tracker. Attempts are chosen and compared as scoring does it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup
+from numpy.typing import NDArray
 
 from arc_experiments.report.format import number, plural, times
 from arc_experiments.scoring.selection import (
@@ -20,20 +20,13 @@ from arc_experiments.scoring.selection import (
     select,
     votes_then_log_probability,
 )
-from arc_experiments.tasks.grids import Grid, to_svg
+from arc_experiments.scoring.submission import ATTEMPTS, Submission
+from arc_experiments.tasks.grids import Grid, to_pixels, to_svg
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
-PICTURE_SIDE = 132  # pixels of a picture's longer side, where its cells can be between 4 and 16 pixels
-TEXT_LENGTH = 400  # characters shown of an answer that is not valid
-MAX_TEXTS = 16  # shown of the answers to a test output that are not valid
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A grid and its size in words (rows by columns)."""
-
-    svg: Markup
-    size: str
+PICTURE_SIDE = 132  # pixels of a picture's longer side, as far as its cells stay between 4 and 16 pixels
+MAX_TEXTS = 16  # invalid answers shown of a test output
+GAP = 12  # pixels between grids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +34,13 @@ class Answer:
     """A distinct grid that was answered.
 
     Attributes:
-        verdict: "right", "wrong", or "unknown" where there is no solution to compare with.
+        verdict: "right", "wrong", or "unknown" if there is no solution to compare with.
         difference: how a wrong answer differs from the solution, in words.
-        log_probability: "" where no model has written it.
+        log_probability: "" if no model wrote it.
         views: name of each view that gave this grid.
     """
 
-    picture: Picture
+    grid: Grid
     verdict: str
     difference: str
     votes: str
@@ -56,24 +49,14 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvalidAnswer:
-    """A candidate without grid: the parser's reason, and the beginning of what the model wrote."""
-
-    reason: str
-    view: str
-    text: str
-    num_left_out: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class TestCard:
     """One test output; `answers` are all distinct grids, best first, `invalid` the first `MAX_TEXTS`."""
 
     heading: str
-    input: Picture
-    expected: Picture | None
+    input: Grid
+    expected: Grid | None
     answers: tuple[Answer, ...]
-    invalid: tuple[InvalidAnswer, ...]
+    invalid: tuple[Candidate, ...]
     num_invalid: int
     reasons: tuple[tuple[str, int], ...]
     num_candidates: int
@@ -89,11 +72,11 @@ class TestCard:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCard:
-    """One task; `predicted` is False where nothing was asked of the model, so that nothing counts."""
+    """One task; `predicted` is False if the model was not asked, so that nothing counts."""
 
     id: str
     anchor: str
-    demonstrations: tuple[tuple[Picture, Picture | None], ...]
+    demonstrations: tuple[Pair, ...]
     tests: tuple[TestCard, ...]
     predicted: bool
 
@@ -128,9 +111,10 @@ def task_cards(
 ) -> tuple[TaskCard, ...]:
     """A card for every task, in order.
 
-    `num_scored` is `score.num_tasks`, the denominator: the first so many tasks were asked, and one of them
-    without candidates is unanswered. None where nothing was scored: the asked ones have candidates. `rule` orders the
-    answers.
+    Args:
+        num_scored: `score.num_tasks`, the denominator: the first `num_scored` tasks were asked, and one of them
+            without candidates is unanswered. None if nothing was scored: tasks with candidates were asked.
+        rule: orders the answers.
 
     Raises:
         ValueError: a candidate of none of the tasks.
@@ -139,44 +123,32 @@ def task_cards(
     for candidate in candidates:
         if candidate.task_id not in tasks or candidate.test_index >= len(tasks[candidate.task_id].test):
             raise ValueError(
-                "predictions.jsonl answers "
-                f"test output {candidate.test_index} of task {candidate.task_id!r}, "
+                f"predictions.jsonl answers test output {candidate.test_index} of task {candidate.task_id!r}, "
                 f"which is not among the {len(tasks)} tasks: make the report with the tasks of the run"
             )
         by_output[candidate.task_id, candidate.test_index].append(candidate)
     asked = {task_id for task_id, _ in by_output} | set(tasks.ids[: num_scored or 0] if by_output else ())
     return tuple(
-        _task_card(
-            task, index, [by_output[task.id, i] for i in range(len(task.test))], task.id in asked, rule
+        TaskCard(
+            id=task.id,
+            anchor=f"task-{index}",
+            demonstrations=task.train,
+            tests=tuple(_test_card(task, i, by_output[task.id, i], rule) for i in range(len(task.test))),
+            predicted=task.id in asked,
         )
         for index, task in enumerate(tasks)
     )
 
 
-def _task_card(
-    task: Task, index: int, groups: Sequence[Sequence[Candidate]], predicted: bool, rule: Rule
-) -> TaskCard:
-    several = len(task.test) > 1
-    return TaskCard(
-        id=task.id,
-        anchor=f"task-{index}",
-        demonstrations=tuple((picture(pair.input), picture_or_none(pair.output)) for pair in task.train),
-        tests=tuple(
-            _test_card(f"Test {i + 1} of {len(task.test)}" if several else "Test", pair, group, rule)
-            for i, (pair, group) in enumerate(zip(task.test, groups, strict=True))
-        ),
-        predicted=predicted,
-    )
-
-
-def _test_card(heading: str, pair: Pair, candidates: Sequence[Candidate], rule: Rule) -> TestCard:
+def _test_card(task: Task, index: int, candidates: Sequence[Candidate], rule: Rule) -> TestCard:
+    pair = task.test[index]
     invalid = sorted((c for c in candidates if c.grid is None), key=lambda candidate: candidate.view)
     return TestCard(
-        heading=heading,
-        input=picture(pair.input),
-        expected=picture_or_none(pair.output),
+        heading=f"Test {index + 1} of {len(task.test)}" if len(task.test) > 1 else "Test",
+        input=pair.input,
+        expected=pair.output,
         answers=tuple(_answer(ranked, pair.output, candidates) for ranked in select(candidates, rule)),
-        invalid=tuple(_invalid_answer(candidate) for candidate in invalid[:MAX_TEXTS]),
+        invalid=tuple(invalid[:MAX_TEXTS]),
         num_invalid=len(invalid),
         reasons=tuple(Counter(str(candidate.reason) for candidate in invalid).most_common()),
         num_candidates=len(candidates),
@@ -188,7 +160,7 @@ def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidat
     is_generated = any(candidate.num_tokens for candidate in candidates)
     right = expected is not None and np.array_equal(ranked.grid, expected)
     return Answer(
-        picture=picture(ranked.grid),
+        grid=ranked.grid,
         verdict="unknown" if expected is None else "right" if right else "wrong",
         difference="" if expected is None or right else _difference(ranked.grid, expected),
         votes=f"{ranked.votes} of {plural(len(candidates), 'vote')}",
@@ -197,31 +169,59 @@ def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidat
     )
 
 
-def _invalid_answer(candidate: Candidate) -> InvalidAnswer:
-    return InvalidAnswer(
-        reason=str(candidate.reason),
-        view=f"{candidate.view}: {candidate.transforms}",
-        text=candidate.text[:TEXT_LENGTH],
-        num_left_out=max(0, len(candidate.text) - TEXT_LENGTH),
-    )
-
-
 def _difference(grid: Grid, expected: Grid) -> str:
     if grid.shape != expected.shape:
-        return f"{_size(grid)} instead of {_size(expected)}"
+        return f"{size(grid)} instead of {size(expected)}"
     return f"{np.count_nonzero(grid != expected)} of {plural(expected.size, 'cell')} wrong"
 
 
-def picture(grid: Grid) -> Picture:
-    """The grid at the size that fits a page."""
-    cell = min(16, max(4, PICTURE_SIDE // max(grid.shape)))
-    return Picture(svg=Markup(to_svg(grid, cell=cell)), size=_size(grid))
+def svg(grid: Grid) -> str:
+    """The grid as SVG text of a size that suits a page."""
+    return to_svg(grid, cell=min(16, max(4, PICTURE_SIDE // max(grid.shape))))
 
 
-def picture_or_none(grid: Grid | None) -> Picture | None:
-    """None for an output that is not known."""
-    return None if grid is None else picture(grid)
-
-
-def _size(grid: Grid) -> str:
+def size(grid: Grid) -> str:
+    """Rows by columns in words."""
     return times(*grid.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Pixels (rows, columns, 3 for red, green and blue) and a caption."""
+
+    caption: str
+    pixels: NDArray[np.uint8]
+
+
+def answer_pictures(tasks: Iterable[Task], attempts: Submission) -> list[Picture]:
+    """Draw input, attempts and solution of each test output side by side on white; all of one size."""
+    rows, captions = [], []
+    for task in tasks:
+        for i, (pair, entry) in enumerate(zip(task.test, attempts[task.id], strict=True), start=1):
+            answers = [np.asarray(entry[name], dtype=np.uint8) for name in ATTEMPTS]
+            grids, verdict = [pair.input, *answers], "not judged"
+            if pair.output is not None:
+                grids.append(pair.output)
+                is_right = any(np.array_equal(answer, pair.output) for answer in answers)
+                verdict = "right" if is_right else "wrong"
+            shown = ", ".join(["input", *ATTEMPTS, "solution"][: len(grids)]).replace("_", " ")
+            rows.append(_side_by_side(grids))
+            captions.append(f"{task.id}, test {i}, {verdict}: {shown}")
+    height = max((row.shape[0] for row in rows), default=0)
+    width = max((row.shape[1] for row in rows), default=0)
+    return [
+        Picture(caption=caption, pixels=_on_white(row, height, width))
+        for caption, row in zip(captions, rows, strict=True)
+    ]
+
+
+def _side_by_side(grids: Sequence[Grid]) -> NDArray[np.uint8]:
+    pictures = [to_pixels(grid) for grid in grids]
+    height = max(picture.shape[0] for picture in pictures)
+    return np.hstack([_on_white(picture, height, picture.shape[1] + GAP) for picture in pictures])[:, :-GAP]
+
+
+def _on_white(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Pad to this size on the right and below."""
+    rows, columns, _ = picture.shape
+    return np.pad(picture, ((0, height - rows), (0, width - columns), (0, 0)), constant_values=255)

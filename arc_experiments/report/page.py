@@ -1,4 +1,4 @@
-"""From a run folder to `report.html`: reads, arranges, fills the template, writes whole or not at all."""
+"""From a run folder to `report.html`: read, arrange, fill the template, write whole or not at all."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,32 +6,36 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from arc_experiments.report.adaptation import adaptation_block
-from arc_experiments.report.breakdown import by_number, groups
-from arc_experiments.report.curves import count_not_finite, learning_rate_chart, loss_chart
+from arc_experiments.report import format as words
+from arc_experiments.report import gallery, leaks, summary
+from arc_experiments.report.curves import (
+    count_not_finite,
+    learning_rate_chart,
+    loss_chart,
+    predictions_chart,
+)
 from arc_experiments.report.files import RunFiles, read_run
-from arc_experiments.report.format import KAGGLE, plural, unscored_sentence
+from arc_experiments.report.format import plural, unscored_sentence
 from arc_experiments.report.gallery import TaskCard, task_cards
-from arc_experiments.report.leaks import leak_block
-from arc_experiments.report.summary import initial_loss, summarise
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.tasks.task import TaskSet
 
-FILTERS = (
-    ("all", "All"),
-    ("solved", "Solved"),
-    ("unsolved", "Not fully solved"),
-    ("valid", "Some valid answer"),
-    ("no-valid", "No valid answer"),
-)
+# The buttons above the tasks.
+BUTTONS = {
+    "all": "All",
+    "solved": "Solved",
+    "unsolved": "Not fully solved",
+    "valid": "Some valid answer",
+    "no-valid": "No valid answer",
+}
 
 
 def write_report(folder: Path, tasks: TaskSet) -> Path:
     """Write `report.html` into a run folder and return its path.
 
-    `tasks` are those that were predicted, in that order, with solutions (without: nothing is marked right
-    or wrong).
+    `tasks` are those that were predicted, in that order, with solutions (without, nothing is marked right or wrong).
 
     Raises:
         ValueError: no run folder, a file in it that cannot be read, or predictions of other tasks.
@@ -48,27 +52,45 @@ def write_page(path: Path, page: str) -> Path:
 
 def render(run: RunFiles, tasks: TaskSet) -> str:
     """The page as text: the same for the same files and tasks."""
-    score = run.metrics.get("score", {})
-    num_asked = run.metrics.get("answered", score).get("num_tasks")
+    metrics, settings = run.metrics, summary.settings(run)
+    score = metrics.get("score", {})
+    num_asked = metrics.get("answered", score).get("num_tasks")
     cards = task_cards(tasks, run.candidates, num_asked, run.rule)
     counts = Counter(name for card in cards for name in ("all", *card.filters))
-    template = environment().get_template("page.html.j2")
-    return template.render(
+    compared = [run.leaks[name] for name in leaks.COMPARED if name in run.leaks]
+    by_number = score.get("by_num_predictions", [])
+    environment_rows = {key: value for key, value in run.environment.items() if key != "command"}
+    return fill(
+        "page.html.j2",
         run=run,
-        summary=summarise(run),
+        metrics=metrics,
+        score=score,
+        settings=settings,
+        subtitle=summary.subtitle(settings),
+        tiles=list(summary.tiles(metrics)),
         notices=list(_notices(run, cards)),
-        losses=loss_chart(run.log, initial_loss(run.metrics)),
+        command=summary.command(run.environment),
+        environment=list(summary.flat(environment_rows)),
+        cost=list(summary.cost_rows(metrics.get("cost", {}))),
+        training=list(summary.training_rows(metrics)),
+        phases=[(name, words.duration(seconds)) for name, seconds in summary.phases(metrics)],
+        by_number=by_number,
+        predictions=predictions_chart(by_number) if len(by_number) > 1 else None,
+        losses=loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
         learning_rate=learning_rate_chart(run.log),
-        leaks=leak_block(run.leaks),
-        adaptation=adaptation_block(run.metrics),
-        answered=run.metrics.get("answered"),
-        groups=list(groups(score)),
-        by_number=by_number(score),
-        mistakes=run.metrics.get("submission", {}).get("details", []),
+        leak_sentences=list(map(leaks.sentence, compared)),
+        leak_rows=[row for one in compared for row in leaks.leak_rows(one, named=True)],
+        adaptation=list(words.adaptation_sentences(metrics["adaptation"])) if "adaptation" in metrics else [],
+        mistakes=metrics.get("submission", {}).get("details", []),
         cards=cards,
-        filters=[(name, words, counts[name]) for name, words in FILTERS],
+        buttons=[(name, text, counts[name]) for name, text in BUTTONS.items()],
         not_predicted=_not_predicted(run, cards),
     )
+
+
+def fill(template: str, **values: Any) -> str:
+    """Fill a template of this folder."""
+    return environment().get_template(template).render(values)
 
 
 def environment() -> Environment:
@@ -80,7 +102,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals["kaggle"] = KAGGLE
+    found.filters |= words.FILTERS
+    found.filters |= {"svg": lambda grid: Markup(gallery.svg(grid)), "size": gallery.size}
+    found.globals["words"] = words
     return found
 
 
@@ -106,36 +130,32 @@ def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
     if num_silent:
         verb = "counts" if num_silent == 1 else "count"
         yield f"{plural(num_silent, 'task')} got no candidate at all and {verb} as wrong."
-    answered = run.metrics.get("answered", {})
+    yield from _notices_on_scores(run, num_predicted)
+    if count := count_not_finite(run.log):
+        yield f"Values in the log that are not finite numbers: {count:,}. The curves leave them out."
+    yield from _disagreement(run.metrics.get("score"), cards)
+
+
+def _notices_on_scores(run: RunFiles, num_predicted: int) -> Iterator[str]:
+    score, answered = run.metrics.get("score", {}), run.metrics.get("answered", {})
     if answered:
-        yield from _unscored(answered)
-    elif not run.metrics.get("score") and num_predicted:
+        sentence = unscored_sentence(answered["num_tasks"], answered["num_tasks_without_solutions"])
+        if sentence:
+            yield f"{sentence[0].upper()}{sentence[1:]}."
+    elif not score and num_predicted:
         yield "There is no score in metrics.json yet, so the pictures below are all there is to see."
-    if run.metrics.get("submission", {}).get("mistakes"):
-        counts = ", ".join(f"{count} {kind}" for kind, count in run.metrics["submission"]["mistakes"].items())
+    if mistakes := run.metrics.get("submission", {}).get("mistakes"):
+        counts = ", ".join(f"{count} {kind}" for kind, count in mistakes.items())
         yield f"The submission has mistakes ({counts}). What is missing or no grid counts as wrong."
-    if count_not_finite(run.log):
+    if score.get("converted_from"):
         yield (
-            f"Values in the log that are not finite numbers: {count_not_finite(run.log):,}. "
-            "The curves leave them out."
-        )
-    if run.metrics.get("score", {}).get("converted_from"):
-        yield (
-            "An earlier version wrote metrics.json and counted pass_at_k and vote_k over all test outputs. pass_at_2 is "
-            "converted to Kaggle's and ARC Prize's rule, what cannot be is left out; "
+            "An earlier version wrote metrics.json and counted pass_at_k and vote_k over all test outputs. "
+            "pass_at_2 is converted to Kaggle's and ARC Prize's rule, what cannot be is left out; "
             "python -m arc_experiments.reselect counts it again."
         )
-    yield from _disagreement(run, cards)
 
 
-def _unscored(answered: dict[str, Any]) -> Iterator[str]:
-    sentence = unscored_sentence(answered["num_tasks"], answered["num_tasks_without_solutions"])
-    if sentence:
-        yield f"{sentence[0].upper()}{sentence[1:]}."
-
-
-def _disagreement(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
-    score = run.metrics.get("score", {})
+def _disagreement(score: dict[str, Any] | None, cards: Sequence[TaskCard]) -> Iterator[str]:
     if not score or not any(card.predicted for card in cards):
         return
     scored = round(score["by_rule"]["test_output"] * score["num_test_outputs"])

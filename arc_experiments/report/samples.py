@@ -11,18 +11,17 @@ from typing import Any
 
 from arc_experiments.report.charts import histogram_chart
 from arc_experiments.report.format import NO_VALUE, percent, plural
-from arc_experiments.report.gallery import Picture, picture, picture_or_none
-from arc_experiments.report.page import environment, write_page
+from arc_experiments.report.page import fill, write_page
 from arc_experiments.stream.counting import Counted, Lengths, SourceCount, histogram
 from arc_experiments.stream.samples import Sample
-from arc_experiments.tasks import Row, Task
+from arc_experiments.tasks import Pair, Row
 
 EXTREMES = 12  # tasks named as drawn most and least often
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A token's text and id; `learnt`: it has a loss."""
+    """A token's text and id; `learnt` if it has a loss."""
 
     text: str
     id: int
@@ -31,13 +30,13 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCard:
-    """One sample; `facts` are its names and counts in words. A ready row has no pictures."""
+    """One sample; `facts` are its names and counts in words. A ready row has no grids, and so no `test`."""
 
     number: str
     task_id: str
     facts: tuple[str, ...]
-    demonstrations: tuple[tuple[Picture, Picture | None], ...]
-    test: tuple[Picture, Picture | None] | None
+    demonstrations: tuple[Pair, ...]
+    test: Pair | None
     tokens: tuple[Token, ...]
 
     @property
@@ -56,19 +55,16 @@ def write_inspection(
     validation: Lengths,
 ) -> Path:
     """Write the page and return its path."""
-    page = (
-        environment()
-        .get_template("samples.html.j2")
-        .render(
-            title=title,
-            settings=settings,
-            cards=cards,
-            sources=[source_row(name, source) for name, source in counted.by_source.items()],
-            validation=length_row("validation", validation),
-            visits=[_visits(name, source) for name, source in counted.by_source.items()],
-            histogram=histogram_chart(histogram(counted.rows), x_label="tokens of a sample", unit="tokens"),
-            num_rows=len(counted.rows),
-        )
+    sources = [source_row(name, source) for name, source in counted.by_source.items()]
+    page = fill(
+        "samples.html.j2",
+        title=title,
+        settings=settings,
+        cards=cards,
+        rows=[*sources, (*length_row("validation", validation), "", "")],
+        visits=[_visits(name, source) for name, source in counted.by_source.items()],
+        histogram=histogram_chart(histogram(counted.rows), x_label="tokens of a sample", unit="tokens"),
+        num_rows=len(counted.rows),
     )
     return write_page(path, page)
 
@@ -76,11 +72,11 @@ def write_inspection(
 def card(
     sample: Sample, number: str, source: str, decode: Callable[[Sequence[int]], str], *, several: bool
 ) -> SampleCard:
-    """The words and pictures of a sample.
+    """The words, grids and tokens of a sample.
 
     Args:
         decode: token ids to text.
-        several: whether there are several sources, so that its own is worth naming.
+        several: whether there are several sources, so that the sample's own is worth naming.
     """
     learnt = sample.encoded.labels >= 0
     facts = [f"from {source}"] if several else []
@@ -90,15 +86,13 @@ def card(
     if sample.num_dropped:
         facts.append(f"{plural(sample.num_dropped, 'demonstration')} dropped to fit")
     if sample.num_redrawn:
-        facts.append(f"{plural(sample.num_redrawn, 'task')} drawn before it did not fit")
+        facts.append(f"{plural(sample.num_redrawn, 'task')} drawn before did not fit")
     return SampleCard(
         number=number,
         task_id=sample.task.id,
         facts=tuple(facts),
-        demonstrations=tuple(
-            (picture(pair.input), picture_or_none(pair.output)) for pair in sample.task.train
-        ),
-        test=_test(sample.task, sample.test_index),
+        demonstrations=sample.task.train,
+        test=None if isinstance(sample.task, Row) else sample.task.test[sample.test_index],
         tokens=_tokens(sample, decode),
     )
 
@@ -118,17 +112,10 @@ def length_row(name: str, lengths: Lengths) -> tuple[str, ...]:
 
 
 def source_row(name: str, source: SourceCount) -> tuple[str, ...]:
-    """The same with the tasks that were drawn and how often each."""
+    """As `length_row`, with the number of tasks drawn and how often each was."""
     tasks = source.as_json()["tasks"]
     drawn = f"{tasks['num_tasks'] - tasks['never_drawn']:,} of {tasks['num_tasks']:,}"
     return (*length_row(name, source), drawn, f"{tasks['fewest']} to {tasks['most']}")
-
-
-def _test(task: Task, test_index: int) -> tuple[Picture, Picture | None] | None:
-    if isinstance(task, Row):
-        return None
-    pair = task.test[test_index]
-    return picture(pair.input), picture_or_none(pair.output)
 
 
 def _tokens(sample: Sample, decode: Callable[[Sequence[int]], str]) -> tuple[Token, ...]:

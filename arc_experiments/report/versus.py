@@ -1,6 +1,7 @@
-"""Two runs side by side, task by task: what the second one has won and lost, in numbers and pictures.
+"""Two runs side by side, task by task: what the second one won and lost, in numbers and pictures.
 
-In: two run folders that answered (some of) the same tasks. Out: a page that stands alone, the same bytes for the same files.
+In: two run folders that answered (some of) the same tasks. Out: a page that stands alone, the same bytes for the
+same files.
 """
 
 from collections import Counter
@@ -10,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from arc_experiments.composing.naming import slug
-from arc_experiments.report.adaptation import gain
 from arc_experiments.report.files import RunFiles, read_run
-from arc_experiments.report.format import BY_KAGGLE, duration, percent, plural
+from arc_experiments.report.format import duration, plural
 from arc_experiments.report.gallery import TaskCard, task_cards
-from arc_experiments.report.page import environment, write_page
-from arc_experiments.report.summary import summarise
+from arc_experiments.report.page import fill, write_page
+from arc_experiments.report.summary import settings
 from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, means, solved, task_shares
 from arc_experiments.scoring.selection import Candidate
@@ -31,7 +31,7 @@ STATES = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answered:
-    """A run and the tasks that it was asked."""
+    """A run and the tasks it was asked."""
 
     run: RunFiles
     tasks: TaskSet
@@ -39,7 +39,7 @@ class Answered:
 
 @dataclass(frozen=True, kw_only=True)
 class VersusCard:
-    """One task, as each run has answered it; `state` is a key of `STATES`."""
+    """One task as each run answered it; `state` is a key of `STATES`."""
 
     state: str
     before: TaskCard
@@ -47,7 +47,7 @@ class VersusCard:
 
 
 def write_versus(folder: Path, tasks: TaskSet, other: Path, other_tasks: TaskSet) -> Path:
-    """Compare a run with another one, from which the gains are counted; the page lies in the first one's folder.
+    """Compare the run in `folder` with another one, the baseline; write the page into `folder`.
 
     Raises:
         ValueError: no run folder, a run without answers, or no task with solutions that both have answered.
@@ -63,39 +63,32 @@ def render_versus(before: Answered, after: Answered) -> str:
     tasks = _common(before, after)
     first, second = _candidates(before.run, tasks), _candidates(after.run, tasks)
     gains = difference(tasks, first, second, after.run.rule, before.run.rule)
+    scores = [
+        means(task_shares(marks_by_task(tasks, found, one.run.rule)))
+        for found, one in ((first, before), (second, after))
+    ]
     cards = _cards(
         gains,
         task_cards(tasks, first, len(tasks), before.run.rule),
         task_cards(tasks, second, len(tasks), after.run.rule),
     )
     counts = Counter(card.state for card in cards)
-    values = [
-        means(task_shares(marks_by_task(tasks, found, one.run.rule)))
-        for found, one in ((first, before), (second, after))
-    ]
-    rows = {
-        name: (percent(values[0][name]), percent(values[1][name]), *gain(gains[name]))
-        for name in _comparable(before.run, after.run)
-    }
-    return (
-        environment()
-        .get_template("versus.html.j2")
-        .render(
-            before=before.run,
-            after=after.run,
-            scope=f"{plural(len(tasks), 'task')}, {plural(tasks.num_test_outputs, 'test output')}",
-            notices=list(_notices(before, after, tasks)),
-            headline=rows["pass_at_2"],
-            rows=[(name, BY_KAGGLE[name], *row) for name, row in rows.items()],
-            settings=list(_differing(before.run, after.run)),
-            states=[(name, *words, counts[name]) for name, words in STATES.items()],
-            cards=cards,
-        )
+    return fill(
+        "versus.html.j2",
+        before=before.run,
+        after=after.run,
+        scope=f"{plural(len(tasks), 'task')}, {plural(tasks.num_test_outputs, 'test output')}",
+        notices=list(_notices(before, after, tasks)),
+        scores=scores,
+        difference={name: gains[name] for name in _comparable(before.run, after.run)},
+        settings=list(_differing(before.run, after.run)),
+        states=[(name, *words, counts[name]) for name, words in STATES.items()],
+        cards=cards,
     )
 
 
 def _comparable(*runs: RunFiles) -> tuple[str, ...]:
-    """The metrics that all runs have; a file of attempts has no candidates beside these, and no votes."""
+    """The scores that all runs have; a file of attempts has no other candidates, and no votes."""
     if any(run.settings.get("submission") is not None for run in runs):
         return ("pass_at_2",)
     return HEADLINES
@@ -110,7 +103,8 @@ def _common(before: Answered, after: Answered) -> TaskSet:
     )
     if not len(found):
         raise ValueError(
-            f"{before.run.name} and {after.run.name} have no task with solutions in common: compare runs on one partition"
+            f"{before.run.name} and {after.run.name} have no task with solutions in common: compare runs on one "
+            "partition"
         )
     return found
 
@@ -126,7 +120,7 @@ def _candidates(run: RunFiles, tasks: TaskSet) -> list[Candidate]:
 
 
 def _cards(gains: dict[str, Any], before: Sequence[TaskCard], after: Sequence[TaskCard]) -> list[VersusCard]:
-    """The tasks that differ first; among equals in their order."""
+    """Tasks with a difference first, otherwise in their order."""
     cards = []
     for old, new in zip(before, after, strict=True):
         state = "both" if new.state == "solved" else "neither"
@@ -136,7 +130,7 @@ def _cards(gains: dict[str, Any], before: Sequence[TaskCard], after: Sequence[Ta
 
 
 def _notices(before: Answered, after: Answered, tasks: TaskSet) -> Iterator[str]:
-    """Which tasks are not compared, and what either score says too much of."""
+    """Which tasks are not compared, and whose scores are too good because of leaks."""
     for one, other in ((before, after), (after, before)):
         alone = [task_id for task_id in one.tasks.ids if task_id not in other.tasks]
         if alone:
@@ -151,12 +145,12 @@ def _notices(before: Answered, after: Answered, tasks: TaskSet) -> Iterator[str]
     for one in (before, after):
         leaked = [task_id for task_id in one.run.metrics.get("leaked_tasks", ()) if task_id in tasks]
         if leaked:
-            yield f"{plural(len(leaked), 'task')} of these stand in what {one.run.name} was trained on (its leaks.json)."
+            yield f"{one.run.name} was trained on {plural(len(leaked), 'task')} of these (its leaks.json)."
 
 
 def _differing(before: RunFiles, after: RunFiles) -> Iterator[tuple[str, str, str]]:
-    """The settings in which the runs differ, and what each has cost."""
-    first, second = dict(summarise(before).settings), dict(summarise(after).settings)
+    """The settings in which the runs differ, and what each cost."""
+    first, second = settings(before), settings(after)
     for key in dict.fromkeys([*first, *second]):
         if first.get(key) != second.get(key):
             yield key, first.get(key, ""), second.get(key, "")

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from arc_experiments.config.schema import Hardware
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.folder import RunFolder, read_object
 from arc_experiments.runs.machine import share_of_cores
 
 PACKAGES = (
@@ -24,31 +24,31 @@ PACKAGES = (
 
 
 def quieten_libraries() -> None:
-    """Let what transformers logs go where everything else goes, not to the terminal."""
+    """Send the log of transformers where all others go, not to the terminal."""
     transformers.utils.logging.disable_default_handler()
     transformers.utils.logging.enable_propagation()
 
 
 def make_repeatable(hardware: Hardware, threads_before: int | None = None) -> None:
-    """Fix the number of threads, take numbers below 1e-38 for zero, choose deterministic kernels where there is a choice.
+    """Fix the number of threads, flush denormals (below 1e-38) to zero, and prefer deterministic kernels.
 
-    CPUs need many times as long for such numbers, and what attention hardly looks at becomes one: a model of this project
-    trained from nothing at half the speed. New threads do as the one that makes them, so this comes before the first large tensor.
+    CPUs are many times slower on denormals, which small attention weights become: training from scratch ran
+    at half the speed. New threads inherit this setting, so call it before the first large tensor is made.
 
     Args:
-        threads_before: those of an earlier attempt, where `hardware` names none: as many round as they did. More than this
-            machine has cores would only wait for one another.
+        threads_before: threads of an earlier attempt, used if `hardware` names none, since other numbers of
+            threads round differently. Ignored if this machine has fewer cores.
     """
     if threads_before is not None and threads_before > len(os.sched_getaffinity(0)):
         threads_before = None
     torch.set_flush_denormal(True)
     torch.set_num_threads(hardware.threads or threads_before or share_of_cores())
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow, and not needed
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow and not needed
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """What environment.json holds."""
+    """The versions, the commit and the device, for environment.json."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -60,8 +60,8 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def found_earlier(folder: RunFolder, name: str, device: torch.device, num_processes: int) -> Any:
-    """What environment.json records under this name; None if no earlier attempt ran on such a device and processes."""
-    environment = folder.read_json("environment.json") if (folder / "environment.json").exists() else {}
+    """What an earlier attempt on the same device and processes noted in environment.json, or None."""
+    environment = read_object(folder / "environment.json")
     here = {"device": device_name(device), "num_processes": num_processes}
     return environment.get(name) if here.items() <= environment.items() else None
 
@@ -74,7 +74,7 @@ def device_name(device: torch.device) -> str:
 
 
 def seconds_since_start() -> float:
-    """How long this process has been there, from the command's first moment on."""
+    """Seconds since this process started: since the command, which becomes the worker."""
     return max(0.0, time.time() - float(psutil.Process().create_time()))
 
 
@@ -93,7 +93,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code lies in, with `+` if files differ from it."""
+    """The commit of the checkout that holds this code, with `+` if files differ from it."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,13 +1,23 @@
-"""Pausing: a training that is asked to pause ends its step, writes a checkpoint and leaves the rest to a later start.
+"""What stops a run, and what each process does about it.
 
-It is asked by a signal (SIGTERM, as from a cluster that wants its nodes back), by a file in the run folder (as a chain's
-job makes it when its time is nearly up), or by what a chain allots to each of its jobs (`launch.chain`). What does
-not train stops at once at a signal: its finished parts are kept as they come.
+SIGTERM and Ctrl-C pass from a command to the processes that it started:
+
+    sweep (launching.pool)           stops its workers and starts no more; a second signal kills them
+    chain (launching.chain)          stops its worker and starts no other
+    SLURM job (launching.slurm_job)  passes SIGTERM on to srun; USR1, near the time limit, asks for a pause
+    ranks (launching.torchrun)       torch's agent passes it on to all ranks, which pause at the same step
+    worker, while it trains          SIGTERM: finishes the step, writes a checkpoint, ends as `paused`
+    worker, at any other time        stops at once (KeyboardInterrupt), keeps finished parts, ends as `paused`
+    worker, Ctrl-C or 2nd SIGTERM    stops at once; the run resumes from its last checkpoint
+
+A training also pauses when another process creates the file `.pause` in the run folder (`ask`), and when it
+has used up the steps or seconds that `launch.chain` allows each job.
 """
 
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,49 +25,62 @@ from types import FrameType
 from arc_experiments.config.schema import Chain
 
 FILE = ".pause"  # in the run folder
+# A second signal within this time is the same one: the cluster and the parent process may both send it.
+SAME_SIGNAL = 3.0
+
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Paused(KeyboardInterrupt):
-    """The run has paused where it was asked to, and can be gone on with."""
-
-
-# Within so many seconds a second signal is the same one: of several processes each is told by the cluster, and by what
-# has started them as well.
-SAME_SIGNAL = 3.0
+    """The run has paused as asked, and can be resumed."""
 
 
 class _Signals:
-    """Who listens, and when a signal has come; signals belong to the whole process, and so does this."""
+    """Whether a training listens, and when a signal came; one for the process, as signals are."""
 
     listening = False
     came: float | None = None
 
 
 def watch_signals() -> None:
-    """SIGTERM asks for a pause where someone listens, and else, or when it comes again, raises KeyboardInterrupt."""
+    """Let SIGTERM pause a training that listens; otherwise, or when repeated, it raises KeyboardInterrupt."""
     _Signals.came = None
     signal.signal(signal.SIGTERM, _on_signal)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
-    comes_again = _Signals.came is not None and now - _Signals.came > SAME_SIGNAL
+    is_repeated = _Signals.came is not None and now - _Signals.came > SAME_SIGNAL
     _Signals.came = _Signals.came or now
-    if comes_again or not _Signals.listening:
+    if is_repeated or not _Signals.listening:
         raise KeyboardInterrupt
 
 
 def is_signalled() -> bool:
-    """Whether a signal has told this process to stop."""
+    """Whether SIGTERM has asked this process to stop."""
     return _Signals.came is not None
 
 
+@contextmanager
+def handling(numbers: Sequence[int], handler: Handler) -> Iterator[None]:
+    """Handle these signals within the block; does nothing in other threads than the main one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
 class Pause:
-    """Whether this process is asked to pause.
+    """Whether a training should pause.
 
     Args:
         folder: the run folder.
-        chain: what each job of a chain may do; its seconds count from here.
+        chain: the steps or seconds that each job may use; the seconds count from here.
     """
 
     def __init__(self, folder: Path, chain: Chain) -> None:
@@ -66,7 +89,7 @@ class Pause:
 
     @contextmanager
     def listening(self, first_step: int) -> Iterator[None]:
-        """While a training that begins after `first_step` steps asks at each step."""
+        """Let SIGTERM wait for the end of a step, in a training that has done `first_step` steps before."""
         self._first_step = first_step
         _Signals.listening = True
         try:
@@ -91,5 +114,5 @@ def ask(folder: Path) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Take back what was asked of an earlier start."""
+    """Withdraw a request to pause that an earlier start left behind."""
     (folder / FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder by others: the table of a sweep, the status command."""
+"""What has become of a run: the only reader of status.json besides the run's own worker."""
 
 import json
 import platform
@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.runs.folder import HEARTBEAT_SECONDS
+from arc_experiments.runs.locks import is_locked
+from arc_experiments.runs.machine import is_alive
 
+LOCK = ".lock"  # in the run folder; its worker holds it, and the system frees it when the worker dies
+HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 6 * HEARTBEAT_SECONDS
 
 WAITING, RUNNING, PAUSED, DONE, FAILED, DIED = "waiting", "running", "paused", "done", "failed", "died"
@@ -17,13 +20,14 @@ WAITING, RUNNING, PAUSED, DONE, FAILED, DIED = "waiting", "running", "paused", "
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """One of the six states above; `died`: it says that it runs, but its process is gone or silent."""
+    """One of the six states above; `died`: status.json says `running`, but the worker is gone or silent."""
 
     name: str = WAITING
     step: int | None = None
     max_steps: int | None = None
     loss: float | None = None
     seconds_left: float | None = None  # of training
+    attempt: int = 0  # how often it was started
     error: str = ""
 
     @property
@@ -32,8 +36,8 @@ class RunState:
         return f"{self.name} ({self.error.splitlines()[0]})" if self.error else self.name
 
 
-def run_state(folder: Path) -> RunState:
-    """What status.json says, and whether it is still true."""
+def read_state(folder: Path) -> RunState:
+    """Read status.json, and check that a run that claims to run is alive; an unreadable file is a failure."""
     file = folder / "status.json"
     try:
         status, touched = dict[str, Any](json.loads(file.read_text(encoding="utf-8"))), file.stat().st_mtime
@@ -45,7 +49,7 @@ def run_state(folder: Path) -> RunState:
     if name not in (WAITING, RUNNING, PAUSED, DONE, FAILED):
         name, error = FAILED, f"{file} was written by another version: state {name}"
     if name == RUNNING:
-        error = _why_dead(status, time.time() - touched) or ""
+        error = _why_dead(folder, status, time.time() - touched) or ""
         name = DIED if error else RUNNING
     expected = status.get("expected_end")
     left = None
@@ -57,24 +61,26 @@ def run_state(folder: Path) -> RunState:
         max_steps=status.get("max_steps"),
         loss=status.get("loss"),
         seconds_left=left,
+        attempt=status.get("attempt", 0),
         error=error,
     )
 
 
-def _why_dead(status: dict[str, Any], silent_seconds: float) -> str | None:
+def _why_dead(folder: Path, status: dict[str, Any], silent_seconds: float) -> str | None:
     process, host = status.get("pid"), status.get("host")
-    if host == platform.node() and not Path(f"/proc/{process}").exists():
+    if host == platform.node() and not (isinstance(process, int) and is_alive(process)):
         return f"process {process} is gone"
-    if silent_seconds > STALE_SECONDS:
+    # A suspended process is silent, but holds its lock.
+    if silent_seconds > STALE_SECONDS and not is_locked(folder / LOCK):
         return f"no sign of life of process {process} on {host} for {silent_seconds:.0f} s"
     return None
 
 
 class Pace:
-    """How fast this attempt gets on; an earlier one may have run elsewhere.
+    """How fast this attempt trains; an earlier one may have run on another machine.
 
     Args:
-        last_step: where it ends.
+        last_step: the step at which training ends.
     """
 
     def __init__(self, last_step: int) -> None:
@@ -82,7 +88,7 @@ class Pace:
         self._first: tuple[int, float] | None = None  # step and time
 
     def expected_end(self, step: int) -> str | None:
-        """When the last step will be done, for status.json; None before it can be told."""
+        """When the last step will be done (ISO 8601, for status.json); None until two steps are known."""
         now = time.time()
         if self._first is None:
             self._first = step, now

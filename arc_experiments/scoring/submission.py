@@ -6,11 +6,13 @@ with one entry per test output. What is missing or malformed in somebody's file 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import by_output
 from arc_experiments.scoring.selection import (
@@ -26,6 +28,9 @@ from arc_experiments.tasks.grids import Grid, GridError, check_grid
 from arc_experiments.tasks.task import TaskSet
 
 Submission = dict[str, list[dict[str, list[list[int]]]]]
+
+FILE = "submission.json"
+WRITING_SHARE = 0.05  # of all the time, at most, for writing a growing submission again and again
 
 ATTEMPTS = tuple(f"attempt_{number}" for number in range(1, NUM_ATTEMPTS + 1))
 # What `score` says of candidates and cannot say of two attempts, or says twice.
@@ -54,6 +59,32 @@ def submission(
     return {
         task.id: [_attempts(select(found[task.id, i], rule)) for i in range(len(task.test))] for task in tasks
     }
+
+
+class GrowingSubmission:
+    """Keeps the file whole and valid while answers come in: [[0]] where nothing is known yet.
+
+    Args:
+        tasks: all that must be answered; solutions are neither needed nor looked at.
+        candidates: returns those that there are now.
+    """
+
+    def __init__(
+        self, folder: RunFolder, tasks: TaskSet, rule: Rule, candidates: Callable[[], Sequence[Candidate]]
+    ) -> None:
+        self._folder, self._tasks, self._rule, self._candidates = folder, tasks, rule, candidates
+        self._due = float("-inf")
+
+    def write(self) -> None:
+        """Put it on disk unless that was done a moment ago; a reader finds the old one or the new one."""
+        start = time.monotonic()
+        if start < self._due or self._folder.read_only:
+            return
+        attempts = submission(self._tasks, self._candidates(), self._rule)
+        check_submission(attempts, self._tasks)
+        self._folder.write_json(FILE, attempts)
+        end = time.monotonic()
+        self._due = end + (end - start) / WRITING_SHARE
 
 
 def read_submission(path: Path) -> dict[str, Any]:

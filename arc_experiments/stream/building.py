@@ -1,4 +1,4 @@
-"""From a composition's sections to a stream: its parts, and the optimizer steps that epochs over them come to."""
+"""From a composition's sections to a stream: its parts, and the optimizer steps in an epoch over them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +69,6 @@ def _check_finite(epochs: float, shares: Sequence[Share]) -> None:
     ]
     if endless:
         raise ValueError(
-            f"optim.epochs={epochs:g}: {', '.join(endless)} has no end (pairs are generated, or sources are mixed by "
-            "weight), so there is no epoch: set optim.max_steps"
+            f"optim.epochs={epochs:g}: {', '.join(endless)} has no end (pairs are generated, or sources are "
+            "mixed by weight), so there is no epoch: set optim.max_steps"
         )

@@ -86,6 +86,8 @@ class SampleStream:
         ValueError: a part's share is below one in `MIXTURE_BLOCK`.
     """
 
+    num_joined = 1  # see JoinedStreams
+
     def __init__(
         self, parts: Sequence[Part], prompt: Prompt, *, seed: int, pack_length: int | None = None
     ) -> None:
@@ -187,6 +189,7 @@ class JoinedStreams:
 
     def __init__(self, streams: Sequence[SampleStream]) -> None:
         self._streams = tuple(streams)
+        self.num_joined = len(self._streams)
         self.parts, self.pack_length = streams[0].parts, streams[0].pack_length
 
     def row(self, index: int) -> tuple[Sample, ...]:

@@ -1,14 +1,14 @@
-"""The best validation so far: which it was, whether to go on looking, and where its weights are kept.
+"""The best validation so far: its step, whether to keep looking (patience), and its weights.
 
-Weights lie in `checkpoints/best-<step>/`. Each checkpoint carries this state, and a best folder goes only when a
-whole checkpoint knows a better one: so a killed run goes on with the best that it had at its last checkpoint.
+Weights lie in `checkpoints/best-<step>/`. Each checkpoint carries this state, and a best folder is removed
+only when a whole checkpoint knows a better one: so a killed run resumes with the best that it had at its last
+checkpoint.
 """
 
 import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from transformers import Trainer
@@ -20,7 +20,7 @@ SMALLER_IS_BETTER = {"validation_loss": True, "pass_at_2": False}
 
 @dataclass
 class BestState:
-    """What a checkpoint keeps.
+    """What a checkpoint stores.
 
     Attributes:
         last_step: of the last validation that was counted.
@@ -37,9 +37,9 @@ class Best:
     """Keeps track of the best validation.
 
     Args:
-        by: the value that decides, as it is called in train_log.jsonl.
-        patience: give up after so many validations without a better one; None for never.
-        min_delta: better is better by more than this.
+        by: the value that decides, by its name in train_log.jsonl.
+        patience: give up after this many validations without a better one; None: never.
+        min_delta: a better value differs by more than this.
         folder: where the best weights are kept.
     """
 
@@ -55,11 +55,11 @@ class Best:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the patience is at its end."""
+        """Whether the patience is used up."""
         return self._patience is not None and self.state.num_since >= self._patience
 
     def note(self, step: int, value: float) -> bool:
-        """Take in a validation (each step's once); says whether it is the best."""
+        """Take in a validation, each step's once; return whether it is the best."""
         state = self.state
         if step <= state.last_step:
             return False
@@ -74,35 +74,29 @@ class Best:
         return False
 
     def consider(self, step: int, values: dict[str, float], trainer: Trainer) -> None:
-        """Take in what a validation gave; keep the weights as they are now if it is the best."""
-        [value] = broadcast_object_list([values[self.by]])  # the first rank's, to the last digit
+        """Take in a validation's values; save the weights if it is the best. All processes must call this."""
+        [value] = broadcast_object_list([values[self.by]])  # the first rank's, bit for bit
         if not self.note(step, value):
             return
         unfinished = self._folder / ".best"
         if trainer.is_fsdp_enabled:
             save_shards(trainer, unfinished)
         else:
-            trainer.save_model(str(unfinished), _internal_call=True)
+            trainer.save_model(str(unfinished))
         trainer.accelerator.wait_for_everyone()  # each rank may write a part
         if trainer.args.should_save:
             shutil.rmtree(self.path, ignore_errors=True)
             unfinished.rename(self.path)
 
     def take_back(self, trainer: Trainer) -> bool:
-        """Give the model the best weights; says whether they are others than its last ones."""
+        """Load the best weights into the model; return False if they are its last ones, or none."""
         if self.state.step in (None, trainer.state.global_step):
             return False
         trainer._load_from_checkpoint(str(self.path))
         return True
 
-    def restore(self, stored: dict[str, Any]) -> None:
-        self.state = BestState(**stored)
-
-    def stored(self) -> dict[str, Any]:
-        return asdict(self.state)
-
     def remove_others(self) -> None:
-        """Drop the weights of validations that have been bettered."""
+        """Remove the weights of validations that are no longer the best."""
         for folder in self._folder.glob("best-*"):
             if folder != self.path:
                 shutil.rmtree(folder)

@@ -1,36 +1,41 @@
-"""The stream as what SFTTrainer takes, in two exposures that give the same rows.
+"""Expose the stream to SFTTrainer, in one of two ways that give the same rows (`data.stream`).
 
-`as_dataset`: a virtual map-style Dataset. Its table holds the numbers 0 to n-1 and nothing else; row i is made
-when it is read. Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change
-the order or make a row twice.
+`as_dataset`: a virtual map-style Dataset. Its table holds only the numbers 0 to n-1; row i is made when it is read.
+Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change the order or make a row
+twice.
 
-`as_iterable`: an IterableDataset, which has to be told what the first one gets for nothing: the row to begin
-with, the rank, and how many workers share the work.
+`as_iterable`: an IterableDataset, which must be given what the first gets for free: the row to start with, the rank,
+and how many workers share the work.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
 
+from arc_experiments.config.schema import Config
 from arc_experiments.prompts import IGNORED
 from arc_experiments.stream.samples import JoinedStreams, Sample, SampleStream
+from arc_experiments.training.checkpoints import last_complete, step_of
 
-Row = dict[str, NDArray[Any]]
-# Then the samples of each part.
+Arrays = dict[str, NDArray[Any]]
+# What `marks` counts, before the samples of each part.
 COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn", "pairs_redrawn")
 
 
-def make_row(stream: SampleStream | JoinedStreams, index: int) -> Row:
-    """Row `index` of the stream.
+def make_row(stream: SampleStream | JoinedStreams, index: int) -> Arrays:
+    """Make row `index` of the stream.
 
-    Gives input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + parts,); where rows are
-    packed also position_ids, int32, shape (tokens,), which start anew with each sample.
+    Returns:
+        input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + parts,); for packed rows
+        also position_ids, int32, shape (tokens,), which restart with each sample.
     """
     samples = stream.row(index)
     row = {
@@ -43,6 +48,35 @@ def make_row(stream: SampleStream | JoinedStreams, index: int) -> Row:
     return row
 
 
+def training_rows(
+    stream: SampleStream | JoinedStreams,
+    config: Config,
+    *,
+    folder: Path,
+    batch_size: int,
+    processes: PartialState,
+) -> Dataset | IterableDataset:
+    """Return the rows of a training, in the exposure that `data.stream` names.
+
+    Args:
+        folder: of the checkpoints, from the last of which an iterable resumes.
+        batch_size: rows in a batch of one rank.
+    """
+    rows_per_step = config.optim.batch_size * stream.num_joined
+    if config.data.stream == "indexed":
+        return as_dataset(stream, config.optim.max_steps * rows_per_step)
+    assert isinstance(stream, SampleStream), "checked: job=adapt takes indexed rows"
+    checkpoint = last_complete(folder)
+    turn = Turn(
+        first_row=0 if checkpoint is None else step_of(checkpoint) * rows_per_step,
+        batch_size=batch_size,
+        rank=processes.process_index,
+        num_ranks=processes.num_processes,
+        num_workers=config.hardware.num_workers,
+    )
+    return as_iterable(stream, turn)
+
+
 def _marks(sample: Sample, num_parts: int) -> NDArray[np.int64]:
     marks = np.zeros(len(COUNTED) + num_parts, np.int64)
     shrunk, redrawn = sample.num_dropped > 0, sample.num_redrawn > 0
@@ -52,9 +86,9 @@ def _marks(sample: Sample, num_parts: int) -> NDArray[np.int64]:
 
 
 def as_dataset(stream: SampleStream | JoinedStreams, num_rows: int) -> Dataset:
-    """A Dataset of `num_rows` rows, see `make_row`."""
+    """Return a Dataset of `num_rows` rows, see `make_row`."""
     table = Dataset(pa.table({"index": np.arange(num_rows)}))
-    # What `with_transform` does, but for naming a cache that nothing uses: it pickles the stream for that, twice.
+    # `with_transform` without naming a cache that nothing uses, for which it would pickle the stream twice.
     Dataset.set_format.__wrapped__(table, "custom", transform=_Rows(stream))
     return table
 
@@ -72,10 +106,10 @@ class _Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """Who makes which batches: rank and worker take turns, batch by batch.
+    """Which batches a process makes: ranks and workers take turns, batch by batch.
 
     Attributes:
-        first_row: where to begin.
+        first_row: the row to start with.
         batch_size: rows in a batch of one rank.
         rank, num_ranks: this process among those that train.
         num_workers: processes that make this rank's batches (0 counts as 1).
@@ -88,7 +122,7 @@ class Turn:
     num_workers: int = 0
 
     def rows(self, worker: int) -> Iterator[int]:
-        """The rows that a worker of this rank makes, without end."""
+        """Yield the rows that a worker of this rank makes, endlessly."""
         workers = max(1, self.num_workers)
         batch = worker
         while True:
@@ -98,35 +132,36 @@ class Turn:
 
 
 def as_iterable(stream: SampleStream, turn: Turn) -> IterableDataset:
-    """An IterableDataset of this rank's rows, without end, see `make_row`.
+    """Return an endless IterableDataset of this rank's rows, see `make_row`.
 
     Its loader must not share it out among ranks again: half of the samples would be lost.
     """
-    workers = list(range(max(1, turn.num_workers)))  # one shard for each: a list is what datasets splits
+    workers = list(range(max(1, turn.num_workers)))  # one shard each: datasets splits lists
     return IterableDataset.from_generator(
         _generate,
         gen_kwargs={"stream": [stream] * len(workers), "turn": [turn] * len(workers), "worker": workers},
     )
 
 
-def _generate(stream: list[SampleStream], turn: list[Turn], worker: list[int]) -> Iterator[Row]:
+def _generate(stream: list[SampleStream], turn: list[Turn], worker: list[int]) -> Iterator[Arrays]:
     assert len(worker) == 1, "one shard for each worker"
     for index in turn[0].rows(worker[0]):
         yield make_row(stream[0], index)
 
 
 class Collator:
-    """Pads rows on the right to the longest; arrays, since they pass from worker processes faster than tensors.
+    """Pads rows on the right to the longest. Returns arrays, which leave worker processes faster than
+    tensors.
 
-    Gives input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape (rows,
-    COUNTED + parts). Beside them attention_mask, or for packed rows position_ids, both of the first's shape: models
-    tell packed samples apart by positions that start anew, but only where no mask is given.
+    Returns input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape
+    (rows, COUNTED + parts). Also attention_mask, or for packed rows position_ids, both of the first's shape:
+    models separate packed samples by positions that restart, but only if there is no mask.
     """
 
     def __init__(self, pad_id: int) -> None:
         self._pad_id = pad_id
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> Row:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> Arrays:
         shape = (len(rows), max(len(row["input_ids"]) for row in rows))
         ids = np.full(shape, self._pad_id, np.int64)
         labels = np.full(shape, IGNORED, np.int64)
@@ -149,6 +184,6 @@ class Collator:
         }
 
 
-def as_tensors(batch: Row) -> dict[str, torch.Tensor]:
-    """What the collator gives, as tensors over the same memory."""
+def as_tensors(batch: Arrays) -> dict[str, torch.Tensor]:
+    """Return a collated batch as tensors over the same memory."""
     return {name: torch.from_numpy(values) for name, values in batch.items()}

@@ -1,9 +1,12 @@
-"""Around the optimizer that transformers builds: an own learning rate for embeddings, and a second stage's start.
+"""Extend the optimizer that transformers builds: a learning rate for embeddings, a second stage's initial
+moments.
 
-A checkpoint's optimizer state knows its parameters by position only. So their names and shapes are stored beside
-it (`optimizer_parameters.json`), and a second stage takes the moments by name, whatever its groups:
+A checkpoint's optimizer state knows its parameters by position only. So their names and shapes are stored
+beside it (`optimizer_parameters.json`), and a second stage looks up the moments by name, whatever its
+parameter groups:
 
-    {"optimizer": "adamw_torch", "parameters": [{"name": "...q_proj.lora_A.default.weight", "shape": [32, 96]}, ...]}
+    {"optimizer": "adamw_torch", "parameters": [{"name": "...q_proj.lora_A.default.weight", "shape": [32,
+    96]}, ...]}
 """
 
 import json
@@ -25,21 +28,22 @@ Description = dict[str, Any]
 
 
 class OptimizerError(ValueError):
-    """An optimizer that cannot be had or continued as described; the message names the key and the remedy."""
+    """An optimizer that cannot be built or continued as configured; the message names key and remedy."""
 
 
 def check_available(arguments: SFTConfig) -> None:
-    """Raises OptimizerError where the optimizer's package is not installed."""
+    """Raise OptimizerError if the optimizer's package is not installed."""
     try:
         Trainer.get_optimizer_cls_and_kwargs(arguments)
     except (ImportError, ValueError) as error:
         raise OptimizerError(
-            f"optim.name={arguments.optim.value} cannot be had here: {error}. Install it, or take adamw_torch"
+            f"optim.name={arguments.optim.value} is not available here: {error}. Install it, or set "
+            "optim.name=adamw_torch"
         ) from error
 
 
 def split_embeddings(optimizer: Optimizer, model: Any, learning_rate: float) -> None:
-    """Give the trained parameters of the embeddings and of the output layer a learning rate of their own.
+    """Give the trained parameters of the embeddings and the output layer their own learning rate.
 
     Raises:
         OptimizerError: none of them is trained.
@@ -50,7 +54,7 @@ def split_embeddings(optimizer: Optimizer, model: Any, learning_rate: float) -> 
     if not any(id(parameter) in chosen for group in optimizer.param_groups for parameter in group["params"]):
         raise OptimizerError(
             f"optim.embedding_learning_rate={learning_rate}, but no embedding is trained: train them "
-            "(model.lora.modules_to_save=[embed_tokens,lm_head]), or take null"
+            "(model.lora.modules_to_save=[embed_tokens,lm_head]), or set it to null"
         )
     for group in list(optimizer.param_groups):
         own = [parameter for parameter in group["params"] if id(parameter) in chosen]
@@ -61,7 +65,7 @@ def split_embeddings(optimizer: Optimizer, model: Any, learning_rate: float) -> 
 
 
 def describe(optimizer: Optimizer, model: torch.nn.Module, name: str) -> Description:
-    """What stands beside an optimizer's state: which parameters its positions mean."""
+    """Return the contents of `optimizer_parameters.json`: which parameters the state's positions mean."""
     names = {id(parameter): own for own, parameter in model.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return {
@@ -71,7 +75,7 @@ def describe(optimizer: Optimizer, model: torch.nn.Module, name: str) -> Descrip
 
 
 def load_moments(optimizer: Optimizer, now: Description, run_folder: Path) -> None:
-    """Take the moments (and step counts) of a run's last whole checkpoint; rates and decay stay the new ones.
+    """Load the moments (and step counts) of a run's last whole checkpoint; keep the new rates and decay.
 
     Raises:
         OptimizerError: that run had another optimizer or other parameters.
@@ -80,15 +84,16 @@ def load_moments(optimizer: Optimizer, now: Description, run_folder: Path) -> No
     if checkpoint is None or not (checkpoint / PARAMETERS_FILE).exists():
         raise OptimizerError(
             f"optim.load_state={run_folder} has no whole checkpoint with {PARAMETERS_FILE}: "
-            "name a run folder whose checkpoints were kept, or take null"
+            "name a run folder whose checkpoints were kept, or set null"
         )
     before = json.loads((checkpoint / PARAMETERS_FILE).read_text())
     changed = _differences(before, now)
     if changed:
         shown = "\n  ".join(changed[:SHOWN_DIFFERENCES])
         raise OptimizerError(
-            f"optim.load_state={run_folder} does not fit: its {checkpoint.name} differs in {len(changed)} places:"
-            f"\n  {shown}\nTake that run's model and optimizer, or begin without moments (optim.load_state=null)"
+            f"optim.load_state={run_folder} does not fit: its {checkpoint.name} differs in {len(changed)} "
+            f"places:\n  {shown}\nUse that run's model and optimizer, or start without moments "
+            "(optim.load_state=null)"
         )
     stored = torch.load(checkpoint / STATE_FILE, map_location="cpu", weights_only=True)["state"]
     place = {parameter["name"]: position for position, parameter in enumerate(before["parameters"])}

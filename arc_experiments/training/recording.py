@@ -1,7 +1,7 @@
-"""train_log.jsonl: a line for each logged step and for each validation, as they happen.
+"""train_log.jsonl: a line for each logged step and for each validation, written as they happen.
 
 {"step": 10, "loss": 1.23, "learning_rate": 0.0001, "grad_norm": 0.5, "samples_per_second": 12.0, ...}
-{"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}   (and pass_at_2, where optim.best_by asks for it)
+{"step": 50, "validation_loss": 1.1, "validation_task_mean": 1.2}   (and pass_at_2 if optim.best_by names it)
 """
 
 import json
@@ -12,26 +12,27 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from arc_experiments.training.trainer import Counts, StreamTrainer
+from arc_experiments.runs.folder import write_whole
+from arc_experiments.training.trainer import StreamTrainer
 from arc_experiments.training.validation import ValidationLoss
 
 Line = dict[str, float]
 
 
 class Recorder(TrainerCallback):
-    """Writes the log, runs the validation when it is due, and hands every line on.
+    """Writes the log, validates when it is due, and passes every line on. Adds itself to the trainer.
 
     Args:
-        evaluate: gives the validation loss of the model as it is; None where nothing can be measured.
+        evaluate: returns the validation loss of the current model; None if nothing can be measured.
         evaluate_untrained: the same, before the first step.
-        score: gives what is to be logged beside the validation loss during training; None for nothing.
-        eval_steps: every so many steps; None for never during training.
+        score: returns what to log beside the validation loss during training; None for nothing.
+        eval_steps: optimizer steps between validations; None for none during training.
         on_line: called with each line after it is written.
-        is_main: of several processes, which all validate, one writes.
     """
 
     def __init__(
         self,
+        trainer: StreamTrainer,
         log: Path,
         *,
         evaluate: Callable[[], ValidationLoss | None],
@@ -39,24 +40,17 @@ class Recorder(TrainerCallback):
         score: Callable[[], dict[str, float]] | None = None,
         eval_steps: int | None,
         on_line: Callable[[Line], None],
-        is_main: bool = True,
     ) -> None:
-        self.trainer: StreamTrainer | None = None  # set once the trainer is there
         self.validations: dict[int, ValidationLoss | None] = {}
+        self._trainer = trainer
         self._evaluate, self._evaluate_untrained, self._score = evaluate, evaluate_untrained, score
         self._log, self._eval_steps, self._on_line = log, eval_steps, on_line
         self._since, self._waited = time.perf_counter(), 0.0
-        self._counts, self._is_main = Counts(), is_main
-
-    def write(self, line: Line) -> None:
-        if not self._is_main:
-            return
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        self._on_line(line)
+        self._counts = trainer.counts
+        trainer.add_callback(self)
 
     def validate(self, step: int) -> ValidationLoss | None:
-        """The validation loss at this step, computed and written once; without one nothing is written."""
+        """Compute and write the validation loss of a step, once; return it. All processes must call this."""
         if step not in self.validations:
             start = time.perf_counter()
             loss = self.validations[step] = self._evaluate() if step else self._evaluate_untrained()
@@ -67,32 +61,27 @@ class Recorder(TrainerCallback):
                 line |= {f"validation_loss.{name}": part.token_mean for name, part in loss.by_source.items()}
             if step and self._score is not None:
                 line |= self._score()
-            self._write_once(line)
-            if step and self.trainer is not None and self.trainer.best is not None:
-                self.trainer.best.consider(step, line, self.trainer)
+            if not (
+                self._log.exists() and line in read_log(self._log)
+            ):  # by an attempt that was killed later
+                self._write(line)
+            if step and self._trainer.best is not None:
+                self._trainer.best.consider(step, line, self._trainer)
             self._since += time.perf_counter() - start  # not training time
         return self.validations[step]
-
-    def _write_once(self, line: Line) -> None:
-        """Write it unless an attempt that was killed after it has."""
-        if self._is_main and not (self._log.exists() and line in read_log(self._log)):
-            self.write(line)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        assert self.trainer is not None
-        if self.trainer.is_fsdp_enabled and state.global_step == 0:  # now it is sharded, and not before
+        if self._trainer.is_fsdp_enabled and state.global_step == 0:  # sharded only now
             self.validate(0)
-        self._since, self._counts = time.perf_counter(), self.trainer.counts
+        self._since, self._counts = time.perf_counter(), self._trainer.counts
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self._eval_steps is not None and state.global_step % self._eval_steps == 0:
             self.validate(state.global_step)
-            if self.trainer is not None and self.trainer.is_given_up:
-                control.should_save = control.should_training_stop = True
 
     def on_log(
         self,
@@ -102,21 +91,43 @@ class Recorder(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if logs is None or "loss" not in logs or self.trainer is None or not state.is_world_process_zero:
+        if logs is None or "loss" not in logs:
             return
-        now, counts = time.perf_counter(), self.trainer.counts
+        now, counts, waited = time.perf_counter(), self._trainer.counts, self._trainer.data_wait_seconds
         seconds = now - self._since
         line = {"step": state.global_step} | {
             name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs
         }
         line["samples_per_second"] = (counts.samples - self._counts.samples) / seconds
         line["tokens_per_second"] = (counts.tokens - self._counts.tokens) / seconds
-        line["data_wait_fraction"] = (self.trainer.data_wait_seconds - self._waited) / seconds
-        self._since, self._counts, self._waited = now, counts, self.trainer.data_wait_seconds
-        self.write(line)
+        line["data_wait_fraction"] = (waited - self._waited) / seconds
+        self._since, self._counts, self._waited = now, counts, waited
+        self._write(line)
+
+    def _write(self, line: Line) -> None:
+        if not self._trainer.is_world_process_zero():
+            return
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._on_line(line)
 
 
 def read_log(log: Path) -> list[Line]:
-    """All lines of a train_log.jsonl; one that is being written, or that a kill has torn, is none yet."""
+    """Return all lines of a train_log.jsonl, except one that is being written or was torn by a kill."""
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def cut_log(log: Path, last_step: int) -> None:
+    """Drop the log's lines after `last_step` (and a torn one): the resumed run writes them again."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] > last_step:
+                break
+        except json.JSONDecodeError:
+            break
+        kept.append(f"{line}\n")
+    write_whole(log, "".join(kept))

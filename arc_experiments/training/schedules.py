@@ -1,6 +1,6 @@
 """The learning rate at each step: our fields as transformers' schedules, and a cyclic one that it lacks.
 
-All rise linearly from 0 over `warmup` and then, with x = 0..1 over the steps that are left and n = `cycles`:
+All rise linearly from 0 over `warmup`; then, with x = 0..1 over the remaining steps and n = `cycles`:
 
     linear                 1 - x
     constant               1
@@ -8,7 +8,7 @@ All rise linearly from 0 over `warmup` and then, with x = 0..1 over the steps th
     cosine_with_restarts   the same n times, from the full rate each time
     cosine_with_min_lr     the same once, ending at `min_learning_rate`
     warmup_stable_decay    1, then linearly to 0 over the last `decay` steps
-    inverse_sqrt           sqrt(warmup / step)   (10,000 stands for a warm-up of 0)
+    inverse_sqrt           sqrt(warmup / step)   (with 10,000 for a warm-up of 0)
     cyclic                 falls to 0 and rises to ever lower peaks: 1, 1 - 1/n, 1 - 2/n, ..., ending at 0
 """
 
@@ -25,12 +25,12 @@ MIN_SHARE = 0.1  # of the learning rate, where `optim.min_learning_rate` is null
 
 
 def schedule_arguments(optim: Optim) -> dict[str, Any]:
-    """The TrainingArguments that make the schedule; `cyclic` is made by `cyclic_schedule`."""
+    """Return the TrainingArguments for the schedule; `cyclic` is made by `cyclic_schedule`."""
     cycles = optim.cycles or CYCLES
     least = MIN_SHARE if optim.min_learning_rate is None else optim.min_learning_rate / optim.learning_rate
     decay = DECAY if optim.decay is None else optim.decay
     decay_steps = round(decay * optim.max_steps) if decay < 1 else int(decay)
-    # A constant with warm-up is another schedule in transformers; "constant" takes none, and says nothing.
+    # In transformers, "constant" silently ignores the warm-up.
     own_names = {"constant": "constant_with_warmup", "cyclic": "constant_with_warmup"}
     options = {
         "cosine_with_restarts": {"num_cycles": cycles},
@@ -45,17 +45,17 @@ def schedule_arguments(optim: Optim) -> dict[str, Any]:
 
 
 def cyclic_schedule(optimizer: Optimizer, *, warmup_steps: int, max_steps: int, cycles: int) -> LambdaLR:
-    """Triangles with peaks that decay linearly; the warm-up is the first one's rise."""
+    """Return triangles with linearly decaying peaks; the warm-up is the first one's rise."""
     return LambdaLR(
         optimizer, partial(_cyclic, warmup_steps=warmup_steps, max_steps=max_steps, cycles=cycles)
     )
 
 
 def _cyclic(step: int, *, warmup_steps: int, max_steps: int, cycles: int) -> float:
-    """The share of the full learning rate at this step."""
+    """Return the share of the full learning rate at this step."""
     if step < warmup_steps:
         return step / warmup_steps
-    num_halves = 2 * cycles - 1  # falls and rises in turn, beginning and ending with a fall
+    num_halves = 2 * cycles - 1  # falls and rises in turn, starting and ending with a fall
     place = min((step - warmup_steps) / max(1, max_steps - warmup_steps), 1.0) * num_halves
     half = min(int(place), num_halves - 1)
     peak = 1 - (half + 1) // 2 / cycles

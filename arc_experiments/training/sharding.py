@@ -1,7 +1,8 @@
-"""Training with the weights sharded over the processes (FSDP2): what is other than with a whole model in each.
+"""Train with the weights sharded over the processes (FSDP2): what differs from a whole model in each.
 
-transformers and accelerate do the work, told so by `SFTConfig.fsdp`. Here is what they leave open: CPUs, precision,
-best weights, what a checkpoint of the other kind means, and how the trained weights become whole again.
+transformers and accelerate do the work, asked by `SFTConfig.fsdp`. This file adds what they lack: CPUs,
+    precision, best
+weights, refusing a checkpoint of the other kind, and making the trained weights whole again.
 """
 
 import gc
@@ -23,18 +24,19 @@ SHARDED_WEIGHTS = "pytorch_model_fsdp_0"  # a folder; accelerate's name
 
 
 class ShardingError(ValueError):
-    """What cannot be sharded, or gone on with so; the message names the key and the remedy."""
+    """What cannot be sharded, or resumed sharded; the message names the key and the remedy."""
 
 
 @contextmanager
 def sharding(arguments: SFTConfig, model: torch.nn.Module) -> Iterator[None]:
-    """Make the trainer in this context: it then shards, if its arguments say so.
+    """Make the trainer in this context, so that it shards if its arguments say so.
 
-    accelerate takes FSDP on for accelerators alone (`AcceleratorState.__init__`), and on CPUs trains data-parallel
-    without a word; so these are called accelerators meanwhile.
+    accelerate uses FSDP only on accelerators (`AcceleratorState.__init__`) and silently trains data-parallel
+    on CPUs, so CPUs are declared accelerators meanwhile.
 
     Raises:
-        ShardingError: there is nothing to shard over, float16, or an adapter that trains embedding or LM head.
+        ShardingError: there is nothing to shard over, float16, or an adapter that trains embedding or LM
+            head.
     """
     if not arguments.fsdp:
         yield
@@ -50,15 +52,15 @@ def sharding(arguments: SFTConfig, model: torch.nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        processes.distributed_type = real  # how they talk with each other
+        processes.distributed_type = real  # which decides how they communicate
 
 
 def _check(arguments: SFTConfig, model: torch.nn.Module) -> None:
-    """What only the model and the device tell."""
+    """Check what only the model and the device can tell."""
     if isinstance(model, PeftModel) and any(_trains(layer) for layer in _vocabulary_layers(model)):
         raise ShardingError(
-            "hardware.parallelism=fsdp does not train an adapter's embedding or LM head (tied ones cannot be sharded so, "
-            "and the LM head's gradients are wrong): leave them out, or take hardware.parallelism=data"
+            "hardware.parallelism=fsdp does not train an adapter's embedding or LM head (tied ones cannot be "
+            "sharded so, and the LM head's gradients are wrong): leave them out, or take hardware.parallelism=data"
         )
     if PartialState().num_processes == 1:
         raise ShardingError(
@@ -82,48 +84,48 @@ def _trains(layer: torch.nn.Module) -> bool:
 
 
 def check_checkpoint(checkpoint: Path, *, is_sharded: bool) -> None:
-    """Raises ShardingError where the checkpoint is that of the other kind of training."""
+    """Raise ShardingError if the checkpoint was written by the other kind of training."""
     was_sharded = (checkpoint / SHARDED_WEIGHTS).exists()
     if was_sharded != is_sharded:
         before, now = ("fsdp", "data") if was_sharded else ("data", "fsdp")
         raise ShardingError(
-            f"{checkpoint} was written with hardware.parallelism={before} and cannot be gone on with under {now}: take "
-            f"hardware.parallelism={before}, or start beside it with resume=false"
+            f"{checkpoint} was written with hardware.parallelism={before} and cannot be resumed with {now}: "
+            f"set hardware.parallelism={before}, or start a new folder with resume=false"
         )
 
 
 def save_shards(trainer: Trainer, folder: Path) -> None:
-    """What is trained, each process its part, as in a checkpoint; all must call this."""
+    """Save what is trained, each process its part, as in a checkpoint. All processes must call this."""
     accelerator = trainer.accelerator
     save_fsdp_model(accelerator.state.fsdp_plugin, accelerator, trainer.model, str(folder), adapter_only=True)
 
 
 def gather_trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The trained weights, whole, in the first process; all must call this, and the others get nothing."""
+    """Return the trained weights, whole, in the first process; {} in others. All processes must call this."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     state = get_model_state_dict(model, options=options)
-    for tied in getattr(model, "all_tied_weights_keys", ()):  # here a copy of its own, which no file has
+    for tied in getattr(model, "all_tied_weights_keys", ()):  # a copy, which no file has
         state.pop(tied, None)
-    # cloned: on a CPU they may be still on their way
+    # cloned: on a CPU they may still be in transit
     return {name: value.clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def load_whole(load: Callable[[], Any], folder: Path) -> Any:
-    """The trained model, whole in each process, in place of its shards.
+    """Load the trained model, whole in each process, in place of its shards.
 
     Args:
-        load: gives it.
+        load: loads and returns it.
         folder: of the run, for the message.
 
     Raises:
         ShardingError: it is too large for the GPU.
     """
-    gc.collect()  # the trainer and its callbacks hold each other, and the shards
+    gc.collect()  # the trainer and its callbacks are a cycle that holds the shards
     torch.cuda.empty_cache()
     try:
         return load()
     except torch.OutOfMemoryError:
         raise ShardingError(
-            "The training is finished and its weights are saved, but the whole model does not fit one GPU. Answer "
-            f"with it spread over the GPUs: job=evaluate from_run={folder} hardware=split_model"
+            "The training is finished and its weights are saved, but the whole model does not fit on one GPU. "
+            f"Spread it over the GPUs to answer: job=evaluate from_run={folder} hardware=split_model"
         ) from None

@@ -1,8 +1,8 @@
-"""TRL's SFTTrainer around the stream.
+"""TRL's SFTTrainer on the stream.
 
-What it adds: counts of what was trained on (kept with each checkpoint, so that a resumed run has them too),
-the time spent waiting for data, guards, checkpoints with a mark of completeness, the best validation's weights,
-a start from another run's moments, and a schedule whose horizon is `max_steps` wherever the run stops.
+It adds counts of what was trained on (kept in each checkpoint, so that a resumed run has them too), the time
+spent waiting for data, reasons to stop, the best validation's weights, another run's optimizer moments to
+start from, and a schedule whose horizon is `max_steps` wherever the run stops.
 """
 
 import json
@@ -16,17 +16,16 @@ from typing import Any
 import torch
 from datasets import IterableDataset
 from torch.utils.data import DataLoader
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
 
 from arc_experiments.models.packed_attention import by_sample
 from arc_experiments.training import optimizers
-from arc_experiments.training.best import Best
-from arc_experiments.training.callbacks import PauseWhenDue, StopAfter
-from arc_experiments.training.checkpoints import last_complete, remove_torn, step_of
+from arc_experiments.training.best import Best, BestState
+from arc_experiments.training.checkpoints import Checkpoints, last_complete, remove_torn, step_of
 from arc_experiments.training.dataset import COUNTED, as_tensors
-from arc_experiments.training.losses import MAX_LOGITS, labelled_positions, summed_loss, takes_positions
+from arc_experiments.training.losses import labelled_positions, summed_loss, takes_positions
 from arc_experiments.training.prefetching import Ahead
 from arc_experiments.training.schedules import cyclic_schedule
 from arc_experiments.training.sharding import check_checkpoint
@@ -48,7 +47,7 @@ class Counts:
     by_source: dict[str, int] = field(default_factory=dict)  # samples
 
     def plus(self, marks: list[int], part_names: Sequence[str]) -> "Counts":
-        """With the summed marks of more rows, see `make_row`."""
+        """Return the counts with the summed marks of more rows added, see `make_row`."""
         values = {name: getattr(self, name) + more for name, more in zip(COUNTED, marks, strict=False)}
         by_source = {
             name: self.by_source.get(name, 0) + more
@@ -57,29 +56,62 @@ class Counts:
         return Counts(**values, by_source=by_source)
 
 
+class StopWhen(TrainerCallback):
+    """Stops after the first step at whose end a reason holds, the first of those that do.
+
+    Attributes:
+        stopped_by: the reason's name; None before.
+    """
+
+    def __init__(self) -> None:
+        self.stopped_by: str | None = None
+        self._reasons: dict[str, tuple[Callable[[], bool], bool]] = {}
+
+    def add(self, reason: str, holds: Callable[[], bool], *, saves: bool = True) -> None:
+        """Add a reason; `saves`: write a checkpoint when it stops the training."""
+        self._reasons[reason] = (holds, saves)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for reason, (holds, saves) in self._reasons.items():
+            if not control.should_training_stop and holds():
+                self.stopped_by, control.should_training_stop = reason, True
+                control.should_save = control.should_save or saves
+
+
 class StreamTrainer(SFTTrainer):
     """SFTTrainer that counts its samples and times its waiting.
 
     Args:
         part_names: of the stream's parts, in its order.
+        guard: a callback that stops a diverging training.
         stop_after: the step to stop after, if not `max_steps`.
         embedding_learning_rate: of trained embeddings, if not that of the rest.
-        load_state: a run folder whose optimizer's moments a new training begins with.
+        load_state: a run folder whose optimizer moments a new training starts with.
         label_smoothing: share of each target that goes to the whole vocabulary.
-        attends_by_sample: of packed rows each sample by itself, where there is no flash attention for it (a CPU).
+        loss_at_labels: compute the loss from logits at labelled positions, see `losses`; the same in all
+            processes.
+        attends_by_sample: attend within each sample of packed rows, where flash attention is missing (a CPU).
         cycles: of the cyclic schedule; None for the schedule that the arguments name.
         best: keeps the weights of the best validation.
-        is_pause_due: whether this process is to pause at the end of a step, numbered from 1; then all do.
+        is_pause_due: whether this process should pause at the end of a step, numbered from 1; then all do.
+
+    Attributes:
+        stops: reasons to stop before `max_steps`.
+        session_counts: what this process has seen since it started, for speeds.
     """
 
     def __init__(
         self,
         *,
         part_names: Sequence[str],
+        guard: TrainerCallback,
         stop_after: int | None = None,
         embedding_learning_rate: float | None = None,
         load_state: Path | None = None,
         label_smoothing: float = 0.0,
+        loss_at_labels: bool = False,
         attends_by_sample: bool = False,
         cycles: int | None = None,
         best: Best | None = None,
@@ -89,24 +121,33 @@ class StreamTrainer(SFTTrainer):
         super().__init__(**options)
         self._part_names, self._stop_after, self._load_state = part_names, stop_after, load_state
         self._embedding_learning_rate, self._cycles = embedding_learning_rate, cycles
-        self._attends_by_sample = attends_by_sample
+        self._attends_by_sample, self._guard = attends_by_sample, guard
         self._label_smoothing, self._takes_positions = label_smoothing, takes_positions(self.model)
-        self._is_ours = bool(label_smoothing)  # the loss of this step, from logits at labelled positions
+        self._loss_at_labels = bool(label_smoothing) or (loss_at_labels and not self.aux_loss_enabled)
         self.best = best
         self.counts = Counts()
-        self.session_counts = Counts()  # since this process began, for speeds
+        self.session_counts = Counts()
         self.data_wait_seconds = 0.0
         self._earlier_seconds, self._began = 0.0, time.perf_counter()
         self._ahead: Ahead | None = None
         self._is_pause_due, self._all_know_of_pause = is_pause_due, False
-        self._pausing = PauseWhenDue(lambda: self._all_know_of_pause)
-        self.add_callback(self._pausing)
+        self.stops = StopWhen()
+        self.stops.add("patience", lambda: self.is_given_up)
+        self.stops.add("pause", self._may_pause)
+        if stop_after is not None:
+            self.stops.add("stop_after", lambda: self.state.global_step >= stop_after)
+
+    def _may_pause(self) -> bool:
+        """Whether all processes knew at this step's start that one must pause, and the step is logged.
+
+        A logged loss is the mean since the one before, which a checkpoint between the two would forget.
+        """
+        return self._all_know_of_pause and self.state.global_step % self.args.logging_steps == 0
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """The micro-batches of one optimizer step, with the waiting timed and the samples counted.
+        """Return the micro-batches of one optimizer step; time the waiting and count the samples.
 
-        Along with the counts the processes tell each other whether one of them is to pause after it, and whether the loss
-        of all of them can be ours: SFTTrainer's has them wait for each other, where ours does not.
+        Along with the counts, the processes tell each other whether one of them must pause after this step.
         """
         start = time.perf_counter()
         if self._ahead is None or self._ahead.batches is not epoch_iterator:
@@ -115,14 +156,10 @@ class StreamTrainer(SFTTrainer):
         batches, num_items = super().get_batch_samples(map(as_tensors, self._ahead), num_batches, device)
         self.data_wait_seconds += time.perf_counter() - start
         marks = self._take_marks(batches)
-        flags = [
-            self._is_pause_due(self.state.global_step + 1),
-            not all(self._is_better_ours(batch["labels"]) for batch in batches),
-        ]
-        mine = torch.cat([marks, torch.tensor(flags, dtype=marks.dtype)]).to(device)
-        *all_ranks, pausing, theirs = self.accelerator.reduce(mine, reduction="sum").tolist()
-        self._all_know_of_pause = pausing > 0
-        self._is_ours = bool(self._label_smoothing) or theirs == 0
+        pauses = torch.tensor([self._is_pause_due(self.state.global_step + 1)], dtype=marks.dtype)
+        mine = torch.cat([marks, pauses]).to(device)
+        *all_ranks, num_pausing = self.accelerator.reduce(mine, reduction="sum").tolist()
+        self._all_know_of_pause = num_pausing > 0
         self.counts = self.counts.plus(all_ranks, self._part_names)
         self.session_counts = self.session_counts.plus(all_ranks, self._part_names)
         return batches, num_items
@@ -137,7 +174,7 @@ class StreamTrainer(SFTTrainer):
             self._ahead = None
 
     def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
-        """An IterableDataset gives this rank's rows from the right one on: accelerate must not share them out again."""
+        """Load rows. An IterableDataset has this rank's only: accelerate must not share them out again."""
         if not isinstance(self.train_dataset, IterableDataset):
             loader: DataLoader = super().get_train_dataloader()  # type: ignore[type-arg]
             return loader
@@ -146,11 +183,11 @@ class StreamTrainer(SFTTrainer):
             batch_size=self.args.per_device_train_batch_size,
             num_workers=self.args.dataloader_num_workers,
             collate_fn=self.data_collator,
-            generator=torch.Generator(),  # the global one is the dropout's
+            generator=torch.Generator(),  # dropout uses the global one
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The optimizer that the name means, with our groups and, at the start of a second stage, another run's moments."""
+        """Create the named optimizer with our groups and, in a new second stage, another run's moments."""
         is_new = self.optimizer is None
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         if is_new and self._embedding_learning_rate is not None:
@@ -161,7 +198,7 @@ class StreamTrainer(SFTTrainer):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The schedule that the name means, or the cyclic one that it lacks."""
+        """Create the named schedule, or the cyclic one, which transformers lacks."""
         if self._cycles is not None and self.lr_scheduler is None:
             self.lr_scheduler: Any = cyclic_schedule(
                 optimizer or self.optimizer,
@@ -169,14 +206,13 @@ class StreamTrainer(SFTTrainer):
                 max_steps=num_training_steps,
                 cycles=self._cycles,
             )
-            self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """SFTTrainer's loss, or ours from the logits at labelled positions (see `losses`)."""
-        if not self._is_ours:
+        """Return SFTTrainer's loss, or the same from logits at labelled positions (see `losses`)."""
+        if not self._loss_at_labels:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         outputs, logits, targets = self._at_labels(model, inputs)
         loss = summed_loss(logits, targets, self._label_smoothing)
@@ -185,7 +221,7 @@ class StreamTrainer(SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _at_labels(self, model: Any, inputs: Any) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        """The model's outputs, its logits at the labelled positions, and the tokens that come after those."""
+        """Return the model's outputs, its logits at labelled positions, and the tokens that follow those."""
         positions = labelled_positions(inputs["labels"])
         given = {name: value for name, value in inputs.items() if name != "labels"}
         if self._takes_positions:
@@ -196,20 +232,23 @@ class StreamTrainer(SFTTrainer):
             logits = outputs.logits[:, positions]
         return outputs, logits, inputs["labels"][:, positions + 1]
 
-    def _is_better_ours(self, labels: torch.Tensor) -> bool:
-        """Whether the loss of such a batch is better made from logits at labelled positions."""
-        if self.args.device.type != "cpu" or not self._takes_positions or self.aux_loss_enabled:
-            return False
-        vocabulary: int = self.model.config.get_text_config().vocab_size
-        return len(labels) * len(labelled_positions(labels)) * vocabulary <= MAX_LOGITS
-
     @property
     def seconds(self) -> float:
-        """Seconds of training since step 0, those of earlier attempts up to their checkpoints included."""
+        """Seconds of training since step 0, including earlier attempts up to their checkpoints."""
         return self._earlier_seconds + time.perf_counter() - self._began
 
+    @property
+    def has_paused(self) -> bool:
+        """Whether it left the rest of the training to a later start."""
+        return self.stops.stopped_by == "pause"
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether validation has not improved for as long as the patience lasts."""
+        return self.best is not None and self.best.is_given_up
+
     def resume_or_start(self) -> None:
-        """Train to the end (or to where it is to stop), from the last whole checkpoint where there is one."""
+        """Train to the end (or to where it must stop), from the last whole checkpoint if there is one."""
         self._began = time.perf_counter()
         folder = Path(self.args.output_dir)
         if self.is_world_process_zero():
@@ -219,49 +258,45 @@ class StreamTrainer(SFTTrainer):
         if checkpoint is not None:
             check_checkpoint(checkpoint, is_sharded=self.is_fsdp_enabled)
             self._load_state = None
-            self.take_own_state(checkpoint)
+            self.read_state_files(checkpoint)
             all_trained = step_of(checkpoint) >= (self._stop_after or self.args.max_steps)
             if all_trained or self.is_given_up:  # killed after that
-                if self.is_fsdp_enabled:  # shards the model first
-                    self._prepare_for_training(self.args.max_steps, None, str(checkpoint))
-                else:
-                    self._load_from_checkpoint(str(checkpoint))
-                stored = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-                self.state.global_step, self.state.log_history = stored.global_step, stored.log_history
+                self._load_finished(checkpoint)
                 return
-        if self._stop_after is not None:
-            self.add_callback(StopAfter(self._stop_after))
+        checkpoints = Checkpoints(self.state_files, self.best.remove_others if self.best else None)
+        # After the caller's: what a guard stops at is logged first, and a validation may end the patience.
+        for callback in (self._guard, checkpoints, self.stops):
+            self.add_callback(callback)
         try:
             with by_sample() if self._attends_by_sample else nullcontext():
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             self._end_ahead()
 
-    def own_state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the Trainer's files, by file name."""
+    def _load_finished(self, checkpoint: Path) -> None:
+        """Load the weights and the log of a training that needs no further step."""
+        if self.is_fsdp_enabled:  # shards the model first
+            self._prepare_for_training(self.args.max_steps, None, str(checkpoint))
+        else:
+            self._load_from_checkpoint(str(checkpoint))
+        stored = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        self.state.global_step, self.state.log_history = stored.global_step, stored.log_history
+
+    def state_files(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside the Trainer's files, by the names of its JSON files."""
         state: dict[str, Any] = {COUNTS_FILE: {**asdict(self.counts), "seconds": self.seconds}}
         if not self.is_fsdp_enabled:  # its optimizer is stored in pieces that have no names
             state[optimizers.PARAMETERS_FILE] = optimizers.describe(
                 self.optimizer, self.model, self.args.optim.value
             )
         if self.best is not None:
-            state[BEST_FILE] = self.best.stored()
+            state[BEST_FILE] = asdict(self.best.state)
         return state
 
-    def take_own_state(self, checkpoint: Path) -> None:
-        """Go on from `own_state` as a checkpoint holds it."""
+    def read_state_files(self, checkpoint: Path) -> None:
+        """Continue from the `state_files` in a checkpoint."""
         counts = json.loads((checkpoint / COUNTS_FILE).read_text())
         self._earlier_seconds = counts.pop("seconds")
         self.counts = Counts(**counts)
         if self.best is not None:
-            self.best.restore(json.loads((checkpoint / BEST_FILE).read_text()))
-
-    @property
-    def has_paused(self) -> bool:
-        """Whether it has left the rest of the training to a later start."""
-        return self._pausing.has_paused
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether validation has not become better for as long as the patience lasts."""
-        return self.best is not None and self.best.is_given_up
+            self.best.state = BestState(**json.loads((checkpoint / BEST_FILE).read_text()))

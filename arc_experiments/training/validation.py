@@ -1,7 +1,7 @@
 """Exact validation loss: the same number for any batch size, order or number of processes.
 
-The Trainer's own evaluation averages per-batch means, so its value moves with the batch size. Here every
-answer's negative log-likelihood and token count are kept apart and summed exactly, in a fixed order.
+The Trainer's own evaluation averages per-batch means, so its value changes with the batch size. Here every
+answer's negative log-likelihood and token count are kept separately and summed exactly, in a fixed order.
 """
 
 import math
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from arc_experiments.generation.engine import pad_left
-from arc_experiments.prompts import IGNORED, Encoded, Prompt
+from arc_experiments.prompts import IGNORED, Prompt
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.tasks import Row, Task
 
@@ -26,11 +26,11 @@ MAX_LOGITS = 2**27  # float32 logits held at once: half a gigabyte
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """One test output, or ready row, to be predicted: prompt and answer, and how long the answer is.
+    """One test output, or ready row, to be predicted: prompt and answer, and the answer's length.
 
     Attributes:
-        counted: which tokens of the answer are measured, bool, shape (answer_length,); None: all of them. In a row of
-            messages there is more than one answer.
+        counted: which tokens of the answer are measured, bool, shape (answer_length,); None: all. A row of
+            messages has more than one answer.
     """
 
     task_id: str
@@ -46,7 +46,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Negative log-likelihood of test outputs, natural logarithm.
+    """Negative log-likelihood of test outputs, in nats.
 
     Attributes:
         token_mean: over all tokens of all answers.
@@ -65,7 +65,7 @@ class ValidationLoss(Loss):
 
     Attributes:
         num_too_long: test outputs left out because not even one demonstration fits, and rows that do not fit.
-        by_source: the same over the tasks that each source holds out.
+        by_source: the loss over the tasks that each source holds out.
         by_task: each task's mean over its tokens.
     """
 
@@ -77,10 +77,11 @@ class ValidationLoss(Loss):
 def make_records(
     tasks: Iterable[Task], prompt: Prompt, source_of: Mapping[str, str]
 ) -> tuple[list[Record], int]:
-    """The known test outputs of these tasks and the ready rows among them, and how many do not fit `max_length`.
+    """Return the known test outputs of these tasks and their ready rows, and how many do not fit
+    `max_length`.
 
     Args:
-        source_of: the source that each task is held out by.
+        source_of: the source that holds out each task.
     """
     records, too_long = [], 0
     for task in tasks:
@@ -95,16 +96,12 @@ def make_records(
                     source=source_of[task.id],
                     input_ids=encoded.input_ids,
                     answer_length=len(encoded) - encoded.num_prompt,
-                    counted=_counted(encoded) if isinstance(task, Row) else None,
+                    counted=encoded.labels[encoded.num_prompt :] != IGNORED
+                    if isinstance(task, Row)
+                    else None,
                 )
             )
     return records, too_long
-
-
-def _counted(encoded: Encoded) -> NDArray[np.bool_]:
-    """The tokens of a row that are learnt, from the first on."""
-    counted: NDArray[np.bool_] = encoded.labels[encoded.num_prompt :] != IGNORED
-    return counted
 
 
 def validation_loss(
@@ -116,7 +113,8 @@ def validation_loss(
     batch_size: int,
     processes: PartialState,
 ) -> ValidationLoss:
-    """The loss over all records, `batch_size` at once, shared out among the processes; all get the same value.
+    """Return the loss over all records, `batch_size` at once, shared among the processes; all get the same
+    value.
 
     Raises:
         ValueError: there is no record.
@@ -150,11 +148,11 @@ def _parts(batch: list[int], records: list[Record], vocabulary: int) -> Iterable
 
 
 def _answer_losses(model: Any, records: list[Record], pad_id: int) -> list[float]:
-    """Summed negative log-likelihood of each record's answer."""
+    """Return the summed negative log-likelihood of each record's answer."""
     inputs = pad_left([record.input_ids for record in records], pad_id, model.device)
     kept = max(record.answer_length for record in records)
     positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    with torch.no_grad():  # not inference_mode: a sharded model keeps what it gathers, and trains on it next
+    with torch.no_grad():  # not inference_mode: a sharded model keeps what it gathers and trains on it next
         logits = model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=kept + 1).logits
         targets = inputs["input_ids"][:, -kept:]
         losses = cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none").double()

@@ -1,6 +1,7 @@
-"""What stops a training that goes wrong while the last checkpoint is still good.
+"""Stop a training that diverges while its last checkpoint is still good: gradients that are not finite, loss
+spikes.
 
-Every rank sees the same gradients, scale and (gathered) loss, so all of them decide alike.
+All ranks see the same gradients, loss scale and (gathered) loss, so they decide alike.
 """
 
 import logging
@@ -19,15 +20,15 @@ from arc_experiments.training.checkpoints import last_complete
 log = logging.getLogger(__name__)
 
 SPIKE_WINDOW = 50  # logged losses that the median is taken over
-SPIKE_LEAST = 10  # logged losses before which no spike is called one
+SPIKE_LEAST = 10  # logged losses needed before the first spike can be detected
 
 
 class TrainingStopped(RuntimeError):
-    """A guard has stopped the training; the message says why, what to try, and what the last good state is."""
+    """A guard stopped the training; the message names the reason, a remedy and the last good checkpoint."""
 
 
 class NonFiniteGradients(TrainingStopped):
-    """Gradients that are not numbers; the weights are those of the step before."""
+    """Infinite or NaN gradients; the weights are those of the step before."""
 
 
 class SkippedSteps(TrainingStopped):
@@ -47,25 +48,25 @@ class ScaleWatch:
         self._is_low = False
 
     def note(self, scale: float, *, skipped: bool) -> str | None:
-        """Take in one optimizer step; gives a warning when the scale falls below 1.
+        """Take in one optimizer step; return a warning when the scale falls below 1.
 
         Raises:
-            SkippedSteps: as many as `max_skipped_steps` in a row.
+            SkippedSteps: `max_skipped_steps` in a row were skipped.
         """
         self._num_skipped = self._num_skipped + 1 if skipped else 0
         fell, self._is_low = scale < 1 and not self._is_low, scale < 1
         if self._num_skipped >= self._max_skipped_steps:
             raise SkippedSteps(
-                f"float16: {self._num_skipped} steps in a row had gradients beyond its range (the loss scale is "
-                f"down to {scale:g}). Try model.dtype=bfloat16, or a smaller optim.learning_rate"
+                f"float16: {self._num_skipped} steps in a row had gradients beyond its range (the loss scale "
+                f"is down to {scale:g}). Try model.dtype=bfloat16, or a smaller optim.learning_rate"
             )
-        return (
-            f"float16: the loss scale has fallen to {scale:g}; gradients may soon be lost" if fell else None
-        )
+        if not fell:
+            return None
+        return f"float16: the loss scale has fallen to {scale:g}; small gradients may be lost soon"
 
 
 def spike(losses: Sequence[float], factor: float) -> float | None:
-    """The median of the losses before the last one, if that is more than `factor` times it."""
+    """Return the median of the losses before the last, if the last exceeds `factor` times it, else None."""
     before = losses[-SPIKE_WINDOW - 1 : -1]
     if len(before) < SPIKE_LEAST:
         return None
@@ -74,28 +75,27 @@ def spike(losses: Sequence[float], factor: float) -> float | None:
 
 
 class Guard(TrainerCallback):
-    """Stops before gradients that are not numbers do harm, when float16 is at its end, and at spikes if asked.
+    """Stops before non-finite gradients do harm, when float16 keeps overflowing, and at loss spikes if asked.
 
     Args:
-        accelerator: holds float16's scaler.
+        max_skipped_steps: float16 steps in a row that may be skipped.
+        spike_factor: a logged loss above this multiple of its moving median is a spike; None: never.
+        stop_on_spike: raise at a spike instead of logging a warning.
     """
 
-    def __init__(
-        self, accelerator: Any, *, max_skipped_steps: int, spike_factor: float | None, stop_on_spike: bool
-    ) -> None:
-        self._accelerator = accelerator
+    def __init__(self, *, max_skipped_steps: int, spike_factor: float | None, stop_on_spike: bool) -> None:
         self._scale_watch = ScaleWatch(max_skipped_steps)
         self._spike_factor, self._stop_on_spike = spike_factor, stop_on_spike
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Raises NonFiniteGradients before the optimizer sees them (fp16's scaler skips such steps itself)."""
+        """Raise NonFiniteGradients before the optimizer sees them (fp16's scaler skips such steps itself)."""
         if args.fp16:
             return
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
         norm = get_total_norm(gradients)
-        if isinstance(norm, DTensor):  # of shards: so the same in all processes
+        if isinstance(norm, DTensor):  # of shards: the full norm is the same in all processes
             norm = norm.full_tensor()
         if not bool(torch.isfinite(norm)):
             raise NonFiniteGradients(
@@ -106,13 +106,12 @@ class Guard(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        scaler = self._accelerator.scaler
-        if scaler is None:
+        optimizer = kwargs["optimizer"]  # accelerate's wrapper, which holds float16's scaler
+        if optimizer.scaler is None:
             return
         try:
-            warning = self._scale_watch.note(
-                scaler.get_scale(), skipped=bool(self._accelerator.optimizer_step_was_skipped)
-            )
+            scale, skipped = optimizer.scaler.get_scale(), bool(optimizer.step_was_skipped)
+            warning = self._scale_watch.note(scale, skipped=skipped)
         except SkippedSteps as error:
             raise SkippedSteps(f"step {state.global_step + 1}: {error}. {_last_good(args)}") from None
         if warning is not None and state.is_world_process_zero:
@@ -130,7 +129,7 @@ class Guard(TrainerCallback):
         if self._spike_factor is None or logs is None or "loss" not in logs:
             return
         recent = state.log_history[-2 * SPIKE_WINDOW :]
-        # Of adapters that are trained together each has its own.
+        # Adapters that are trained at once have a loss each.
         logged = [entry.get("losses", [entry["loss"]]) for entry in recent if "loss" in entry]
         for losses in zip(*logged, strict=True):
             self._compare(losses, self._spike_factor, args, state)
@@ -143,7 +142,7 @@ class Guard(TrainerCallback):
             return
         message = (
             f"step {state.global_step}: the loss {losses[-1]:.4g} is more than optim.spike_factor="
-            f"{factor:g} times its median of late ({median:.4g})"
+            f"{factor:g} times its recent median ({median:.4g})"
         )
         if self._stop_on_spike:
             raise LossSpike(f"{message}. Try a smaller optim.learning_rate. {_last_good(args)}")

@@ -1,23 +1,33 @@
-"""A time budget of the whole job, over all its processes and attempts.
+"""Time limits of a whole job, over all its processes and attempts: `adapt.seconds` and
+`adapt.deadline_hours`.
 
     clock.json  {"attempt": 2, "spent": 310.5, "until": 1760000000.0}
 
-The process that holds the run folder keeps it. What counts is the time that it has been at work: a job that was killed
-has left what it had not used.
+The process that holds the run folder keeps a file for each. Only the time at work counts: what a killed job
+    had left is
+still there for the next attempt.
 """
 
+import signal
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from arc_experiments.runs.folder import RunFolder
 
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.2  # between two looks whether the other process has started
 NOTE_SECONDS = 5.0  # between two notes: what a kill may take from the count
+SOONEST_SECONDS = 0.001  # 0 would switch the alarm off
+AGAIN_SECONDS = 1.0  # repeat the alarm, in case a library swallowed the first one
 
 
-class Clock:
-    """How much is left of a budget; endless without one.
+class TimeOver(BaseException):
+    """The time is over. Like a Ctrl-C, this is not caught by code that catches errors."""
+
+
+class TimeLimit:
+    """What is left of a time budget; endless without one.
 
     Args:
         folder: where the file lies.
@@ -34,7 +44,7 @@ class Clock:
         self._noted = float("-inf")
 
     def start(self, already: float = 0.0) -> None:
-        """Begin an attempt, with what the earlier ones have left.
+        """Begin an attempt with what earlier ones left.
 
         Args:
             already: seconds since the attempt began that count as well.
@@ -48,7 +58,7 @@ class Clock:
         self.note()
 
     def note(self) -> None:
-        """Write down what has been spent so far, unless that has just been done."""
+        """Write down what has been spent so far, unless that was done a moment ago."""
         if self._seconds is None or time.monotonic() - self._noted < NOTE_SECONDS:
             return
         self._noted = time.monotonic()
@@ -56,7 +66,7 @@ class Clock:
         self._folder.write_json(self._file, {"attempt": self._attempt, "spent": spent, "until": self._until})
 
     def follow(self, is_over: Callable[[], bool]) -> bool:
-        """Take the end from the process that holds the folder, once it has started. False if `is_over` before."""
+        """Wait until the process that holds the folder starts; take its end. False if `is_over` is first."""
         if self._seconds is None:
             return True
         while (values := self._read()).get("attempt") != self._attempt:
@@ -72,11 +82,36 @@ class Clock:
 
     @property
     def seconds_left(self) -> float:
-        """Infinity without a budget; below 0 when it is used up."""
+        """Infinity without a budget; below 0 once it is used up."""
         return self._until - time.time()
 
     def _read(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        if (self._folder / self._file).exists():
-            values = self._folder.read_json(self._file)
+        if not (self._folder / self._file).exists():
+            return {}
+        values: dict[str, Any] = self._folder.read_json(self._file)
         return values
+
+
+def done_within(seconds: float, work: Callable[[], None]) -> bool:
+    """Do the work, in the main thread, whatever it is at: loading weights, a step, an answer.
+
+    Returns:
+        False if it was cut off after these seconds (infinity: never).
+    """
+    if seconds == float("inf"):
+        work()
+        return True
+    before = signal.signal(signal.SIGALRM, _ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(SOONEST_SECONDS, seconds), AGAIN_SECONDS)
+        work()
+    except TimeOver:
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return True
+
+
+def _ring(number: int, frame: FrameType | None) -> None:
+    raise TimeOver
