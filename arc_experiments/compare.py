@@ -1,7 +1,7 @@
-"""`python -m arc_experiments.compare <folders or patterns>`: which config is better, and whether these runs can tell.
+"""`python -m arc_experiments.compare <folders or patterns>`: which config is better, and can these runs tell?
 
-Groups finished runs over seeds and partitions by what differs between their configs, and sets every group against a
-baseline on the same tasks.
+Groups finished runs of the same config over seeds and partitions, and compares every group with a baseline on
+the same tasks.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from arc_experiments.report.page import write_page
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Show the comparison and write what was asked for; returns the exit code (2: a mistake of the user)."""
+    """Show the comparison and write the files asked for; returns the exit code (2: a mistake of the user)."""
     options = _options(arguments)
     try:
         found = compare(
@@ -54,17 +54,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--baseline",
         metavar="KEY=VALUE",
-        help="the group that the others are compared with; the first, if left out",
+        help="the group to compare the others with; the first, if left out",
     )
     parser.add_argument(
         "--by-seed",
         action="store_true",
-        help="take runs of the same seeds in pairs, as they share their samples",
+        help="pair runs of the same seeds, which share their samples",
     )
     parser.add_argument(
         "--anyway",
         action="store_true",
-        help="compare runs on other tasks, metrics or leak settings, and say so",
+        help="compare runs whose tasks, metrics or leak settings differ, and say so",
     )
     for name in ("html", "markdown", "csv", "latex"):
         parser.add_argument(

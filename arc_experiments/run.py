@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
-from arc_experiments.config.rules.halving import answer_limit
+from arc_experiments.config.rules import answer_limit
 from arc_experiments.config.schema import Config, Model
 from arc_experiments.config.schema import Prompt as PromptOptions
 from arc_experiments.corpus.corpus import Corpus

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from arc_experiments import compose, load_run
 from arc_experiments.composing import compose as composing
+from arc_experiments.composing import mistakes
 from arc_experiments.composing.compose import compose_config, compose_data
+from arc_experiments.config import rules
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.rules import audit as audit_rules
 from arc_experiments.corpus.leaks import Finder
 from arc_experiments.jobs.audit import main
 from arc_experiments.report.audit import render_audit
@@ -114,7 +115,7 @@ def test_an_option_of_data_is_compared_anew_when_its_files_have_changed(
     conf, tasks = tmp_path / "conf", tmp_path / "tasks"
     shutil.copytree(composing.conf_dir(), conf)
     (conf / "data" / "mine.yaml").write_text(f"defaults: [files, _self_]\nname: mine\npath: {tasks}\n")
-    for module in (composing, audit_rules):
+    for module in (composing, mistakes, rules):
         monkeypatch.setattr(module, "conf_dir", lambda: conf)
     write_task(tasks / "one.json", random_task("one", 1))
     folder = compose(
@@ -147,7 +148,6 @@ def test_generators_are_compared_by_id_and_cannot_be_looked_for(tmp_path: Path) 
     ("override", "message"),
     [
         ("audit.against=[arc9]", "audit.against: arc9 is neither one of this run's sets (validation, train)"),
-        ("audit.against=[files]", "data=files needs a path: name that path instead"),
         ("audit.tasks=[]", "audit.tasks=[] leaves nothing to compare"),
         ("audit.pictures=-1", "audit.pictures=-1 is too small"),
     ],

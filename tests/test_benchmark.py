@@ -33,7 +33,7 @@ from arc_experiments.composing import compose as composing
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.naming import folder_name
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.rules.benchmark import check_benchmark
+from arc_experiments.config.rules import check_sections
 from arc_experiments.config.schema import Config, typed
 from arc_experiments.jobs import benchmark as job
 from arc_experiments.launching import worker
@@ -482,7 +482,7 @@ def test_only_the_parts_asked_for_are_planned(run: Run) -> None:
 def mistakes(config: Config, **benchmark: Any) -> str:
     config = copy.deepcopy(config)
     vars(config.benchmark).update(benchmark)
-    return "\n".join(check_benchmark(config))
+    return "\n".join(check_sections(config))
 
 
 @pytest.mark.parametrize(

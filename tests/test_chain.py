@@ -202,8 +202,8 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["launch.chain.steps_per_job=10"], "launch.chain.total_jobs=1 leaves nothing to go on"),
-        (["launch.chain.total_jobs=2"], "needs launch.chain.steps_per_job or launch.chain.seconds_per_job"),
+        (["launch.chain.steps_per_job=10"], "does not go with launch.chain.total_jobs=1"),
+        (["launch.chain.total_jobs=2"], "set launch.chain.steps_per_job or launch.chain.seconds_per_job"),
         (
             ["launch.chain.total_jobs=2", "launch.chain.steps_per_job=10", "optim.max_steps=30"],
             "2 jobs of 10 steps do not reach step 30",
@@ -214,18 +214,21 @@ except KeyboardInterrupt:
         ),
         (
             ["job=audit", "launch.chain.total_jobs=9", "launch.chain.steps_per_job=15"],
-            "counts training steps: job=finetune",
+            "it counts training steps; take job=finetune",
         ),
-        (["launch.dry_run=true"], "are for a cluster: launch=slurm"),
+        (["launch.dry_run=true"], "it is for a cluster; take launch=slurm"),
         (["launch=slurm", "launch.slurm.nodes=2"], "a multiple of the nodes"),
-        (["launch=slurm", "job=audit", "launch.slurm.nodes=2"], "is for training and evaluation"),
+        (
+            ["launch=slurm", "job=audit", "launch.slurm.nodes=2"],
+            "does not go with job=audit: it runs on one node",
+        ),
         (["launch=slurm", "hardware=one_gpu"], "launch.slurm.gpus_per_node=0"),
         (["launch=slurm", "launch.slurm.time='86400'"], "launch.slurm.time=86400 would be minutes"),
         (
             ["job=evaluate", "launch.chain.total_jobs=2", "launch.chain.seconds_per_job=9"],
-            "stops trainings alone",
+            "it stops trainings only; take job=finetune",
         ),
-        (["launch=slurm", "launch.slurm.workers=2"], "share out the tasks of job=adapt alone"),
+        (["launch=slurm", "launch.slurm.workers=2"], "it shares out the tasks of job=adapt"),
     ],
 )
 def test_a_chain_that_could_not_end_well_is_refused(overrides: list[str], message: str) -> None:

@@ -405,7 +405,8 @@ def test_tasks_count_alike_by_kaggles_rule_and_by_their_outputs_in_the_share_of_
             settings={"seed": seed},
             score={
                 "pass_at_2": 2 * share / 3, "num_tasks": 2, "num_test_outputs": 3,
-                "by_task": {"one": 0.0, "two": share}, "by_rule": {"test_output": 2 * share / 3, "task_fraction": share / 2, "task_strict": 0.0},
+                "by_task": {"one": 0.0, "two": share},
+                "by_rule": {"test_output": 2 * share / 3, "task_fraction": share / 2, "task_strict": 0.0},
             },
         )  # fmt: skip
         lines = [
@@ -565,7 +566,8 @@ def test_what_differs_in_names_only_is_not_run_together(tmp_path: Path) -> None:
     make_run(tmp_path / "b", settings={"model.lora.rank": 16, "optim.rank": 1})
     make_run(tmp_path / "c", settings={"model.lora.rank": 8, "optim.rank": 2})
     assert list(compared(tmp_path).groups.group) == [
-        "model.lora.rank=8, optim.rank=1", "model.lora.rank=8, optim.rank=2", "model.lora.rank=16, optim.rank=1",
+        "model.lora.rank=8, optim.rank=1", "model.lora.rank=8, optim.rank=2",
+        "model.lora.rank=16, optim.rank=1",
     ]  # fmt: skip
     assert differing([read_result(tmp_path / "a")])[0].empty
 
@@ -603,7 +605,7 @@ def test_the_command_writes_what_it_is_asked_for(tmp_path: Path, capsys: pytest.
 
 
 def answered(folder: Path, rank: int, right: bool) -> None:
-    """A real composition with made-up answers to two tasks of ARC-AGI-1, of which `right` decides the first."""
+    """A real composition with made-up answers to two tasks of ARC-AGI-1; `right` decides the first."""
     run = compose([*SMALL, "inference.limit=2", f"model.lora.rank={rank}"], folder)
     tasks = run.predicted_tasks()
     grids = [tasks[0].test[0].output if right else tasks[0].test[0].input, tasks[1].test[0].input]

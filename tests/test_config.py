@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +24,9 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.composing.naming import differences
 from arc_experiments.config.check import ConfigError, build, check
+from arc_experiments.config.exclusions import EXCLUSIONS, SOURCE_EXCLUSIONS, holds, parse
 from arc_experiments.config.jobs import JOBS
-from arc_experiments.config.schema import Config, conf_dir
+from arc_experiments.config.schema import Config, Source, conf_dir
 from arc_experiments.runs.folder import FolderError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,19 +105,19 @@ def test_every_field_of_a_class_in_a_yaml_is_listed_there() -> None:
     """A field that is not listed could be set only with a +, which nobody guesses."""
     seen = 0
     for file in conf_dir().rglob("*.yaml"):
-        for node in nodes(OmegaConf.load(file)):
+        for node in nodes(OmegaConf.to_container(OmegaConf.load(file))):
             if "_target_" in node:
-                fields = dataclasses.fields(get_class(node._target_))
+                fields = dataclasses.fields(get_class(node["_target_"]))
                 assert {field.name for field in fields} == set(node) - {"_target_"}, file
                 seen += 1
     assert seen >= 10
 
 
-def nodes(node: object) -> Iterator[DictConfig]:
-    if isinstance(node, DictConfig):
+def nodes(node: object) -> Iterator[dict]:
+    if isinstance(node, dict):
         yield node
         for key in node:
-            yield from nodes(node._get_node(key))
+            yield from nodes(node[key])
 
 
 def test_the_default_needs_no_network_and_no_account() -> None:
@@ -243,11 +245,17 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         ("data.num_validation=1.5", ["data.num_validation=1.5 must be", "whole number"]),
         ("hardware.device=gpu", ["hardware.device=gpu is", "auto, cpu, cuda"]),
         ("inference.engine=guess", ["inference.engine=guess is", "transformers"]),
-        ("inference.num_samples=2", ["inference.num_samples=2 greedy answers", "inference.temperature"]),
-        ("inference.selection=likelihood_min", ["inference.selection=likelihood_min needs", "scoring_views"]),
+        ("inference.num_samples=2", ["inference.num_samples=2: greedy answers", "inference.temperature"]),
+        (
+            "inference.selection=likelihood_min",
+            ["inference.selection=likelihood_min does not go with", "scoring_views"],
+        ),
         ("inference.threshold=0", ["inference.threshold=0.0 is too small", "above 0"]),
-        ("inference.top_p=0.5", ["inference.top_p=0.5 is not read", "inference.temperature"]),
-        ("job.name=train", ["job.name=train is", "evaluate, finetune"]),
+        (
+            "inference.top_p=0.5",
+            ["inference.top_p=0.5: greedy answers do not read it", "inference.temperature"],
+        ),
+        ("job.name=train", ["job.name=train is", "finetune, evaluate"]),
         # files that are not there
         ("data.path=nowhere", ["data.path=nowhere does not exist", "looked in"]),
         ("model.adapter=nowhere", ["model.adapter=nowhere does not exist", "looked in"]),
@@ -285,9 +293,9 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         ("prompt.fit=cut", ["prompt.fit=cut is not one of: drop, redraw"]),
     ],
     "values that need others": [
-        ("model.quantisation=4bit", ["model.quantisation=4bit needs model.lora"]),
+        ("model.quantisation=4bit", ["model.lora=null does not go with model.quantisation=4bit"]),
         ("model.lora=null", ["quantised weights cannot be trained"]),
-        ("hardware.device=cpu", ["hardware.gpu_ids is set"]),
+        ("hardware.device=cpu", ["hardware.gpu_ids=[0] does not go with hardware.device=cpu"]),
         ("hardware.gpu_ids=[0]", ["hardware.device=cpu"]),
     ],
     "classes": [
@@ -346,7 +354,7 @@ def test_lora_settings_beside_an_adapter_that_has_others_are_refused(
         ("seed=5000000000", r"seed=5000000000 is too large"),
         (
             "data=arc2 data.num_validation=20",
-            r"data\.num_validation=20 is not read by data\.partition=official",
+            r"data\.partition=official does not go with data\.num_validation=20",
         ),
         ("data=mix data.num_validation=50", r"data\.num_validation=50.* is not read by a mixture"),
         ("data=mix data.augmentation=[geometry]", r"data\.augmentation=.* is not read by a mixture"),
@@ -566,10 +574,13 @@ def test_the_readme_names_commands() -> None:
 
 @pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
 def test_every_command_in_the_documents_composes(document: Path, earlier_run: Path, tmp_path: Path) -> None:
+    composed = set()
     for arguments in in_document(document, ["python", "-m", "arc_experiments"]):
         typed = [word for word in arguments if not word.startswith("-") and word != "job"]
         for overrides in swept([with_stand_in(word, earlier_run, tmp_path) for word in typed]):
-            compose_config(overrides)
+            if tuple(overrides) not in composed:
+                compose_config(overrides)
+            composed.add(tuple(overrides))
 
 
 def with_stand_in(word: str, run: Path, folder: Path) -> str:
@@ -582,13 +593,14 @@ def with_stand_in(word: str, run: Path, folder: Path) -> str:
 
 
 def swept(overrides: list[str]) -> Iterator[list[str]]:
-    """Every job of a sweep; the overrides themselves where none is swept."""
+    """Jobs of a sweep that have each swept value at least once; the overrides themselves if none is swept."""
     choices = []
     for text, override in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True):
         key = override.get_key_element()
         swept = override.is_sweep_override()
         choices.append([f"{key}={value}" for value in override.sweep_string_iterator()] if swept else [text])
-    return map(list, itertools.product(*choices))
+    for job in range(max(map(len, choices), default=1)):
+        yield [values[job % len(values)] for values in choices]
 
 
 @pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
@@ -626,3 +638,59 @@ def test_the_table_of_jobs_their_modules_and_their_config_files_agree() -> None:
 def test_the_sections_that_a_job_hashes_are_sections() -> None:
     sections = {entry.name for entry in dataclasses.fields(Config)}
     assert all(set(kind.hashed) <= sections for kind in JOBS.values())
+
+
+# The table of exclusions
+
+
+def conditions() -> Iterator[tuple[type, str]]:
+    for kind, table in ((Config, EXCLUSIONS), (Source, SOURCE_EXCLUSIONS)):
+        for feature, rows in table.items():
+            for condition in (*feature.split(" "), *(setting for setting, _, _ in rows)):
+                yield kind, condition
+
+
+def field_of(kind: type, key: str) -> tuple[dataclasses.Field, object]:
+    """The schema's field with this dotted key, and its type."""
+    for name in key.split("."):
+        hint = typing.get_type_hints(kind)[name]
+        entry = next(entry for entry in dataclasses.fields(kind) if entry.name == name)
+        kind = next(
+            (inner for inner in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(inner)), kind
+        )
+    return entry, hint
+
+
+def test_the_table_names_keys_and_values_of_the_schema() -> None:
+    checked = 0
+    for kind, condition in conditions():
+        key, _, values = parse(condition)
+        entry, hint = field_of(kind, key)
+        if "choices" in entry.metadata:
+            assert set(values) <= set(entry.metadata["choices"]), condition
+            checked += 1
+        if hint is bool:
+            assert set(values) <= {"true", "false"}, condition
+    assert checked > 30
+
+
+def test_a_key_that_only_some_read_is_excluded_unless_it_has_its_default() -> None:
+    for kind, key in (
+        (Config, "inference.threshold"), (Config, "inference.vllm_memory_share"), (Config, "adapt.reserve_seconds"),
+        (Source, "fold"), (Source, "num_folds"), (Source, "leave_out"), (Source, "num_validation"),
+    ):  # fmt: skip
+        default = f"{field_of(kind, key)[0].default:g}"
+        settings = [parse(condition) for _, condition in conditions()]
+        assert any(
+            key == name and default in values and not is_equal for name, is_equal, values in settings
+        ), key
+
+
+def test_conditions_hold_of_numbers_lists_and_sections_as_they_are_typed() -> None:
+    values = check(compose_config(["hardware.gpu_ids=[0]", "model.lora=null"]))
+    for condition, expected in {
+        "inference.top_p=1": True, "optim.stop_after=null": True, "hardware.gpu_ids=1|0": True,
+        "model.path=package:*": True, "model.path!=package:*": False, "model.lora=null": True,
+        "model.lora.dora=true": False, "model.lora.dora!=true": False, "data.sources={}": True,
+    }.items():  # fmt: skip
+        assert holds(values, condition) == expected, condition

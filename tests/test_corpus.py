@@ -272,23 +272,29 @@ def test_a_set_to_be_judged_by_stands_in_a_mixture_without_a_weight(tmp_path: Pa
     ("overrides", "message"),
     [
         (["data.partition=k_fold", "data.fold=5"], "data.fold=5 is too large: 0 to 4 (data.num_folds)"),
-        (["data.fold=1"], "are read by data.partition=k_fold alone"),
-        (["data.partition=file"], "data.partition_file=<json with validation and train> go together"),
+        (["data.fold=1"], "does not go with data.fold=1: only k_fold reads it"),
+        (["data.partition=file"], "data.partition=file does not go with data.partition_file=null"),
         (
             ["data.partition=file", "data.partition_file=nowhere.json"],
             "data.partition_file=nowhere.json does not exist",
         ),
-        (["data.train_tasks=none"], "leave nothing to train on"),
-        (["data.leave_out=2"], "data.leave_out=2 is read beside data.train_tasks=leave_out"),
-        (["data.partition=official", "data.num_validation=9"], "is not read by data.partition=official"),
+        (["data.train_tasks=none"], "nothing is left to train on"),
+        (["data.leave_out=2"], "data.leave_out=2 does not go with data.train_tasks=whole"),
+        (
+            ["data.partition=official", "data.num_validation=9"],
+            "data.partition=official does not go with data.num_validation=9",
+        ),
         (
             ["data.fraction=0.5", "data.train_tasks=none", "data.validation_tasks=leave_out"],
-            "data.fraction=0.5 is a share of the training tasks",
+            "data.fraction=0.5: it is a share of the training tasks",
         ),
         (["data.fraction=0"], "data.fraction=0.0 is too small: above 0"),
         (["data.fraction=1.5"], "data.fraction=1.5 is too large: at most 1"),
         (["data=mix", "data.fraction=0.5"], "data.sources.<name>.fraction=..."),
-        (["data=mix", "data.sources.re_arc.validation_tasks=leave_out"], "has nothing to make tasks of"),
+        (
+            ["data=mix", "data.sources.re_arc.validation_tasks=leave_out"],
+            "no held-out task is there to make tasks of",
+        ),
     ],
 )
 def test_a_key_that_the_partition_does_not_read_is_refused(overrides: list[str], message: str) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.rules.halving import rung_steps
+from arc_experiments.config.rules import rung_steps
 from arc_experiments.config.schema import Halving, Optim
 from arc_experiments.halving.ranking import RungResult, rank
 from arc_experiments.halving.rungs import Rungs, configurations, run_halving
@@ -320,10 +320,10 @@ def test_a_rung_below_one_is_a_share_of_all_steps(
         (["halving.rungs=[15]", "optim.log_steps=10"], "15 is not a multiple of optim.log_steps=10"),
         (["halving.rungs=[0.001]"], "must be steps that grow"),
         (["halving.rungs=[50]", "optim.stop_after=60"], "is set by halving.rungs"),
-        (["halving.rungs=[50]", "optim.epochs=2"], "needs optim.max_steps"),
-        (["halving.rungs=[50]", "launch=slurm"], "needs launch=local"),
-        (["halving.rungs=[50]", "job=evaluate"], "needs job=finetune"),
-        (["halving.rungs=[50]", "halving.metric=pass_at_2", "inference.limit=0"], "needs tasks to answer"),
+        (["halving.rungs=[50]", "optim.epochs=2"], "take optim.max_steps"),
+        (["halving.rungs=[50]", "launch=slurm"], "take launch=local"),
+        (["halving.rungs=[50]", "job=evaluate"], "take job=finetune"),
+        (["halving.rungs=[50]", "halving.metric=pass_at_2", "inference.limit=0"], "no task to answer"),
     ],
 )
 def test_a_halving_that_cannot_be_is_refused(overrides: list[str], words: str) -> None:

@@ -533,9 +533,9 @@ MISTAKES = {
     "optim.name=adam": ["optim.name=adam is not one of", "adamw_torch"],
     "optim.name=lomo": ["optim.name=lomo is not one of"],
     "optim.schedule=sawtooth": ["optim.schedule=sawtooth is not one of", "cyclic"],
-    "optim.cycles=3": ["optim.cycles=3 is not read by optim.schedule=linear", "restarts or cyclic"],
-    "optim.min_learning_rate=1e-6": ["optim.min_learning_rate=1e-06 is not read", "cosine_with_min_lr"],
-    "optim.decay=0.3": ["optim.decay=0.3 is not read", "warmup_stable_decay"],
+    "optim.cycles=3": ["does not go with optim.cycles=3", "cosine_with_restarts or cyclic"],
+    "optim.min_learning_rate=1e-6": ["optim.min_learning_rate=1e-06: the schedule", "cosine_with_min_lr"],
+    "optim.decay=0.3": ["optim.decay=0.3: the schedule does not read it", "warmup_stable_decay"],
     "optim.schedule=cosine_with_min_lr optim.min_learning_rate=1": ["optim.min_learning_rate=1.0 is above"],
     "optim.schedule=warmup_stable_decay optim.decay=0.6 optim.warmup=0.6": ["more than optim.max_steps=100"],
     "optim.schedule=warmup_stable_decay optim.decay=2.5": ["optim.decay=2.5 must be a whole number"],
@@ -545,14 +545,14 @@ MISTAKES = {
     "optim.neftune_alpha=0": ["optim.neftune_alpha=0.0 is too small"],
     "optim.embedding_learning_rate=0": ["optim.embedding_learning_rate=0.0 is too small"],
     "optim.load_state=nowhere": ["optim.load_state=nowhere holds no checkpoints", "checkpoints/"],
-    "optim.patience=3": ["optim.patience=3 needs optim.best_by"],
-    "optim.min_delta=0.1": ["optim.min_delta=0.1 needs optim.best_by"],
-    "optim.best_by=validation_loss optim.eval_steps=null": ["validation_loss needs optim.eval_steps"],
-    "optim.best_by=pass_at_2 inference.limit=0": ["optim.best_by=pass_at_2 needs tasks", "inference.limit"],
+    "optim.patience=3": ["optim.best_by=none does not go with optim.patience=3"],
+    "optim.min_delta=0.1": ["optim.best_by=none does not go with optim.min_delta=0.1"],
+    "optim.best_by=validation_loss optim.eval_steps=null": ["does not go with optim.eval_steps=null"],
+    "optim.best_by=pass_at_2 inference.limit=0": ["optim.best_by=pass_at_2 does not go with inference.limit=0"],
     "optim.best_by=accuracy": ["optim.best_by=accuracy is not one of", "pass_at_2"],
     "optim.max_skipped_steps=0": ["optim.max_skipped_steps=0 is too small"],
     "optim.spike_factor=1": ["optim.spike_factor=1.0 is too small: above 1"],
-    "optim.spike_factor=null optim.stop_on_spike=true": ["optim.stop_on_spike needs optim.spike_factor"],
+    "optim.spike_factor=null optim.stop_on_spike=true": ["optim.stop_on_spike=true does not go with optim.spike_factor=null"],
 }  # fmt: skip
 
 
@@ -588,7 +588,5 @@ def test_epochs_of_what_has_none_are_refused(tmp_path: Path, overrides: list[str
 
 
 def test_epochs_of_packed_rows_are_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"optim\.epochs=3 counts samples, and optim\.pack_length packs them"
-    ):
+    with pytest.raises(ConfigError, match=r"optim\.epochs=3 does not go with optim\.pack_length=2048"):
         compose_config(["optim.epochs=3", "optim.pack_length=2048"])

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arc_experiments.report import charts
+from arc_experiments.report import drawing
 from arc_experiments.report.__main__ import main
-from arc_experiments.report.charts import CARD, VARIABLES, Bar, Line, bar_chart, line_chart
+from arc_experiments.report.charts import Bar, Line, bar_chart, line_chart
 from arc_experiments.report.curves import count_not_finite, loss_chart, read_points, smooth, thin
+from arc_experiments.report.drawing import CARD, VARIABLES
 from arc_experiments.report.format import duration, memory, number, plural
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import write_report
@@ -160,7 +161,7 @@ def test_the_page_starts_with_what_was_run_and_how_it_went(folder: Path, tasks: 
 
     assert "finetune · arc1 · tiny · 60 steps · seed 1" in page
     assert "30.0% Kaggle&#39;s and ARC Prize&#39;s rule, mean over 5 tasks 95% interval 0.0–" in page
-    assert "test_output right test outputs / all test outputs 33.3% – 2 of 6 test outputs" in page
+    assert "test_output right test outputs / all test outputs 33.3% – 2 of 6 outputs" in page
     assert "task_strict share of tasks with every test output right 20.0% – 1 of 5 tasks" in page
     assert "2.500 → 0.412 before → after training 12,345 tokens of 7 tasks" in page
     assert "4 min 10 s training 3 min 12 s generation 40.0 s memory at its peak 1.9 GB" in page
@@ -416,12 +417,14 @@ def test_a_single_or_constant_loss_can_be_drawn(loss: float) -> None:
 
 
 def test_a_chart_in_a_page_has_the_colours_of_the_page_and_tooltips() -> None:
-    lines = [Line(name="a <b>", points=[(0, 1), (4, 2)], words=lambda point: f"step {point[0]:g} & more")]
+    lines = [
+        Line(name="a <b> $x_1$", points=[(0, 1), (4, 2)], words=lambda point: f"step {point[0]:g} & more")
+    ]
     chart = line_chart([*lines, Line(name="second", points=[(0, 3)])], x_label="step", y_label="loss")
     wide, narrow = (ElementTree.fromstring(f"{svg}</svg>") for svg in chart.__html__().split("</svg>")[:-1])
     for svg in (wide, narrow):
         assert [title.text for title in svg.iter(f"{SVG}title")] == ["step 0 & more", "step 4 & more"]
-        assert "a <b>" in [text.text for text in svg.iter(f"{SVG}text")]
+        assert "a <b> $x_1$" in [text.text for text in svg.iter(f"{SVG}text")]
         assert svg.get("aria-label") == "loss over step"
     assert float(str(wide.get("viewBox")).split()[2]) > 2 * float(str(narrow.get("viewBox")).split()[2])
     assert not re.findall("#[0-9a-f]{6}", chart.__html__()), "a colour that dark mode could not change"
@@ -429,7 +432,7 @@ def test_a_chart_in_a_page_has_the_colours_of_the_page_and_tooltips() -> None:
 
 
 def test_the_colours_of_charts_are_those_of_the_page() -> None:
-    light = (Path(charts.__file__).parent / "page.css").read_text().partition("@media")[0]
+    light = (Path(drawing.__file__).parent / "page.css").read_text().partition("@media")[0]
     colours = dict(re.findall(r"(--[\w-]+): (#\w+);", light))
     assert colours["--card"] == "#fff"
     assert {name: colours[name] for colour, name in VARIABLES.items() if colour != CARD} == {

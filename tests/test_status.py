@@ -40,14 +40,11 @@ def gone() -> int:
     return process.pid
 
 
-def test_a_run_that_has_not_begun_waits(tmp_path: Path) -> None:
-    assert make_run(tmp_path / "run").state == RunState(name="waiting")
-
-
-@pytest.mark.parametrize("name", ["done", "paused"])
-def test_how_a_run_ended_is_what_it_says(tmp_path: Path, name: str) -> None:
-    state = make_run(tmp_path / "run", state=name, step=50, max_steps=100, loss=1.5).state
-    assert state == RunState(name=name, step=50, max_steps=100, loss=1.5)
+def test_how_a_run_ended_is_what_it_says(tmp_path: Path) -> None:
+    assert make_run(tmp_path / "new").state == RunState(name="waiting")
+    for name in ("done", "paused"):
+        state = make_run(tmp_path / name, state=name, step=50, max_steps=100, loss=1.5).state
+        assert state == RunState(name=name, step=50, max_steps=100, loss=1.5)
 
 
 def test_a_running_one_tells_how_far_it_is_and_how_long_it_takes(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_submission_is_named_with_the_job_that_scores_it(tmp_path: Path, optio
     with pytest.raises(ConfigError, match=r"nowhere\.json does not exist"):
         compose([*options, "submission=nowhere.json"], tmp_path / "run")
     file = write(tmp_path, "s.json", {})
-    with pytest.raises(ConfigError, match="is scored by job=evaluate, not by job=finetune"):
+    with pytest.raises(ConfigError, match=r"job=finetune: a file is scored by job=evaluate"):
         compose([*options[1:], f"submission={file}"], tmp_path / "run")
 
 

@@ -400,7 +400,7 @@ def test_what_cannot_be_trained_at_once_is_refused(overrides: list[str], message
 
 def test_the_moments_of_another_optimizer_are_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(ConfigError, match=r"does not go with optim\.load_state=.*Take null"):
+    with pytest.raises(ConfigError, match=r"does not go with optim\.load_state=.*take null"):
         compose_config(["job=adapt", "adapt.together=2", f"optim.load_state={tmp_path}"])
 
 

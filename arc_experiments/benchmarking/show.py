@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from arc_experiments.report.charts import GREY, SERIES, Bar, Chart, bar_chart
+from arc_experiments.report.charts import Bar, bar_chart
+from arc_experiments.report.drawing import GREY, SERIES, Chart
 from arc_experiments.report.format import NO_VALUE, memory, percent, plural
 
 Values = dict[str, Any]

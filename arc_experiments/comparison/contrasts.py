@@ -52,7 +52,7 @@ def run_table(
             "name": [run.name for run in results],
             "group": list(groups),
             "task_list": numbers_of,
-            "seconds": [run.value("seconds.total") for run in results],
+            "seconds": [run.numbers.get("seconds.total") for run in results],
         }
     ).astype({"seconds": float})
     return runs, [sorted(tasks) for tasks in lists]
@@ -89,11 +89,11 @@ def block(rows: pd.DataFrame, tasks: Sequence[str], shares: pd.DataFrame, metric
             f"{plural(len(tasks), 'task')} that all have: name runs with the same tasks, or take --metric "
             "score.pass_at_2 or validation.loss.task_mean"
         )
-    return Block(runs=np.array([run.value(metric) for run in rows.result]), tasks=tuple(tasks))
+    return Block(runs=np.array([run.numbers[metric] for run in rows.result]), tasks=tuple(tasks))
 
 
 def gains_by_task(runs: pd.DataFrame, shares: pd.DataFrame, first: str, sign: int) -> pd.DataFrame:
-    """Means by task over the runs of a task list, then over the task lists that a group and the baseline share."""
+    """Gains over the baseline: means over the runs of a task list, then over the lists that both have."""
     of_shares = runs.loc[shares.index]
     means = {group: rows.mean() for group, rows in shares.groupby([of_shares.group, of_shares.task_list])}
     by_group = {
@@ -110,7 +110,7 @@ def gains_by_task(runs: pd.DataFrame, shares: pd.DataFrame, first: str, sign: in
 
 
 def changed(gains: pd.DataFrame, group: str, sign: int) -> pd.Series:
-    """Gains of the tasks that a group does better (sign 1) or worse (sign -1) than the baseline, largest first."""
+    """Gains of the tasks that a group does better (sign 1) or worse (sign -1), largest first."""
     found = gains[group][sign * gains[group] > ROUNDING].sort_index()
     return found.sort_values(key=lambda gain: -sign * gain, kind="stable")
 
@@ -126,7 +126,7 @@ def counts(gains: pd.DataFrame, group: str) -> dict[str, Any]:
 
 
 def difference(
-    blocks: Cells, members: Cells, first: str, second: str, *, by_seed: bool
+    cells: Cells, blocks: Cells, first: str, second: str, *, by_seed: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """The difference on the task lists that both have, if any, and what a reader must know of it.
 
@@ -143,7 +143,7 @@ def difference(
             f"{names} ran on different partitions: their difference is over those that both have, and is not "
             "that of their means."
         )
-    runs = [(members[first, number], members[second, number]) for number in shared]
+    runs = [(list(cells[first, number].result), list(cells[second, number].result)) for number in shared]
     pairs = [_same_draws(*both) for both in runs]
     in_pairs = all(pairs) and (by_seed or all(map(_same_weights, runs, pairs)))
     old, new = ([blocks[group, number] for number in shared] for group in (first, second))

@@ -11,7 +11,6 @@ from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat
 from arc_experiments.report.charts import (
-    Chart,
     Dots,
     Line,
     colours,
@@ -20,6 +19,7 @@ from arc_experiments.report.charts import (
     scatter_chart,
 )
 from arc_experiments.report.curves import STEP, read_points
+from arc_experiments.report.drawing import Chart
 from arc_experiments.report.format import duration
 
 

@@ -1,6 +1,6 @@
-"""Group runs that differ in nothing but seeds and partitions; what differs between groups gives them their names.
+"""Group runs that differ only in seeds and partitions; what differs between groups gives them their names.
 
-In: finished runs. Out: the name of each run's group, in the order of the settings, and reasons not to compare.
+In: finished runs. Out: the name of each run's group, in the order of the settings; reasons not to compare.
 """
 
 from collections import defaultdict
@@ -59,7 +59,7 @@ def sorted_runs(runs: Sequence[RunResult], settings: pd.DataFrame) -> tuple[list
 
 
 def without_repetitions(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[RunResult]]:
-    """Keep the first run of each config and seeds, since they give the same numbers; returns the others, too."""
+    """Separate the first run of each config and seeds from its repetitions, which say nothing new."""
     first: dict[Any, RunResult] = {}
     again = []
     for run in runs:
@@ -173,7 +173,7 @@ def _shortened(names: Sequence[str], most: int) -> str:
 
 
 def _plainness(key: str) -> tuple[bool, bool, int, str]:
-    """Prefer a name to the settings that it implies, own settings to those of the weights' run, short keys to long."""
+    """Prefer names to settings that they imply, own settings to those of the weights' run, short keys."""
     return key.startswith("from_run."), not key.endswith(".name"), key.count("."), key
 
 

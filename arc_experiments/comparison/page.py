@@ -16,7 +16,7 @@ from arc_experiments.comparison.contrasts import changed
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat, direction, sentences, tables
-from arc_experiments.report.charts import NUM_COLOURS
+from arc_experiments.report.drawing import NUM_COLOURS
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.format import number, percent, plural
 from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
@@ -33,7 +33,7 @@ class Duel:
 
     Attributes:
         demonstrations: pairs of input and output.
-        tests: each test as the baseline's run answered it, and as the other's did; empty if nothing can be shown.
+        tests: each test as the baseline's run answered it, and as the other's did; empty if not readable.
     """
 
     task: str
@@ -104,7 +104,7 @@ def render(compared: ComparedRuns) -> str:
 
 
 def _task_map(compared: ComparedRuns) -> list[tuple[str, int, list[tuple[str, str]]]] | None:
-    """Of each group its name, the number of its colour, and (opacity, words) of each task that any run has right.
+    """Name, colour number and (opacity, words) by task of each group, for tasks that any run has right.
 
     The easiest task comes first. None if scores by task are not known, or no task was ever right.
     """
@@ -131,7 +131,7 @@ def _cell(task: str, share: float) -> tuple[str, str]:
 def _sides(
     compared: ComparedRuns, group: str, words: MetricFormat, num_cards: int, answers: _Answers
 ) -> Iterator[tuple[str, str, list[tuple[str, str]], list[Duel]]]:
-    """Title, state, all tasks with their gain, and the first ones with pictures: of those better, then of those worse."""
+    """Title, state, tasks with their gains, and pictures of the first: better ones, then worse ones."""
     for title, state, sign in (("Better", "solved", 1), ("Worse", "unsolved", -1)):
         gains = changed(compared.gains, group, sign)
         texts = [(task, f"{'+' if gain > 0 else ''}{_gain(gain, words)}") for task, gain in gains.items()]

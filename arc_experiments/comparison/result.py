@@ -39,12 +39,13 @@ class ComparedRuns:
     """Everything a comparison found.
 
     Attributes:
-        runs: a row a finished run: `result` (a RunResult), `name`, `group`, `task_list` (a number), `value`, `seconds`.
-        shares: a row a run and a column a task; no rows of groups whose scores by task are not known, no value for
-            tasks that are not in a run's list.
-        groups: a row a group, the baseline first: its name, mean, intervals (as in the CSV file).
-        differences: a row a group but the baseline, if they have a task list in common: the same of the difference.
-        gains: a row a task and a column a group but the baseline: by how much better it is.
+        runs: a row a finished run: `result` (its RunResult), `name`, `group`, `task_list`, `value`,
+            `seconds`.
+        shares: a row a run and a column a task; no value for tasks that are not in a run's list, and no row
+            for groups whose scores by task are not known.
+        groups: a row a group, the baseline first: its name, mean and intervals, as in the CSV file.
+        differences: a row a group that shares a task list with the baseline: the same of the difference.
+        gains: a row a task and a column a group but the baseline: by how much the group is better.
         settings: a row a setting that differs, with its values and the settings that change with it.
         unfinished: a row a run that is left out.
         notices: sentences without which the numbers would mislead.
@@ -72,29 +73,16 @@ def compare(
     """Group the finished runs, and compare every group with the baseline.
 
     Args:
-        baseline: settings of the group that the others are compared with, `key=value,...`; None for the first.
-        anyway: compare runs whose numbers differ in meaning, on the tasks that all of them have, with a notice.
+        baseline: settings of the group to compare the others with, `key=value,...`; None for the first.
+        anyway: compare runs whose numbers differ in meaning, on the tasks that all have, with a notice.
         by_seed: pair runs of the same seeds; else only runs with the same weights are paired.
 
     Raises:
-        NotComparable: the runs' numbers differ in meaning and not `anyway`; or the runs have no task in common, or
-            not the same ones and a metric that is not known by task.
+        NotComparable: the runs' numbers differ in meaning and not `anyway`; or they share no task, or not
+            the same ones and a metric that is not known by task.
         ValueError: nothing finished, no such metric or no such baseline.
     """
-    finished = [run for run in results if run.state == "done"]
-    unfinished = [run for run in results if run.state != "done"]
-    lacking = [run for run in finished if run.value(metric) is None]
-    kept, repetitions = without_repetitions([run for run in finished if run.value(metric) is not None])
-    if not kept:
-        raise ValueError(_nothing(finished, unfinished, metric))
-    notices = [*_left_out(lacking, repetitions, metric), *remarks(kept, metric)]
-    reasons = conflicts(kept, metric)
-    if reasons and not anyway:
-        lines = "\n  ".join(reasons)
-        raise NotComparable(
-            f"these runs do not compare:\n  {lines}\nname runs that do, or compare them --anyway"
-        )
-    notices += [f"Compared all the same: {reason}." for reason in reasons]
+    kept, notices = _comparable(results, metric, anyway=anyway)
     settings, along = differing(kept)
     runs, lists = run_table(*sorted_runs(kept, settings), metric)
     shares = shares_by_task(runs, lists, metric)
@@ -105,10 +93,9 @@ def compare(
     first = _baseline(runs, groups, settings, baseline)
     groups = [first, *(group for group in groups if group != first)]
     gains = gains_by_task(runs, shares, first, -1 if less_is_better(metric) else 1)
-    members = {key: list(rows.result) for key, rows in cells.items()}
     differences = []
     for group in groups[1:]:
-        found, words = difference(blocks, members, first, group, by_seed=by_seed)
+        found, words = difference(cells, blocks, first, group, by_seed=by_seed)
         notices += words
         if found:
             differences.append(found | counts(gains, group))
@@ -122,26 +109,37 @@ def compare(
         settings=_settings(settings, along),
         unfinished=pd.DataFrame(
             {"run": run.name, "state": run.state, "error": run.error, "folder": str(run.folder)}
-            for run in unfinished
+            for run in results
+            if run.state != "done"
         ),
         notices=notices,
     )
 
 
-def numbers(metrics: Mapping[str, object], prefix: str = "") -> Iterator[str]:
-    """The dotted keys of metrics.json that are numbers, without those of single tasks."""
-    for key, value in metrics.items():
-        if isinstance(value, dict) and key != "by_task":
-            yield from numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}{key}"
+def _comparable(
+    results: Sequence[RunResult], metric: str, *, anyway: bool
+) -> tuple[list[RunResult], list[str]]:
+    """The runs that count, and notices about the others and about what differs between these."""
+    finished = [run for run in results if run.state == "done"]
+    lacking = [run for run in finished if metric not in run.numbers]
+    kept, repetitions = without_repetitions([run for run in finished if metric in run.numbers])
+    if not kept:
+        raise ValueError(_nothing(results, finished, metric))
+    notices = [*_left_out(lacking, repetitions, metric), *remarks(kept, metric)]
+    reasons = conflicts(kept, metric)
+    if reasons and not anyway:
+        lines = "\n  ".join(reasons)
+        raise NotComparable(
+            f"these runs do not compare:\n  {lines}\nname runs that do, or compare them --anyway"
+        )
+    return kept, [*notices, *(f"Compared all the same: {reason}." for reason in reasons)]
 
 
-def _nothing(finished: Sequence[RunResult], unfinished: Sequence[RunResult], metric: str) -> str:
+def _nothing(results: Sequence[RunResult], finished: Sequence[RunResult], metric: str) -> str:
     if not finished:
-        states = ", ".join(f"{run.name} {run.state}" for run in unfinished)
-        return f"none of {plural(len(unfinished), 'run')} is finished: {states}"
-    known = sorted({key for run in finished for key in numbers(run.metrics)})
+        states = ", ".join(f"{run.name} {run.state}" for run in results)
+        return f"none of {plural(len(results), 'run')} is finished: {states}"
+    known = sorted({key for run in finished for key in run.numbers if ".by_task." not in key})
     return f"--metric {metric}: no finished run has it in metrics.json; there are: {', '.join(known)}"
 
 

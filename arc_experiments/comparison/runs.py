@@ -39,7 +39,7 @@ class RunResult:
     """A run folder.
 
     Attributes:
-        settings: what was chosen, by dotted key; those of the run that trained its weights begin with `from_run.`.
+        settings: choices by dotted key; those of the run that trained its weights begin with `from_run.`.
         draws: the seeds and the fold, in which runs of the same config differ.
         weights_from: the folder of the run that trained its weights, if it is another one.
     """
@@ -61,7 +61,7 @@ class RunResult:
     @property
     def metrics_version(self) -> int:
         """What its scores mean, once converted; a run without scores has nothing that could differ."""
-        return int(self.value("score.version") or METRICS_VERSION)
+        return int(self.numbers.get("score.version", METRICS_VERSION))
 
     @property
     def partition_draws(self) -> tuple[tuple[str, Any], ...]:
@@ -76,13 +76,14 @@ class RunResult:
     def partition(self) -> Tree:
         return read_object(self.folder / "partition.json")
 
-    def value(self, metric: str) -> float | None:
-        """The finite number at a dotted key of metrics.json, if there is one."""
-        value: Any = self.metrics
-        for key in metric.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return float(value) if is_number else None
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """The finite numbers of metrics.json by dotted key."""
+        return {
+            key: float(value)
+            for key, value in flatten(self.metrics).items()
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        }
 
     def by_task(self, metric: str) -> dict[str, float] | None:
         """The shares by task whose mean, weighted by `weights`, is this metric; None for other metrics."""

@@ -61,7 +61,7 @@ class MetricFormat:
 
 
 def tables(compared: ComparedRuns) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Groups, differences, tasks, what differs, unfinished runs: each with its title, those that have rows."""
+    """Groups, differences, tasks, what differs, unfinished runs: titles and tables, those with rows."""
     words, first = MetricFormat(metric=compared.metric), compared.groups.group[0]
     yield f"{compared.metric} ({direction(compared.metric)})", _groups(compared, words)
     if len(compared.differences):
@@ -88,29 +88,30 @@ def sentences(compared: ComparedRuns) -> Iterator[str]:
     single = groups.group[groups.deviation.isna()]
     if len(single):
         yield (
-            f"One run a task list says nothing about other seeds ({', '.join(single)}): an interval there holds the "
-            "luck of the tasks alone, and a difference may be the luck of a seed. Add runs with other seeds "
-            "(seed=1,2,3)."
+            f"One run a task list says nothing about other seeds ({', '.join(single)}): an interval there "
+            "holds the luck of the tasks alone, and a difference may be the luck of a seed. Add runs with "
+            "other seeds (seed=1,2,3)."
         )
     if len(differences) and differences[["new_seeds_low", "new_tasks_low"]].notna().any(axis=None):
         yield (
-            "Detectable: as many runs find a true difference of this size in 80 of 100 cases (the interval excludes "
-            "0). A smaller one may stay hidden: inconclusive does not mean equal."
+            "Detectable: as many runs find a true difference of this size in 80 of 100 cases (the interval "
+            "excludes 0). A smaller one may stay hidden: inconclusive does not mean equal."
         )
     elif pd.notna(groups.detectable[0]):
         yield (
-            f"A second config with {plural(int(groups.runs[0]), 'run')} as far apart as these: on these tasks a true "
-            f"difference of {words.size(groups.detectable[0])}{words.noun} would be found in 80 of 100 cases."
+            f"A second config with {plural(int(groups.runs[0]), 'run')} as far apart as these: on these "
+            f"tasks a true difference of {words.size(groups.detectable[0])}{words.noun} would be found in 80 "
+            "of 100 cases."
         )
     if groups.new_tasks_low.isna().all():
         yield (
-            f"{compared.metric} is the same for all tasks or not known task by task: nothing can be said about new "
-            "tasks."
+            f"{compared.metric} is the same for all tasks or not known task by task: nothing can be said "
+            "about new tasks."
         )
     if len(differences) > 1:
         yield (
-            f"{plural(len(differences), 'difference')}, each with its own 95%: one in twenty such intervals excludes 0 "
-            "by luck alone. Repeat what looks best of many with other seeds."
+            f"{plural(len(differences), 'difference')}, each with its own 95%: one in twenty such intervals "
+            "excludes 0 by luck alone. Repeat what looks best of many with other seeds."
         )
     if len(differences) and differences.in_pairs_of_seeds.any():
         yield "Runs of the same seeds were paired, and those without a partner left out of the differences."

@@ -1,10 +1,8 @@
-"""Freezing: a checked composition becomes the `run.yaml` of a folder, or is found there already."""
+"""Freeze: a checked composition becomes the `run.yaml` of a folder, or is found there already."""
 
 from pathlib import Path
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf._utils import get_omega_conf_dumper
 
 from arc_experiments.composing.naming import differences
 from arc_experiments.config.jobs import job_kind
@@ -17,13 +15,12 @@ OPEN_ENDED_SCHEDULES = ("constant", "inverse_sqrt")
 def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
     """Write run.yaml into the folder, or find the same composition there already.
 
-    `overrides` are noted in environment.json as the command that makes this run.
+    With `resume=false` a folder that holds a run is left alone, and `<path>-2` (-3, ...) is taken. A larger
+    `optim.max_steps` than the folder's is no other run if the schedule up to there is the same. A folder that a
+    worker holds stays as it is: the worker started next will report that.
 
-    With `resume=false` a folder that holds a run is left alone, and `<path>-2` (-3, ...) is taken.
-
-    A larger `optim.max_steps` than the folder's is no other run, if the schedule is the same up to there.
-
-    A folder that is being worked on stays as it is: its worker is told so in a moment.
+    Args:
+        overrides: recorded in environment.json as the command that makes this run.
 
     Raises:
         FolderError: the folder holds another composition.
@@ -41,13 +38,13 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
             if not is_ours:
                 return folder
             if folder.is_done and (changed or before.optim.stop_after != config.optim.stop_after):
-                folder.end("paused")  # it stopped where it was told to; now it is told to go on
+                folder.end("paused")  # it stopped at optim.stop_after, which is another now
         _write(folder, config, overrides)
     return folder
 
 
 def stop_of(path: Path, otherwise: int) -> int | None:
-    """Where the run in a folder is to stop; `otherwise` where there is none yet."""
+    """Return `optim.stop_after` of the run in a folder, or `otherwise` if there is no run yet."""
     if not (path / "run.yaml").exists():
         return otherwise
     stop: int | None = RunFolder(path).read_config().optim.stop_after
@@ -55,9 +52,9 @@ def stop_of(path: Path, otherwise: int) -> int | None:
 
 
 def stop_at(folder: RunFolder, steps: int | None) -> None:
-    """Let a frozen run stop after so many steps (None: at its end); one that has stopped earlier is to go on.
+    """Set the step after which a frozen run stops (None: its last); one that stopped earlier can then be resumed.
 
-    A folder that is being worked on stays as it is.
+    A folder that a worker holds stays as it is.
     """
     with folder.locked() as is_ours:
         config = folder.read_config()
@@ -66,35 +63,19 @@ def stop_at(folder: RunFolder, steps: int | None) -> None:
         if folder.is_done:
             folder.end("paused")
         config.optim.stop_after = steps
-        folder.write("run.yaml", _to_yaml(config))
+        folder.write("run.yaml", OmegaConf.to_yaml(config, resolve=True))
 
 
 def _write(folder: RunFolder, config: DictConfig, overrides: list[str]) -> None:
-    # A finished run keeps what its worker noted: nothing will note it again.
-    noted = folder.read_json("environment.json") if (folder / "environment.json").exists() else {}
-    noted["command"] = ["python", "-m", "arc_experiments", *overrides]
-    folder.write_json("environment.json", noted)
-    folder.write("run.yaml", _to_yaml(config))
-
-
-class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
-    """OmegaConf's own on libyaml: three times as fast, which counts for a sweep's many jobs."""
-
-
-_Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
-
-
-def _to_yaml(config: DictConfig) -> str:
-    """As OmegaConf.to_yaml."""
-    values = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    text: str = yaml.dump(
-        values, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=_Dumper
-    )
-    return text
+    # A finished run keeps what its worker recorded: no worker will record it again.
+    recorded = folder.read_json("environment.json") if (folder / "environment.json").exists() else {}
+    recorded["command"] = ["python", "-m", "arc_experiments", *overrides]
+    folder.write_json("environment.json", recorded)
+    folder.write("run.yaml", OmegaConf.to_yaml(config, resolve=True))
 
 
 def _is_extension(before: DictConfig, config: DictConfig) -> bool:
-    """Whether all that changes is that the run becomes longer, with the steps so far as they would have been."""
+    """Whether the run only becomes longer, and its steps so far are those of the longer run."""
     only_longer = OmegaConf.merge(before, {"optim": {"max_steps": config.optim.max_steps}})
     assert isinstance(only_longer, DictConfig)
     return (
@@ -107,7 +88,7 @@ def _is_extension(before: DictConfig, config: DictConfig) -> bool:
 
 
 def _refusal(folder: RunFolder, before: DictConfig, config: DictConfig, changed: list[str]) -> str:
-    """Why the folder cannot be used for this composition, and what to do."""
+    """Say why the folder cannot be used for this composition, and what to do."""
     text = f"{folder} holds another run. It differs in:\n  " + "\n  ".join(changed) + "\n"
     if before.optim.max_steps != config.optim.max_steps:
         weights = (
@@ -117,7 +98,7 @@ def _refusal(folder: RunFolder, before: DictConfig, config: DictConfig, changed:
             "A run can be made longer (not shorter: optim.stop_after) if nothing else changes and its rates do not "
             f"depend on optim.max_steps: optim.schedule={' or '.join(OPEN_ENDED_SCHEDULES)} with optim.warmup in "
             f"steps. This one has optim.schedule={before.optim.schedule} optim.warmup={before.optim.warmup:g}. "
-            f"A second stage goes on from its weights: {weights} optim.load_state={folder}\n"
+            f"A second stage can start from its weights: {weights} optim.load_state={folder}\n"
         )
     return text + "Name another folder (hydra.run.dir=...), or start one beside it with resume=false"
 

@@ -1,4 +1,4 @@
-"""Compositions told apart: what of them makes a run, its hash, and the names of folders."""
+"""Names of run folders: which part of a composition makes a run, and the hash of that part."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.config.jobs import JOBS
 
-# Where and how a run is computed does not make it another run.
+# Where and how a run is computed does not make it another run; a job may hash some of these (`JobKind.hashed`).
 NOT_PART_OF_THE_RUN = (
     "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect", "audit",
     "adapt", "halving",
@@ -19,7 +19,7 @@ SLUG_LENGTH = 60
 
 
 def composition(config: DictConfig) -> dict[str, Any]:
-    """The resolved values that make this run what it is."""
+    """Return the resolved values that make this run what it is, as nested dicts."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     values["augmentation_order"] = list(values["augmentation"])  # a dict does not compare by order
@@ -36,20 +36,20 @@ def composition(config: DictConfig) -> dict[str, Any]:
 
 
 def composition_hash(config: DictConfig) -> str:
-    """Eight hex digits that stand for `composition`."""
+    """Return eight hex digits of the SHA-256 of `composition`."""
     text = json.dumps(composition(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def folder_name(config: DictConfig) -> str:
-    """`<data>-<model>-<hash of the composition>`, without characters that an override could not hold."""
+    """Name a run `<data>-<model>-<hash of the composition>`, with characters that an override can hold."""
     job = "" if config.job.name == "finetune" else f"{config.job.name}-"
     what = config.model.name if config.submission is None else Path(config.submission).stem
     return f"{job}{slug(config.data.name)}-{slug(what)}-{composition_hash(config)}"
 
 
 def job_name(overrides: list[str]) -> str:
-    """`seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are cut short where they stay distinct."""
+    """Name a sweep's job `seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are shortened if distinct."""
     pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
     short = [key.rpartition(".")[2] for key, _ in pairs]
     keys = [key if short.count(last) > 1 else last for (key, _), last in zip(pairs, short, strict=True)]
@@ -59,10 +59,7 @@ def job_name(overrides: list[str]) -> str:
 
 
 def slug(text: object) -> str:
-    """The text with everything replaced that a shell or an override could stumble over; a long one cut short.
-
-    What is cut off is told apart by six hex digits of the whole.
-    """
+    """Replace all characters that a shell or an override could misread; a long text is cut and gets a hash."""
     plain = re.sub(r"[^A-Za-z0-9.+]+", "_", str(text)).strip("_")
     if len(plain) <= SLUG_LENGTH:
         return plain
@@ -70,7 +67,7 @@ def slug(text: object) -> str:
 
 
 def differences(old: DictConfig, new: DictConfig) -> list[str]:
-    """`key: old -> new` for each value in which two compositions differ."""
+    """List `key: old -> new` for each value in which two compositions differ."""
     flat_old, flat_new = flatten(composition(old)), flatten(composition(new))
     keys = sorted(flat_old.keys() | flat_new.keys())
     missing = "(absent)"
@@ -82,7 +79,7 @@ def differences(old: DictConfig, new: DictConfig) -> list[str]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; empty dictionaries stay."""
+    """Turn {"a": {"b": 1}} into {"a.b": 1}; empty dictionaries stay."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:

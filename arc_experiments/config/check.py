@@ -1,36 +1,25 @@
-"""The checks of a composition: what Hydra composed from `conf/` becomes a `Config`, every value checked.
+"""Check a composition: what Hydra composed from `conf/` becomes a `Config`, or a list of all mistakes.
 
-Nothing here imports torch, so a mistake is answered at once. The sections' own checks are in files of their names.
+Nothing here imports torch, so a mistake is answered at once. Types are checked by OmegaConf, ranges and choices by
+the schema's own metadata, open sets by their dataclasses, the rest by `exclusions.py` and `rules.py`.
 """
 
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from arc_experiments.config.rules.adapt import check_adapt
-from arc_experiments.config.rules.audit import check_audit
-from arc_experiments.config.rules.benchmark import check_benchmark
-from arc_experiments.config.rules.data import check_data, check_path
-from arc_experiments.config.rules.halving import check_halving
-from arc_experiments.config.rules.hardware import check_hardware, check_sharding, split_batch
-from arc_experiments.config.rules.inference import check_inference
-from arc_experiments.config.rules.launch import check_launch
-from arc_experiments.config.rules.model import check_model
-from arc_experiments.config.rules.optim import check_optim
-from arc_experiments.config.rules.prompt import check_templates
-from arc_experiments.config.schema import Config, Prompt, conf_dir
-
-__all__ = ["ConfigError", "build", "check", "split_batch"]
+from arc_experiments.config.exclusions import excluded
+from arc_experiments.config.rules import check_sections
+from arc_experiments.config.schema import Config
 
 
 class ConfigError(ValueError):
-    """One or more mistakes in a composition, each a line that names the key, the value and the remedy."""
+    """The mistakes in a composition, each a line that names the key, the value and the remedy."""
 
     def __init__(self, mistakes: list[str]) -> None:
         self.mistakes = mistakes
@@ -38,31 +27,29 @@ class ConfigError(ValueError):
 
 
 def check(node: DictConfig) -> Config:
-    """Check a composed node (see `typed`) and return it as values.
+    """Check a composed node (see `typed`) and return its values.
 
     Raises:
         ConfigError: all mistakes of our own checks together.
     """
-    mistakes = _check_open_sets(node)
-    if mistakes:
-        raise ConfigError(mistakes)
+    fill_open_sets(node)
     try:
         config: Config = OmegaConf.to_object(node)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError([f"{getattr(error, 'full_key', '')}: {str(error).splitlines()[0]}"]) from error
-    mistakes = [*_check_limits(config, ""), *_check_combination(config)]
+    mistakes = [*_check_limits(config, ""), *excluded(config), *check_sections(config)]
     if mistakes:
         raise ConfigError(mistakes)
     return config
 
 
 def build(options: dict[str, Any]) -> Any:
-    """Build the object that an open set's options describe (`_target_` and its fields)."""
+    """Build the object that the options of an open set describe (`_target_` and the fields of that class)."""
     return instantiate(options, _convert_="all")
 
 
 def _open_sets(node: DictConfig) -> Iterator[str]:
-    """Dotted keys of every node that names a dataclass by `_target_`."""
+    """Yield the dotted key of every node that names a dataclass by `_target_`."""
     yield "prompt.grid"
     for place in [f"data.sources.{name}" for name in node.data.sources] or ["data"]:
         yield f"{place}.source"
@@ -81,7 +68,12 @@ def _structure(kind: type) -> DictConfig:
     return structure
 
 
-def _check_open_sets(node: DictConfig) -> list[str]:
+def fill_open_sets(node: DictConfig) -> None:
+    """Check the options of open sets, and add their classes' defaults, in place.
+
+    Raises:
+        ConfigError: unknown classes or keys, wrong types, and what the classes themselves refuse, all together.
+    """
     mistakes = []
     for key in _open_sets(node):
         options = OmegaConf.select(node, key)
@@ -89,21 +81,29 @@ def _check_open_sets(node: DictConfig) -> list[str]:
             mistakes.append(f"{key} must name its class by _target_, got {options!r}")
             continue
         try:
-            structure = _structure(get_class(options._target_))
-            plain = OmegaConf.to_container(options, resolve=True)
-            assert isinstance(plain, dict)
-            filled = OmegaConf.merge(structure, {name: plain[name] for name in plain if name != "_target_"})
-            OmegaConf.to_object(filled)  # runs the dataclass's own checks
-            values = OmegaConf.to_container(filled)
-            OmegaConf.update(node, key, {"_target_": options._target_, **values}, merge=False)  # type: ignore[dict-item]
+            OmegaConf.update(node, key, _filled(options), merge=False)
         except OmegaConfBaseException as error:
             mistakes.append(_open_set_mistake(key, options, error))
         except (ValueError, ImportError, AttributeError) as error:
             mistakes.append(f"{key}: {error}")
-    return mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _filled(options: DictConfig) -> dict[Any, Any]:
+    """The options with their class's defaults; the class's own checks have run."""
+    plain = OmegaConf.to_container(options, resolve=True)
+    assert isinstance(plain, dict)
+    target = plain.pop("_target_")
+    filled = OmegaConf.merge(_structure(get_class(target)), plain)
+    OmegaConf.to_object(filled)  # runs the dataclass's own checks
+    values = OmegaConf.to_container(filled)
+    assert isinstance(values, dict)
+    return {"_target_": target, **values}
 
 
 def _open_set_mistake(key: str, options: DictConfig, error: OmegaConfBaseException) -> str:
+    """What is wrong with the options; the key to set is another's if they take their value from it."""
     inner = str(getattr(error, "full_key", None) or "")
     if inner in options and OmegaConf.is_interpolation(options, inner) and options[inner] is None:
         written = OmegaConf.to_container(options, resolve=False)
@@ -140,57 +140,3 @@ def _check_limit(key: str, item: Any, rule: Mapping[str, Any]) -> Iterator[str]:
         yield f"{key}={item} is too small: above {rule['above']}"
     elif rule.get("high") is not None and item > rule["high"]:
         yield f"{key}={item} is too large: at most {rule['high']}"
-
-
-def _check_combination(config: Config) -> Iterator[str]:
-    optim, hardware, model = config.optim, config.hardware, config.model
-    trains_apart = config.job.name == "adapt"  # each of its processes has tasks of its own
-    yield from check_hardware(hardware, optim.batch_size, shares_batch=not trains_apart)
-    yield from check_sharding(config)
-    yield from check_data(config.data, list(config.augmentation))
-    if config.job.name == "finetune" and not any(
-        source.trains for source in (config.data.sources.values() or [config.data])
-    ):
-        yield "data.partition=all holds every task out and leaves nothing to train on: job=evaluate takes it"
-    for place, prompt in _prompts(config):
-        yield from check_templates(prompt, place)
-        if optim.pack_length is not None and optim.pack_length < prompt.max_length:
-            yield (
-                f"optim.pack_length={optim.pack_length} is less than {place}.max_length={prompt.max_length}: "
-                "a row must hold the longest sample, raise the one or lower the other"
-            )
-    yield from check_model(model)
-    jobs = sorted(file.stem for file in (conf_dir() / "job").glob("*.yaml"))
-    if config.job.name not in jobs:
-        yield f"job.name={config.job.name} is not one of: {', '.join(jobs)}"
-    yield from check_inference(config)
-    yield from check_optim(optim, can_score=config.inference.limit != 0)
-    yield from check_halving(config, can_score=config.inference.limit != 0)
-    yield from _check_paths(config)
-    yield from check_benchmark(config)
-    yield from check_audit(config)
-    yield from check_adapt(config)
-    yield from check_launch(config)
-
-
-def _prompts(config: Config) -> Iterator[tuple[str, Prompt]]:
-    """The run's prompt, and those of single sources, by their keys."""
-    yield "prompt", config.prompt
-    for name, source in config.data.sources.items():
-        if source.prompt is not None:
-            yield f"data.sources.{name}.prompt", source.prompt
-
-
-def _check_paths(config: Config) -> Iterator[str]:
-    yield from check_path("model.adapter", config.model.adapter)
-    yield from check_path("submission", config.submission)
-    if config.submission is not None and config.job.name != "evaluate":
-        yield f"submission={config.submission} is scored by job=evaluate, not by job={config.job.name}"
-    adapter = Path(config.model.adapter or "").expanduser()
-    if config.model.adapter is not None and (adapter / "adapter" / "adapter_config.json").exists():
-        yield f"model.adapter={config.model.adapter} is a run, which holds its adapter: model.adapter={adapter}/adapter"
-    path = config.model.path
-    if not path:
-        yield "model.path is empty: a folder, or a hub id of the form owner/name"
-    if path.startswith(("/", "./", "../", "~")) and not Path(path).expanduser().is_dir():
-        yield f"model.path={path} is not a folder (looked in {Path.cwd()}); a hub id has the form owner/name"

@@ -7,6 +7,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from arc_experiments.config.jobs import JOBS
+
 BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring", "startup")
 # Rules that order candidates, by the names of their functions in `selection.py`.
 NEED_LIKELIHOODS = (
@@ -236,7 +238,7 @@ class Tracking:
 class Job:
     """The verb: a module of `arc_experiments.jobs`."""
 
-    name: str = "finetune"
+    name: str = one_of(*JOBS)
 
 
 @dataclass

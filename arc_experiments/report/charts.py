@@ -1,110 +1,24 @@
-"""Draw charts with matplotlib, in one look for the report, a comparison and the benchmark.
+"""Kinds of charts in one look, for the report, a comparison and the benchmark.
 
-In: numbers and words. Out: a `Chart`. In a template, `{{ chart }}` becomes inline SVG that follows the fonts
-and the light or dark colours of the page, once for wide and once for narrow screens; `chart.save("loss.pdf")`
-writes a file for a paper.
-
-Matplotlib is imported when a chart is drawn, never before, so that no command waits for it.
+In: numbers and words. Out: a `Chart`.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from markupsafe import escape
+from arc_experiments.report.drawing import CARD, INK, NUM_COLOURS, SERIES, TITLE, WIDE, Chart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Point = tuple[float, float]
 
-WIDE, NARROW = 860, 370  # pixels; page.css says which screens see which
 LETTER = 6.5  # pixels, about
-# Colours of the light page. Inline, each becomes a variable of page.css.
-SERIES = ("#2c62a8", "#c05a0a", "#1a7a3c", "#8a3fa8", "#0d7f8c", "#b3261e", "#7a6a00", "#5c6470")
-NUM_COLOURS = len(SERIES)
-INK, QUIET, RULE, CARD = "#22252a", "#62676f", "#e2e0db", "#ffffff"
-GREY = "#b9bec6"  # of what others are compared with
-VARIABLES = {colour: f"--series-{number}" for number, colour in enumerate(SERIES)} | {
-    INK: "--ink", QUIET: "--quiet", RULE: "--rule", CARD: "--card",
-}  # fmt: skip
-STYLE: Any = {
-    "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 12,
-    "text.color": QUIET, "axes.labelcolor": QUIET, "axes.edgecolor": QUIET, "axes.facecolor": "none",
-    "xtick.color": QUIET, "ytick.color": QUIET, "ytick.major.size": 0, "grid.color": RULE,
-    "grid.linewidth": 1, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "axes.axisbelow": True, "lines.solid_joinstyle": "round", "legend.frameon": False,
-    "svg.fonttype": "none", "savefig.dpi": 200,
-}  # fmt: skip
-TITLE = "title:"  # marks an id that is a tooltip
-FONT = 'font-family="system-ui, sans-serif"'
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """A chart, drawn when it is shown or saved.
-
-    Attributes:
-        label: what it shows, for readers who cannot see it.
-        height: in pixels.
-        draw: fills an empty figure; its width is WIDE or NARROW.
-    """
-
-    label: str
-    height: float
-    draw: Callable[[Figure], None]
-
-    def __html__(self) -> str:
-        """Inline SVG, which templates insert as it is."""
-        return self._inline
-
-    def svg(self) -> str:
-        """An SVG file on white, the same bytes for the same numbers."""
-        return f"{self._svg(WIDE, background=CARD)}\n"
-
-    def save(self, path: Path | str) -> None:
-        """Write a file of the kind that its ending names: .svg, .pdf, .png."""
-        if Path(path).suffix == ".svg":
-            Path(path).write_text(self.svg(), encoding="utf-8")
-            return
-        with self._drawn(WIDE) as figure:
-            figure.savefig(path)
-
-    @cached_property
-    def _inline(self) -> str:
-        both = ((WIDE, "on-wide"), (NARROW, "on-narrow"))
-        return "".join(_inlined(self._svg(width, background="none"), style) for width, style in both)
-
-    @contextmanager
-    def _drawn(self, width: float) -> Iterator[Figure]:
-        import matplotlib
-        from matplotlib.figure import Figure
-
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()  # whatever the user's own style says
-            # Ids of markers: the same in every process, different in each chart of a page.
-            matplotlib.rcParams.update(STYLE | {"svg.hashsalt": f"{self.label} {width}"})
-            figure = Figure(figsize=(width / 72, self.height / 72), layout="constrained")
-            self.draw(figure)
-            yield figure
-
-    def _svg(self, width: float, background: str) -> str:
-        text = io.StringIO()
-        with self._drawn(width) as figure:
-            nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            figure.savefig(text, format="svg", facecolor=background, metadata=nothing)
-        return _cleaned(text.getvalue(), self.label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +85,7 @@ def line_chart(
         axes.locator_params(axis="x", integer=True)
         for line in lines:
             _draw_line(axes, line)
-        low = min(
-            y for line in lines for _, y in (*line.points, *((0, end) for pair in line.band for end in pair))
-        )
+        low = min(y for line in lines for y in (*(y for _, y in line.points), *(low for low, _ in line.band)))
         if from_zero or axes.get_ylim()[0] < 0 <= low:
             axes.set_ylim(bottom=0)
         if x_marks:
@@ -233,16 +145,12 @@ def bar_chart(label: str, panels: Sequence[tuple[str, Sequence[Bar]]]) -> Chart:
         heights = [len(bars) + 1 for _, bars in panels]
         grid = figure.subplots(len(panels), squeeze=False, height_ratios=heights)
         for axes, (heading, bars) in zip(grid[:, 0], panels, strict=True):
-            drawn = axes.barh(
-                range(len(bars)),
-                [bar.value for bar in bars],
-                height=0.72,
-                color=[bar.colour for bar in bars],
-            )
+            places, values = range(len(bars)), [bar.value for bar in bars]
+            drawn = axes.barh(places, values, height=0.72, color=[bar.colour for bar in bars])
             axes.bar_label(drawn, [bar.words for bar in bars], padding=6, color=INK)
             axes.set_title(heading, loc="left", color=INK, fontweight="bold")
-            axes.set_yticks(range(len(bars)), [bar.name for bar in bars], color=INK)
-            axes.set(xticks=[], ylim=(len(bars) - 0.4, -0.6), xlim=(0, 1.12 * max(bar.value for bar in bars)))
+            axes.set_yticks(places, [bar.name for bar in bars], color=INK)
+            axes.set(xticks=[], ylim=(len(bars) - 0.4, -0.6), xlim=(0, 1.12 * max(values)))
             axes.grid(visible=False)
             axes.spines["bottom"].set_visible(False)
 
@@ -284,15 +192,8 @@ def _draw_line(axes: Axes, line: Line) -> None:
     if line.band:
         low, high = zip(*line.band, strict=True)
         axes.fill_between(x, low, high, color=line.colour, alpha=0.16, linewidth=0)
-    axes.plot(
-        x,
-        y,
-        color=line.colour,
-        linestyle=line.style,
-        linewidth=line.width,
-        alpha=line.opacity,
-        label=line.name,
-    )
+    (drawn,) = axes.plot(x, y, color=line.colour, label=line.name, alpha=line.opacity)
+    drawn.set(linestyle=line.style, linewidth=line.width)
     for point in line.points if line.words else ():
         assert line.words is not None
         _dot(axes, point, line.colour, line.words(point))
@@ -328,38 +229,3 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
         handles, [fill(name, int(room) - 8) for name in names],
         loc="outside upper left", ncols=min(columns, len(names)), borderpad=0, labelspacing=0.25,
     )  # fmt: skip
-
-
-def _cleaned(svg: str, label: str) -> str:
-    """Keep what a browser needs, add tooltips, and round numbers to what is the same on every machine."""
-    svg = svg[svg.index("<svg") :].replace("xlink:href", "href")
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(rf'<g id="{TITLE}([^"]*)">', r"<g><title>\1</title>", svg)
-    svg = re.sub(r' id="[\w.]+_\d+"| transform="rotate\(-0 [^"]*\)"| clip-path="[^"]*"', "", svg)
-    svg = re.sub(r"<clipPath.*?</clipPath>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
-    svg = re.sub(r' (?:d|x|y|width|height|transform)="[^"]*"', lambda found: _rounded(found[0]), svg)
-    svg = re.sub(r"\s*\n\s*", "\n", svg)
-    size = re.search(r'viewBox="[^"]*"', svg)
-    assert size is not None
-    root = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size[0]} '
-        f'role="img" aria-label="{escape(label)}" {FONT} stroke-linejoin="round">'
-    )
-    return re.sub(r"<svg[^>]*>", lambda _: root, svg, count=1)
-
-
-def _rounded(numbers: str) -> str:
-    return re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), numbers)
-
-
-def _inlined(svg: str, style: str) -> str:
-    """With the colours of the page instead of those of a file."""
-    svg = re.sub(
-        "#[0-9a-f]{6}",
-        lambda found: f"var({VARIABLES[found[0]]})" if found[0] in VARIABLES else found[0],
-        svg,
-    )
-    return svg.replace("<svg", f'<svg class="chart {style}"', 1).replace(
-        ' font-family="system-ui, sans-serif"', "", 1
-    )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from arc_experiments.augmentation import Transform
-from arc_experiments.config.rules.optim import check_optim
+from arc_experiments.config.rules import check_steps
 from arc_experiments.config.schema import Config
 from arc_experiments.config.schema import Prompt as PromptOptions
 from arc_experiments.corpus.corpus import Share
@@ -54,7 +54,7 @@ def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
     num_tasks = sum(len(share.task_ids) for share in shares)
     max_steps = math.ceil(epochs * num_tasks / config.optim.batch_size)
     optim = replace(config.optim, max_steps=max_steps, epochs=None)
-    mistakes = list(check_optim(optim, can_score=config.inference.limit != 0))
+    mistakes = list(check_steps(optim))
     if mistakes:
         raise ValueError(f"optim.epochs={epochs:g} are {max_steps} steps here: " + "; ".join(mistakes))
     return replace(config, optim=optim)

@@ -10,7 +10,7 @@ from datasets import IterableDataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
-from arc_experiments.config.rules.hardware import split_batch
+from arc_experiments.config.rules import split_batch
 from arc_experiments.config.schema import Config
 from arc_experiments.runs.machine import PATIENCE
 from arc_experiments.stream.samples import JoinedStreams, SampleStream

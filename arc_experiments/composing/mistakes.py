@@ -1,0 +1,93 @@
+"""Hydra's and OmegaConf's errors in plain words: what was wrong, where, and what to type instead."""
+
+import dataclasses
+import difflib
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from arc_experiments.config.check import ConfigError
+from arc_experiments.config.schema import Config, conf_dir
+from arc_experiments.runs.folder import FolderError
+
+
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
+    """Say what was wrong, where, and what to do, without a traceback.
+
+    Args:
+        overrides: what was typed; some of Hydra's messages do not say which of it is wrong.
+    """
+    if isinstance(error, ConfigError):
+        return "\n".join(error.mistakes)
+    if isinstance(error, FolderError):  # it says more than its cause
+        return str(error)
+    for cause in reversed(_causes(error)):
+        key = getattr(cause, "full_key", None)
+        if isinstance(cause, OmegaConfBaseException) and key:
+            return f"{key}: {str(cause).splitlines()[0]}{_suggestion(str(key), cause.parent_node)}"
+    message = str(error).partition("Config search path")[0].strip()
+    message = message or f"{type(error).__name__} while composing: {' '.join(overrides)}"
+    if isinstance(error, OverrideParseException) and error.override not in message:
+        return f"{error.override}: {message}"
+    if message.startswith("Config group override must be"):
+        return "\n".join(_not_options(overrides)) or message
+    missing = re.search(r"Could not load '([a-z_]+)/", message)
+    return f"{message} Available options: {', '.join(options_of(missing[1]))}" if missing else message
+
+
+def options_of(group: str) -> list[str]:
+    """The names of a group's YAML files."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _not_options(overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each override of a group whose value cannot name an option, such as a number."""
+    typed = [text for text in overrides if "=" in text and not text.startswith("-")]
+    for override in OverridesParser.create().parse_overrides(typed):
+        group = str(override.key_or_group)
+        options = ", ".join(options_of(group)) if group else ""
+        if options and not isinstance(override.value(), str | list):
+            yield f"{override.input_line} is not an option of {group}. Available options: {options}"
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error, what caused it, and so on."""
+    causes: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None:
+        causes.append(current)
+        current = current.__cause__ or current.__context__
+    return causes
+
+
+def _suggestion(key: str, parent: Any) -> str:
+    """For an unknown key: similar ones beside it, those of the same name elsewhere, or all beside it."""
+    if key in _schema_keys():
+        return ""
+    place, _, last = key.rpartition(".")
+    beside = [str(name) for name in parent or () if name != "hydra"] if isinstance(parent, DictConfig) else []
+    close = [f"{place}.{name}".lstrip(".") for name in difflib.get_close_matches(last, beside)]
+    close += [known for known in _schema_keys() if known.rpartition(".")[2] == last]
+    if close:
+        return f". Did you mean: {', '.join(close)}?"
+    return f". {place or 'A composition'} has: {', '.join(beside)}" if beside else ""
+
+
+@functools.cache
+def _schema_keys() -> tuple[str, ...]:
+    def walk(kind: type, prefix: str) -> Iterator[str]:
+        for name, hint in get_type_hints(kind).items():
+            yield f"{prefix}{name}"
+            if prefix == "data." and name in ("prompt", "sources"):  # of single sources, seldom meant
+                continue
+            for inner in (hint, *get_args(hint)):
+                if dataclasses.is_dataclass(inner):
+                    yield from walk(inner, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+    return tuple(walk(Config, ""))

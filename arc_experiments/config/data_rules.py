@@ -1,0 +1,228 @@
+"""What can be wrong with what a run reads: data, prompts and models. Each check yields lines: key, value, remedy."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from arc_experiments.config.exclusions import SOURCE_EXCLUSIONS, VOCABULARY_LAYERS, excluded
+from arc_experiments.config.paths import local_path
+from arc_experiments.config.schema import Config, Data, Lora, Model, Prompt, Source, Template
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# How PEFT names what `model.lora` says, where a saved adapter can differ from it.
+LORA_NAMES = {
+    "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "rslora": "use_rslora", "dora": "use_dora",
+    "target_modules": "target_modules", "modules_to_save": "modules_to_save", "initialisation": "init_lora_weights",
+}  # fmt: skip
+
+
+def check_path(key: str, path: str | None) -> Iterator[str]:
+    """Check that the path is a file or folder; null is right."""
+    if path is not None and not Path(local_path(path)).exists():
+        yield f"{key}={path} does not exist (looked in {Path.cwd()})"
+
+
+def check_share(key: str, value: float | None) -> Iterator[str]:
+    """Check that a number is a share below 1 or a whole number."""
+    if value is not None and value >= 1 and value % 1:
+        yield f"{key}={value} must be a whole number, or a share below 1"
+
+
+# data
+
+
+def check_data(data: Data, transforms: list[str], *, trains: bool) -> Iterator[str]:
+    """Check one source, or several with weights.
+
+    Args:
+        transforms: names of this run's augmentations.
+        trains: whether the job needs tasks to train on.
+    """
+    if data.sources:
+        yield from _check_mixture(data)
+        for name, source in data.sources.items():
+            yield from _check_source(f"data.sources.{name}", source, transforms)
+    else:
+        yield from _check_source("data", data, transforms)
+    if trains and not any(source.trains for source in (data.sources.values() or [data])):
+        yield "data.partition=all holds every task out and leaves nothing to train on: job=evaluate takes it"
+
+
+def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator[str]:
+    yield from excluded(source, SOURCE_EXCLUSIONS, f"{place}.")
+    yield from check_share(f"{place}.num_validation", source.num_validation)
+    if source.partition == "k_fold" and source.fold >= source.num_folds:
+        yield f"{place}.fold={source.fold} is too large: 0 to {source.num_folds - 1} ({place}.num_folds)"
+    is_hub = source.source["_target_"] == "arc_experiments.sources.Hub"
+    if not (is_hub and HUB_ID.fullmatch(source.path or "")):
+        yield from check_path(f"{place}.path", source.path)
+    yield from check_path(f"{place}.partition_file", source.partition_file)
+    for key, reader in (("path", "files"), ("file", "custom")):
+        value = getattr(source, key)
+        if value is not None and source.source.get(key) != value:
+            yield f"{place}.{key}={value} is not read by data={source.name}: use data={reader}"
+    if source.file is not None:
+        yield from _check_file(place, source, source.file)
+    for name in source.augmentation or []:
+        if name not in transforms:
+            known = ", ".join(transforms) or "none"
+            yield f"{place}.augmentation names {name}, which is not one of this run's: {known}"
+
+
+def _check_file(place: str, source: Source, file: str) -> Iterator[str]:
+    from arc_experiments.config.user_code import check_file  # imports numpy, which --help should not wait for
+
+    yield from (f"{place}.file{mistake}" for mistake in check_file(file))
+    if source.partition == "none" and source.source.get("validation_split") is not None:
+        yield (
+            f"{place}.partition=none holds nothing out, so what the function gives for validation would train: "
+            f"{place}.source.validation_split=null, or {place}.partition=official"
+        )
+
+
+def _check_mixture(data: Data) -> Iterator[str]:
+    for entry in dataclasses.fields(Source):
+        key, value = entry.name, getattr(data, entry.name)
+        if key not in ("name", "limit") and value != entry.default:
+            yield f"data.{key}={value} is not read by a mixture: data.sources.<name>.{key}=..."
+    training = {name for name, source in data.sources.items() if source.trains}
+    for name in sorted(data.weights.keys() ^ training):
+        if name in data.sources and name not in training:
+            yield f"data.weights.{name}: data.sources.{name}.partition=all trains on nothing, leave out its weight"
+        else:
+            yield f"data.weights.{name} and data.sources.{name} must both be there"
+    for name, weight in data.weights.items():
+        if weight <= 0:
+            yield f"data.weights.{name}={weight} is too small: above 0"
+
+
+# prompt
+
+
+def check_prompts(config: Config) -> Iterator[str]:
+    """Check the run's prompt, and those of single sources."""
+    prompts = {"prompt": config.prompt}
+    for name, source in config.data.sources.items():
+        if source.prompt is not None:
+            prompts[f"data.sources.{name}.prompt"] = source.prompt
+    for place, prompt in prompts.items():
+        yield from _check_templates(prompt, place)
+        if config.optim.pack_length is not None and config.optim.pack_length < prompt.max_length:
+            yield (
+                f"optim.pack_length={config.optim.pack_length} is less than {place}.max_length={prompt.max_length}: "
+                "a row must hold the longest sample, raise the former or lower the latter"
+            )
+
+
+def _check_templates(prompt: Prompt, key: str) -> Iterator[str]:
+    grids = {"demonstration": ["input", "output"], "question": ["input"], "answer": ["output"]}
+    yield from _check_placeholders(prompt, key, {"introduction": [], **grids})
+    for kind, side in (("input_from_inputs", "input"), ("output_from_outputs", "output")):
+        template, weight = getattr(prompt, kind), getattr(prompt.kinds, kind)
+        if template is not None:
+            grids = {"introduction": [], "demonstration": [side], "question": [], "answer": [side]}
+            yield from _check_placeholders(template, f"{key}.{kind}", grids)
+        elif weight > 0:
+            yield (
+                f"{key}.kinds.{kind}={weight} needs a template: {prompt.name} has no {key}.{kind}; "
+                "write one, or take a prompt that has it (prompt=arc24)"
+            )
+
+
+def _check_placeholders(template: Prompt | Template, key: str, grids: dict[str, list[str]]) -> Iterator[str]:
+    """Check that each text holds the grids that it needs once, and no others."""
+    for name, sides in grids.items():
+        text = getattr(template, name)
+        for side in ("input", "output"):
+            if text.count(f"{{{side}}}") != (side in sides):
+                needed = " and ".join(f"{{{side}}}" for side in sides)
+                rule = f"must hold {needed} once" if side in sides else f"must not hold {{{side}}}"
+                yield f"{key}.{name} {rule}: {text!r}"
+                break
+        for place in ("number", "end"):
+            if name != "demonstration" and f"{{{place}}}" in text:
+                yield f"{key}.{name} must not hold {{{place}}}, which only demonstrations have: {text!r}"
+
+
+# model
+
+
+def check_model(model: Model) -> Iterator[str]:
+    """Check paths, and LoRA on layers that the rest of the section changes."""
+    yield from _check_model_paths(model)
+    if model.lora is None:
+        return
+    try:
+        layers = ", ".join(_vocabulary_layers(model.lora))
+    except re.error as error:
+        yield f"model.lora.target_modules={model.lora.target_modules} is no regular expression: {error}"
+        return
+    if model.vocabulary == "arc" and layers:
+        yield (
+            f"model.lora trains {layers}, which model.vocabulary=arc cuts: the adapter would not fit the base "
+            "model. Leave it out, or use model.vocabulary=full"
+        )
+    if model.lora.initialisation in ("pissa", "olora") and layers:
+        yield f"model.lora.initialisation={model.lora.initialisation} cannot be saved with LoRA on {layers}"
+
+
+def _vocabulary_layers(lora: Lora) -> list[str]:
+    """Those of embedding and LM head that this LoRA would train."""
+    targets = lora.target_modules
+    is_pattern = isinstance(targets, str) and targets != "all-linear"
+    named = [name for name in VOCABULARY_LAYERS if is_pattern and re.fullmatch(targets, name)]
+    if not isinstance(targets, str):
+        named = [name for name in targets if name in VOCABULARY_LAYERS]
+    return named + [name for name in lora.modules_to_save if name in VOCABULARY_LAYERS]
+
+
+def _check_model_paths(model: Model) -> Iterator[str]:
+    yield from check_path("model.adapter", model.adapter)
+    adapter, path = Path(model.adapter or "").expanduser(), Path(model.path).expanduser()
+    if model.adapter is not None and (adapter / "adapter" / "adapter_config.json").exists():
+        yield f"model.adapter={model.adapter} is a run, which holds its adapter: model.adapter={adapter}/adapter"
+    if not model.path:
+        yield "model.path is empty: a folder, or a hub id of the form owner/name"
+    elif model.path.startswith(("/", "./", "../", "~")) and not path.is_dir():
+        yield f"model.path={model.path} is not a folder (looked in {Path.cwd()}); a hub id has the form owner/name"
+    elif (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+        # It would load as if it were a model, with its base from wherever its file says.
+        base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
+        yield f"model.path={path} is an adapter, no model: model.path={base} model.adapter={path}"
+
+
+def ignored_lora(model: Model, typed: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each LoRA setting typed beside an adapter that has another, and so would be ignored.
+
+    Those of a model's YAML file are always there: that the adapter's own are used instead is no mistake.
+
+    Args:
+        typed: the dotted keys on the command line.
+    """
+    file = Path(model.adapter or "").expanduser() / "adapter_config.json"
+    keys = set(typed)
+    if model.adapter is None or not file.exists():
+        return
+    if model.lora is None:
+        if "model.lora" in keys:
+            yield f"model.lora=null trains all weights, and model.adapter={model.adapter} is a LoRA: leave one out"
+        return
+    if "model.lora" in keys:  # as a whole
+        keys |= {f"model.lora.{name}" for name in LORA_NAMES}
+    saved = json.loads(file.read_text())
+    for name, peft_name in sorted(LORA_NAMES.items()):
+        if (key := f"model.lora.{name}") not in keys:
+            continue
+        ours, its = getattr(model.lora, name), saved.get(peft_name)
+        if name == "initialisation" and its is True:
+            its = "default"
+        if _comparable(ours) != _comparable(its):
+            yield f"{key}={ours}, but the adapter in {model.adapter} has {its} and keeps it: leave {key} out"
+
+
+def _comparable(value: Any) -> Any:
+    """Lists without their order; none as an empty one."""
+    return sorted(value or []) if isinstance(value, list) or value is None else value
