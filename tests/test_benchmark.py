@@ -618,7 +618,8 @@ MACHINE = {
 def trained(speed: float, **more: Any) -> dict[str, Any]:
     return {
         **summary("tokens_per_second", [speed]), **summary("bare_tokens_per_second", [2 * speed]),
-        **summary("relative_speed", [0.5]), "peak_memory_bytes": 2_000_000_000, "flops_utilisation": 0.25, **more,
+        **summary("relative_speed", [0.5]),
+        "peak_memory_bytes": 2_000_000_000, "flops_utilisation": 0.25, **more,
     }  # fmt: skip
 
 
@@ -668,8 +669,8 @@ RIGHT = CANNED | {"generation": {"tokens_per_second": 7.0, "one_at_a_time_tokens
 def test_the_job_writes_figures_a_table_and_a_picture(folder: RunFolder) -> None:
     measured, printed = run_job(folder, RIGHT)
     assert measured == [
-        "stream", "loading", "training-batch_1-length_64-packing_False", "training-batch_2-length_64-packing_False",
-        "generation", "scoring",
+        "stream", "loading", "training-batch_1-length_64-packing_False",
+        "training-batch_2-length_64-packing_False", "generation", "scoring",
     ]  # fmt: skip
     results = folder.read_json("benchmark.json")
     assert results["num_measured"] == results["num_cells"] == 6
