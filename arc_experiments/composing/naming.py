@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.config.jobs import JOBS
 
-# Where and how a run is computed does not make it another run; a job may hash some of these (`JobKind.hashed`).
+# Where and how a run is computed does not make it another run; some jobs hash some of these (JobKind.hashed).
 NOT_PART_OF_THE_RUN = (
     "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect", "audit",
     "adapt", "halving",
@@ -49,7 +49,7 @@ def folder_name(config: DictConfig) -> str:
 
 
 def job_name(overrides: list[str]) -> str:
-    """Name a sweep's job `seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are shortened if distinct."""
+    """Name a job `seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are shortened if distinct."""
     pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
     short = [key.rpartition(".")[2] for key, _ in pairs]
     keys = [key if short.count(last) > 1 else last for (key, _), last in zip(pairs, short, strict=True)]
@@ -59,7 +59,7 @@ def job_name(overrides: list[str]) -> str:
 
 
 def slug(text: object) -> str:
-    """Replace all characters that a shell or an override could misread; a long text is cut and gets a hash."""
+    """Replace characters that a shell or an override could misread; a long text is cut and gets a hash."""
     plain = re.sub(r"[^A-Za-z0-9.+]+", "_", str(text)).strip("_")
     if len(plain) <= SLUG_LENGTH:
         return plain
