@@ -14,7 +14,7 @@ from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Lora
 from arc_experiments.models.adapters import add_adapter, save_weights
-from arc_experiments.models.errors import ModelError
+from arc_experiments.models.hub import ModelError
 from arc_experiments.models.loading import load_base
 from arc_experiments.models.notes import notes
 from arc_experiments.models.tokenizer import load_tokenizer

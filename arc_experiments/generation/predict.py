@@ -62,8 +62,8 @@ def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) 
 class Predictor:
     """Answers requests, and rescores the answers, with the options of one composition.
 
-    All processes predict together and share the batches. Batches depend on the requests alone, so a killed evaluation
-    resumes after its last whole batch; a batch that does not fit into memory is computed in parts.
+    All processes predict together and share the batches. Batches depend on the requests alone, so a killed
+    evaluation resumes after its last whole batch; a batch that does not fit into memory is computed in parts.
 
     Args:
         max_new_tokens: of an answer.

@@ -2,8 +2,8 @@ r"""How probable each distinct answer to a test input is under several views of 
 
     candidate [[2, 2]] of task 0a1b2c3d, view 3 (rot90, 1 <-> 2)  ->  log p("1\n1\n" | the prompt of view 3)
 
-All candidates are scored under the same views. The prompt of each view is read once; its keys and values are shared by
-all candidates, the rows of one batch.
+All candidates are scored under the same views. The prompt of each view is read once; its keys and values are
+shared by all candidates, the rows of one batch.
 """
 
 import copy
