@@ -154,7 +154,7 @@ def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
     again = compared(
         model,
         tmp_path / "partial",
-        budget=TokenBudget(100),
+        batch_tokens=100,
         on_progress=lambda done, total: seen.append(done),
     )
     assert [one.to_json() for one in again] == whole
