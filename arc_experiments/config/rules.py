@@ -37,11 +37,12 @@ def check_sections(config: Config) -> Iterator[str]:
     yield from _check_hardware(config, shares_batch=not kind.shares_folder)
     yield from _check_launch(config)
     yield from check_path("submission", config.submission)
-    yield from _check_benchmark(config)
     if config.job.name == "adapt":
         yield from _check_adapt(config)
     if config.job.name == "audit":
         yield from _check_audit(config)
+    if config.job.name == "benchmark":
+        yield from _check_benchmark(config)
 
 
 # optim and halving
