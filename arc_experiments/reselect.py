@@ -1,7 +1,7 @@
-"""`python -m arc_experiments.reselect <run folder>`: selection again from the stored candidates, without the model.
+"""`python -m arc_experiments.reselect <run folder>`: select again, without the model.
 
-Shows what each rule would have scored. With `--submission FILE` the attempts of `--rule` are written as Kaggle wants
-them; the run folder itself is left as it is.
+Shows what each rule would have scored. `--submission FILE` writes the attempts of `--rule` in Kaggle's
+format; the run folder itself is not changed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from arc_experiments.tasks import TaskSet
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Show the table, write the submission; returns the exit code (2: a mistake of the user)."""
+    """Show the table, write the submission; return the exit code (2: a mistake of the user)."""
     parser = argparse.ArgumentParser(prog="python -m arc_experiments.reselect", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run folder with predictions.jsonl")
     parser.add_argument(
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def select_again(folder: Path, named: str | None, file: Path | None, console: Console) -> dict[str, Any]:
-    """The scores of the candidates in a run folder under this rule, shown; none where no task has solutions.
+    """Show and return the scores of a run folder's candidates under this rule; {} if no task has solutions.
 
     Raises:
         ValueError: no run folder, no candidates, or no likelihoods for a rule that needs them.

@@ -24,8 +24,8 @@ def answers(**right: str) -> list[Candidate]:
             for view, cell in enumerate({"0": "33", "1": "22", "2": "332"}[mark]):
                 found.append(
                     Candidate(
-                        task_id=task_id, test_index=test_index, view=view, transforms="", text=cell, num_tokens=1,
-                        log_probability=-1.0, grid=grid(cell), reason=None,
+                        task_id=task_id, test_index=test_index, view=view, transforms="", text=cell,
+                        num_tokens=1, log_probability=-1.0, grid=grid(cell), reason=None,
                     )
                 )  # fmt: skip
     return found

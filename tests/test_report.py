@@ -161,7 +161,7 @@ def test_the_page_starts_with_what_was_run_and_how_it_went(folder: Path, tasks: 
 
     assert "finetune · arc1 · tiny · 60 steps · seed 1" in page
     assert "30.0% Kaggle&#39;s and ARC Prize&#39;s rule, mean over 5 tasks 95% interval 0.0–" in page
-    assert "test_output right test outputs / all test outputs 33.3% – 2 of 6 test outputs" in page
+    assert "test_output right test outputs / all test outputs 33.3% – 2 of 6 outputs" in page
     assert "task_strict share of tasks with every test output right 20.0% – 1 of 5 tasks" in page
     assert "2.500 → 0.412 before → after training 12,345 tokens of 7 tasks" in page
     assert "4 min 10 s training 3 min 12 s generation 40.0 s memory at its peak 1.9 GB" in page

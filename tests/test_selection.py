@@ -149,9 +149,9 @@ def test_a_candidate_reads_back_as_it_was_written(one: Candidate) -> None:
 
 def test_a_candidate_is_written_with_the_documented_fields() -> None:
     assert candidate(A).to_json() == (
-        '{"task": "007bbfb7", "test_index": 0, "view": 0, "sample": 0, "transforms": "identity", "text": "some text", '
-        '"num_tokens": 10, "log_probability": -5.0, "valid": true, "reason": null, "grid": [[1]], '
-        '"likelihoods": []}'
+        '{"task": "007bbfb7", "test_index": 0, "view": 0, "sample": 0, "transforms": "identity", '
+        '"text": "some text", "num_tokens": 10, "log_probability": -5.0, "valid": true, "reason": null, '
+        '"grid": [[1]], "likelihoods": []}'
     )
     assert '"valid": false, "reason": "no_grid", "grid": null' in candidate(None).to_json()
 

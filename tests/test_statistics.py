@@ -21,9 +21,9 @@ from arc_experiments.scoring.uncertainty import (
 )
 
 NUM_SWEEPS, NUM_TASKS = 1000, 100
-# Of the simulated sweeps: a config's true score, and the standard deviations of its tasks (some are hard), of its
-# seeds (arc24's three retrainings went 3.2 points apart), and of what is left: luck with a task. Scores of ARC runs are
-# such: tasks differ far more than seeds do.
+# Of the simulated sweeps: a config's true score, and the standard deviations of its tasks (some are hard),
+# of its seeds (arc24's three retrainings went 3.2 points apart), and of what is left: luck with a task.
+# Scores of ARC runs are such: tasks differ far more than seeds do.
 TRUTH, TASK, SEED, REST = 0.30, 0.35, 0.02, 0.25
 # The second of two configs: better by GAIN, by task-to-task differences more or less.
 GAIN, TASK_GAIN = 0.04, 0.15
@@ -89,7 +89,7 @@ def test_95_of_100_intervals_of_differences_hold_the_true_one(num_seeds: int) ->
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
 def test_right_and_wrong_answers_are_covered_as_well(num_seeds: int) -> None:
-    """Marks of 0 and 1: half of the tasks are hopeless, the others are solved by some runs and not by others."""
+    """Marks of 0 and 1: half of the tasks are hopeless, the others are solved by some runs only."""
     rng = np.random.default_rng(200 + num_seeds)
     covered = []
     for _ in range(NUM_SWEEPS):

@@ -59,21 +59,16 @@ class Cell:
         return "out_of_memory" if error.startswith(OUT_OF_MEMORY) else "failed"
 
 
-def plan(folder: RunFolder, config: Config, overrides: Sequence[str]) -> list[Cell]:
-    """All cells in order; training has many, every other part one, in one process.
-
-    Args:
-        overrides: what was typed to compose this; the start-up is measured with them.
-    """
+def plan(folder: RunFolder, config: Config) -> list[Cell]:
+    """List all cells in order: many for training, for every other part one, of one process."""
     cells: list[Cell] = []
     for part in config.benchmark.parts:
         if part == "training":
             cells += _training(config, folder / "cells")
             continue
-        shape = {"overrides": list(overrides)} if part == "startup" else {}
         changes = _endless(config.optim.log_steps) | _processes(config, 1)
         own = RunFolder(folder / "cells" / part)
-        cells.append(Cell(folder=own, measure=part, shape=shape, changes=changes))
+        cells.append(Cell(folder=own, measure=part, changes=changes))
     return cells
 
 

@@ -16,7 +16,6 @@ TITLES = {
     "training": "Training against a bare loop",
     "generation": "Answers in batches against one at a time",
     "scoring": "Likelihood of candidates, their prompt read once against once a candidate",
-    "startup": "From the command to the first step",
 }
 # Panels of the chart: heading, section of benchmark.json, name of a bar -> key; the first is ours.
 BARS = (
@@ -28,11 +27,6 @@ BARS = (
      {"in batches": "tokens_per_second", "one at a time": "one_at_a_time_tokens_per_second"}),
     ("scored candidates/s", "scoring",
      {"prompt read once": "candidates_per_second", "once a candidate": "plain_candidates_per_second"}),
-    ("from the command to the first step, seconds", "startup",
-     {"compose": "compose_seconds", "imports": "imports_seconds", "data": "data_seconds",
-      "model": "model_seconds", "preparation": "preparation_seconds",
-      "first validation": "first_validation_seconds",
-      "first step": "first_step_seconds", "total": "total_seconds"}),
 )  # fmt: skip
 
 

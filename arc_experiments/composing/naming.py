@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.config.jobs import JOBS
+from arc_experiments.config.schema import Job
 
 # Where and how a run is computed does not make it another run; some jobs hash some of these (JobKind.hashed).
 NOT_PART_OF_THE_RUN = (
@@ -43,7 +44,7 @@ def composition_hash(config: DictConfig) -> str:
 
 def folder_name(config: DictConfig) -> str:
     """Name a run `<data>-<model>-<hash of the composition>`, with characters that an override can hold."""
-    job = "" if config.job.name == "finetune" else f"{config.job.name}-"
+    job = "" if config.job.name == Job.name else f"{config.job.name}-"
     what = config.model.name if config.submission is None else Path(config.submission).stem
     return f"{job}{slug(config.data.name)}-{slug(what)}-{composition_hash(config)}"
 

@@ -38,11 +38,9 @@ def check_sections(config: Config) -> Iterator[str]:
     yield from _check_hardware(config, shares_batch=not kind.shares_folder)
     yield from _check_launch(config)
     yield from check_path("submission", config.submission)
-    yield from _check_benchmark(config)
-    if config.job.name == "adapt":
-        yield from _check_adapt(config)
-    if config.job.name == "audit":
-        yield from _check_audit(config)
+    own_checks = {"adapt": _check_adapt, "audit": _check_audit, "benchmark": _check_benchmark}
+    if config.job.name in own_checks:
+        yield from own_checks[config.job.name](config)
 
 
 # optim and halving

@@ -9,7 +9,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from arc_experiments.config.jobs import JOBS
 
-BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring", "startup")
+BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring")
 # Rules that rank candidates, by the names of their functions in `scoring/selection.py`.
 NEED_LIKELIHOODS = (
     "likelihood_product", "full_probmul_3", "likelihood_sum", "likelihood_mean", "likelihood_min",

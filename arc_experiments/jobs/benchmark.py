@@ -1,4 +1,4 @@
-"""Benchmark: samples, loading, training, generation, scoring and start-up of a composition here."""
+"""Benchmark: samples, loading, training, generation and scoring of a composition here."""
 
 import os
 from collections.abc import Sequence
@@ -30,8 +30,7 @@ def main(run: Run, console: Console) -> None:
             f"job=benchmark measures samples of ARC tasks, and data={run.config.data.name} gives ready rows: "
             "choose other data; a row of so many tokens trains as fast as any other"
         )
-    command = folder.read_json("environment.json")["command"]
-    cells = plan(folder, run.config, command[3:])
+    cells = plan(folder, run.config)
     waiting = [cell for cell in cells if cell.outcome in (None, "failed")]
     freeze_cells(waiting, run.config)
     max_seconds, done = run.config.benchmark.max_seconds, len(cells) - len(waiting)

@@ -12,7 +12,11 @@ from arc_experiments.report.format import (
     adaptation_sentences,
     cost_sentence,
     label,
+    percent,
+    percent_range,
     plural,
+    points,
+    points_range,
     rules_sentence,
     unscored_sentence,
 )
@@ -53,7 +57,7 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
 def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> None:
     """Show the scores in a table, by rule and by kind of task, and how many answers were invalid."""
     score = metrics["score"]
-    title = f"{score['num_tasks']} tasks, {score['num_test_outputs']} test outputs"
+    title = f"{plural(score['num_tasks'], 'task')}, {plural(score['num_test_outputs'], 'test output')}"
     console.print(_paired_table(metrics, title) if "before" in metrics else _score_table(score, title))
     if "by_selection" in score:
         console.print(selection_table(score["by_selection"], selection))
@@ -68,7 +72,8 @@ def _score_table(score: dict[str, Any], title: str) -> Table:
     table = Table("score", "", "95 % interval", title=title, caption=CAPTION)
     for name, key in SCORES.items():
         if key in score:
-            table.add_row(name, f"{score[key]:.1%}", _interval(score["interval"].get(key)))
+            bounds = score["interval"].get(key)
+            table.add_row(name, percent(score[key]), "" if bounds is None else percent_range(bounds))
     return table
 
 
@@ -76,7 +81,7 @@ def _show_groups(by_group: dict[str, dict[str, Any]], console: Console) -> None:
     """Show pass@2 by kind of task, a line a kind; the page has the intervals."""
     for kind, groups in by_group.items():
         parts = (
-            f"{name} {group['pass_at_2']:.1%} of {group['num_test_outputs']}"
+            f"{name} {percent(group['pass_at_2'])} ({plural(group['num_tasks'], 'task')})"
             for name, group in groups.items()
         )
         console.print(f"pass@2 by {KINDS[kind]}: {', '.join(parts)}", markup=False)
@@ -98,26 +103,18 @@ def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
 
 
 def _paired_table(metrics: dict[str, Any], title: str) -> Table:
-    """The scores before and after adaptation, with the differences."""
+    """The scores before and after adaptation, with the differences in percentage points."""
     before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
-    table = Table("score", "before", "after", "difference", "95 % interval", title=title, caption=CAPTION)
+    headings = ("score", "before", "after", "difference, points", "95 % interval")
+    table = Table(*headings, title=title, caption=CAPTION)
     for name, key in SCORES.items():
         if key not in before or key not in after:  # one of them by an earlier version
             continue
-        gain = f"{after[key] - before[key]:+.1%}"
-        table.add_row(
-            name,
-            f"{before[key]:.1%}",
-            f"{after[key]:.1%}",
-            gain,
-            _interval(gains.get(key, {}).get("interval"), "+"),
-        )
+        bounds = gains.get(key, {}).get("interval")
+        interval = "" if bounds is None else points_range(bounds)
+        scores = (percent(before[key]), percent(after[key]), points(after[key] - before[key]))
+        table.add_row(name, *scores, interval)
     return table
-
-
-def _interval(interval: list[float] | None, sign: str = "") -> str:
-    """`10.0% to 20.0%`; empty if there is no interval, since all tasks are alike."""
-    return "" if interval is None else " to ".join(f"{value:{sign}.1%}" for value in interval)
 
 
 def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
@@ -146,7 +143,7 @@ def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Ta
     table = Table("selection", "pass@1", "pass@2", caption="by Kaggle's and ARC Prize's rule")
     for name, values in by_selection.items():
         mark = " (the attempts)" if name == named else ""
-        table.add_row(name + mark, *(f"{values[key]:.1%}" for key in ("pass_at_1", "pass_at_2")))
+        table.add_row(name + mark, *(percent(values[key]) for key in ("pass_at_1", "pass_at_2")))
     return table
 
 

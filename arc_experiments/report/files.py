@@ -68,7 +68,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def read_lines(path: Path, parse: Callable[[str], Any]) -> list[Any]:
-    """Read the records of a file of lines; a last line without line break is still being written and left out."""
+    """Read the records of a file of lines, without a last one that is still being written."""
     if not path.is_file():
         return []
     *lines, _ = path.read_text(encoding="utf-8").split("\n")

@@ -112,8 +112,9 @@ def task_cards(
     """A card for every task, in order.
 
     Args:
-        num_scored: `score.num_tasks`, the denominator: the first `num_scored` tasks were asked, and one of them
-            without candidates is unanswered. None if nothing was scored: tasks with candidates were asked.
+        num_scored: `score.num_tasks`, the denominator: the first `num_scored` tasks were asked, and one of
+            them without candidates is unanswered. None if nothing was scored: tasks with candidates were
+            asked.
         rule: orders the answers.
 
     Raises:
@@ -123,8 +124,9 @@ def task_cards(
     for candidate in candidates:
         if candidate.task_id not in tasks or candidate.test_index >= len(tasks[candidate.task_id].test):
             raise ValueError(
-                f"predictions.jsonl answers test output {candidate.test_index} of task {candidate.task_id!r}, "
-                f"which is not among the {len(tasks)} tasks: make the report with the tasks of the run"
+                f"predictions.jsonl answers test output {candidate.test_index} of task "
+                f"{candidate.task_id!r}, which is not among the {len(tasks)} tasks: make the report with the "
+                "tasks of the run"
             )
         by_output[candidate.task_id, candidate.test_index].append(candidate)
     asked = {task_id for task_id, _ in by_output} | set(tasks.ids[: num_scored or 0] if by_output else ())

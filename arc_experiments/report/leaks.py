@@ -21,7 +21,7 @@ Values = dict[str, Any]
 
 
 def sentence(comparison: Values) -> str:
-    """Of 100 validation tasks, 3 are also in the training tasks: 2 wholly, 1 in part; with the answers of 2."""
+    """Of 100 validation tasks, 3 are also in the training tasks: 2 wholly, 1 in part; with 2 answers."""
     counts, searched = comparison["counts"], comparison["searched"]
     sought = f"Of {counts['tasks']:,} {comparison['sought']},"
     if not counts["leaks"]:

@@ -35,7 +35,8 @@ BUTTONS = {
 def write_report(folder: Path, tasks: TaskSet) -> Path:
     """Write `report.html` into a run folder and return its path.
 
-    `tasks` are those that were predicted, in that order, with solutions (without, nothing is marked right or wrong).
+    `tasks` are those that were predicted, in that order, with solutions (without, nothing is marked right
+    or wrong).
 
     Raises:
         ValueError: no run folder, a file in it that cannot be read, or predictions of other tasks.
@@ -124,7 +125,7 @@ def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
         yield (
             f"Answers were asked for {num_predicted:,} of the "
             f"{plural(num_predicted + num_left, 'validation task')}, and the scores are over these "
-            f"{num_predicted:,}. The other {num_left:,} count neither as right nor as wrong."
+            f"{num_predicted:,}. The others ({num_left:,}) count neither as right nor as wrong."
         )
     num_silent = sum(not any(test.num_candidates for test in card.tests) for card in cards if card.predicted)
     if num_silent:

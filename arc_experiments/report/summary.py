@@ -19,11 +19,12 @@ from arc_experiments.report.format import (
 )
 
 SETTINGS = (
-    "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit", "augmentation",
-    "model.name", "model.path", "model.adapter", "model.dtype", "model.lora.rank", "model.lora.alpha", "prompt.name",
-    "prompt.max_length", "optim.epochs", "optim.max_steps", "optim.batch_size", "optim.learning_rate",
-    "optim.schedule", "inference.num_views", "inference.engine", "inference.constrain", "inference.scoring_views",
-    "inference.limit", "inference.max_new_tokens", "inference.selection", "from_run", "submission", "seed",
+    "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit",
+    "augmentation", "model.name", "model.path", "model.adapter", "model.dtype", "model.lora.rank",
+    "model.lora.alpha", "prompt.name", "prompt.max_length", "optim.epochs", "optim.max_steps",
+    "optim.batch_size", "optim.learning_rate", "optim.schedule", "inference.num_views", "inference.engine",
+    "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens",
+    "inference.selection", "from_run", "submission", "seed",
 )  # fmt: skip
 OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # not of a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # not of a run that did not train

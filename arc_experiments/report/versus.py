@@ -1,7 +1,7 @@
 """Two runs side by side, task by task: what the second one won and lost, in numbers and pictures.
 
-In: two run folders that answered (some of) the same tasks. Out: a page that stands alone, the same bytes for the
-same files.
+In: two run folders that answered (some of) the same tasks. Out: a page that stands alone, the same bytes
+for the same files.
 """
 
 from collections import Counter
@@ -103,8 +103,8 @@ def _common(before: Answered, after: Answered) -> TaskSet:
     )
     if not len(found):
         raise ValueError(
-            f"{before.run.name} and {after.run.name} have no task with solutions in common: compare runs on one "
-            "partition"
+            f"{before.run.name} and {after.run.name} have no task with solutions in common: "
+            "compare runs on one partition"
         )
     return found
 

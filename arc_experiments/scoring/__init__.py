@@ -1,1 +1,1 @@
-"""Scoring: candidates and solutions become every metric; candidates become a submission, and a submission candidates."""
+"""Scoring: candidates and solutions become metrics, and submissions; the uncertainty of both."""

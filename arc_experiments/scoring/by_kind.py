@@ -1,11 +1,13 @@
 """Scores by kind of task: where a model is good and where it is not.
 
-    {"output_cells": {"1-9": {"num_tasks": 12, "num_test_outputs": 13, "pass_at_2": 0.5, "interval": [0.2, 0.8]}, ...},
+    {"output_cells": {"1-9": {"num_tasks": 12, "num_test_outputs": 13, "pass_at_2": 0.5,
+                              "interval": [0.2, 0.8]}, ...},
      "demonstrations": {"2": {...}, "3": {...}},
      "concept": {"AboveBelow": {...}, ...},
      "source": {"arc1": {...}, ...}}
 
-`source` is there where a mixture's sources hold tasks out, `concept` where the tasks come from several splits: the folders of ConceptARC, or of one's own files.
+`source` is there if several sources of a mixture hold tasks out, `concept` if the tasks come from several
+splits: the folders of ConceptARC, or of one's own files.
 """
 
 from collections import defaultdict
@@ -18,24 +20,25 @@ from arc_experiments.tasks.task import Task, TaskSet
 
 SIZES = (9, 25, 100, 225, 400, 900)  # most cells of a test output in each group: 3 x 3, 5 x 5, 10 x 10, ...
 OTHER = "other"  # of no folder
-MOST_DEMONSTRATIONS = 6  # told apart
+MOST_DEMONSTRATIONS = 6  # this many or more are one group
 
-Groups = dict[str, dict[str, Any]]
+ByName = dict[str, dict[str, list[Marks]]]
+"""By group and task, the marks of the test outputs."""
 
 
 def by_group(
     tasks: TaskSet, marks: Mapping[str, Sequence[Marks]], source_of: Mapping[str, str] | None = None
-) -> dict[str, Groups]:
+) -> dict[str, dict[str, dict[str, Any]]]:
     """pass@2 of each group of test outputs, with its 95% bootstrap interval over the tasks in it.
 
-    As everywhere the mean over tasks of the share of right test outputs; here of those outputs that are in the group.
+    As everywhere, the mean over tasks of the share of right test outputs; here of those outputs in the group.
 
     Args:
-        marks: of the test outputs of those tasks that are scored.
-        source_of: the source that holds each task out.
+        marks: of the test outputs of the scored tasks.
+        source_of: by task, the source that holds it out.
     """
     scored = [tasks[task_id] for task_id in marks]
-    rows: dict[str, dict[str, dict[str, list[Marks]]]] = {
+    rows: dict[str, ByName] = {
         "output_cells": _grouped(marks, {task.id: _sizes(task) for task in scored}),
         "demonstrations": _grouped(marks, _of_tasks(scored, _demonstrations)),
     }
@@ -50,11 +53,9 @@ def by_group(
     }
 
 
-def _grouped(
-    marks: Mapping[str, Sequence[Marks]], names: Mapping[str, Sequence[str]]
-) -> dict[str, dict[str, list[Marks]]]:
-    """By group and task, the marks of the test outputs; `names` are the groups of each task's test outputs."""
-    found: dict[str, dict[str, list[Marks]]] = defaultdict(lambda: defaultdict(list))
+def _grouped(marks: Mapping[str, Sequence[Marks]], names: Mapping[str, Sequence[str]]) -> ByName:
+    """Group marks; `names` are the groups of each task's test outputs."""
+    found: ByName = defaultdict(lambda: defaultdict(list))
     for task_id, rows in marks.items():
         for name, row in zip(names[task_id], rows, strict=True):
             found[name][task_id].append(row)

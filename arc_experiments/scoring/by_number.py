@@ -27,18 +27,19 @@ from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.rngs import rng_for
 from arc_experiments.tasks.task import TaskSet
 
-MOST_COUNTED = 100  # ways to take some of the candidates, up to which all of them are counted
-NUM_DRAWN = 32  # of more
+MOST_COUNTED = 100  # subsets of the candidates up to which all are counted
+NUM_DRAWN = 32  # subsets drawn of more
 
 
 def by_num_predictions(
     tasks: TaskSet, candidates: Iterable[Candidate], rule: Rule = votes_then_log_probability
 ) -> list[dict[str, Any]]:
-    """The headline fractions for 1, 2, 4, ... and all candidates of each test output.
+    """The headline scores for 1, 2, 4, ... and all candidates of each test output.
 
-    By Kaggle's rule. Each is a mean over subsets of the test output's candidates: over all of them where there are at most
-    `MOST_COUNTED`, else over `NUM_DRAWN`, drawn for the task and the number alone (`pass_at_n` is exact always, and all that does not
-    depend on an order, as with 1 prediction everything). A test output with fewer candidates than the number gives all it has.
+    Each is a mean over subsets of the test output's candidates: over all of them up to `MOST_COUNTED`, else
+    over `NUM_DRAWN` subsets, drawn for the task and the number alone. What no order decides is exact:
+    `pass_at_n`, and everything with 1 prediction. A test output with fewer candidates than the number gives
+    all it has.
 
     Raises:
         ValueError: as `score`.
@@ -68,7 +69,7 @@ def _headlines(
 def _expected_marks(
     place: str, expected: Grid, candidates: Sequence[Candidate], number: int, rule: Rule
 ) -> Marks:
-    """What `number` of these candidates give on average."""
+    """The mean marks of `number` of these candidates."""
     number, total = min(number, len(candidates)), len(candidates)
     groups = alike(sorted(candidates, key=lambda candidate: (candidate.view, candidate.sample)))
     num_right = sum(len(group) for group in groups if _is_right(group[0], expected))
@@ -76,7 +77,7 @@ def _expected_marks(
         return dict.fromkeys(HEADLINES, float(num_right > 0))
     if number == 1:  # whichever is taken is the only attempt
         return dict.fromkeys(HEADLINES, num_right / total)
-    # Which grid a candidate gave is looked up: comparing them in each subset anew takes most of the time.
+    # The grid of each candidate is looked up: comparing grids in each subset would take most of the time.
     members = [(n, candidate) for n, group in enumerate(groups) for candidate in group]
     marks = [
         _marks(expected, [members[n] for n in positions if n < len(members)], rule)
@@ -94,7 +95,7 @@ def _is_right(candidate: Candidate, expected: Grid) -> bool:
 
 
 def _marks(expected: Grid, members: Sequence[tuple[int, Candidate]], rule: Rule) -> Marks:
-    """Of some candidates, each with the number of its group."""
+    """The marks of some candidates, each with the number of its group of equal grids."""
     groups: dict[int, list[Candidate]] = defaultdict(list)
     for number, candidate in members:
         groups[number].append(candidate)
@@ -109,7 +110,7 @@ def _marks(expected: Grid, members: Sequence[tuple[int, Candidate]], rule: Rule)
 
 
 def _subsets(place: str, total: int, number: int) -> Iterator[Sequence[int]]:
-    """All subsets of this size, or some, drawn, as positions; those past the valid candidates are not valid."""
+    """Positions of all subsets of this size, or of drawn ones; the last positions are invalid answers."""
     if comb(total, number) <= MOST_COUNTED:
         yield from combinations(range(total), number)
         return

@@ -1,7 +1,7 @@
 """Every metric of a set of candidates: the `score` part of metrics.json.
 
-In: a TaskSet, whose known test outputs are the fixed denominator of every fraction, and candidates in any order.
-A test output without candidates counts as wrong in every metric.
+In: a TaskSet, whose known test outputs are the fixed denominator of every fraction, and candidates in any
+order. A test output without candidates counts as wrong in every metric.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ from arc_experiments.scoring.uncertainty import bootstrap
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import TaskSet
 
-# To be raised when a number of metrics.json comes to mean something else, with a conversion in `in_todays_terms`.
+# To be raised when a number of metrics.json changes its meaning, with a conversion in `in_todays_terms`.
 METRICS_VERSION = 2
 # What version 1 counted over all test outputs, and does not say by task.
 RECOUNTED = (
@@ -53,8 +53,8 @@ def score(
 
     By Kaggle's and ARC Prize's rule, the mean over tasks of the share of right test outputs:
 
-    - `pass_at_k`: right among the first k of `rule`. `pass_at_n`: some candidate right. `vote_k`: right among the k
-      most voted.
+    - `pass_at_k`: right among the first k of `rule`. `pass_at_n`: some candidate right. `vote_k`: right among
+      the k most voted.
 
     Over all test outputs:
 
@@ -65,10 +65,13 @@ def score(
 
     And
 
-    - `by_rule`: `pass_at_2` by the three rules in use: `task_fraction` (Kaggle's, `pass_at_2` itself), `test_output`
-      (right test outputs / all test outputs), `task_strict` (share of tasks with every test output right).
-    - `by_selection`: `pass_at_1` and `pass_at_2` of every rule; those of likelihoods where they were computed.
-    - `by_group`: `pass_at_2` by size of the test output, number of demonstrations, concept, source (`by_kind.by_group`).
+    - `by_rule`: `pass_at_2` by the three rules in use: `task_fraction` (Kaggle's, `pass_at_2` itself),
+      `test_output` (right test outputs / all test outputs), `task_strict` (share of tasks with every one
+      right).
+    - `by_selection`: `pass_at_1` and `pass_at_2` of every rule; of those of likelihoods if they were
+      computed.
+    - `by_group`: `pass_at_2` by size of the test output, number of demonstrations, concept, source
+      (`by_group`).
     - `by_task`: the share of right outputs of each task within two attempts.
     - `invalid`: number of candidates by reason.
     - `interval`: 95% bootstrap interval [low, high] of each headline score.
@@ -105,11 +108,12 @@ def score(
 
 
 def in_todays_terms(metrics: dict[str, Any]) -> dict[str, Any]:
-    """metrics.json of any version, with the meanings of this one.
+    """Convert metrics.json of any version to the meanings of this one.
 
-    Version 1 counted `pass_at_k` and `vote_k` over all test outputs. `pass_at_2` by Kaggle's rule follows from its
-    `by_task`; the other numbers that changed are left out, unless every task has one test output, where all rules
-    are one. `python -m arc_experiments.reselect <run folder>` counts them again from predictions.jsonl.
+    Version 1 counted `pass_at_k` and `vote_k` over all test outputs. `pass_at_2` by Kaggle's rule follows
+    from its `by_task`; the other numbers that changed are left out, unless every task has one test output,
+    so that all rules agree. `python -m arc_experiments.reselect <run folder>` counts them again from
+    predictions.jsonl.
     """
     metrics = dict(metrics)
     if "before" in metrics:

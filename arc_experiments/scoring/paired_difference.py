@@ -1,6 +1,7 @@
-"""Two answers to the same tasks, compared task by task: what differs between them is not the luck of the tasks.
+"""Compare two sets of answers task by task, so that the choice of tasks adds no noise.
 
 In: the tasks with solutions, and the candidates before and after. Out: the `difference` part of metrics.json,
+
     {"pass_at_2": {"difference": 0.12, "interval": [0.04, 0.2]}, ..., "won": ["007bbfb7"], "lost": []}
 """
 
@@ -20,13 +21,14 @@ def difference(
     rule: Rule,
     rule_before: Rule | None = None,
 ) -> dict[str, Any]:
-    """What the second candidates are better (or worse) by.
+    """By how much the second candidates are better or worse.
 
-    - each headline fraction: after - before, and its 95% bootstrap interval over tasks (None where all gained alike).
-    - `won`, `lost`: the tasks of which more, or fewer, test outputs are right within two attempts.
+    - each headline score: after - before, and its 95% bootstrap interval over tasks (None if all gained
+      alike).
+    - `won`, `lost`: the tasks with more, or fewer, test outputs right within two attempts.
 
     Args:
-        rule_before: that of the first candidates, if it is another one.
+        rule_before: the rule of the first candidates, if another one.
 
     Raises:
         ValueError: as `scoring.score`.

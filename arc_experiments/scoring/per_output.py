@@ -1,7 +1,7 @@
 """Marks: what each test output gets for its candidates. Scores are means of marks.
 
-In: a TaskSet and candidates in any order. Out: for each task with solutions, a dictionary of marks per test output;
-one without candidates gets the worst.
+In: a TaskSet and candidates in any order. Out: for each task with solutions, a dictionary of marks per test
+output; one without candidates gets the worst.
 """
 
 from collections import defaultdict
@@ -20,12 +20,12 @@ from arc_experiments.scoring.selection import (
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import TaskSet
 
-# Scored by Kaggle's and ARC Prize's rule: the share of right test outputs of each task, then the mean over tasks.
+# Scored by Kaggle's and ARC Prize's rule: the share of right test outputs per task, then the mean over tasks.
 HEADLINES = ("pass_at_1", "pass_at_2", "pass_at_n", "vote_1", "vote_2")
 
 Marks = dict[str, float]
 ByOutput = dict[tuple[str, int], list[Candidate]]
-"""Candidates by task id and test index, with an empty list where there is none."""
+"""Candidates by task id and test index; an empty list for those without."""
 
 
 def marks_by_task(
@@ -40,7 +40,7 @@ def marks_by_task(
 
 
 def task_shares(marks: Mapping[str, Sequence[Marks]], names: Sequence[str] = HEADLINES) -> dict[str, Marks]:
-    """By task, the means of these marks over its test outputs; their means over tasks are the headline scores."""
+    """By task, the means of these marks over its test outputs; a headline score is their mean over tasks."""
     return {
         task_id: {name: mean([row[name] for row in rows]) for name in names}
         for task_id, rows in marks.items()
@@ -108,7 +108,7 @@ def _marks(expected: Grid, candidates: Sequence[Candidate], rule: Rule) -> Marks
     """Every metric of one test output; its mean over test outputs is the metric of that name."""
     grids = distinct(candidates)
     attempts, most_voted = rule(grids), votes_then_log_probability(grids)
-    # Once per distinct grid, weighted with its votes: hundreds of samples are mostly repetitions.
+    # Once per distinct grid, weighted by its votes: hundreds of samples are mostly repetitions.
     sizes = [float(ranked.grid.shape == expected.shape) for ranked in grids]
     pixels = [_share_of_right_cells(ranked.grid, expected) for ranked in grids]
 
@@ -132,7 +132,7 @@ def _marks(expected: Grid, candidates: Sequence[Candidate], rule: Rule) -> Marks
 
 
 def right_within(grids: Iterable[Ranked], expected: Grid) -> float:
-    """1 where one of the grids is the expected one, else 0."""
+    """1 if one of the grids is the expected one, else 0."""
     return float(any(np.array_equal(ranked.grid, expected) for ranked in grids))
 
 

@@ -22,7 +22,7 @@ NUM_ATTEMPTS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """How probable an answer is under one view: natural logarithm, summed over its tokens including the end."""
+    """The log-probability of an answer under one view: natural, summed over its tokens and its end."""
 
     view: int
     log_probability: float
@@ -180,8 +180,8 @@ def likelihood_product(grids: Iterable[Ranked]) -> list[Ranked]:
 def full_probmul_3(grids: Iterable[Ranked]) -> list[Ranked]:
     """By the sum of log p + 3, over the candidates with the grid and over the scoring views.
 
-    The rule of the ARChitects' submission to ARC Prize 2024, by their name: a further candidate or view counts for a
-    grid only if it is more probable than exp(-3).
+    The rule of the ARChitects' submission to ARC Prize 2024, by their name: a further candidate or view
+    counts for a grid only if it is more probable than exp(-3).
     """
 
     def value(ranked: Ranked) -> float:
@@ -223,7 +223,7 @@ def likelihood_max(grids: Iterable[Ranked]) -> list[Ranked]:
 
 
 def votes_plus_likelihood(grids: Iterable[Ranked]) -> list[Ranked]:
-    """By the number of votes plus the mean over the scoring views of the log-probability (NVARC's `score_kgmon`)."""
+    """By votes plus the mean over the scoring views of the log-probability (NVARC's `score_kgmon`)."""
 
     def value(ranked: Ranked) -> float:
         values = _log_probabilities(ranked)

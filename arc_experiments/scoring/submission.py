@@ -130,7 +130,7 @@ def find_mistakes(submission: object, tasks: TaskSet) -> list[Mistake]:
 
 
 def attempted(submission: dict[str, Any], tasks: TaskSet) -> list[Candidate]:
-    """The attempts as candidates, view 0 the first one; a missing attempt or one that is no grid is not valid."""
+    """The attempts as candidates, view 0 the first one; what is missing or no grid is not valid."""
     return [
         _candidate(task.id, test_index, number, entry.get(name))
         for task in tasks

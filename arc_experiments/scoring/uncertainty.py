@@ -1,16 +1,18 @@
-"""From scores of several runs to what they say of new ones: means, intervals, differences.
+"""Uncertainty: the interval of one run's scores, and what several runs say about new ones.
 
-In: blocks of runs, a block a task list. Out: an `Estimate` with a 95% interval for each of two targets:
+One run: `bootstrap` over its tasks. Several: blocks of runs, a block per task list, give an `Estimate` with
+a 95% interval for each of two targets:
 
 - new seeds: what other seeds of the same config would score on the same task lists.
 - new tasks: what other seeds would score on other tasks like these.
 
-Seeds and tasks are crossed: score of run s on task t = mean + seed[s] + task[t] + rest[s, t], all random. For the
-first target the runs' scores are a plain sample, so Student's t is exact. For the second the variance of the mean has
-a part of the seeds, estimated with few degrees of freedom, and a part of the tasks, estimated with many. Each takes
-the t quantile of its own degrees of freedom and their squared half-widths add up (the modified large-sample method:
-Burdick and Graybill, Confidence Intervals on Variance Components, 1992); the interval is never narrower than the
-first one, since other tasks add luck. Adding the variances first, as Satterthwaite does, covers 92% with three seeds where this covers 95%.
+Seeds and tasks are crossed: score of run s on task t = mean + seed[s] + task[t] + rest[s, t], all random.
+For the first target the runs' scores are a plain sample, so Student's t is exact. For the second the
+variance of the mean has a part of the seeds, estimated with few degrees of freedom, and a part of the
+tasks, estimated with many. Each takes the t quantile of its own degrees of freedom and their squared
+half-widths add up (the modified large-sample method: Burdick and Graybill, Confidence Intervals on Variance
+Components, 1992); the interval is never narrower than the first one, since other tasks add noise. Adding
+the variances first, as Satterthwaite does, covers 92% with three seeds where this covers 95%.
 """
 
 from collections import defaultdict
@@ -36,7 +38,7 @@ class Block:
 
     Attributes:
         runs: the score of each run.
-        by_task: (runs, tasks); the mean of each row is the run's score. None where only scores are known.
+        by_task: (runs, tasks); the mean of each row is the run's score. None if only scores are known.
     """
 
     runs: Values
@@ -49,7 +51,7 @@ class Interval:
     """A 95% interval.
 
     Attributes:
-        detectable: the true difference from nothing that runs like these find with a probability of 80%.
+        detectable: the true difference from zero that runs like these detect with a probability of 80%.
     """
 
     low: float
@@ -59,13 +61,13 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean, or a difference of means, over blocks that weigh the same.
+    """A mean, or a difference of means, over blocks of equal weight.
 
     Attributes:
-        deviation: standard deviation between runs on the same tasks; None with one run a block.
-        new_seeds: None with one run a block, or where all runs score the same.
-        new_tasks: None where scores by task are not known, or are all the same.
-        with_seeds: whether `new_tasks` holds the luck of the seeds, which one run a block cannot show.
+        deviation: standard deviation between runs on the same tasks; None with one run per block.
+        new_seeds: None with one run per block, or if all runs score the same.
+        new_tasks: None if scores by task are not known, or are all the same.
+        with_seeds: whether `new_tasks` includes the variance of seeds, which one run per block cannot show.
     """
 
     value: float
@@ -77,11 +79,11 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class _Spread:
-    """What the luck of the seeds does to a mean: variances of the mean, and their degrees of freedom.
+    """What seeds do to a mean: variances of the mean, and their degrees of freedom.
 
     Attributes:
-        total: of the scores of runs, with what is random about their answers to these tasks.
-        seeds: without it: what all tasks share.
+        total: of the scores of runs, including the noise of their answers to these tasks.
+        seeds: without that noise: what all tasks share.
     """
 
     total: float
@@ -92,9 +94,9 @@ class _Spread:
 def bootstrap(shares: Sequence[Mapping[str, float]]) -> dict[str, list[float] | None]:
     """95% percentile bootstrap intervals over tasks of the mean of each share; one mapping per task.
 
-    Whole tasks are drawn, since a task's test outputs are not independent. All names see the same resamples, and so
-    does every run on the same tasks. None where all tasks have the same share: resampling them says nothing, and a
-    point would look like certainty.
+    Whole tasks are drawn, since a task's test outputs are not independent. All names see the same
+    resamples, and so does every run on the same tasks. None where all tasks have the same share: resampling
+    them says nothing, and a point would look like certainty.
     """
     num_tasks, names = len(shares), list(shares[0])
     draws = np.random.default_rng(0).multinomial(
@@ -111,8 +113,8 @@ def bootstrap(shares: Sequence[Mapping[str, float]]) -> dict[str, list[float] | 
 def weighted(shares: Values, weights: Values) -> Values:
     """Marks (runs, tasks) whose plain means over tasks are the weighted means of `shares`.
 
-    For tasks that count by their test outputs. The task-to-task variance of these marks is that of the ratio
-    (right outputs / outputs), to first order.
+    For scores in which a task counts by its test outputs. The variance of these marks between tasks is, to
+    first order, that of the ratio (right outputs / outputs).
     """
     relative = weights / weights.mean()
     mean = (shares * relative).mean()
@@ -125,12 +127,12 @@ def estimate(blocks: Sequence[Block]) -> Estimate:
 
 
 def difference(first: Sequence[Block], second: Sequence[Block]) -> Estimate:
-    """Second - first, of runs that share their tasks, block by block, and nothing else."""
+    """Second - first, of runs that share their tasks, block by block, but no seeds."""
     return _estimate([first, second], (-1.0, 1.0), None)
 
 
 def paired_difference(first: Sequence[Block], second: Sequence[Block]) -> Estimate:
-    """Second - first, of runs that share tasks and seeds: run by run in the order given."""
+    """Second - first, of runs that share tasks and seeds, run by run in the given order."""
     return estimate(
         [
             Block(
@@ -144,9 +146,9 @@ def paired_difference(first: Sequence[Block], second: Sequence[Block]) -> Estima
 
 
 def sign_test(num_won: int, num_lost: int) -> float:
-    """Two-sided p-value of as uneven a count if both were as likely; ties are left out.
+    """Two-sided p-value of a count as uneven as this if both were equally likely; ties are left out.
 
-    With one run each and one test output a task this is McNemar's exact test.
+    With one run each and one test output per task this is McNemar's exact test.
     """
     num_tasks = num_won + num_lost
     tail = sum(comb(num_tasks, count) for count in range(min(num_won, num_lost) + 1)) / 2**num_tasks
@@ -158,14 +160,14 @@ def _block_means(blocks: Sequence[Block]) -> Values:
 
 
 def _deviation(blocks: Sequence[Block]) -> float | None:
-    """Pooled over blocks: they differ in their tasks, not in how far seeds go apart."""
+    """Pooled over blocks, which differ in their tasks but not in the spread of seeds."""
     degrees = sum(len(block.runs) - 1 for block in blocks)
     squares = sum(float(np.sum((block.runs - block.runs.mean()) ** 2)) for block in blocks)
     return sqrt(squares / degrees) if degrees else None
 
 
 def _spread(blocks: Sequence[Block]) -> _Spread | None:
-    """None with one run a block: nothing varies."""
+    """None with one run per block: nothing varies."""
     deviation, num_blocks = _deviation(blocks), len(blocks)
     if deviation is None:
         return None
@@ -180,7 +182,7 @@ def _spread(blocks: Sequence[Block]) -> _Spread | None:
 
 
 def _rest_squares(block: Block) -> float:
-    """What neither run nor task explains."""
+    """The sum of squares that neither run nor task explains."""
     assert block.by_task is not None
     values = block.by_task
     rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
@@ -188,7 +190,7 @@ def _rest_squares(block: Block) -> float:
 
 
 def _estimate(groups: Sequence[Sequence[Block]], signs: Sequence[float], deviation: float | None) -> Estimate:
-    """The sum of the groups' means; the sign of each says whether it is taken away."""
+    """The sum of the groups' means, each with its sign."""
     value = float(sum(sign * _block_means(blocks).mean() for sign, blocks in zip(signs, groups, strict=True)))
     spreads = [spread for blocks in groups if (spread := _spread(blocks)) is not None]
     together = _together(spreads) if len(spreads) == len(groups) else None
@@ -205,7 +207,7 @@ def _estimate(groups: Sequence[Sequence[Block]], signs: Sequence[float], deviati
 
 
 def _together(spreads: Sequence[_Spread]) -> _Spread:
-    """Of a sum of independent means; degrees of freedom as Welch's."""
+    """The spread of a sum of independent means, with Welch's degrees of freedom."""
     total = sum(spread.total for spread in spreads)
     parts = sum(spread.total**2 / spread.degrees for spread in spreads)
     return _Spread(
@@ -218,7 +220,7 @@ def _together(spreads: Sequence[_Spread]) -> _Spread:
 def _new_tasks(
     value: float, seeds: _Spread | None, groups: Sequence[Sequence[Block]], signs: Sequence[float]
 ) -> Interval | None:
-    parts: dict[str, float] = defaultdict(float)  # what each task adds to the mean, over all its blocks
+    parts: dict[str, float] = defaultdict(float)  # contribution of each task to the mean, over all its blocks
     for sign, blocks in zip(signs, groups, strict=True):
         if any(block.by_task is None for block in blocks):
             return None
@@ -249,13 +251,13 @@ def _squared_t(degrees: float) -> float:
 
 
 def _interval(value: float, variance: float, squared_half: float) -> Interval | None:
-    """None where nothing varies but by rounding: a point would look like certainty."""
+    """None if nothing varies beyond rounding: a point would look like certainty."""
     from scipy import special
 
     if variance < NOTHING:
         return None
     half, error = sqrt(squared_half), sqrt(variance)
-    # Degrees of freedom of which this is the t quantile: power comes from the noncentral t with them.
+    # The degrees of freedom with this t quantile; the power comes from the noncentral t with them.
     degrees = float(special.stdtridf((1 + CONFIDENCE) / 2, half / error))
     shift = float(special.nctdtrinc(degrees, 1 - POWER, half / error))
     return Interval(low=value - half, high=value + half, detectable=shift * error)
