@@ -146,7 +146,10 @@ def test_names_that_no_layer_has_are_refused_with_those_that_there_are(
     ("overrides", "message"),
     [
         (["model.lora.initialisation=pissa", "model.quantisation=4bit"], "changes the base's weights"),
-        (["model.lora.initialisation=olora", "model.lora.dora=true"], "cannot be saved with model.lora.dora"),
+        (
+            ["model.lora.initialisation=olora", "model.lora.dora=true"],
+            "does not go with model.lora.dora=true",
+        ),
         (["model.lora.target_modules='(q'"], "is no regular expression"),
         (["model.lora=null", "model.quantisation=8bit"], "quantised weights cannot be trained"),
     ],

@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from arc_experiments import reselect as select
 from arc_experiments.augmentation import draw_views
 from arc_experiments.generation import rescoring
 from arc_experiments.generation.batching import TokenBudget
-from arc_experiments.generation.rescoring import log_probabilities, with_likelihoods
+from arc_experiments.generation.decoding import Transformers
+from arc_experiments.generation.predict import OnProgress, Predictor, ignore
+from arc_experiments.generation.rescoring import log_probabilities
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.answering import score_in_training
 from arc_experiments.models.adapters import merge
@@ -83,13 +86,16 @@ def compared(
     given: list[Candidate] = GIVEN,
     prompt: Prompt = PROMPT,
     tasks: TaskSet = TASKS,
-    **changes: object,
+    *,
+    num_views: int = NUM_VIEWS,
+    batch_tokens: int = 10_000,
+    on_progress: OnProgress = ignore,
 ) -> list[Candidate]:
-    options = {
-        "num_views": NUM_VIEWS, "seed": 1, "budget": TokenBudget(10_000), "folder": folder,
-        "processes": PartialState(cpu=True), "on_progress": lambda done, total: None,
-    } | changes  # fmt: skip
-    return with_likelihoods(model, prompt, tasks, given, **options)
+    predictor = Predictor(
+        prompt, Transformers(), max_new_tokens=1, batch_tokens=batch_tokens, scoring_views=num_views,
+        seed=1, processes=PartialState(cpu=True), autocast=nullcontext,
+    )  # fmt: skip
+    return predictor.with_likelihoods(model, tasks, given, folder, on_progress)
 
 
 def test_shared_prompts_give_the_numbers_of_plain_teacher_forcing(
@@ -139,7 +145,7 @@ def test_every_candidate_is_compared_in_the_same_views_of_its_task(
 def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
     model: torch.nn.Module, tmp_path: Path
 ) -> None:
-    whole = [one.to_json() for one in compared(model, tmp_path / "partial", budget=TokenBudget(100))]
+    whole = [one.to_json() for one in compared(model, tmp_path / "partial", batch_tokens=100)]
     (file,) = (tmp_path / "partial").iterdir()
     lines = file.read_text().splitlines()
     assert len(lines) == 1 + 3 * NUM_VIEWS
@@ -148,7 +154,7 @@ def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
     again = compared(
         model,
         tmp_path / "partial",
-        budget=TokenBudget(100),
+        batch_tokens=100,
         on_progress=lambda done, total: seen.append(done),
     )
     assert [one.to_json() for one in again] == whole

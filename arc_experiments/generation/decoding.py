@@ -170,11 +170,9 @@ def _cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, capacity: 
         return None
     cache = _FixedCache(config=model.config, max_cache_len=capacity)
     if rows > 1 and inputs["input_ids"].shape[1] > 1:
-        # All but the last token, which `generate` reads.
+        # All but the last token, which `generate` reads. Other layers remember only a part of a prompt.
         read, _ = read_prompts(model, inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1])
-        if all(
-            type(layer) is DynamicLayer for layer in read.layers
-        ):  # others remember a part of the prompt only
+        if all(type(layer) is DynamicLayer for layer in read.layers):
             for number, layer in enumerate(read.layers):
                 keys, values = (each.repeat_interleave(rows, dim=0) for each in (layer.keys, layer.values))
                 cache.update(keys, values, number)

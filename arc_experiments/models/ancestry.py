@@ -1,7 +1,7 @@
 """What weights were trained with: tasks (also their ancestors'), prompt, dtype and vocabulary.
 
-Saved as `ancestry.json` beside the weights and read when they are loaded. A validation task in the ancestry is
-a leak, whatever its id, also if turned or recoloured. Another prompt, dtype or vocabulary is a mistake.
+Saved as `ancestry.json` beside the weights and read when they are loaded. A validation task in the ancestry
+is a leak, whatever its id, also if turned or recoloured. Another prompt, dtype or vocabulary is a mistake.
 """
 
 import json
