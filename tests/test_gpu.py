@@ -26,7 +26,7 @@ from toy_models import make_base
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from arc_experiments import compose
-from arc_experiments.benchmarking import generation, scoring, training
+from arc_experiments.benchmarking import answers, training
 from arc_experiments.benchmarking.rows import FixedRows
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.decoding import Transformers
@@ -331,9 +331,9 @@ def test_threshold_search_finds_what_it_finds_on_the_cpu(tmp_path: Path) -> None
 
 
 def test_likelihoods_behind_a_prompt_read_once_are_those_of_whole_rows(tmp_path: Path, say: Say) -> None:
-    result = scoring.measure(benchmark_of(tmp_path, "model=tiny"))
-    say(f"likelihoods: {result['candidates_per_second']:.0f} candidates/s, {result['speedup']:.1f} times as many "
-        f"as in whole rows; largest difference {result['largest_difference']:.1g}")  # fmt: skip
+    result = answers.measure_scoring(benchmark_of(tmp_path, "model=tiny"))
+    say(f"likelihoods: {result['candidates_per_second']:.0f} candidates/s, {result['speedup']:.1f} times as "
+        f"many as in whole rows; largest difference {result['largest_difference']:.1g}")  # fmt: skip
     assert result["largest_difference"] < 1e-3
 
 
@@ -369,10 +369,10 @@ def benchmark_of(folder: Path, *overrides: str) -> Run:
 
 
 def test_speed_memory_and_utilisation_are_measured(tmp_path: Path, say: Say) -> None:
-    """Training and answering with random weights in the shape of Qwen2.5-0.5B; on a CPU with the tiny model."""
+    """Train and answer with random weights in the shape of Qwen2.5-0.5B; on a CPU with the tiny model."""
     overrides = [] if ON_CPU else shape_of_qwen(tmp_path / "qwen")
     run = benchmark_of(tmp_path / "run", *overrides)
-    result = training.measure(run, length=64 if ON_CPU else 1024, packing=False)
+    result = training.measure_training(run, length=64 if ON_CPU else 1024, packing=False)
     used = result["flops_utilisation"]
     say(f"training: {result['num_parameters'] / 1e6:.0f} million parameters, {run.dtype}, "
         f"{result['tokens_per_second']:,.0f} tokens/s (bare loop: {result['bare_tokens_per_second']}), "
@@ -384,10 +384,10 @@ def test_speed_memory_and_utilisation_are_measured(tmp_path: Path, say: Say) -> 
     )
     assert result["peak_memory_bytes"] > result["num_parameters"]
     assert used is None or 0 < used < 1
-    answers = generation.measure(run)
-    say(f"answers: {answers['tokens_per_second']:,.0f} tokens/s in batches, {answers['speedup']:.1f} times as "
-        "many as one at a time")  # fmt: skip
-    assert ON_CPU or answers["speedup"] > 1
+    answering = answers.measure_generation(run)
+    speed, speedup = answering["tokens_per_second"], answering["speedup"]
+    say(f"answers: {speed:,.0f} tokens/s in batches, {speedup:.1f} times as many as one at a time")
+    assert ON_CPU or speedup > 1
 
 
 def shape_of_qwen(folder: Path) -> list[str]:
