@@ -1,4 +1,4 @@
-"""Benchmarks: every cell is planned, measured in its own process, marked when it dies, and shown."""
+"""Benchmarks: each cell is planned, measured in its own process, marked if it dies, and shown."""
 
 import copy
 import gc
@@ -21,7 +21,7 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from arc_experiments import compose, load_run
-from arc_experiments.benchmarking import generation, loading, scoring, stream, training
+from arc_experiments.benchmarking import answers, samples, training
 from arc_experiments.benchmarking import measure as cell_process
 from arc_experiments.benchmarking import plan as cells
 from arc_experiments.benchmarking.measure import summary
@@ -88,7 +88,7 @@ def assert_summarised(result: dict, *names: str) -> None:
 
 
 def test_the_stream_is_measured_against_the_text_path(run: Run) -> None:
-    result = stream.measure(run)
+    result = samples.measure_stream(run)
     assert_summarised(
         result, "samples_per_second", "tokens_per_second", "text_path_samples_per_second", "speedup"
     )
@@ -98,7 +98,7 @@ def test_the_stream_is_measured_against_the_text_path(run: Run) -> None:
 @pytest.mark.parametrize("pack_length", [None, 2000])
 def test_the_shares_of_the_stages_add_up_to_one(run: Run, pack_length: int | None) -> None:
     run.config.optim.pack_length = pack_length
-    shares = stream.stage_shares(run, 20)
+    shares = samples.stage_shares(run, 20)
     assert list(shares) == ["draw", "augment", "encode", "choose and fit", "collate"]
     assert all(share > 0 for share in shares.values())
     assert sum(shares.values()) == pytest.approx(1)
@@ -106,33 +106,33 @@ def test_the_shares_of_the_stages_add_up_to_one(run: Run, pack_length: int | Non
 
 def test_the_clock_does_not_change_the_samples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[list[int]] = []
-    real = stream.make_row
+    real = samples.make_row
 
     def note(rows: Any, index: int) -> Any:
         row = real(rows, index)
         made.append(row["input_ids"].tolist())
         return row
 
-    monkeypatch.setattr(stream, "make_row", note)
-    stream.stage_shares(run, 4)
+    monkeypatch.setattr(samples, "make_row", note)
+    samples.stage_shares(run, 4)
     assert made[1:] == [run.stream()[index].encoded.input_ids.tolist() for index in range(4)]
 
 
 def test_the_text_path_makes_the_same_tokens(run: Run) -> None:
-    samples = [run.stream()[index] for index in range(5)]
-    for ids, sample in zip(stream.write_as_text(run, samples), samples, strict=True):
+    made = [run.stream()[index] for index in range(5)]
+    for ids, sample in zip(samples.write_as_text(run, made), made, strict=True):
         assert ids == sample.encoded.input_ids[:-1].tolist(), "all but the end token"
 
 
 def test_one_core_is_used_and_all_are_given_back() -> None:
     before = os.sched_getaffinity(0)
-    with stream.one_core():
+    with samples.one_core():
         assert len(os.sched_getaffinity(0)) == torch.get_num_threads() == 1
     assert os.sched_getaffinity(0) == before
 
 
 def test_waiting_is_measured_for_each_number_of_workers(run: Run) -> None:
-    rows = loading.measure(run)["rows"]
+    rows = samples.measure_loading(run)["rows"]
     assert [row["num_workers"] for row in rows] == [0, 1]
     for row in rows:
         assert 0 <= row["consumer_wait_fraction"] < 1
@@ -153,7 +153,7 @@ def test_training_and_a_bare_loop_are_measured_in_turn(run: Run, monkeypatch: py
             return real(*arguments, **options)
 
         monkeypatch.setattr(training, name, noted)
-    result = training.measure(run, length=64, packing=False)
+    result = training.measure_training(run, length=64, packing=False)
     assert order == ["train", "train_bare"] * 2
     assert_summarised(result, "tokens_per_second", "bare_tokens_per_second", "relative_speed")
     assert result["length"] == 64
@@ -162,7 +162,7 @@ def test_training_and_a_bare_loop_are_measured_in_turn(run: Run, monkeypatch: py
     assert result["flops_utilisation"] is None, "nobody knows the peak of a CPU"
 
 
-def test_where_the_bare_loop_does_not_fit_our_speed_stands_alone(
+def test_our_speed_is_reported_alone_if_the_bare_loop_does_not_fit(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
@@ -176,13 +176,13 @@ def test_where_the_bare_loop_does_not_fit_our_speed_stands_alone(
     monkeypatch.setattr(run, "model", model_of_a_full_gpu)
     block = training.Block(steps=3, seconds=2.0, waited=0.0, tokens=192)
     monkeypatch.setattr(training, "train", lambda run, model, **options: block)
-    result = training.measure(run, length=64, packing=False)
+    result = training.measure_training(run, length=64, packing=False)
     assert (result["tokens_per_second"], result["steps"]) == (96, 3)
     assert result["bare_tokens_per_second"] is result["relative_speed"] is None
     assert len(loaded) == 3, "the bare loop is not tried again"
 
 
-def test_another_error_of_the_bare_loop_is_not_taken_for_want_of_memory(run: Run) -> None:
+def test_other_errors_of_the_bare_loop_are_not_mistaken_for_lack_of_memory(run: Run) -> None:
     def fail() -> Any:
         raise RuntimeError("shapes do not fit")
 
@@ -290,20 +290,20 @@ def test_peak_memory_is_that_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_answers_in_batches_are_measured_against_one_at_a_time(run: Run) -> None:
-    result = generation.measure(run)
+    result = answers.measure_generation(run)
     assert_summarised(result, "tokens_per_second", "one_at_a_time_tokens_per_second", "speedup")
     assert (result["num_prompts"], result["new_tokens"]) == (3, 4)
 
 
-def test_generation_without_prompts_is_told(run: Run) -> None:
+def test_generation_without_prompts_is_refused(run: Run) -> None:
     run.requests = []
     with pytest.raises(ValueError, match=r"inference\.limit=0"):
-        generation.measure(run)
+        answers.measure_generation(run)
 
 
 def test_candidates_behind_one_prompt_are_measured_against_a_row_each(run: Run) -> None:
     vars(run.config.benchmark).update(candidates=3, prompt_tokens=50)
-    result = scoring.measure(run)
+    result = answers.measure_scoring(run)
     assert_summarised(result, "candidates_per_second", "plain_candidates_per_second", "speedup")
     frame_and_end = 111
     assert (result["candidates"], result["prompt_tokens"]) == (3, 50)
@@ -420,9 +420,9 @@ def mistakes(config: Config, **benchmark: Any) -> str:
     ],
 )
 def test_what_cannot_be_measured_is_refused(run: Run, key: str, value: Any, expected: str) -> None:
-    told = mistakes(run.config, **{key: value})
-    assert f"benchmark.{key}" in told
-    assert expected in told
+    message = mistakes(run.config, **{key: value})
+    assert f"benchmark.{key}" in message
+    assert expected in message
 
 
 def test_another_jobs_run_of_an_earlier_version_may_name_a_part_that_is_gone(run: Run) -> None:
@@ -436,20 +436,20 @@ def test_any_key_of_the_composition_can_be_varied(run: Run) -> None:
     assert not mistakes(run.config, lengths=[], input_sizes=["1x10"])
 
 
-def test_a_benchmark_that_cannot_be_is_refused_at_composition() -> None:
+def test_an_impossible_benchmark_is_refused_at_composition() -> None:
     with pytest.raises(ConfigError) as error:
         compose_config(["job=benchmark", "benchmark.vary=[optim.batch_size=8]", "benchmark.workers=[]"])
     assert len(error.value.mistakes) == 2
 
 
 @pytest.mark.parametrize("value", ["model.lora.rank=many", "model.attention=flash"])
-def test_a_varied_value_that_cannot_be_is_refused_before_anything_is_measured(run: Run, value: str) -> None:
+def test_an_impossible_varied_value_is_refused_before_anything_is_measured(run: Run, value: str) -> None:
     planned = trainings(run, vary=[value])
     with pytest.raises(ConfigError, match=value.partition("=")[0].replace(".", r"\.")):
         freeze_cells(planned, run.config)
 
 
-def test_the_hardware_is_part_of_what_a_benchmark_is_and_its_options_of_nothing_else(run: Run) -> None:
+def test_hardware_and_benchmark_options_name_the_folder_of_a_benchmark_and_of_no_other_job(run: Run) -> None:
     def name(**changes: Any) -> str:
         node = typed(asdict(run.config))
         for key, value in changes.items():
@@ -517,7 +517,7 @@ def test_a_result_names_the_machine_and_the_threads_apart(
 ) -> None:
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation")
     freeze_cells([cell], run.config)
-    monkeypatch.setattr(generation, "measure", lambda run: {"speed": 1})
+    monkeypatch.setattr(answers, "measure_generation", lambda run: {"speed": 1})
     cell_process.main(cell.folder, load_run(cell.folder.path).config)
     assert cell.result is not None
     assert cell.result["threads"] == cell.result["speed"] == 1
@@ -551,7 +551,7 @@ def test_a_process_ends_with_the_one_that_started_it(monkeypatch: pytest.MonkeyP
     assert ended.wait(10)
 
 
-def test_a_cell_of_several_processes_ends_with_what_has_started_them(run: Run, tmp_path: Path) -> None:
+def test_a_cell_of_several_processes_ends_with_their_starter(run: Run, tmp_path: Path) -> None:
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation", shape={"no_such": "shape"})
     freeze_cells([cell], run.config)
     with subprocess.Popen(["true"]) as starter:
@@ -559,7 +559,7 @@ def test_a_cell_of_several_processes_ends_with_what_has_started_them(run: Run, t
     command = [sys.executable, "-m", "arc_experiments.benchmarking.measure", str(cell.folder.path)]
     done = subprocess.run(command, env={**os.environ, places.STARTER: str(starter.pid)}, capture_output=True)
     assert done.returncode == 1
-    assert cell.result is None, "it has ended before it could tell of its mistake"
+    assert cell.result is None, "it ended before it could report its mistake"
 
 
 @pytest.mark.parametrize(
@@ -618,7 +618,8 @@ MACHINE = {
 def trained(speed: float, **more: Any) -> dict[str, Any]:
     return {
         **summary("tokens_per_second", [speed]), **summary("bare_tokens_per_second", [2 * speed]),
-        **summary("relative_speed", [0.5]), "peak_memory_bytes": 2_000_000_000, "flops_utilisation": 0.25, **more,
+        **summary("relative_speed", [0.5]),
+        "peak_memory_bytes": 2_000_000_000, "flops_utilisation": 0.25, **more,
     }  # fmt: skip
 
 
@@ -668,8 +669,8 @@ RIGHT = CANNED | {"generation": {"tokens_per_second": 7.0, "one_at_a_time_tokens
 def test_the_job_writes_figures_a_table_and_a_picture(folder: RunFolder) -> None:
     measured, printed = run_job(folder, RIGHT)
     assert measured == [
-        "stream", "loading", "training-batch_1-length_64-packing_False", "training-batch_2-length_64-packing_False",
-        "generation", "scoring",
+        "stream", "loading", "training-batch_1-length_64-packing_False",
+        "training-batch_2-length_64-packing_False", "generation", "scoring",
     ]  # fmt: skip
     results = folder.read_json("benchmark.json")
     assert results["num_measured"] == results["num_cells"] == 6
@@ -697,7 +698,7 @@ def test_a_finished_benchmark_shows_its_tables_again_and_measures_nothing(folder
     assert folder.read_json("benchmark.json")["num_measured"] == 6
 
 
-def test_a_benchmark_that_was_killed_goes_on_with_the_cells_it_has_not(folder: RunFolder) -> None:
+def test_a_killed_benchmark_resumes_with_the_missing_cells(folder: RunFolder) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_job(folder, RIGHT, kill_after=4)
     assert folder.read_json("benchmark.json")["num_measured"] == 4
@@ -705,7 +706,7 @@ def test_a_benchmark_that_was_killed_goes_on_with_the_cells_it_has_not(folder: R
     assert measured == ["generation", "scoring"]
 
 
-def test_a_measurement_that_fails_fails_the_job_and_is_tried_again(folder: RunFolder) -> None:
+def test_a_failed_measurement_fails_the_job_and_is_retried(folder: RunFolder) -> None:
     with pytest.raises(RuntimeError, match="1 of 6 measurements failed"):
         run_job(folder, CANNED)
     assert "5 of 6 measurements made, 1 failed." in (folder / "benchmark.md").read_text()
@@ -713,7 +714,7 @@ def test_a_measurement_that_fails_fails_the_job_and_is_tried_again(folder: RunFo
     assert measured == ["generation"]
 
 
-def test_what_has_not_the_memory_fails_nothing(folder: RunFolder) -> None:
+def test_running_out_of_memory_fails_nothing(folder: RunFolder) -> None:
     run_job(folder, RIGHT | {"training": {"error": "out of memory"}})
     assert "4 of 6 measurements made, 2 out of memory." in (folder / "benchmark.md").read_text()
     assert run_job(folder, {})[0] == []
@@ -789,7 +790,7 @@ def test_the_machine_is_named_with_its_versions() -> None:
     )
 
 
-def test_a_part_that_failed_is_shown_as_such_also_in_the_terminal() -> None:
+def test_a_failed_part_shows_its_error_also_in_the_terminal() -> None:
     text = markdown(results_with(generation={"error": "no [such] <model> | a*b*c"}))
     assert table(text)[1] == ["error", "`no [such] <model> / a*b*c`"]
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
@@ -814,12 +815,12 @@ def test_the_picture_has_a_bar_for_each_figure_and_none_for_what_failed() -> Non
     assert picture == draw(results_with(training=rows)).svg()
 
 
-def test_no_two_bars_have_one_name() -> None:
+def test_bars_have_different_names() -> None:
     rows = [row(1, **trained(9.0)) | {"packing": packing} for packing in (False, True)]
     picture = draw(results_with(training=rows)).svg()
     for name in ("packing False", "packing False, bare loop", "packing True", "packing True, bare loop"):
         assert picture.count(f">{name}<") == 1
 
 
-def test_rounds_are_summed_up_as_median_and_range() -> None:
+def test_rounds_are_summarised_as_median_and_range() -> None:
     assert summary("speed", [3.0, 1.0, 2.0]) == {"speed": 2.0, "speed_range": [1.0, 3.0]}
