@@ -153,7 +153,8 @@ def test_tasks_without_answers_can_train_on_their_demonstrations(tmp_path: Path)
 def test_namesakes_in_another_source_are_told(tmp_path: Path) -> None:
     mine = write_tasks(tmp_path / "mine" / "evaluation", ["aee291af", "z"])  # the first is held out by arc1
     overrides = [
-        *MIX, "+data@data.sources.mine=files", f"data.sources.mine.path={mine.parent}", "+data.weights.mine=0.2",
+        *MIX,
+        "+data@data.sources.mine=files", f"data.sources.mine.path={mine.parent}", "+data.weights.mine=0.2",
         "data.sources.mine.partition=none",
     ]  # fmt: skip
     corpus = corpus_of(*overrides)
@@ -253,8 +254,9 @@ def test_a_set_to_be_judged_by_stands_in_a_mixture_without_a_weight(tmp_path: Pa
     judged, mine = write_tasks(tmp_path / "judged", ["a", "b"]), write_tasks(tmp_path / "mine", ["b", "c"])
     options = [
         "data=mix", "+data@data.sources.judged=files", f"data.sources.judged.path={judged}",
-        "data.sources.judged.partition=all", "+data@data.sources.mine=files", f"data.sources.mine.path={mine}",
-        "data.sources.mine.partition=none", "~data.sources.re_arc", "~data.weights.re_arc", "+data.weights.mine=1",
+        "data.sources.judged.partition=all", "+data@data.sources.mine=files",
+        f"data.sources.mine.path={mine}", "data.sources.mine.partition=none", "+data.weights.mine=1",
+        "~data.sources.re_arc", "~data.weights.re_arc",
     ]  # fmt: skip
     corpus = corpus_of(*options)
     assert [share.name for share in corpus.shares] == ["arc1", "mine"]

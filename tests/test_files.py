@@ -1,4 +1,4 @@
-"""Task files: every form is recognised and read, what is written reads back, and what is bad is told by its place."""
+"""Task files: every format is recognised and read, what is written reads back, and errors are located."""
 
 import json
 import os

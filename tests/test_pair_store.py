@@ -1,4 +1,4 @@
-"""Stores of pairs: what is written reads back, whole or not at all, whoever makes it and however that ends."""
+"""Stores of pairs: what is written reads back, completely or not at all, however the writing ends."""
 
 import json
 import os

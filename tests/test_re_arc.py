@@ -242,7 +242,7 @@ def test_a_task_says_how_many_pairs_were_drawn_again(monkeypatch: pytest.MonkeyP
         toy=lambda *_: toy_generator(*_) if _[0].random() < 0.5 else {"input": [[]], "output": []},
     )
     source = GeneratedTasks(recipe=Recipe(), num_demonstrations=(5, 5), ids=("toy",))
-    numbers = [source.draw(0, rng_for("test", n)).num_redrawn for n in range(50)]
+    numbers = [source.draw(0, rng_for("test", n)).refused.total() for n in range(50)]
     assert 3 < np.mean(numbers) < 9, "as many as are kept"
 
 

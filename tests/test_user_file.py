@@ -1,4 +1,4 @@
-"""A user's python file: what its function gives is trained on and validated, and its mistakes are shown as its own."""
+"""A user's Python file: what its function returns trains and validates; its mistakes are shown as its own."""
 
 import io
 import json
@@ -42,7 +42,9 @@ ROWS_FILE = """
 TASKS_FILE = """
     def get_custom_dataset(dataset_config, processor, split):
         numbers = range(10) if split == "train" else range(10, 14)
-        pairs = {n: [{"input": [[a, n % 10]], "output": [[n % 10, a]]} for a in range(n % 3 + 3)] for n in numbers}
+        def pairs_of(n):
+            return [{"input": [[a, n % 10]], "output": [[n % 10, a]]} for a in range(n % 3 + 3)]
+        pairs = {n: pairs_of(n) for n in numbers}
         return {f"swap{n}": {"train": made[:-1], "test": made[-1:]} for n, made in pairs.items()}
 """
 
@@ -316,10 +318,12 @@ def test_bad_items_can_be_skipped(tmp_path: Path) -> None:
     [
         ("import json\nx = json.loads('{')\n", 2, "JSONDecodeError: Expecting property name"),
         ("def get_custom_dataset(:\n", 1, "SyntaxError"),
-        ("def get_custom_dataset(a, b, c):\n    return inner()\n\ndef inner():\n    return {}['x']\n", 5, "KeyError: 'x'"),
+        ("def get_custom_dataset(a, b, c):\n    return inner()\n\ndef inner():\n    return {}['x']\n",
+         5, "KeyError: 'x'"),
         ("import sys\nsys.exit(2)\n", 2, "SystemExit: 2"),
         (
-            "class Lazy:\n    def __len__(self):\n        return 2\n    def __getitem__(self, n):\n        return 1 / 0\n\n"
+            "class Lazy:\n    def __len__(self):\n        return 2\n"
+            "    def __getitem__(self, n):\n        return 1 / 0\n\n"
             "def get_custom_dataset(a, b, c):\n    return Lazy()\n",
             5,
             "ZeroDivisionError",
@@ -343,9 +347,10 @@ def test_an_error_inside_the_file_is_shown_as_the_users(
 @pytest.mark.parametrize(
     ("signature", "message"),
     [
-        ("dataset_config, split", r"does not take the arguments of get_custom_dataset\(dataset_config, processor, split\)"),
+        ("dataset_config, split",
+         r"does not take the arguments of get_custom_dataset\(dataset_config, processor, split\)"),
         ("dataset_config, processor, split, *, folder", r"missing a required argument: 'folder'"),
-        ("dataset_config, processor, split, split_ratio", r"needs a split_ratio: data\.source\.split_ratio=0\.9"),
+        ("dataset_config, processor, split, split_ratio", r"needs a split_ratio: data\.source\.split_ratio="),
     ],
 )  # fmt: skip
 def test_a_function_that_cannot_be_called_is_refused(signature: str, message: str, tmp_path: Path) -> None:
@@ -378,13 +383,17 @@ def test_a_function_that_does_not_look_at_the_split_is_told_so(tmp_path: Path) -
         (["data.file=nowhere.py"], "data.file=nowhere.py: there is no file nowhere.py (looked in"),
         (["data.file=nowhere.py:rows"], "there is no file nowhere.py"),
         (["data.file=README.md"], "data.file=README.md is not a python file"),
-        (["data.file={file}", "data.source.split_ratio=2"], "data.source: split_ratio=2.0 is not between 0 and 1"),
-        (["data.file={file}", "data.source.train_split=validation"], "data.source: train_split and validation_split"),
-        (["data.file={file}", "+data.source.options.file=x"], "data.source: options.file is set by data.file"),
+        (["data.file={file}", "data.source.split_ratio=2"],
+         "data.source: split_ratio=2.0 is not between 0 and 1"),
+        (["data.file={file}", "data.source.train_split=validation"],
+         "data.source: train_split and validation_split"),
+        (["data.file={file}", "+data.source.options.file=x"],
+         "data.source: options.file is already set by data.file"),
         (["data.file={file}", "data.path={file}"], "is not read by data=custom"),
         (["data=arc1", "data.file={file}"], "is not read by data=arc1: use data=custom"),
         (
-            ["data=mix", "+data@data.sources.mine=custom", "data.sources.mine.file={file}", "+data.weights.mine=1",
+            ["data=mix", "+data@data.sources.mine=custom", "data.sources.mine.file={file}",
+             "+data.weights.mine=1",
              "data.sources.mine.partition=none"],
             "data.sources.mine.source.validation_split=null",
         ),

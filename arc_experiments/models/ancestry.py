@@ -104,7 +104,7 @@ def read_ancestry(folder: Path) -> Ancestry | None:
     """None for weights that this project did not make."""
     if not (folder / FILE).exists():
         return None
-    from arc_experiments.corpus.pair_keys import KEY_BYTES
+    from arc_experiments.corpus.matches import KEY_BYTES
 
     data = json.loads((folder / FILE).read_text())
     keys = b64decode(data.get("pairs", ""))  # one after another
