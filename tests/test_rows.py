@@ -105,7 +105,7 @@ def test_any_text_comes_back_as_the_tokenizer_gives_it_back(text: str) -> None:
     ("tokenizer", "content", "message"),
     [
         (JOINING, {"messages": [said("user", "a"), said("assistant", "b")]}, r"does not have: write prompt"),
-        (BYTES, {"input_ids": [5, 600]}, r"has the token 600, and this model's tokenizer has 2\d\d"),
+        (BYTES, {"input_ids": [5, 600]}, r"has the token 600, but this model's tokenizer has 2\d\d"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_model_is_refused(

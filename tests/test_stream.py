@@ -182,7 +182,7 @@ def test_a_sample_counts_the_pairs_drawn_again_for_all_tasks_that_were_drawn() -
 def test_a_length_that_no_task_fits_into_is_an_error_with_the_key() -> None:
     stream = make(task_ids=["t04"], max_length=100)
     with pytest.raises(
-        ValueError, match=rf"prompt\.max_length=100 is too short: of {MAX_REDRAWS} tasks"
+        ValueError, match=rf"prompt\.max_length=100 is too short: none of {MAX_REDRAWS} tasks"
     ) as raised:
         stream[3]
     assert "sample 3" in str(raised.value)

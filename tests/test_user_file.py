@@ -255,29 +255,29 @@ def test_random_numbers_of_the_file_and_of_items_are_the_same_each_time(tmp_path
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (None, r"gave None\. Expected a list"),
-        (3, r"gave int 3\. Expected a list, a dict \{id: task\} or a Dataset"),
-        ("text", r"gave str 'text'\."),
-        ((n for n in [TASK]), r"gave generator "),
-        ([], r"gave nothing, list \[\]"),
-        (TASK, r"gave one alone, dict .* not a list"),
-        ({"text": "a"}, r"gave one alone, dict"),
+        (None, r"returned None\. Expected a list"),
+        (3, r"returned int 3\. Expected a list, a dict \{id: task\} or a Dataset"),
+        ("text", r"returned str 'text'\."),
+        ((n for n in [TASK]), r"returned generator "),
+        ([], r"returned no items, list \[\]"),
+        (TASK, r"returned a single item, dict .* not a list"),
+        ({"text": "a"}, r"returned a single item, dict"),
         ([1], r"item 0 is int 1\. Expected"),
-        ([{"question": "a"}], r"item 0 is of no form that is known, it has the keys question\. Expected"),
-        ([{"text": "a", **TASK}], r"item 0 is an ARC task and text at once"),
-        ([{"text": "a", "messages": []}], r"is text and messages at once"),
+        ([{"question": "a"}], r"item 0 has no known form: its keys are question\. Expected"),
+        ([{"text": "a", **TASK}], r"item 0 mixes an ARC task and text"),
+        ([{"text": "a", "messages": []}], r"mixes the forms text and messages"),
         ([{"text": ""}], r"item 0, text is empty"),
         ([{"text": 3}], r"item 0, text is not a text: int 3"),
-        ([{"text": "\ud83d"}], r"text holds half a character"),
+        ([{"text": "\ud83d"}], r"text contains half a surrogate pair"),
         ([{"prompt": "a", "completion": ["b"]}], r"completion is not a text: list \['b'\]"),
         ([{"prompt": [], "completion": []}], r"prompt is not a list of messages: list \[\]"),
-        ([{"messages": [{"role": "user", "content": "a"}]}], r"no message of the role assistant"),
+        ([{"messages": [{"role": "user", "content": "a"}]}], r"no message with the role assistant"),
         ([{"messages": [{"role": "assistant", "content": "a"}]}], r"begins with the assistant"),
-        ([{"messages": [{"from": "user"}]}], r'message 0 is not of the form \{"role": "user"'),
+        ([{"messages": [{"from": "user"}]}], r'message 0 does not have the form \{"role": "user"'),
         ([{"messages": [{"role": "user", "content": [1]}]}], r"message 0, content is not a text: list \[1\]"),
         ([{"input_ids": "abc"}], r"input_ids is not a list of numbers: str 'abc'"),
-        ([{"input_ids": [1, 2], "labels": [1]}], r"are not of one length"),
-        ([{"input_ids": [1, 2], "labels": [1, -100]}], r"no label behind its first token"),
+        ([{"input_ids": [1, 2], "labels": [1]}], r"have different lengths"),
+        ([{"input_ids": [1, 2], "labels": [1, -100]}], r"no label after its first token"),
         ([{"input_ids": [1, 2], "labels": [1, 3]}], r"each label its token's id or -100"),
         ([{"input_ids": []}], r"input_ids is not a list of numbers: list \[\]"),
         ({"a": {"train": [], "test": []}}, r"task a has no train pairs"),
@@ -309,7 +309,7 @@ def test_bad_items_can_be_skipped(tmp_path: Path) -> None:
     assert len(read(file, bad_tasks, validation_split=None).fixed) == 1
     assert ["text is empty" in bad_tasks.skipped[0], "is int 7" in bad_tasks.skipped[1]] == [True, True]
     GIVEN["skipped"] = [{"text": ""}, 7]
-    with pytest.raises(ValueError, match=r"none of its items can be read, the first: .*text is empty"):
+    with pytest.raises(ValueError, match=r"none of its items can be read; the first: .*text is empty"):
         read(file, BadTasks(skip=True), validation_split=None)
 
 
@@ -360,7 +360,7 @@ def test_a_function_that_cannot_be_called_is_refused(signature: str, message: st
 
 
 def test_a_split_ratio_that_the_function_does_not_take_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.source\.split_ratio=0\.8: .* does not take a split_ratio"):
+    with pytest.raises(ValueError, match=r"data\.source\.split_ratio=0\.8: .* does not accept a split_ratio"):
         read(write(tmp_path, ROWS_FILE), split_ratio=0.8)
 
 
@@ -372,7 +372,7 @@ def test_a_missing_function_is_named_with_those_that_are_there(tmp_path: Path) -
 
 def test_a_function_that_does_not_look_at_the_split_is_told_so(tmp_path: Path) -> None:
     file = write(tmp_path, "def get_custom_dataset(a, b, c):\n    return [{'text': 'a'}]\n")
-    with pytest.raises(ValueError, match=r"Let it look at `split`, or .*validation_split=null"):
+    with pytest.raises(ValueError, match=r"Make it use `split`, or .*validation_split=null"):
         read(file)
 
 

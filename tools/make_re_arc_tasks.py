@@ -1,7 +1,7 @@
 """Make the RE-ARC tasks that evaluate the package's model: `python -m tools.make_re_arc_tasks <cache>`.
 
     re_arc/held_out.json   40 tasks that it was never trained on, each with four demonstrations and four tests
-    re_arc/trained.json    120 tasks that it was trained on, with four new demonstrations and two new tests each
+    re_arc/trained.json    120 tasks that it was trained on, each with four new demonstrations and two tests
 
 Grids are at most 10 x 10. The held-out tasks were drawn with a seed among those whose generators make such
 grids and which no evaluation task of ARC-AGI repeats; conf/data/base.yaml lists them. The others belong to

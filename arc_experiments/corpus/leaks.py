@@ -162,7 +162,7 @@ class Finder:
     def _by_id(self, task_id: str, tally: _Tally) -> dict[Place, Match]:
         """Match a task with unknown pairs by its id.
 
-        It matches a sought task with this id, and those with pairs of the ARC-AGI-1 training task with this id.
+        It matches a sought task with this id, and those with pairs of the ARC-AGI-1 training task of this id.
         """
         tally.counts["num_by_id"] += 1
         shared: dict[Place, Match] = {}
