@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 SEEDS := seed=1,2,3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all test-slurm clean need-run
+.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all test-gpu test-slurm clean need-run
 
 help:  ## List the targets
 	@echo "make <target> [ARGS=\"key=value ...\"] [RUN=<run folder>] [PYTHON=python3.12]"
@@ -68,6 +68,9 @@ test-slow: $(READY)  ## The slow tests alone
 
 test-all: $(READY)  ## The tests, with the slow ones
 	$(PYTEST) -m "not gpu and not slurm" $(ARGS)
+
+test-gpu: $(READY)  ## The tests on a GPU (under 10 minutes), with its speed and memory
+	$(BIN)/python -m pytest -m gpu tests/test_gpu.py $(ARGS)
 
 test-slurm: $(READY)  ## The tests on a SLURM cluster, which is brought up on this machine (Debian, as root)
 	tests/slurm/up.sh $(CLUSTER)

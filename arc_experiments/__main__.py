@@ -127,8 +127,9 @@ def _check_start(config: DictConfig, mode: RunMode | None) -> None:
     if mode == RunMode.MULTIRUN or not config.resume or launched:
         raise ConfigError(
             [
-                "started as one of several processes (torchrun, accelerate launch): --multirun, resume=false, chains "
-                "and launch=slurm need the plain command, with hardware.num_processes=..."
+                "started as one of several processes (torchrun, accelerate launch): --multirun, "
+                "resume=false, chains and launch=slurm need the plain command, with "
+                "hardware.num_processes=..."
             ]
         )
 

@@ -1,7 +1,7 @@
-"""A pipeline's YAML to an experiment of this project: `python -m arc_experiments.import_config old.yaml`.
+"""Import another pipeline's YAML as an experiment: `python -m arc_experiments.import_config old.yaml`.
 
-In: one file with the sections `dataset`, `model`, `training` and `slurm`, as pipelines around llama-cookbook have them.
-Out: conf/experiment/<its name>.yaml, whose name is printed; what could not be carried over is told, key by key.
+In: a file with the sections `dataset`, `model`, `training` and `slurm`, as in pipelines on llama-cookbook.
+Out: conf/experiment/<its name>.yaml, whose name is printed; each key that is not carried over is reported.
 
     dataset:  {name: custom_dataset, file: my_data.py:load, test_split: validation, split_ratio: 0.9}
     model:    {name: Qwen/Qwen2.5-0.5B-Instruct, peft: true, peft_method: lora, checkpoint_dir: runs/a}
@@ -27,12 +27,13 @@ from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import conf_dir
 from arc_experiments.runs.folder import RunFolder
 
-# Names that such files give to what has an option of its own here.
+# Names of datasets in such files, and our options for them.
 DATA = {
-    "arc": "arc1", "arc1": "arc1", "arc_agi": "arc1", "arc_agi_1": "arc1", "arc2": "arc2", "arc_agi_2": "arc2",
-    "re_arc": "re_arc", "rearc": "re_arc", "concept_arc": "concept_arc", "mini_arc": "mini_arc", "barc": "barc",
+    "arc": "arc1", "arc1": "arc1", "arc_agi": "arc1", "arc_agi_1": "arc1", "arc2": "arc2",
+    "arc_agi_2": "arc2", "re_arc": "re_arc", "rearc": "re_arc", "concept_arc": "concept_arc",
+    "mini_arc": "mini_arc", "barc": "barc",
 }  # fmt: skip
-PICTURES = ("vision", "-vl-", "llava")  # in the names of models that read pictures
+PICTURES = ("vision", "-vl-", "llava")  # parts of the names of models that read pictures
 SECTIONS = ("dataset", "model", "training", "slurm")
 COMMAND = "python -m arc_experiments.import_config"
 
@@ -48,7 +49,7 @@ class Experiment:
     Attributes:
         defaults: options by group.
         values: values by dotted key.
-        notes: what was not carried over, or otherwise than it stood there.
+        notes: what was not carried over, or was changed.
     """
 
     defaults: dict[str, str] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class Experiment:
 
 
 class Section:
-    """The keys of a section, each to be taken once; what is left over was not understood."""
+    """The keys of a section, each taken once; the keys left over are not carried over."""
 
     def __init__(self, name: str, values: Mapping[str, Any]) -> None:
         self._name, self._values = name, dict(values)
@@ -70,17 +71,17 @@ class Section:
 
 
 def convert(old: Mapping[str, Any]) -> Experiment:
-    """The experiment that a pipeline's file describes.
+    """Convert a pipeline's file.
 
     Raises:
-        NotImportable: a model that reads pictures, no model, no data, or a method that there is none for here.
+        NotImportable: no model, no data, a model that reads pictures, or a PEFT method other than LoRA.
     """
     new = Experiment()
     new.notes += [f"{key}: not carried over" for key in old if key not in SECTIONS]
     for name, take in zip(SECTIONS, (_dataset, _model, _training, _slurm), strict=True):
         values = old.get(name) or {}
         if not isinstance(values, Mapping):
-            raise NotImportable(f"{name}: is to hold keys, and is {values!r}")
+            raise NotImportable(f"{name}: must hold keys, got {values!r}")
         section = Section(name, values)
         take(section, new)
         new.notes += section.left()
@@ -106,7 +107,8 @@ def _dataset(section: Section, new: Experiment) -> None:
         new.defaults["data"] = known
     else:
         raise NotImportable(
-            f"dataset.name={name} is none of: {', '.join(sorted(DATA))}; name its file by dataset.file (a python file, or tasks)"
+            f"dataset.name={name} is none of: {', '.join(sorted(DATA))}; name its file by dataset.file "
+            "(a Python file, or tasks)"
         )
     if ratio is not None:
         new.values["data.partition"] = "seeded"
@@ -124,7 +126,8 @@ def _model(section: Section, new: Experiment) -> None:
         raise NotImportable("model.name is missing")
     if any(part in str(name).lower() for part in PICTURES):
         raise NotImportable(
-            f"model.name={name} reads pictures, which is not supported yet: a text model, as meta-llama/Llama-3.2-1B-Instruct"
+            f"model.name={name} reads pictures, which is not supported: take a text model, such as "
+            "meta-llama/Llama-3.2-1B-Instruct"
         )
     option = _options_by_path().get(str(name))
     new.defaults["model"] = option or "custom"
@@ -134,7 +137,7 @@ def _model(section: Section, new: Experiment) -> None:
     if peft is False:
         new.values["model.lora"] = None
     elif method not in (None, "lora"):
-        raise NotImportable(f"model.peft_method={method}: there is lora alone here")
+        raise NotImportable(f"model.peft_method={method}: only lora is supported")
     folder = section.take("checkpoint_dir")
     if folder is not None:
         new.values["hydra.run.dir"] = folder
@@ -148,13 +151,13 @@ def _options_by_path() -> dict[str, str]:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The sections of a file; raises NotImportable where it has none."""
+    """Read the sections of a file; raises NotImportable if it has none."""
     values = OmegaConf.to_container(OmegaConf.load(file))
     if not isinstance(values, dict):
         raise NotImportable("is no YAML file of sections")
     raw = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     if isinstance(values.get("slurm"), dict) and "time" in values["slurm"]:
-        values["slurm"]["time"] = raw["slurm"]["time"]  # 24:00:00 is a number of seconds else
+        values["slurm"]["time"] = raw["slurm"]["time"]  # YAML reads 24:00:00 as a number of seconds
     return {str(key): value for key, value in values.items()}
 
 
@@ -173,7 +176,8 @@ def _training(section: Section, new: Experiment) -> None:
         else:
             new.values["optim.epochs"] = epochs * jobs
             new.notes.append(
-                f"training.epochs_per_job={epochs} x total_jobs={jobs}: optim.epochs={epochs * jobs} in all, on one schedule"
+                f"training.epochs_per_job={epochs} x total_jobs={jobs}: optim.epochs={epochs * jobs} in all, "
+                "on one schedule"
             )
     if jobs > 1:
         new.values["launch.chain.total_jobs"] = jobs
@@ -196,11 +200,11 @@ def _slurm(section: Section, new: Experiment) -> None:
     new.values |= {f"launch.slurm.{key}": value for key, value in taken.items() if value is not None}
     if gpus:
         new.values["launch.slurm.gpus_per_node"] = len(gpus)
-        new.notes.append(f"slurm.gpu_id={gpu}: which of a node's GPUs it gives is the cluster's choice")
+        new.notes.append(f"slurm.gpu_id={gpu}: the cluster chooses which of a node's GPUs a job gets")
 
 
 def to_yaml(new: Experiment, origin: Path) -> str:
-    """The text of the experiment file; its head says where it is from, and whether it was changed since."""
+    """Write the experiment as YAML; its first lines say where it is from, and hash the rest."""
     nested: dict[str, Any] = {}
     for key, value in new.values.items():
         place = nested
@@ -215,13 +219,13 @@ def to_yaml(new: Experiment, origin: Path) -> str:
 
 
 def is_as_imported(text: str, origin: Path) -> bool:
-    """Whether nobody has changed the file's text since it was imported."""
+    """Whether the file's text is unchanged since it was imported."""
     line, _, body = text.removeprefix(_head(origin)).partition("\n")
     return line == _hash_line(body)
 
 
 def _head(origin: Path) -> str:
-    """By which an imported file is known again."""
+    """The lines by which an imported file is recognised."""
     return f"# @package _global_\n# Imported from {origin}.\n"
 
 
@@ -230,11 +234,11 @@ def _hash_line(body: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the experiment; print its name, and on stderr what was not carried over. Returns the exit code."""
+    """Write the experiment, print its name, and on stderr what was not carried over; return the exit code."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="See docs/migrating.md")
     parser.add_argument("file", type=Path, help="the pipeline's YAML file")
-    parser.add_argument("--name", help="of the experiment (default: that of the file)")
-    parser.add_argument("--force", action="store_true", help="write it anew, although it was changed by hand")
+    parser.add_argument("--name", help="name of the experiment (default: that of the file)")
+    parser.add_argument("--force", action="store_true", help="overwrite it although it was edited by hand")
     typed = parser.parse_args(arguments)
     says = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
@@ -250,14 +254,15 @@ def main(arguments: list[str]) -> int:
     before = file.read_text(encoding="utf-8") if file.exists() else text
     if not before.startswith(_head(origin)):
         says.print(
-            f"{file} is another experiment (not one imported from {origin}), and stays as it is: import this one under a name "
-            f"of its own by {again} --name <name>, and run it by python -m arc_experiments experiment=<name>"
+            f"{file} is another experiment (not imported from {origin}), and is left alone: import this one "
+            f"under another name by {again} --name <name>, and run it by "
+            "python -m arc_experiments experiment=<name>"
         )
         return 2
     if not typed.force and not is_as_imported(before, origin):
         says.print(
-            f"{file} was changed by hand since it was imported, and stays as it is: run it as it is by "
-            f"python -m arc_experiments experiment={name}, or write it anew by {again} --force"
+            f"{file} was edited by hand since it was imported, and is left alone: run it as it is by "
+            f"python -m arc_experiments experiment={name}, or overwrite it by {again} --force"
         )
         return 2
     RunFolder(file.parent).write(file.name, text)

@@ -32,7 +32,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, so that plain `pytest` passes anywhere."""
     if item.get_closest_marker("slurm") and not shutil.which("sbatch"):
         pytest.skip("no sbatch here")
-    if item.get_closest_marker("gpu"):
+    if item.get_closest_marker("gpu") and os.environ.get("ARC_EXPERIMENTS_GPU_TESTS_ON") != "cpu":
         import torch
 
         if not torch.cuda.is_available():

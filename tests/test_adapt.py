@@ -456,15 +456,15 @@ def test_a_training_that_diverges_costs_its_own_task_alone(tasks: Path, tmp_path
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["adapt.mode=groups"], "adapt.groups=<how many>"),
-        (["adapt.groups=3"], "adapt.groups=<how many>"),
+        (["adapt.mode=groups"], "does not go with adapt.groups="),
+        (["adapt.groups=3"], "does not go with adapt.groups="),
         (["adapt.leave_out=[]"], "adapt.leave_out=[]"),
         (["adapt.leave_out=[0]"], "adapt.leave_out=[0]"),
         (["adapt.leave_out=[1,1]"], "adapt.leave_out=[1, 1]"),
         (["adapt.leave_out=[9]"], "such as [1, 2]"),
         (["adapt.seconds=0"], "adapt.seconds=0"),
         (["adapt.deadline_hours=0.1", "adapt.reserve_seconds=360"], "adapt.reserve_seconds=360"),
-        (["adapt.reserve_seconds=10"], "adapt.deadline_hours, which is not set"),
+        (["adapt.reserve_seconds=10"], "adapt.deadline_hours=null does not go with adapt.reserve_seconds=10"),
         (["inference.limit=0"], "no task to adapt to"),
         (["optim.stop_after=2"], "optim.stop_after=2"),
         (["optim.best_by=validation_loss", "optim.eval_steps=2"], "optim.best_by=validation_loss"),

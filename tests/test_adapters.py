@@ -14,7 +14,7 @@ from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Lora
 from arc_experiments.models.adapters import add_adapter, save_weights
-from arc_experiments.models.errors import ModelError
+from arc_experiments.models.hub import ModelError
 from arc_experiments.models.loading import load_base
 from arc_experiments.models.notes import notes
 from arc_experiments.models.tokenizer import load_tokenizer
@@ -146,7 +146,10 @@ def test_names_that_no_layer_has_are_refused_with_those_that_there_are(
     ("overrides", "message"),
     [
         (["model.lora.initialisation=pissa", "model.quantisation=4bit"], "changes the base's weights"),
-        (["model.lora.initialisation=olora", "model.lora.dora=true"], "cannot be saved with model.lora.dora"),
+        (
+            ["model.lora.initialisation=olora", "model.lora.dora=true"],
+            "does not go with model.lora.dora=true",
+        ),
         (["model.lora.target_modules='(q'"], "is no regular expression"),
         (["model.lora=null", "model.quantisation=8bit"], "quantised weights cannot be trained"),
     ],

@@ -1,10 +1,9 @@
-"""Benchmarks: every cell is planned, measured in its own process, marked when it dies, and shown."""
+"""Benchmarks: each cell is planned, measured in its own process, marked if it dies, and shown."""
 
 import copy
 import gc
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,14 +21,13 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from arc_experiments import compose, load_run
-from arc_experiments.benchmarking import generation, loading, scoring, show, startup, stream, training
+from arc_experiments.benchmarking import answers, samples, training
 from arc_experiments.benchmarking import measure as cell_process
 from arc_experiments.benchmarking import plan as cells
 from arc_experiments.benchmarking.measure import summary
 from arc_experiments.benchmarking.plan import Cell, collect, freeze_cells, plan, run_cell
 from arc_experiments.benchmarking.rows import rows_of_length, rows_of_size
 from arc_experiments.benchmarking.show import draw, markdown
-from arc_experiments.composing import compose as composing
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.naming import folder_name
 from arc_experiments.config.check import ConfigError
@@ -73,7 +71,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def run(composed: Run, tmp_path: Path) -> Run:
     """One that a test may change, with steps as small and as many as a cell's; its prompt is made once."""
     own = copy.copy(composed)
-    own.folder, own.node = RunFolder(tmp_path), composed.node.copy()
+    own.folder = RunFolder(tmp_path)
     own.config = copy.deepcopy(composed.config)
     vars(own.config.optim).update(batch_size=1, max_steps=cells.HORIZON, save_steps=cells.HORIZON)
     own.config.benchmark.accumulation = 1
@@ -90,7 +88,7 @@ def assert_summarised(result: dict, *names: str) -> None:
 
 
 def test_the_stream_is_measured_against_the_text_path(run: Run) -> None:
-    result = stream.measure(run)
+    result = samples.measure_stream(run)
     assert_summarised(
         result, "samples_per_second", "tokens_per_second", "text_path_samples_per_second", "speedup"
     )
@@ -100,7 +98,7 @@ def test_the_stream_is_measured_against_the_text_path(run: Run) -> None:
 @pytest.mark.parametrize("pack_length", [None, 2000])
 def test_the_shares_of_the_stages_add_up_to_one(run: Run, pack_length: int | None) -> None:
     run.config.optim.pack_length = pack_length
-    shares = stream.stage_shares(run, 20)
+    shares = samples.stage_shares(run, 20)
     assert list(shares) == ["draw", "augment", "encode", "choose and fit", "collate"]
     assert all(share > 0 for share in shares.values())
     assert sum(shares.values()) == pytest.approx(1)
@@ -108,33 +106,33 @@ def test_the_shares_of_the_stages_add_up_to_one(run: Run, pack_length: int | Non
 
 def test_the_clock_does_not_change_the_samples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[list[int]] = []
-    real = stream.make_row
+    real = samples.make_row
 
     def note(rows: Any, index: int) -> Any:
         row = real(rows, index)
         made.append(row["input_ids"].tolist())
         return row
 
-    monkeypatch.setattr(stream, "make_row", note)
-    stream.stage_shares(run, 4)
+    monkeypatch.setattr(samples, "make_row", note)
+    samples.stage_shares(run, 4)
     assert made[1:] == [run.stream()[index].encoded.input_ids.tolist() for index in range(4)]
 
 
 def test_the_text_path_makes_the_same_tokens(run: Run) -> None:
-    samples = [run.stream()[index] for index in range(5)]
-    for ids, sample in zip(stream.write_as_text(run, samples), samples, strict=True):
+    made = [run.stream()[index] for index in range(5)]
+    for ids, sample in zip(samples.write_as_text(run, made), made, strict=True):
         assert ids == sample.encoded.input_ids[:-1].tolist(), "all but the end token"
 
 
 def test_one_core_is_used_and_all_are_given_back() -> None:
     before = os.sched_getaffinity(0)
-    with stream.one_core():
+    with samples.one_core():
         assert len(os.sched_getaffinity(0)) == torch.get_num_threads() == 1
     assert os.sched_getaffinity(0) == before
 
 
 def test_waiting_is_measured_for_each_number_of_workers(run: Run) -> None:
-    rows = loading.measure(run)["rows"]
+    rows = samples.measure_loading(run)["rows"]
     assert [row["num_workers"] for row in rows] == [0, 1]
     for row in rows:
         assert 0 <= row["consumer_wait_fraction"] < 1
@@ -155,7 +153,7 @@ def test_training_and_a_bare_loop_are_measured_in_turn(run: Run, monkeypatch: py
             return real(*arguments, **options)
 
         monkeypatch.setattr(training, name, noted)
-    result = training.measure(run, length=64, packing=False)
+    result = training.measure_training(run, length=64, packing=False)
     assert order == ["train", "train_bare"] * 2
     assert_summarised(result, "tokens_per_second", "bare_tokens_per_second", "relative_speed")
     assert result["length"] == 64
@@ -164,7 +162,7 @@ def test_training_and_a_bare_loop_are_measured_in_turn(run: Run, monkeypatch: py
     assert result["flops_utilisation"] is None, "nobody knows the peak of a CPU"
 
 
-def test_where_the_bare_loop_does_not_fit_our_speed_stands_alone(
+def test_our_speed_is_reported_alone_if_the_bare_loop_does_not_fit(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
@@ -178,13 +176,13 @@ def test_where_the_bare_loop_does_not_fit_our_speed_stands_alone(
     monkeypatch.setattr(run, "model", model_of_a_full_gpu)
     block = training.Block(steps=3, seconds=2.0, waited=0.0, tokens=192)
     monkeypatch.setattr(training, "train", lambda run, model, **options: block)
-    result = training.measure(run, length=64, packing=False)
+    result = training.measure_training(run, length=64, packing=False)
     assert (result["tokens_per_second"], result["steps"]) == (96, 3)
     assert result["bare_tokens_per_second"] is result["relative_speed"] is None
     assert len(loaded) == 3, "the bare loop is not tried again"
 
 
-def test_another_error_of_the_bare_loop_is_not_taken_for_want_of_memory(run: Run) -> None:
+def test_other_errors_of_the_bare_loop_are_not_mistaken_for_lack_of_memory(run: Run) -> None:
     def fail() -> Any:
         raise RuntimeError("shapes do not fit")
 
@@ -288,24 +286,24 @@ def test_peak_memory_is_that_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> Non
     assert environment.peak_memory_bytes(torch.device("cuda")) == 12
 
 
-# Answers and start-up
+# Answers
 
 
 def test_answers_in_batches_are_measured_against_one_at_a_time(run: Run) -> None:
-    result = generation.measure(run)
+    result = answers.measure_generation(run)
     assert_summarised(result, "tokens_per_second", "one_at_a_time_tokens_per_second", "speedup")
     assert (result["num_prompts"], result["new_tokens"]) == (3, 4)
 
 
-def test_generation_without_prompts_is_told(run: Run) -> None:
+def test_generation_without_prompts_is_refused(run: Run) -> None:
     run.requests = []
     with pytest.raises(ValueError, match=r"inference\.limit=0"):
-        generation.measure(run)
+        answers.measure_generation(run)
 
 
 def test_candidates_behind_one_prompt_are_measured_against_a_row_each(run: Run) -> None:
     vars(run.config.benchmark).update(candidates=3, prompt_tokens=50)
-    result = scoring.measure(run)
+    result = answers.measure_scoring(run)
     assert_summarised(result, "candidates_per_second", "plain_candidates_per_second", "speedup")
     frame_and_end = 111
     assert (result["candidates"], result["prompt_tokens"]) == (3, 50)
@@ -313,100 +311,12 @@ def test_candidates_behind_one_prompt_are_measured_against_a_row_each(run: Run) 
     assert result["largest_difference"] < 1e-3
 
 
-def fake_start(tmp_path: Path, phases: dict[str, str], *, code: int = 0) -> str:
-    """A stand-in for Python that notes what it is called with and leaves what the real command leaves."""
-    lines = [
-        f"2025-11-21 09:30:0{second},250 INFO arc_experiments.launching.worker: {words}"
-        for second, words in enumerate(phases.values())
-    ]
-    (tmp_path / "log").write_text("\n".join(["noise", *lines, "more noise"]))
-    script = tmp_path / "python"
-    script.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/called\nfor last; do :; done; folder="${{last#*=}}"\n'
-        f'mkdir -p "$folder"; touch "$folder/run.yaml"; cp {tmp_path}/log "$folder/run.log"\n'
-        f'echo "Failed: no [such] thing"; echo "Details: x"; exit {code}\n'
-    )
-    script.chmod(0o755)
-    return str(script)
-
-
-def start_up(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *typed: str, **fake: Any
-) -> dict[str, Any]:
-    monkeypatch.setattr(startup.sys, "executable", fake_start(tmp_path, **fake))
-    return startup.measure(run, overrides=["job=benchmark", "benchmark.rounds=2", "seed=3", *typed])
-
-
-def test_the_phases_of_a_start_are_read_from_its_log(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    result = start_up(run, tmp_path, monkeypatch, phases=startup.ENDS)
-    names = [name for name in startup.ENDS if name != "imports"]
-    assert [result[f"{name}_seconds"] for name in names] == [1.0] * 5
-    assert {"compose_seconds", "imports_seconds", "total_seconds"} <= result.keys()
-    assert not (run.folder / "start").exists()
-
-
-def test_a_start_is_one_process_and_needs_no_answers(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run.config.hardware.gpu_ids = [3]  # the cell's own, see the plan
-    start_up(run, tmp_path, monkeypatch, phases=startup.ENDS)
-    first, second = (tmp_path / "called").read_text().splitlines()
-    assert first == second, "a round each"
-    words = first.split()
-    assert words.index("seed=3") < words.index("hardware.num_processes=1")
-    assert {"optim.best_by=none", "optim.patience=null", "hardware.gpu_ids=[3]"} <= set(words)
-    assert not any(word.startswith("benchmark.") for word in words)
-
-
-def test_what_a_start_is_given_goes_with_a_run_that_keeps_its_best_by_answers() -> None:
-    typed = [
-        "experiment=smoke", "optim.best_by=pass_at_2", "optim.patience=2", "hardware.num_processes=2",
-    ]  # fmt: skip
-    ours = ["optim.best_by=none", "optim.patience=null", "optim.min_delta=0", "inference.limit=0"]
-    config = compose_config([*typed, *ours, "hardware.num_processes=1"])
-    assert (config.optim.best_by, config.hardware.num_processes) == ("none", 1)
-
-
-def test_a_start_is_neither_sent_to_a_cluster_nor_swept_wherever_that_was_chosen(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    conf = tmp_path / "conf"
-    shutil.copytree(composing.conf_dir(), conf)
-    (conf / "experiment" / "own.yaml").write_text(
-        "# @package _global_\ndefaults: [{override /launch: slurm}]\nhydra: {mode: MULTIRUN}\n"
-        "launch: {dry_run: true, slurm: {time: '04:00:00'}, chain: {total_jobs: 2}}\n"
-    )
-    monkeypatch.setattr(composing, "conf_dir", lambda: conf)
-    typed = ["launch=slurm", "+launch.slurm.nodes=2", "sweep=seeds", "halving.keep=0.5", "experiment=own"]
-    start_up(run, tmp_path, monkeypatch, *typed, phases=startup.ENDS)
-    words = (tmp_path / "called").read_text().splitlines()[0].split()[2:]
-    assert words[:2] == ["seed=3", "experiment=own"]
-    assert "hydra.mode=RUN" in words
-    config = compose_config(words)
-    assert (config.launch.name, config.launch.slurm, config.launch.chain.total_jobs) == ("local", None, 1)
-
-
-def test_a_start_that_fails_says_why(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match=r"Failed: no \[such\] thing"):
-        start_up(run, tmp_path, monkeypatch, phases=startup.ENDS, code=2)
-
-
-def test_a_start_whose_log_misses_a_line_says_which(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    phases = {name: words for name, words in startup.ENDS.items() if name != "model"}
-    with pytest.raises(RuntimeError, match=r"model: the log of the start has no line .* the model is there"):
-        start_up(run, tmp_path, monkeypatch, phases=phases)
-
-
 # The plan
 
 
 def trainings(run: Run, **benchmark: Any) -> list[Cell]:
     vars(run.config.benchmark).update(benchmark)
-    return [cell for cell in plan(run.folder, run.config, []) if cell.measure == "training"]
+    return [cell for cell in plan(run.folder, run.config) if cell.measure == "training"]
 
 
 def test_every_combination_is_a_cell_of_its_own(run: Run) -> None:
@@ -435,7 +345,7 @@ def test_a_cells_composition_is_what_its_row_says(run: Run) -> None:
 def test_only_training_is_measured_with_several_processes(run: Run) -> None:
     hardware, run.config.benchmark.accumulation = run.config.hardware, 3
     hardware.num_processes, hardware.gpu_ids = 2, [3, 1]
-    for cell in plan(run.folder, run.config, []):
+    for cell in plan(run.folder, run.config):
         several = cell.measure == "training"
         assert cell.changes["hardware.num_processes"] == (2 if several else 1)
         assert cell.changes["hardware.gpu_ids"] == ([3, 1] if several else [3])
@@ -446,7 +356,7 @@ def test_only_training_is_measured_with_several_processes(run: Run) -> None:
 
 def test_a_split_model_keeps_all_its_gpus(run: Run) -> None:
     run.config.hardware.gpu_ids, run.config.hardware.parallelism = [0, 1], "split"
-    assert all(cell.changes["hardware.gpu_ids"] == [0, 1] for cell in plan(run.folder, run.config, []))
+    assert all(cell.changes["hardware.gpu_ids"] == [0, 1] for cell in plan(run.folder, run.config))
 
 
 def test_the_number_of_processes_can_be_varied(run: Run) -> None:
@@ -469,11 +379,8 @@ def test_a_training_of_two_processes_is_measured(tmp_path: Path) -> None:
 
 
 def test_only_the_parts_asked_for_are_planned(run: Run) -> None:
-    run.config.benchmark.parts = ["generation", "startup"]
-    planned = plan(run.folder, run.config, ["seed=3"])
-    assert [(cell.measure, cell.shape) for cell in planned] == [
-        ("generation", {}), ("startup", {"overrides": ["seed=3"]}),
-    ]  # fmt: skip
+    run.config.benchmark.parts = ["scoring", "generation"]
+    assert [cell.measure for cell in plan(run.folder, run.config)] == ["scoring", "generation"]
 
 
 # What is refused
@@ -488,7 +395,7 @@ def mistakes(config: Config, **benchmark: Any) -> str:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("parts", ["samples"], "stream, loading, training, generation, scoring, startup"),
+        ("parts", ["samples"], "stream, loading, training, generation, scoring"),
         ("parts", [], "nothing to measure"),
         ("workers", [], "nothing to measure"),
         ("workers", [-1], "at least 0"),
@@ -513,9 +420,14 @@ def mistakes(config: Config, **benchmark: Any) -> str:
     ],
 )
 def test_what_cannot_be_measured_is_refused(run: Run, key: str, value: Any, expected: str) -> None:
-    told = mistakes(run.config, **{key: value})
-    assert f"benchmark.{key}" in told
-    assert expected in told
+    message = mistakes(run.config, **{key: value})
+    assert f"benchmark.{key}" in message
+    assert expected in message
+
+
+def test_another_jobs_run_of_an_earlier_version_may_name_a_part_that_is_gone(run: Run) -> None:
+    run.config.job.name = "evaluate"
+    assert not mistakes(run.config, parts=["stream", "startup"])
 
 
 def test_any_key_of_the_composition_can_be_varied(run: Run) -> None:
@@ -524,20 +436,20 @@ def test_any_key_of_the_composition_can_be_varied(run: Run) -> None:
     assert not mistakes(run.config, lengths=[], input_sizes=["1x10"])
 
 
-def test_a_benchmark_that_cannot_be_is_refused_at_composition() -> None:
+def test_an_impossible_benchmark_is_refused_at_composition() -> None:
     with pytest.raises(ConfigError) as error:
         compose_config(["job=benchmark", "benchmark.vary=[optim.batch_size=8]", "benchmark.workers=[]"])
     assert len(error.value.mistakes) == 2
 
 
 @pytest.mark.parametrize("value", ["model.lora.rank=many", "model.attention=flash"])
-def test_a_varied_value_that_cannot_be_is_refused_before_anything_is_measured(run: Run, value: str) -> None:
+def test_an_impossible_varied_value_is_refused_before_anything_is_measured(run: Run, value: str) -> None:
     planned = trainings(run, vary=[value])
     with pytest.raises(ConfigError, match=value.partition("=")[0].replace(".", r"\.")):
         freeze_cells(planned, run.config)
 
 
-def test_the_hardware_is_part_of_what_a_benchmark_is_and_its_options_of_nothing_else(run: Run) -> None:
+def test_hardware_and_benchmark_options_name_the_folder_of_a_benchmark_and_of_no_other_job(run: Run) -> None:
     def name(**changes: Any) -> str:
         node = typed(asdict(run.config))
         for key, value in changes.items():
@@ -605,7 +517,7 @@ def test_a_result_names_the_machine_and_the_threads_apart(
 ) -> None:
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation")
     freeze_cells([cell], run.config)
-    monkeypatch.setattr(generation, "measure", lambda run: {"speed": 1})
+    monkeypatch.setattr(answers, "measure_generation", lambda run: {"speed": 1})
     cell_process.main(cell.folder, load_run(cell.folder.path).config)
     assert cell.result is not None
     assert cell.result["threads"] == cell.result["speed"] == 1
@@ -639,7 +551,7 @@ def test_a_process_ends_with_the_one_that_started_it(monkeypatch: pytest.MonkeyP
     assert ended.wait(10)
 
 
-def test_a_cell_of_several_processes_ends_with_what_has_started_them(run: Run, tmp_path: Path) -> None:
+def test_a_cell_of_several_processes_ends_with_their_starter(run: Run, tmp_path: Path) -> None:
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation", shape={"no_such": "shape"})
     freeze_cells([cell], run.config)
     with subprocess.Popen(["true"]) as starter:
@@ -647,7 +559,7 @@ def test_a_cell_of_several_processes_ends_with_what_has_started_them(run: Run, t
     command = [sys.executable, "-m", "arc_experiments.benchmarking.measure", str(cell.folder.path)]
     done = subprocess.run(command, env={**os.environ, places.STARTER: str(starter.pid)}, capture_output=True)
     assert done.returncode == 1
-    assert cell.result is None, "it has ended before it could tell of its mistake"
+    assert cell.result is None, "it ended before it could report its mistake"
 
 
 @pytest.mark.parametrize(
@@ -680,7 +592,7 @@ def test_a_benchmarks_own_process_hides_no_gpu_from_its_cells(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     monkeypatch.setattr(job, "main", lambda run, console: None)
-    worker._run_job(composed.folder, Console(quiet=True))
+    worker._run_job(composed.folder, composed.config, Console(quiet=True))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
 
 
@@ -706,7 +618,8 @@ MACHINE = {
 def trained(speed: float, **more: Any) -> dict[str, Any]:
     return {
         **summary("tokens_per_second", [speed]), **summary("bare_tokens_per_second", [2 * speed]),
-        **summary("relative_speed", [0.5]), "peak_memory_bytes": 2_000_000_000, "flops_utilisation": 0.25, **more,
+        **summary("relative_speed", [0.5]),
+        "peak_memory_bytes": 2_000_000_000, "flops_utilisation": 0.25, **more,
     }  # fmt: skip
 
 
@@ -720,7 +633,6 @@ CANNED = {
     "training": trained(1000.0),
     "generation": {"error": "no [such] | model"},
     "scoring": {"candidates_per_second": 40.0, "plain_candidates_per_second": 10.0},
-    "startup": {"model_seconds": 2.5, "total_seconds": 5.0},
 }
 
 
@@ -757,11 +669,11 @@ RIGHT = CANNED | {"generation": {"tokens_per_second": 7.0, "one_at_a_time_tokens
 def test_the_job_writes_figures_a_table_and_a_picture(folder: RunFolder) -> None:
     measured, printed = run_job(folder, RIGHT)
     assert measured == [
-        "stream", "loading", "training-batch_1-length_64-packing_False", "training-batch_2-length_64-packing_False",
-        "generation", "scoring", "startup",
+        "stream", "loading", "training-batch_1-length_64-packing_False",
+        "training-batch_2-length_64-packing_False", "generation", "scoring",
     ]  # fmt: skip
     results = folder.read_json("benchmark.json")
-    assert results["num_measured"] == results["num_cells"] == 7
+    assert results["num_measured"] == results["num_cells"] == 6
     assert results["stream"]["samples_per_second"] == 100
     assert results["loading"][1] == {
         "consumer_tokens_per_second": 60000.0, "num_workers": 1, "data_wait_fraction": 0.25
@@ -770,7 +682,7 @@ def test_the_job_writes_figures_a_table_and_a_picture(folder: RunFolder) -> None
     for size, row in enumerate(results["training"], start=1):
         assert row == {"per_device_batch_size": size, **identity, **CANNED["training"]}
     assert results["machines"] == [MACHINE]
-    assert "7 of 7 measurements made." in (folder / "benchmark.md").read_text()
+    assert "6 of 6 measurements made." in (folder / "benchmark.md").read_text()
     assert ElementTree.parse(folder / "benchmark.svg").getroot().tag.endswith("svg")
     assert printed.splitlines()[-1] == str(folder)
 
@@ -781,45 +693,43 @@ def test_a_finished_benchmark_shows_its_tables_again_and_measures_nothing(folder
         (folder / name).unlink()  # as if killed after the last result and before these
     measured, printed = run_job(folder, {})
     assert measured == []
-    assert "7 measurements, 7 made already" in printed
+    assert "6 measurements, 6 made already" in printed
     assert "100 (90 to 110)".replace("90", "90.00") in printed
-    assert folder.read_json("benchmark.json")["num_measured"] == 7
+    assert folder.read_json("benchmark.json")["num_measured"] == 6
 
 
-def test_a_benchmark_that_was_killed_goes_on_with_the_cells_it_has_not(folder: RunFolder) -> None:
+def test_a_killed_benchmark_resumes_with_the_missing_cells(folder: RunFolder) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_job(folder, RIGHT, kill_after=4)
     assert folder.read_json("benchmark.json")["num_measured"] == 4
     measured, _ = run_job(folder, RIGHT)
-    assert measured == ["generation", "scoring", "startup"]
+    assert measured == ["generation", "scoring"]
 
 
-def test_a_measurement_that_fails_fails_the_job_and_is_tried_again(folder: RunFolder) -> None:
-    with pytest.raises(RuntimeError, match="1 of 7 measurements failed"):
+def test_a_failed_measurement_fails_the_job_and_is_retried(folder: RunFolder) -> None:
+    with pytest.raises(RuntimeError, match="1 of 6 measurements failed"):
         run_job(folder, CANNED)
-    assert "6 of 7 measurements made, 1 failed." in (folder / "benchmark.md").read_text()
+    assert "5 of 6 measurements made, 1 failed." in (folder / "benchmark.md").read_text()
     measured, _ = run_job(folder, RIGHT)
     assert measured == ["generation"]
 
 
-def test_what_has_not_the_memory_fails_nothing(folder: RunFolder) -> None:
+def test_running_out_of_memory_fails_nothing(folder: RunFolder) -> None:
     run_job(folder, RIGHT | {"training": {"error": "out of memory"}})
-    assert "5 of 7 measurements made, 2 out of memory." in (folder / "benchmark.md").read_text()
+    assert "4 of 6 measurements made, 2 out of memory." in (folder / "benchmark.md").read_text()
     assert run_job(folder, {})[0] == []
 
 
 @pytest.mark.slow
 def test_the_real_command_measures_in_processes_of_their_own(tmp_path: Path) -> None:
-    more = ["benchmark.parts=[startup]", "benchmark.rounds=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    more = ["benchmark.parts=[generation]", "benchmark.rounds=1", f"hydra.run.dir={tmp_path / 'run'}"]
     command = [sys.executable, "-m", "arc_experiments", *SMALL, *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "run")
     results = json.loads((tmp_path / "run" / "benchmark.json").read_text())
     assert results["num_measured"] == 1
-    phases = [results["startup"][f"{name}_seconds"] for name in ("compose", *startup.ENDS)]
-    assert all(seconds >= 0 for seconds in phases)
-    assert results["startup"]["total_seconds"] == pytest.approx(sum(phases))
+    assert_summarised(results["generation"], "tokens_per_second", "speedup")
 
 
 # What is shown
@@ -880,7 +790,7 @@ def test_the_machine_is_named_with_its_versions() -> None:
     )
 
 
-def test_a_part_that_failed_is_shown_as_such_also_in_the_terminal() -> None:
+def test_a_failed_part_shows_its_error_also_in_the_terminal() -> None:
     text = markdown(results_with(generation={"error": "no [such] <model> | a*b*c"}))
     assert table(text)[1] == ["error", "`no [such] <model> / a*b*c`"]
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
@@ -905,17 +815,12 @@ def test_the_picture_has_a_bar_for_each_figure_and_none_for_what_failed() -> Non
     assert picture == draw(results_with(training=rows)).svg()
 
 
-def test_no_two_bars_have_one_name() -> None:
+def test_bars_have_different_names() -> None:
     rows = [row(1, **trained(9.0)) | {"packing": packing} for packing in (False, True)]
     picture = draw(results_with(training=rows)).svg()
     for name in ("packing False", "packing False, bare loop", "packing True", "packing True, bare loop"):
         assert picture.count(f">{name}<") == 1
 
 
-def test_the_picture_shows_every_phase_of_a_start() -> None:
-    (phases,) = (keys for _, place, keys in show.BARS if place == "startup")
-    assert {f"{name}_seconds" for name in ("compose", *startup.ENDS, "total")} == set(phases.values())
-
-
-def test_rounds_are_summed_up_as_median_and_range() -> None:
+def test_rounds_are_summarised_as_median_and_range() -> None:
     assert summary("speed", [3.0, 1.0, 2.0]) == {"speed": 2.0, "speed_range": [1.0, 3.0]}

@@ -1,4 +1,4 @@
-"""Configuration: everything in conf/ composes, every mistake is answered in plain words, and no torch for it."""
+"""Configuration: everything in conf/ composes, and mistakes are answered in plain words, without torch."""
 
 import dataclasses
 import itertools
@@ -31,8 +31,8 @@ from arc_experiments.runs.folder import FolderError
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = {
-    "augmentation", "data", "experiment", "hardware", "inference", "job", "launch", "model", "optim", "prompt",
-    "sweep", "tracking",
+    "augmentation", "data", "experiment", "hardware", "inference", "job", "launch", "model", "optim",
+    "prompt", "sweep", "tracking",
 }  # fmt: skip
 OPTIONS = [
     f"{folder.name}={file.stem}"
@@ -187,9 +187,9 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("augmentation.geometry.prob=1", ["augmentation.geometry.prob", "probability"]),
     ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
     ("prompt/grid=wrong", ["prompt/grid/wrong", "colour_names", "shape_and_row_numbers"]),
-    ("prompt.kinds.output_from_inputs=1", ["prompt.kinds.output_from_inputs", "prompt.kinds.output_from_outputs"]),
+    ("prompt.kinds.output_from_inputs=1", ["prompt.kinds.output_from_inputs", "kinds.output_from_outputs"]),
     ("prompt.kinds.input_from_inputs=often", ["prompt.kinds.input_from_inputs", "often", "Float"]),
-    ("prompt.input_from_inputs.system=x", ["prompt.input_from_inputs.system", "Did you mean: prompt.system?"]),
+    ("prompt.input_from_inputs.system=x", ["prompt.input_from_inputs.system", "mean: prompt.system?"]),
     ("prompt.grid.separater=-", ["prompt.grid.separater", "prompt.grid.separator"]),
     # unknown options
     ("data=arc3", ["data/arc3", "arc1", "arc2"]),
@@ -512,8 +512,8 @@ def test_questions_are_answered_within_two_seconds_without_torch(
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert answer.returncode == 0, answer.stderr
     assert "learning_rate" in answer.stdout
-    # Of the CPU, since others may be using this machine.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    # CPU seconds, since others may be using this machine; without the shared ConfigStore it takes 1.7.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
     assert list(tmp_path.iterdir()) == []
 
 
@@ -550,14 +550,15 @@ def split_line(line: str) -> Iterator[list[str]]:
 
 
 def in_document(path: Path, program: list[str]) -> list[list[str]]:
-    """Arguments of the commands in a document that start with `program` (a python may be spelt with its path)."""
+    """Arguments of a document's commands that start with `program` (a python may have its path)."""
     found = [[Path(words[0]).name, *words[1:]] for words in commands(path.read_text(encoding="utf-8"))]
     return [words[len(program) :] for words in found if words[: len(program)] == program]
 
 
 def test_commands_are_found_in_fenced_blocks_only() -> None:
     text = (
-        "```bash\nmake demo   # all of it\n# a remark\nWANDB_MODE=off .venv/bin/python -m arc_experiments \\\n"
+        "```bash\nmake demo   # all of it\n# a remark\n"
+        "WANDB_MODE=off .venv/bin/python -m arc_experiments \\\n"
         "  'a=[b]' && cd x\n```\n"
         "text `make nothing`\n```yaml\nmake: no\n```\n"
     )
@@ -645,8 +646,8 @@ def test_the_sections_that_a_job_hashes_are_sections() -> None:
 
 def conditions() -> Iterator[tuple[type, str]]:
     for kind, table in ((Config, EXCLUSIONS), (Source, SOURCE_EXCLUSIONS)):
-        for feature, rows in table.items():
-            for condition in (*feature.split(" "), *(setting for setting, _, _ in rows)):
+        for feature, setting, _, _ in table:
+            for condition in (*feature.split(" "), setting):
                 yield kind, condition
 
 
@@ -676,7 +677,8 @@ def test_the_table_names_keys_and_values_of_the_schema() -> None:
 
 def test_a_key_that_only_some_read_is_excluded_unless_it_has_its_default() -> None:
     for kind, key in (
-        (Config, "inference.threshold"), (Config, "inference.vllm_memory_share"), (Config, "adapt.reserve_seconds"),
+        (Config, "inference.threshold"), (Config, "inference.vllm_memory_share"),
+        (Config, "adapt.reserve_seconds"),
         (Source, "fold"), (Source, "num_folds"), (Source, "leave_out"), (Source, "num_validation"),
     ):  # fmt: skip
         default = f"{field_of(kind, key)[0].default:g}"

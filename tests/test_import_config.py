@@ -34,7 +34,8 @@ def test_every_key_that_has_a_counterpart_is_carried_over() -> None:
     new = convert(old())
     assert new.defaults == {"data": "custom", "model": "qwen05", "launch": "slurm"}
     assert new.values == {
-        "data.file": "my_data.py:load", "data.source.validation_split": "validation", "data.source.split_ratio": 0.9,
+        "data.file": "my_data.py:load", "data.source.validation_split": "validation",
+        "data.source.split_ratio": 0.9,
         "hydra.run.dir": "runs/a", "optim.batch_size": 16, "hardware.per_device_batch_size": 8,
         "optim.learning_rate": 1e-4, "optim.epochs": 6, "launch.chain.total_jobs": 3,
         "launch.slurm.partition": "gpu", "launch.slurm.time": "04:00:00", "launch.slurm.nodes": 1,
@@ -42,7 +43,7 @@ def test_every_key_that_has_a_counterpart_is_carried_over() -> None:
     }  # fmt: skip
     assert new.notes == [
         "training.epochs_per_job=2 x total_jobs=3: optim.epochs=6 in all, on one schedule",
-        "slurm.gpu_id=0: which of a node's GPUs it gives is the cluster's choice",
+        "slurm.gpu_id=0: the cluster chooses which of a node's GPUs a job gets",
     ]
 
 
@@ -73,10 +74,10 @@ def test_without_peft_all_of_an_unknown_model_is_trained() -> None:
         ({"model": {}}, "model.name is missing"),
         (
             {"model": {"name": "a/b", "peft_method": "prefix"}},
-            "model.peft_method=prefix: there is lora alone",
+            "model.peft_method=prefix: only lora is supported",
         ),
         ({"dataset": {"name": "samsum"}}, "dataset.name=samsum is none of: "),
-        ({"slurm": ["gpu"]}, "slurm: is to hold keys"),
+        ({"slurm": ["gpu"]}, "slurm: must hold keys"),
     ],
 )
 def test_what_cannot_become_an_experiment_is_refused(sections: dict[str, Any], message: str) -> None:
@@ -151,7 +152,7 @@ def test_a_file_of_the_same_name_elsewhere_is_another_experiment(
     assert import_config.main([other]) == 2
     out, err = capsys.readouterr()
     assert out == "", "no name for train.sh to run"
-    assert f"not one imported from {other}" in err
+    assert f"not imported from {other}" in err
     assert import_config.main([other, "--name", "other"]) == 0
     runs = [yaml.safe_load(file.read_text())["hydra"]["run"]["dir"] for file in _experiments(own_conf)]
     assert runs == ["runs/a", "runs/b"]
@@ -175,7 +176,7 @@ def test_what_was_changed_by_hand_is_neither_overwritten_nor_run_for_the_file(
     assert import_config.main([str(tmp_path / "old.yaml")]) == 2
     out, err = capsys.readouterr()
     assert (out, file.read_text()) == ("", by_hand)
-    assert "was changed by hand" in err
+    assert "was edited by hand" in err
     assert "old.yaml --force" in err
     assert import_config.main([str(tmp_path / "old.yaml"), "--force"]) == 0
     assert yaml.safe_load(file.read_text())["optim"]["learning_rate"] == float(rate)
@@ -201,7 +202,13 @@ training: {{batch_size: 1, lr: 1e-3, epochs_per_job: 1, gradient_accumulation: 2
     experiment = root / "conf" / "experiment" / f"{name}.yaml"
     try:
         done = subprocess.run(
-            [root / "train.sh", tmp_path / f"{name}.yaml", "tracking=off", "inference.limit=1", "inference.max_new_tokens=20"],
+            [
+                root / "train.sh",
+                tmp_path / f"{name}.yaml",
+                "tracking=off",
+                "inference.limit=1",
+                "inference.max_new_tokens=20",
+            ],
             capture_output=True, text=True, cwd=tmp_path,
             env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )  # fmt: skip

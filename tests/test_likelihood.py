@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ from arc_experiments import reselect as select
 from arc_experiments.augmentation import draw_views
 from arc_experiments.generation import rescoring
 from arc_experiments.generation.batching import TokenBudget
-from arc_experiments.generation.rescoring import log_probabilities, with_likelihoods
+from arc_experiments.generation.decoding import Transformers
+from arc_experiments.generation.predict import OnProgress, Predictor, ignore
+from arc_experiments.generation.rescoring import log_probabilities
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.answering import score_in_training
 from arc_experiments.models.adapters import merge
+from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks import Pair, Task, TaskSet
@@ -73,13 +77,25 @@ def candidate(number: int, task_id: str, test_index: int, cells: Grid | None) ->
     )  # fmt: skip
 
 
-def compared(model: torch.nn.Module, folder: Path, **changes: object) -> list[Candidate]:
-    given = [candidate(number, *one) for number, one in enumerate(CANDIDATES)]
-    options = {
-        "num_views": NUM_VIEWS, "seed": 1, "budget": TokenBudget(10_000), "folder": folder,
-        "processes": PartialState(cpu=True), "on_progress": lambda done, total: None,
-    } | changes  # fmt: skip
-    return with_likelihoods(model, PROMPT, TASKS, given, **options)
+GIVEN = [candidate(number, *one) for number, one in enumerate(CANDIDATES)]
+
+
+def compared(
+    model: torch.nn.Module,
+    folder: Path,
+    given: list[Candidate] = GIVEN,
+    prompt: Prompt = PROMPT,
+    tasks: TaskSet = TASKS,
+    *,
+    num_views: int = NUM_VIEWS,
+    batch_tokens: int = 10_000,
+    on_progress: OnProgress = ignore,
+) -> list[Candidate]:
+    predictor = Predictor(
+        prompt, Transformers(), max_new_tokens=1, batch_tokens=batch_tokens, scoring_views=num_views,
+        seed=1, processes=PartialState(cpu=True), autocast=nullcontext,
+    )  # fmt: skip
+    return predictor.with_likelihoods(model, tasks, given, folder, on_progress)
 
 
 def test_shared_prompts_give_the_numbers_of_plain_teacher_forcing(
@@ -129,7 +145,7 @@ def test_every_candidate_is_compared_in_the_same_views_of_its_task(
 def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
     model: torch.nn.Module, tmp_path: Path
 ) -> None:
-    whole = [one.to_json() for one in compared(model, tmp_path / "partial", budget=TokenBudget(100))]
+    whole = [one.to_json() for one in compared(model, tmp_path / "partial", batch_tokens=100)]
     (file,) = (tmp_path / "partial").iterdir()
     lines = file.read_text().splitlines()
     assert len(lines) == 1 + 3 * NUM_VIEWS
@@ -138,7 +154,7 @@ def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
     again = compared(
         model,
         tmp_path / "partial",
-        budget=TokenBudget(100),
+        batch_tokens=100,
         on_progress=lambda done, total: seen.append(done),
     )
     assert [one.to_json() for one in again] == whole
@@ -147,10 +163,7 @@ def test_a_killed_comparison_goes_on_and_ends_with_the_same_numbers(
 
 def test_what_was_kept_for_other_candidates_is_not_taken(model: torch.nn.Module, tmp_path: Path) -> None:
     compared(model, tmp_path / "partial")
-    other = with_likelihoods(
-        model, PROMPT, TASKS, [candidate(0, "a", 0, grid("3"))], num_views=1, seed=1, budget=TokenBudget(1000),
-        folder=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
-    )  # fmt: skip
+    other = compared(model, tmp_path / "partial", [candidate(0, "a", 0, grid("3"))], num_views=1)
     assert len(other[0].likelihoods) == 1
     assert other[0].likelihoods[0].num_tokens == 3
 
@@ -163,10 +176,7 @@ def test_a_view_that_does_not_fit_is_left_out_for_all_candidates(
     lengths = [len(PROMPT.encode_prompt(view.apply(task))) for view in draw_views(task, 8, 1)]
     assert min(lengths) > 16 or max(lengths) <= 16 or len(set(lengths)) > 1
     given = [candidate(0, "t", 0, grid("1")), candidate(1, "t", 0, grid("2"))]
-    found = with_likelihoods(
-        model, short, TaskSet([task]), given, num_views=8, seed=1, budget=TokenBudget(1000),
-        folder=tmp_path / "partial", processes=PartialState(cpu=True), on_progress=lambda done, total: None,
-    )  # fmt: skip
+    found = compared(model, tmp_path / "partial", given, short, TaskSet([task]), num_views=8)
     views = [[value.view for value in one.likelihoods] for one in found]
     assert views[0] == views[1] == [view for view, length in enumerate(lengths) if length <= 16]
 

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForMaskedLM, ViTConfig
 from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Hardware, Lora, Model
-from arc_experiments.models.errors import ModelError
+from arc_experiments.models.hub import ModelError
 from arc_experiments.models.notes import notes
 from arc_experiments.models.precision import pick_attention, pick_device, pick_dtype
 from arc_experiments.models.tokenizer import load_tokenizer

@@ -59,7 +59,7 @@ def test_a_name_says_job_data_and_model(default: DictConfig) -> None:
 def leaves(node: Any, prefix: str = "") -> Iterator[str]:
     if OmegaConf.is_dict(node) and len(node):
         for key in node:
-            yield from leaves(node._get_node(key), f"{prefix}.{key}".lstrip("."))
+            yield from leaves(node[key], f"{prefix}.{key}".lstrip("."))
     else:
         yield prefix
 

@@ -33,7 +33,7 @@ def model() -> torch.nn.Module:
 
 
 def every_answer(model: torch.nn.Module, prompt: Ids) -> Found:
-    """All answers of up to STEPS tokens, each by its own forward pass: (ids without end, ended) -> log-probability."""
+    """All answers of up to STEPS tokens, by a forward pass each: (ids without end, ended) -> logarithm."""
     tokens = [token for token in range(SIZE) if token not in STOP]
     found: Found = {}
     for length in range(1, STEPS + 1):

@@ -347,8 +347,7 @@ def test_an_error_inside_the_file_is_shown_as_the_users(
 @pytest.mark.parametrize(
     ("signature", "message"),
     [
-        ("dataset_config, split",
-         r"does not take the arguments of get_custom_dataset\(dataset_config, processor, split\)"),
+        ("dataset_config, split", r"cannot be called as get_custom_dataset\(dataset_config, processor, split\)"),
         ("dataset_config, processor, split, *, folder", r"missing a required argument: 'folder'"),
         ("dataset_config, processor, split, split_ratio", r"needs a split_ratio: data\.source\.split_ratio="),
     ],
@@ -382,7 +381,7 @@ def test_a_function_that_does_not_look_at_the_split_is_told_so(tmp_path: Path) -
         ([], "data.file is needed and has no value: data.file=..."),
         (["data.file=nowhere.py"], "data.file=nowhere.py: there is no file nowhere.py (looked in"),
         (["data.file=nowhere.py:rows"], "there is no file nowhere.py"),
-        (["data.file=README.md"], "data.file=README.md is not a python file"),
+        (["data.file=README.md"], "data.file=README.md is not a Python file"),
         (["data.file={file}", "data.source.split_ratio=2"],
          "data.source: split_ratio=2.0 is not between 0 and 1"),
         (["data.file={file}", "data.source.train_split=validation"],

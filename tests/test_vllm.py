@@ -1,4 +1,4 @@
-"""The contract with vLLM, on a stand-in with its interface: a model from files, an adapter from files, ids in and out."""
+"""The contract with vLLM, on a stand-in with its interface: model and adapter from files, ids in and out."""
 
 import sys
 from pathlib import Path
@@ -141,8 +141,8 @@ def test_without_the_package_it_is_refused_with_the_remedy(base: Path) -> None:
 
 def test_what_vllm_is_not_given_is_refused() -> None:
     typed = [
-        "inference.engine=vllm", "inference.constrain=grid", "model.vocabulary=arc", "hardware.num_processes=2",
-        "hardware.device=cpu",
+        "inference.engine=vllm", "inference.constrain=grid", "model.vocabulary=arc",
+        "hardware.num_processes=2", "hardware.device=cpu",
     ]  # fmt: skip
     with pytest.raises(ConfigError) as raised:
         compose_config(typed)

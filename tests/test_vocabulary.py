@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.models.ancestry import read_ancestry
-from arc_experiments.models.errors import ModelError
+from arc_experiments.models.hub import ModelError
 from arc_experiments.models.loading import load_base
 from arc_experiments.models.tokenizer import ArcTokenizer, for_trainer
 from arc_experiments.models.vocabulary import Vocabulary, collect, read_vocabulary, shrink
@@ -74,8 +74,9 @@ def test_prompts_are_the_same_texts_and_the_same_tokens(tmp_path: Path) -> None:
 
 def toy_prompt(tokenizer: object, grid: GridText) -> Prompt:
     return Prompt(
-        tokenizer=tokenizer, grid=grid, system=None, introduction="", demonstration="Input\n{input}Output\n{output}",
-        question="Input\n{input}Output\n", answer="{output}", loss_on="all_outputs", chat=False, max_length=10**6,
+        tokenizer=tokenizer, grid=grid, system=None, introduction="", answer="{output}", chat=False,
+        demonstration="Input\n{input}Output\n{output}", question="Input\n{input}Output\n",
+        loss_on="all_outputs", max_length=10**6,
     )  # fmt: skip
 
 

@@ -1,4 +1,10 @@
-"""The plan of a benchmark: which cells there are, running them, and their results as benchmark.json."""
+"""Plan the cells of a benchmark, run them, and collect their results as benchmark.json.
+
+    plan(run.yaml) -> cells -> `python -m arc_experiments.benchmarking.measure <folder>` -> result.json
+    results -> benchmark.json, benchmark.md, benchmark.svg
+
+A cell is one measurement: a process with a folder and a composition of its own.
+"""
 
 import itertools
 import os
@@ -21,7 +27,7 @@ from arc_experiments.config.schema import Benchmark, Config, typed
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.machine import count_processes
 
-HORIZON = 100_000  # steps of a schedule that no measurement comes to the end of
+HORIZON = 100_000  # steps of a schedule; no measurement reaches its end
 OUT_OF_MEMORY = "out of memory"
 
 
@@ -30,10 +36,10 @@ class Cell:
     """One measurement.
 
     Attributes:
-        measure: the module of `benchmarking` that measures; in benchmark.json its result stands under this name.
-        shape: what it is called with beside the run.
-        changes: dotted key -> value, where the cell's composition differs from the job's.
-        row: what tells this row from others of the same name; it stands in the result, also in a failed one's.
+        measure: the part of the benchmark; the key of its result in benchmark.json.
+        shape: arguments of the measurement.
+        changes: dotted key -> value where the cell's composition differs from the job's.
+        row: distinguishes this result from others of the same part; also in the result of a failed cell.
     """
 
     folder: RunFolder
@@ -44,13 +50,13 @@ class Cell:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """None while it is not measured."""
+        """The content of result.json; None before there is one."""
         written = (self.folder / "result.json").exists()
         return self.row | self.folder.read_json("result.json") if written else None
 
     @property
     def outcome(self) -> str | None:
-        """What it came to: "measured", "out_of_memory" or "failed"; None while there is no result."""
+        """Either "measured", "out_of_memory" or "failed"; None before there is a result."""
         if self.result is None:
             return None
         error = self.result.get("error")
@@ -59,26 +65,21 @@ class Cell:
         return "out_of_memory" if error.startswith(OUT_OF_MEMORY) else "failed"
 
 
-def plan(folder: RunFolder, config: Config, overrides: Sequence[str]) -> list[Cell]:
-    """All cells in order; training has many, every other part one, in one process.
-
-    Args:
-        overrides: what was typed to compose this; the start-up is measured with them.
-    """
+def plan(folder: RunFolder, config: Config) -> list[Cell]:
+    """List all cells in order: many for training, for every other part one, of one process."""
     cells: list[Cell] = []
     for part in config.benchmark.parts:
         if part == "training":
             cells += _training(config, folder / "cells")
             continue
-        shape = {"overrides": list(overrides)} if part == "startup" else {}
         changes = _endless(config.optim.log_steps) | _processes(config, 1)
         own = RunFolder(folder / "cells" / part)
-        cells.append(Cell(folder=own, measure=part, shape=shape, changes=changes))
+        cells.append(Cell(folder=own, measure=part, changes=changes))
     return cells
 
 
 def _training(config: Config, folder: Path) -> Iterator[Cell]:
-    """Every batch size with every length and input size, for every combination of what is varied."""
+    """Yield every batch size with every length and input size, for every combination of varied values."""
     benchmark = config.benchmark
     shapes: list[dict[str, Any]] = [
         {"length": length, "packing": packing}
@@ -106,14 +107,14 @@ def _training(config: Config, folder: Path) -> Iterator[Cell]:
 
 
 def _varied(benchmark: Benchmark) -> list[dict[str, Any]]:
-    """Every combination of the values of `benchmark.vary`, as dotted key -> value."""
+    """Return every combination of the values of `benchmark.vary`, as dotted key -> value."""
     keys = [text.partition("=")[0] for text in benchmark.vary]
     values = [map(yaml.safe_load, text.partition("=")[2].split(",")) for text in benchmark.vary]
     return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values)]
 
 
 def _processes(config: Config, number: int) -> dict[str, Any]:
-    """The changes that make it so many processes, on the first of the GPUs named."""
+    """Return the changes for so many processes, which use the first of the GPUs named."""
     gpus = config.hardware.gpu_ids
     if gpus is not None and config.hardware.parallelism != "split":  # which is one process over all of them
         gpus = gpus[:number]
@@ -129,7 +130,7 @@ def freeze_cells(cells: Sequence[Cell], config: Config) -> None:
     """Write each cell's composition and request into its folder, which is emptied.
 
     Raises:
-        ConfigError: a cell's changes make no right composition.
+        ConfigError: a cell's changes give an invalid composition.
     """
     for cell in cells:
         own = typed(asdict(config))
@@ -147,10 +148,10 @@ def freeze_cells(cells: Sequence[Cell], config: Config) -> None:
 
 
 def run_cell(cell: Cell, max_seconds: float) -> None:
-    """Measure in a process of its own; however it ends there is a result.
+    """Measure in a process of its own; a result is written however it ends.
 
     Args:
-        max_seconds: it is ended and marked after this.
+        max_seconds: the process is killed and marked after this time.
     """
     module, folder = "arc_experiments.benchmarking.measure", str(cell.folder.path)
     several = cell.changes.get("hardware.num_processes", 1) > 1
@@ -158,7 +159,7 @@ def run_cell(cell: Cell, max_seconds: float) -> None:
     with (cell.folder / "output.log").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *modules], stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-            start_new_session=True,  # so that what it starts can be ended with it
+            start_new_session=True,  # its children can then be killed with it
         )  # fmt: skip
         try:
             process.wait(max_seconds)
@@ -169,22 +170,21 @@ def run_cell(cell: Cell, max_seconds: float) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if cell.result is None:
-        # Of several processes the one that starts them says which ended how.
-        told = cell.folder.status.get("error")
-        cell.folder.write_json("result.json", {"error": _death(told, process.returncode)})
+        error = cell.folder.status.get("error")  # written by the starter of several processes
+        cell.folder.write_json("result.json", {"error": _death(error, process.returncode)})
     shutil.rmtree(cell.folder / "checkpoints", ignore_errors=True)
 
 
-def _death(told: str | None, code: int) -> str:
-    """Why there is no result. Signal 9 is how Linux ends a process for want of memory."""
-    how = told or (f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
+def _death(error: str | None, code: int) -> str:
+    """Say why there is no result. Linux kills processes by signal 9 when memory runs out."""
+    how = error or (f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
     return f"{OUT_OF_MEMORY} ({how})" if how.endswith("killed by signal 9") else how
 
 
 def collect(cells: Sequence[Cell]) -> dict[str, Any]:
-    """benchmark.json: the results by their names, how many there are, and the machines they were measured on.
+    """Return benchmark.json: counts, machines, and the results by part.
 
-    A result that is one row of several stands in a list, and so do the `rows` of a result that holds several.
+    Parts with several cells, and results with several `rows`, become lists.
     """
     outcomes = [cell.outcome for cell in cells]
     counts = {f"num_{name}": outcomes.count(name) for name in ("measured", "out_of_memory", "failed")}

@@ -1,4 +1,4 @@
-"""Rows of one length for the training to be measured with."""
+"""Training rows of one length."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,11 +15,11 @@ Row = tuple[Sample, ...]
 
 
 class FixedRows:
-    """What the trainer takes of a stream: the same rows in turn.
+    """The part of a stream's interface that the trainer uses, giving the same rows in turn.
 
     Args:
-        parts: those of the stream that the samples name.
-        pack_length: of rows with several samples; None where each row is one.
+        parts: the parts of the stream that the samples come from.
+        pack_length: tokens in a row of several samples; None if each row is one sample.
     """
 
     num_joined = 1
@@ -35,15 +35,15 @@ class FixedRows:
         return self._rows[index % len(self._rows)]
 
     def __getitem__(self, index: int) -> Sample:
-        """A sample: an adapter may look at some for its first weights."""
+        """Return a sample: an adapter may look at some to initialise its weights."""
         return self.row(index)[0]
 
 
 def rows_of_length(run: Run, length: int, num_rows: int, *, packing: bool) -> FixedRows:
-    """Rows of exactly `length` tokens: samples joined, the first cut to its last tokens.
+    """Make rows of exactly `length` tokens: samples joined, the first cut at its start.
 
     Args:
-        packing: the samples of a row stay samples of their own; otherwise a row is one sample.
+        packing: keep the samples of a row apart; otherwise a row is one sample.
     """
     stream, rows, number = run.stream(), [], 0
     for _ in range(num_rows):
@@ -57,7 +57,7 @@ def rows_of_length(run: Run, length: int, num_rows: int, *, packing: bool) -> Fi
 
 
 def _join(parts: Sequence[Encoded], length: int) -> Encoded:
-    """The last tokens of the parts together."""
+    """Return the last `length` tokens of the parts together."""
     return replace(
         parts[-1],
         input_ids=np.concatenate([part.input_ids for part in parts])[-length:],
@@ -66,7 +66,7 @@ def _join(parts: Sequence[Encoded], length: int) -> Encoded:
 
 
 def rows_of_size(run: Run, input_size: str, num_rows: int) -> FixedRows:
-    """Rows of one sample with that many demonstrations and grids of that side, whatever the longest sample.
+    """Make rows of one sample each with grids of that size, whatever prompt.max_length says.
 
     Args:
         input_size: such as "2x30".

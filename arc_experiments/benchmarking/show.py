@@ -1,4 +1,4 @@
-"""Show benchmark.json as a Markdown page of tables and as a chart: the same bytes for the same numbers."""
+"""Show benchmark.json as a Markdown page of tables and as a chart; equal numbers give equal bytes."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +11,13 @@ from arc_experiments.report.format import NO_VALUE, memory, percent, plural
 Values = dict[str, Any]
 
 TITLES = {
-    "stream": "Samples on one core, stream[i] against text and tokenizer",
-    "loading": "Waiting for data: of a consumer that only sleeps, and of the real training",
+    "stream": "Samples on one core: stream[i] against text and tokenizer",
+    "loading": "Waiting for data: a consumer that only sleeps, and the real training",
     "training": "Training against a bare loop",
     "generation": "Answers in batches against one at a time",
-    "scoring": "Likelihood of candidates, their prompt read once against once a candidate",
-    "startup": "From the command to the first step",
+    "scoring": "Likelihood of candidates: their prompt read once against once per candidate",
 }
-# Panels of the chart: heading, section of benchmark.json, name of a bar -> key; the first is ours.
+# Panels of the chart: heading, section of benchmark.json, label of a bar -> key; ours is first.
 BARS = (
     ("samples/s on one core", "stream",
      {"stream[i]": "samples_per_second", "text and tokenizer": "text_path_samples_per_second"}),
@@ -28,16 +27,11 @@ BARS = (
      {"in batches": "tokens_per_second", "one at a time": "one_at_a_time_tokens_per_second"}),
     ("scored candidates/s", "scoring",
      {"prompt read once": "candidates_per_second", "once a candidate": "plain_candidates_per_second"}),
-    ("from the command to the first step, seconds", "startup",
-     {"compose": "compose_seconds", "imports": "imports_seconds", "data": "data_seconds",
-      "model": "model_seconds", "preparation": "preparation_seconds",
-      "first validation": "first_validation_seconds",
-      "first step": "first_step_seconds", "total": "total_seconds"}),
 )  # fmt: skip
 
 
 def markdown(results: Values) -> str:
-    """All tables and the machines, as a Markdown page."""
+    """Return all tables and the machines as a Markdown page."""
     counts = [f"{results['num_measured']} of {plural(results['num_cells'], 'measurement')} made"]
     for name in ("out_of_memory", "failed"):
         if results[f"num_{name}"]:
@@ -55,7 +49,7 @@ def markdown(results: Values) -> str:
 
 
 def _of_rows(rows: Sequence[Values]) -> Iterator[str]:
-    """A column for what differs between rows; a sentence above for what does not."""
+    """Yield a column for each value that differs between rows, below a sentence with those that do not."""
     keys = [key for key in dict.fromkeys(itertools.chain(*rows)) if not key.endswith("_range")]
     columns = [key for key in keys if _differs(rows, key) or (len(rows) == 1 and _is_figure(key, rows[0]))]
     same = [f"{_words(key)} {_text(key, rows[0])}" for key in keys if key not in columns]
@@ -68,7 +62,7 @@ def _of_rows(rows: Sequence[Values]) -> Iterator[str]:
 
 
 def _of_values(values: Values) -> Iterator[str]:
-    """A line for each value, and for each part of a value that has parts."""
+    """Yield a line for each value, and for each part of a value that has parts."""
     yield from (_line(["what", "median (range)"]), _line(["---", "---"]))
     for key, value in values.items():
         parts = {f"{part} {key}": share for part, share in value.items()} if isinstance(value, dict) else {}
@@ -94,12 +88,12 @@ def _is_figure(key: str, row: Values) -> bool:
 
 
 def _text(key: str, values: Values) -> str:
-    """The value, with the range of its rounds."""
+    """Return the value with the range of its rounds."""
     value, (low, high) = values.get(key), values.get(f"{key}_range", (None, None))
     if value is None:
         return NO_VALUE
     if key == "error":
-        return f"`{str(value).replace('`', chr(39))}`"  # shown as it is
+        return f"`{str(value).replace('`', chr(39))}`"  # without Markdown in it
     text = _number(key, value)
     return text if low is None else f"{text} ({_number(key, low)} to {_number(key, high)})"
 
@@ -117,7 +111,7 @@ def _number(key: str, value: Any) -> str:
 
 
 def draw(results: Values) -> Chart:
-    """The picture: a panel of bars for each part that was measured."""
+    """Return the picture: a panel of bars for each part that was measured."""
     panels = []
     for heading, place, keys in BARS:
         rows = results.get(place, [])
@@ -128,7 +122,7 @@ def draw(results: Values) -> Chart:
 
 
 def _bars(rows: Sequence[Values], keys: dict[str, str]) -> Iterator[Bar]:
-    """A bar for each figure that is there; the label of a row is what distinguishes it from the others."""
+    """Yield a bar for each figure; a row's label is what distinguishes it from the others."""
     for row in rows:
         settings = itertools.takewhile(lambda key: key not in (*keys.values(), "error"), row)
         label = ", ".join(f"{_words(key)} {row[key]}" for key in settings if _differs(rows, key))

@@ -1,10 +1,9 @@
 """Our job's training (SFTTrainer as `run.trainer` builds it) against a bare PyTorch loop, block by block.
 
 Both train the composition's model on the same rows of one length, in the same dtype, with the same number of
-batches a step: a block of steps of the one, then as many of the other, each with a model of its own that is
-gone before the other's is loaded. The bare loop has its batches collated in memory, clips no gradients and logs
-nothing; of several processes each has a bare loop of its own, which waits for nobody. Rows of a given length are
-samples of the stream joined and cut to their last tokens, so they end with an answer.
+batches per step. Blocks alternate; each loads its own model after the other's has been released. The bare
+loop has its batches collated in memory, clips no gradients and logs nothing; with several processes, each
+runs a bare loop of its own without waiting for the others.
 """
 
 import gc
@@ -25,24 +24,24 @@ from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.training.dataset import Collator, as_tensors, make_row
 from arc_experiments.training.trainer import StreamTrainer
 
-NUM_BATCHES = 8  # different ones, which come in turn
-NUM_WARM = 2  # steps before the clock runs: workers start, caches fill
-# Dense 16-bit peak of the makers' data sheets, FLOP/s; the longer name is looked for first.
+NUM_BATCHES = 8  # different ones, repeated in turn
+NUM_WARM = 2  # steps before the clock runs, while workers start and caches fill
+# Dense 16-bit peak of the makers' data sheets, FLOP/s; the longest matching name counts.
 PEAK_FLOPS = {
-    "H200": 989e12, "H200 NVL": 835e12, "H100": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "A100": 312e12,
-    "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
+    "H200": 989e12, "H200 NVL": 835e12, "H100": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12,
+    "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
 }  # fmt: skip
-OTHER_CHIPS = {"Laptop", "MIG", "Ti", "D"}  # words of names whose peak is not that of the rest of the name
+OTHER_CHIPS = {"Laptop", "MIG", "Ti", "D"}  # variants whose peak differs from that of the rest of the name
 
 
-def measure(
+def measure_training(
     run: Run, *, packing: bool, length: int | None = None, input_size: str | None = None
 ) -> dict[str, Any]:
-    """Tokens/s of both, over all processes; peak memory of ours; how much of the GPU is used.
+    """Measure tokens/s of both, over all processes, and the peak memory and GPU utilisation of ours.
 
     Args:
-        packing: samples of a row are kept apart.
-        length: of the rows, in tokens; or
+        packing: keep the samples of a row apart.
+        length: tokens per row; or
         input_size: "2x30": rows of two demonstrations and a test pair with grids of 30 x 30.
     """
     num_rows = NUM_BATCHES * run.per_device_batch_size
@@ -83,7 +82,7 @@ def measure(
 
 
 def _compared(ours: list[float], bare: list[float]) -> dict[str, Any]:
-    """The bare loop's side; null where it did not fit."""
+    """Summarise the bare loop; null if it did not fit into memory."""
     if len(bare) < len(ours):
         return {"bare_tokens_per_second": None, "relative_speed": None}
     ratios = [one / other for one, other in zip(ours, bare, strict=True)]
@@ -91,7 +90,7 @@ def _compared(ours: list[float], bare: list[float]) -> dict[str, Any]:
 
 
 class Block(NamedTuple):
-    """Steps of a training: how many, seconds, of these waited for data, tokens of all processes."""
+    """A block of training steps: their number, seconds, seconds waited for data, tokens of all processes."""
 
     steps: int
     seconds: float
@@ -100,7 +99,7 @@ class Block(NamedTuple):
 
 
 def train(run: Run, model: Any, *, seconds: float, steps: int | None = None) -> Block:
-    """Train for about so many seconds, or for so many steps, as the job does, after those that warm up."""
+    """Train as the job does, for about `seconds` or exactly `steps`, after the warm-up steps."""
     trainer = run.trainer(model)
     stopwatch = _Stopwatch(trainer, run.device, seconds, steps)
     trainer.add_callback(stopwatch)
@@ -110,16 +109,16 @@ def train(run: Run, model: Any, *, seconds: float, steps: int | None = None) -> 
 
 
 class _Stopwatch(TrainerCallback):
-    """Reads clock and counts after the warm steps and at the end, and stops there.
+    """Reads clock and counts after the warm-up and at the end, and stops there.
 
-    The last warm step says how many there are to come: all processes must agree on that.
+    The last warm-up step decides how many steps follow: all processes must agree on that.
     """
 
     def __init__(
         self, trainer: StreamTrainer, device: torch.device, seconds: float, steps: int | None
     ) -> None:
         self._trainer = trainer
-        self.readings: list[Block] = []  # each since the beginning
+        self.readings: list[Block] = []  # each counted from the beginning
         self._device, self._seconds, self._steps, self._start = device, seconds, steps, 0.0
 
     def on_step_end(
@@ -144,13 +143,13 @@ class _Stopwatch(TrainerCallback):
 
 
 def release() -> None:
-    """Give the memory of a finished training back; trainers hold themselves in circles."""
+    """Release the memory of a finished training; trainers are reference cycles."""
     gc.collect()
     torch.cuda.empty_cache()
 
 
 def train_bare(run: Run, rows: FixedRows, steps: int) -> list[float]:
-    """Tokens/s of the bare loop, over all processes; nothing where there is not the memory for it."""
+    """Return tokens/s of the bare loop, over all processes; empty if it does not fit into memory."""
     try:
         return [_train_bare(run, rows, steps)]
     except (RuntimeError, MemoryError) as error:
@@ -160,7 +159,7 @@ def train_bare(run: Run, rows: FixedRows, steps: int) -> list[float]:
 
 
 def _train_bare(run: Run, rows: FixedRows, steps: int) -> float:
-    """Forward, backward, AdamW, and nothing else."""
+    """Run forward, backward, AdamW, and nothing else."""
     optim, device = run.config.optim, run.device
     model = run.model().train()
     if run.config.model.gradient_checkpointing:
@@ -187,7 +186,7 @@ def _train_bare(run: Run, rows: FixedRows, steps: int) -> float:
 
 
 def collated(rows: FixedRows, size: int, pad_id: int) -> list[dict[str, torch.Tensor]]:
-    """The batches in memory, as the model takes them."""
+    """Collate the batches, as the model takes them."""
     collator, batches = Collator(pad_id), []
     for start in range(0, NUM_BATCHES * size, size):
         numbers = range(start, start + size)
@@ -197,21 +196,19 @@ def collated(rows: FixedRows, size: int, pad_id: int) -> list[dict[str, torch.Te
 
 
 def utilisation(run: Run, num_parameters: int, tokens_per_second: float) -> float | None:
-    """Model FLOPs utilisation of all GPUs together, 0..1; None where their peak is not known.
+    """Return the model FLOPs utilisation of all GPUs together, 0..1; None if their peak is unknown.
 
-    6 FLOPs a parameter and token, as if all were trained: LoRA computes about 4 of them, since frozen weights get
-    no gradient. Attention scores are not counted.
+    Counts 6 FLOPs per parameter and token, as if all were trained: LoRA computes about 4 of them, since
+    frozen weights get no gradient. Attention scores are not counted.
     """
-    peak, is_split = (
-        peak_flops(device_name(run.device), run.dtype),
-        run.config.hardware.parallelism == "split",
-    )
+    peak = peak_flops(device_name(run.device), run.dtype)
+    is_split = run.config.hardware.parallelism == "split"
     num_gpus = torch.cuda.device_count() if is_split else run.processes.num_processes
     return None if peak is None else 6 * num_parameters * tokens_per_second / (peak * num_gpus)
 
 
 def peak_flops(device_name: str, dtype: torch.dtype) -> float | None:
-    """FLOP/s of the device in 16 bit; None for devices that are not listed, and for float32."""
+    """Return the device's peak FLOP/s in 16 bits; None for unlisted devices and for float32."""
     words = re.split("[ -]", device_name)
     if dtype == torch.float32 or OTHER_CHIPS & set(words):
         return None

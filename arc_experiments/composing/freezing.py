@@ -16,8 +16,8 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
     """Write run.yaml into the folder, or find the same composition there already.
 
     With `resume=false` a folder that holds a run is left alone, and `<path>-2` (-3, ...) is taken. A larger
-    `optim.max_steps` than the folder's is no other run if the schedule up to there is the same. A folder that a
-    worker holds stays as it is: the worker started next will report that.
+    `optim.max_steps` than the folder's is no other run if the schedule up to there is the same. A folder that
+    a worker holds stays as it is: the worker started next will report that.
 
     Args:
         overrides: recorded in environment.json as the command that makes this run.
@@ -52,7 +52,7 @@ def stop_of(path: Path, otherwise: int) -> int | None:
 
 
 def stop_at(folder: RunFolder, steps: int | None) -> None:
-    """Set the step after which a frozen run stops (None: its last); one that stopped earlier can then be resumed.
+    """Set the step after which a frozen run stops (None: its last); if it stopped earlier, it can be resumed.
 
     A folder that a worker holds stays as it is.
     """
@@ -95,9 +95,11 @@ def _refusal(folder: RunFolder, before: DictConfig, config: DictConfig, changed:
             f"model.path={folder}/model" if before.model.lora is None else f"model.adapter={folder}/adapter"
         )
         text += (
-            "A run can be made longer (not shorter: optim.stop_after) if nothing else changes and its rates do not "
-            f"depend on optim.max_steps: optim.schedule={' or '.join(OPEN_ENDED_SCHEDULES)} with optim.warmup in "
-            f"steps. This one has optim.schedule={before.optim.schedule} optim.warmup={before.optim.warmup:g}. "
+            "A run can be made longer (not shorter: optim.stop_after) if nothing else changes and its "
+            "learning rates do not depend on optim.max_steps: "
+            f"optim.schedule={' or '.join(OPEN_ENDED_SCHEDULES)} with optim.warmup in steps. "
+            f"This one has optim.schedule={before.optim.schedule} "
+            f"optim.warmup={before.optim.warmup:g}. "
             f"A second stage can start from its weights: {weights} optim.load_state={folder}\n"
         )
     return text + "Name another folder (hydra.run.dir=...), or start one beside it with resume=false"

@@ -31,9 +31,7 @@ def take_from_run(config: DictConfig, overrides: Sequence[str]) -> None:
     groups = {str(override.key_or_group) for override in typed}
     if "model" in groups:
         raise ConfigError(
-            [
-                "from_run takes that run's model: leave model=... out, or name model.adapter=... without from_run"
-            ]
+            ["from_run takes that run's model: leave model=... out, or name model.adapter=... without it"]
         )
     chosen, values = _experiments(typed)
     groups |= chosen - {"model"}
@@ -51,9 +49,7 @@ def take_from_run(config: DictConfig, overrides: Sequence[str]) -> None:
             OmegaConf.update(config, key.replace("/", "."), value, merge=False)
         if "model.path" in groups and config.model.adapter is None:
             raise ConfigError(
-                [
-                    f"from_run={folder} has trained all weights, which are in its model/: leave model.path=... out"
-                ]
+                [f"from_run={folder} trained all weights, which are in its model/: leave model.path=... out"]
             )
         for override in typed:
             key = str(override.key_or_group)

@@ -9,8 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.config.jobs import JOBS
+from arc_experiments.config.schema import Job
 
-# Where and how a run is computed does not make it another run; a job may hash some of these (`JobKind.hashed`).
+# Where and how a run is computed does not make it another run; some jobs hash some of these (JobKind.hashed).
 NOT_PART_OF_THE_RUN = (
     "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect", "audit",
     "adapt", "halving",
@@ -43,13 +44,13 @@ def composition_hash(config: DictConfig) -> str:
 
 def folder_name(config: DictConfig) -> str:
     """Name a run `<data>-<model>-<hash of the composition>`, with characters that an override can hold."""
-    job = "" if config.job.name == "finetune" else f"{config.job.name}-"
+    job = "" if config.job.name == Job.name else f"{config.job.name}-"
     what = config.model.name if config.submission is None else Path(config.submission).stem
     return f"{job}{slug(config.data.name)}-{slug(what)}-{composition_hash(config)}"
 
 
 def job_name(overrides: list[str]) -> str:
-    """Name a sweep's job `seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are shortened if distinct."""
+    """Name a job `seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are shortened if distinct."""
     pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
     short = [key.rpartition(".")[2] for key, _ in pairs]
     keys = [key if short.count(last) > 1 else last for (key, _), last in zip(pairs, short, strict=True)]
@@ -59,7 +60,7 @@ def job_name(overrides: list[str]) -> str:
 
 
 def slug(text: object) -> str:
-    """Replace all characters that a shell or an override could misread; a long text is cut and gets a hash."""
+    """Replace characters that a shell or an override could misread; a long text is cut and gets a hash."""
     plain = re.sub(r"[^A-Za-z0-9.+]+", "_", str(text)).strip("_")
     if len(plain) <= SLUG_LENGTH:
         return plain

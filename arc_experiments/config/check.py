@@ -1,7 +1,7 @@
 """Check a composition: what Hydra composed from `conf/` becomes a `Config`, or a list of all mistakes.
 
-Nothing here imports torch, so a mistake is answered at once. Types are checked by OmegaConf, ranges and choices by
-the schema's own metadata, open sets by their dataclasses, the rest by `exclusions.py` and `rules.py`.
+Nothing here imports torch, so a mistake is answered at once. OmegaConf checks types, the schema's metadata
+ranges and choices, the dataclasses of open sets their options, `exclusions.py` and the rules the rest.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ def fill_open_sets(node: DictConfig) -> None:
     """Check the options of open sets, and add their classes' defaults, in place.
 
     Raises:
-        ConfigError: unknown classes or keys, wrong types, and what the classes themselves refuse, all together.
+        ConfigError: unknown classes or keys, wrong types, and what the classes refuse, all together.
     """
     mistakes = []
     for key in _open_sets(node):

@@ -1,4 +1,7 @@
-"""What can be wrong with what a run reads: data, prompts and models. Each check yields lines: key, value, remedy."""
+"""What can be wrong with what a run reads: data, prompts and models.
+
+Each check yields a line for each mistake: key, value, remedy.
+"""
 
 import dataclasses
 import json
@@ -15,7 +18,8 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # How PEFT names what `model.lora` says, where a saved adapter can differ from it.
 LORA_NAMES = {
     "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "rslora": "use_rslora", "dora": "use_dora",
-    "target_modules": "target_modules", "modules_to_save": "modules_to_save", "initialisation": "init_lora_weights",
+    "target_modules": "target_modules", "modules_to_save": "modules_to_save",
+    "initialisation": "init_lora_weights",
 }  # fmt: skip
 
 
@@ -78,8 +82,8 @@ def _check_file(place: str, source: Source, file: str) -> Iterator[str]:
     yield from (f"{place}.file{mistake}" for mistake in check_file(file))
     if source.partition == "none" and source.source.get("validation_split") is not None:
         yield (
-            f"{place}.partition=none holds nothing out, so what the function gives for validation would train: "
-            f"{place}.source.validation_split=null, or {place}.partition=official"
+            f"{place}.partition=none holds nothing out, so what the function returns for validation would "
+            f"train: {place}.source.validation_split=null, or {place}.partition=official"
         )
 
 
@@ -91,7 +95,10 @@ def _check_mixture(data: Data) -> Iterator[str]:
     training = {name for name, source in data.sources.items() if source.trains}
     for name in sorted(data.weights.keys() ^ training):
         if name in data.sources and name not in training:
-            yield f"data.weights.{name}: data.sources.{name}.partition=all trains on nothing, leave out its weight"
+            yield (
+                f"data.weights.{name}: data.sources.{name}.partition=all trains on nothing, leave out its "
+                "weight"
+            )
         else:
             yield f"data.weights.{name} and data.sources.{name} must both be there"
     for name, weight in data.weights.items():
@@ -112,8 +119,9 @@ def check_prompts(config: Config) -> Iterator[str]:
         yield from _check_templates(prompt, place)
         if config.optim.pack_length is not None and config.optim.pack_length < prompt.max_length:
             yield (
-                f"optim.pack_length={config.optim.pack_length} is less than {place}.max_length={prompt.max_length}: "
-                "a row must hold the longest sample, raise the former or lower the latter"
+                f"optim.pack_length={config.optim.pack_length} is less than "
+                f"{place}.max_length={prompt.max_length}: a row must hold the longest sample, raise the "
+                "former or lower the latter"
             )
 
 
@@ -164,8 +172,8 @@ def check_model(model: Model) -> Iterator[str]:
         return
     if model.vocabulary == "arc" and layers:
         yield (
-            f"model.lora trains {layers}, which model.vocabulary=arc cuts: the adapter would not fit the base "
-            "model. Leave it out, or use model.vocabulary=full"
+            f"model.lora trains {layers}, which model.vocabulary=arc cuts: the adapter would not fit the "
+            "base model. Leave it out, or use model.vocabulary=full"
         )
     if model.lora.initialisation in ("pissa", "olora") and layers:
         yield f"model.lora.initialisation={model.lora.initialisation} cannot be saved with LoRA on {layers}"
@@ -185,11 +193,17 @@ def _check_model_paths(model: Model) -> Iterator[str]:
     yield from check_path("model.adapter", model.adapter)
     adapter, path = Path(model.adapter or "").expanduser(), Path(model.path).expanduser()
     if model.adapter is not None and (adapter / "adapter" / "adapter_config.json").exists():
-        yield f"model.adapter={model.adapter} is a run, which holds its adapter: model.adapter={adapter}/adapter"
+        yield (
+            f"model.adapter={model.adapter} is a run, which holds its adapter: "
+            f"model.adapter={adapter}/adapter"
+        )
     if not model.path:
         yield "model.path is empty: a folder, or a hub id of the form owner/name"
     elif model.path.startswith(("/", "./", "../", "~")) and not path.is_dir():
-        yield f"model.path={model.path} is not a folder (looked in {Path.cwd()}); a hub id has the form owner/name"
+        yield (
+            f"model.path={model.path} is not a folder (looked in {Path.cwd()}); "
+            "a hub id has the form owner/name"
+        )
     elif (path / "adapter_config.json").exists() and not (path / "config.json").exists():
         # It would load as if it were a model, with its base from wherever its file says.
         base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
@@ -210,7 +224,10 @@ def ignored_lora(model: Model, typed: Iterable[str]) -> Iterator[str]:
         return
     if model.lora is None:
         if "model.lora" in keys:
-            yield f"model.lora=null trains all weights, and model.adapter={model.adapter} is a LoRA: leave one out"
+            yield (
+                f"model.lora=null trains all weights, and model.adapter={model.adapter} is a LoRA: "
+                "leave one out"
+            )
         return
     if "model.lora" in keys:  # as a whole
         keys |= {f"model.lora.{name}" for name in LORA_NAMES}

@@ -1,6 +1,6 @@
-"""What sets the jobs apart, in one table. A job is a module `arc_experiments.jobs.<name>` and a `conf/job/<name>.yaml`.
+"""The one table of what sets the jobs apart: code that treats some jobs differently asks `job_kind`.
 
-Everything that must treat some jobs differently asks `job_kind(config.job.name)`; no other place lists names of jobs.
+A job is a module `arc_experiments.jobs.<name>` with a `main`, and a file `conf/job/<name>.yaml`.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ class JobKind:
     """The properties of a job that other rooms must know."""
 
     trains: bool = False
-    """Trains one set of weights on the training tasks over `optim.max_steps`: it can be chained, halved and extended."""
+    """Trains one set of weights over `optim.max_steps`, so it can be chained, halved and extended."""
     shares_folder: bool = False
     """Several workers may work in its folder at once, each on tasks of its own; they come and go."""
     starts_alone: bool = False
-    """Its worker starts as one process whatever `hardware.num_processes` says, and spawns others itself if it needs any."""
+    """Starts as one process, whatever `hardware.num_processes` says; it may spawn others itself."""
     assigns_gpus: bool = True
     """The worker restricts CUDA to this process's GPUs; otherwise the processes that the job spawns do so."""
     needs_answers: bool = False

@@ -1,4 +1,4 @@
-"""Paths as they are typed: `package:tiny` is the folder `tiny` in `assets/`, wherever a path is asked for."""
+"""Paths as users type them: `package:tiny` is the folder `tiny` in `assets/`, wherever a path is expected."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ PREFIX = "package:"
 
 
 def local_path(path: str) -> str:
-    """The file or folder behind `package:<name>` or `~`; anything else, such as a hub id, stays as it is."""
+    """Resolve `package:<name>` and `~` to a path; return anything else, such as a hub id, as it is."""
     if path.startswith(PREFIX):
         return str(Path(__file__).parents[1] / "assets" / path.removeprefix(PREFIX))
     return str(Path(path).expanduser()) if path.startswith("~") else path

@@ -1,6 +1,7 @@
 """What can be wrong with how a run computes: steps, hardware, launching, single jobs.
 
-Each check yields a line for each mistake: key, value, remedy. What merely excludes each other is in `exclusions.py`.
+Each check yields a line for each mistake: key, value, remedy. Settings that exclude each other are in
+`exclusions.py`.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ SET_BY_BENCHMARK = {
     "optim.batch_size": "benchmark.accumulation",
     "optim.max_steps": "benchmark.max_seconds",
     "optim.stop_after": "benchmark.max_seconds",
-    "optim.save_steps": "nothing: no checkpoint is written",
+    "optim.save_steps": "optim.max_steps: no checkpoint is written",
 }
 
 
@@ -37,11 +38,9 @@ def check_sections(config: Config) -> Iterator[str]:
     yield from _check_hardware(config, shares_batch=not kind.shares_folder)
     yield from _check_launch(config)
     yield from check_path("submission", config.submission)
-    yield from _check_benchmark(config)
-    if config.job.name == "adapt":
-        yield from _check_adapt(config)
-    if config.job.name == "audit":
-        yield from _check_audit(config)
+    own_checks = {"adapt": _check_adapt, "audit": _check_audit, "benchmark": _check_benchmark}
+    if config.job.name in own_checks:
+        yield from own_checks[config.job.name](config)
 
 
 # optim and halving
@@ -66,7 +65,7 @@ def _check_optim(optim: Optim) -> Iterator[str]:
 
 
 def check_steps(optim: Optim) -> Iterator[str]:
-    """Check that all steps fit each other; those that depend on `max_steps` once `epochs` is converted into it."""
+    """Check that all steps fit each other; as long as `epochs` is set, only those without `max_steps`."""
     stops = {"save_steps": optim.save_steps, "stop_after": optim.stop_after}
     if optim.patience is not None:
         stops["eval_steps"] = optim.eval_steps
@@ -79,7 +78,10 @@ def check_steps(optim: Optim) -> Iterator[str]:
     if optim.epochs is not None:
         return
     if optim.log_steps > optim.max_steps:
-        yield f"optim.log_steps={optim.log_steps} is beyond optim.max_steps={optim.max_steps}: no loss would be logged"
+        yield (
+            f"optim.log_steps={optim.log_steps} is beyond optim.max_steps={optim.max_steps}: "
+            "no loss would be logged"
+        )
     if optim.stop_after is not None and optim.stop_after > optim.max_steps:
         yield f"optim.stop_after={optim.stop_after} is beyond optim.max_steps={optim.max_steps}"
     decay = optim.decay or (DECAY if optim.schedule == "warmup_stable_decay" else 0.0)
@@ -87,11 +89,14 @@ def check_steps(optim: Optim) -> Iterator[str]:
         sum(value if value >= 1 else value * optim.max_steps for value in (optim.warmup, decay))
         > optim.max_steps
     ):
-        yield f"optim.warmup={optim.warmup} and optim.decay={decay} take more than optim.max_steps={optim.max_steps}"
+        yield (
+            f"optim.warmup={optim.warmup} and optim.decay={decay} take more than "
+            f"optim.max_steps={optim.max_steps}"
+        )
 
 
 def rung_steps(halving: Halving, optim: Optim) -> list[int]:
-    """The steps of `halving.rungs`; those below 1 are shares of `optim.max_steps`, rounded to `optim.log_steps`."""
+    """Convert `halving.rungs` to steps: those below 1 are shares of `max_steps`, rounded to `log_steps`."""
     return [
         int(rung) if rung >= 1 else round(rung * optim.max_steps / optim.log_steps) * optim.log_steps
         for rung in halving.rungs
@@ -99,10 +104,10 @@ def rung_steps(halving: Halving, optim: Optim) -> list[int]:
 
 
 def answer_limit(config: Config) -> int | None:
-    """The number of validation tasks that a run is to answer; None: all of them.
+    """Return the number of validation tasks that a run is to answer; None: all of them.
 
-    A submission file is scored over all tasks, whatever `inference.limit` says, so that the denominator stays the
-    same. At a rung that the validation loss decides nothing is answered.
+    A submission file is scored over all tasks, whatever `inference.limit` says, so that the denominator
+    stays the same. At a rung that the validation loss decides nothing is answered.
     """
     by = config.halving.metric, config.optim.best_by
     if config.optim.stop_after in rung_steps(config.halving, config.optim) and "pass_at_2" not in by:
@@ -148,8 +153,8 @@ def _check_hardware(config: Config, *, shares_batch: bool) -> Iterator[str]:
     # torchrun says the number where it started this process
     if hardware.parallelism == "fsdp" and processes == 1 and "RANK" not in os.environ:
         yield (
-            "hardware.parallelism=fsdp does not go with hardware.num_processes=1: there is nothing to shard over; "
-            "set 2 or more, or null for one a GPU"
+            "hardware.parallelism=fsdp does not go with hardware.num_processes=1: there is nothing to shard "
+            "over; set 2 or more, or null for one a GPU"
         )
     if gpus is None:
         return
@@ -157,8 +162,8 @@ def _check_hardware(config: Config, *, shares_batch: bool) -> Iterator[str]:
         yield f"hardware.gpu_ids={gpus} must name different GPUs"
     elif hardware.parallelism != "split" and processes is not None and len(gpus) != processes:
         yield (
-            f"hardware.gpu_ids={gpus} names {len(gpus)} GPUs for hardware.num_processes={processes}: each process "
-            "uses one (null: as many processes as GPUs)"
+            f"hardware.gpu_ids={gpus} names {len(gpus)} GPUs for hardware.num_processes={processes}: each "
+            "process uses one (null: as many processes as GPUs)"
         )
 
 
@@ -172,8 +177,8 @@ def split_batch(batch_size: int, num_processes: int, per_device_batch_size: int)
     if batch_size % at_once:
         raise ValueError(
             f"optim.batch_size={batch_size} does not divide into hardware.num_processes={num_processes} x "
-            f"hardware.per_device_batch_size={per_device_batch_size}: choose a multiple of {at_once}, or a smaller "
-            "hardware.per_device_batch_size"
+            f"hardware.per_device_batch_size={per_device_batch_size}: choose a multiple of {at_once}, or a "
+            "smaller hardware.per_device_batch_size"
         )
     return batch_size // at_once
 
@@ -189,7 +194,8 @@ def _check_launch(config: Config) -> Iterator[str]:
                 f"optim.log_steps={optim.log_steps}: a logged loss is the mean since the one before"
             )
         elif optim.epochs is None and chain.total_jobs * chain.steps_per_job < last:
-            yield f"launch.chain: {chain.total_jobs} jobs of {chain.steps_per_job} steps do not reach step {last}"
+            jobs = f"{chain.total_jobs} jobs of {chain.steps_per_job} steps"
+            yield f"launch.chain: {jobs} do not reach step {last}"
     if slurm is None:
         return
     asks_gpu = slurm.gpus_per_node or any("gpu" in directive for directive in slurm.directives)
@@ -197,14 +203,14 @@ def _check_launch(config: Config) -> Iterator[str]:
         yield "launch.slurm.gpus_per_node=0, and hardware.device=cuda needs one: launch.slurm.gpus_per_node=1"
     if (slurm.time or "").isdigit():
         yield (
-            f"launch.slurm.time={slurm.time} would be minutes; a file's 24:00:00 without quotes is read as seconds: "
-            'write "24:00:00"'
+            f"launch.slurm.time={slurm.time} would be minutes; 24:00:00 without quotes in a file is read as "
+            'seconds: write "24:00:00"'
         )
     processes = config.hardware.num_processes
     if slurm.nodes > 1 and (processes is None or processes % slurm.nodes):
         yield (
-            f"launch.slurm.nodes={slurm.nodes} share hardware.num_processes={processes} (those of all nodes): "
-            "take a multiple of the nodes"
+            f"launch.slurm.nodes={slurm.nodes} share hardware.num_processes={processes} (of all nodes "
+            "together): take a multiple of the nodes"
         )
 
 
@@ -216,7 +222,10 @@ def _check_adapt(config: Config) -> Iterator[str]:
     adapt = config.adapt
     wrong = [count for count in adapt.leave_out if not 1 <= count <= MOST_LEFT_OUT]
     if not adapt.leave_out or wrong or len(set(adapt.leave_out)) < len(adapt.leave_out):
-        yield f"adapt.leave_out={adapt.leave_out} must name different numbers of 1 to {MOST_LEFT_OUT}, such as [1, 2]"
+        yield (
+            f"adapt.leave_out={adapt.leave_out} must name different numbers of 1 to {MOST_LEFT_OUT}, "
+            "such as [1, 2]"
+        )
     hours, reserve = adapt.deadline_hours, adapt.reserve_seconds
     if hours is not None and reserve >= 3600 * hours:
         yield (
@@ -235,8 +244,8 @@ def _check_audit(config: Config) -> Iterator[str]:
         for name in names:
             if name not in (*OWN_SETS, *options) and not Path(name).expanduser().exists():
                 yield (
-                    f"audit.{key}: {name} is neither one of this run's sets ({', '.join(OWN_SETS)}), nor an option "
-                    f"of data ({', '.join(options)}), nor a path (looked in {Path.cwd()})"
+                    f"audit.{key}: {name} is neither one of this run's sets ({', '.join(OWN_SETS)}), nor an "
+                    f"option of data ({', '.join(options)}), nor a path (looked in {Path.cwd()})"
                 )
 
 
@@ -255,7 +264,7 @@ def _check_benchmark(config: Config) -> Iterator[str]:
         if low is not None and any(value < low for value in values):
             yield f"benchmark.{name}={values} holds a value that is too small: at least {low}"
     if not benchmark.lengths and not benchmark.input_sizes:
-        yield "benchmark.lengths=[] and benchmark.input_sizes=[] leave no rows to train on: name some of either"
+        yield "benchmark.lengths=[] and benchmark.input_sizes=[] leave no rows to train on: name some"
     for size in benchmark.input_sizes:
         if not re.fullmatch(r"[1-9][0-9]?x([1-9]|[12][0-9]|30)", size):
             yield (
@@ -273,11 +282,11 @@ def _check_vary(config: Config, keys: list[str]) -> Iterator[str]:
         elif keys.count(key) > 1:
             yield f"benchmark.vary names {key} twice: all its values in one entry"
         elif key in SET_BY_BENCHMARK:
-            yield f"benchmark.vary: {key} is set by the measurement, what says how is {SET_BY_BENCHMARK[key]}"
+            yield f"benchmark.vary: {key} is set by the measurement: see {SET_BY_BENCHMARK[key]}"
         elif not is_there:
             yield f"benchmark.vary: {key}: there is no such key in this composition"
         elif dataclasses.is_dataclass(value) or isinstance(value, dict):
             yield (
-                f"benchmark.vary: {key} is a group of keys: vary single ones, such as model.attention, or compare "
-                f"whole groups by a sweep: --multirun job=benchmark {key}=..."
+                f"benchmark.vary: {key} is a group of keys: vary single ones, such as model.attention, or "
+                f"compare whole groups by a sweep: --multirun job=benchmark {key}=..."
             )

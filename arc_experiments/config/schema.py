@@ -1,4 +1,4 @@
-"""The typed schema of a composition, and where the YAML files are. `checking.py` says which values are right."""
+"""The typed schema of a composition: every key, its type, default, range or choices; and where conf/ is."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,19 +9,20 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from arc_experiments.config.jobs import JOBS
 
-BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring", "startup")
-# Rules that order candidates, by the names of their functions in `selection.py`.
+BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring")
+# Rules that rank candidates, by the names of their functions in `scoring/selection.py`.
 NEED_LIKELIHOODS = (
-    "likelihood_product", "full_probmul_3", "likelihood_sum", "likelihood_mean", "likelihood_min", "likelihood_max",
-    "votes_plus_likelihood",
+    "likelihood_product", "full_probmul_3", "likelihood_sum", "likelihood_mean", "likelihood_min",
+    "likelihood_max", "votes_plus_likelihood",
 )  # fmt: skip
 SELECTIONS = ("votes_then_log_probability", "majority_vote", *NEED_LIKELIHOODS)
-# transformers' optimizers, without those that change weights during the backward pass (no guard could stop them),
-# that need target modules or a mode of their own for evaluation, or that run on neither a CPU nor an NVIDIA GPU.
+# transformers' optimizers, without those that change weights during the backward pass (no guard could stop
+# them), that need target modules or a mode for evaluation, or that run on neither a CPU nor an NVIDIA GPU.
 OPTIMIZERS = (
-    "adamw_torch", "adamw_torch_fused", "adamw_torch_8bit", "adamw_torch_4bit", "adamw_8bit", "adamw_bnb_8bit",
-    "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "ademamix", "ademamix_8bit", "paged_ademamix_8bit",
-    "paged_ademamix_32bit", "lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit", "stable_adamw",
+    "adamw_torch", "adamw_torch_fused", "adamw_torch_8bit", "adamw_torch_4bit", "adamw_8bit",
+    "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "ademamix", "ademamix_8bit",
+    "paged_ademamix_8bit", "paged_ademamix_32bit", "lion_8bit", "lion_32bit", "paged_lion_8bit",
+    "paged_lion_32bit", "stable_adamw",
     "grokadamw", "adamw_anyprecision", "adagrad", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit",
     "rmsprop_bnb_32bit", "sgd",
 )  # fmt: skip
@@ -30,18 +31,18 @@ OPTIMIZERS = (
 def limited(
     default: Any = MISSING, *, low: float | None = None, high: float | None = None, above: float | None = None
 ) -> Any:
-    """A number field with its allowed range (`low <= x <= high`, `x > above`)."""
+    """Declare a number with its allowed range (`low <= x <= high`, `x > above`)."""
     return field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
 def one_of(*choices: str) -> Any:
-    """A text field with its allowed values; the first is the default."""
+    """Declare a text with its allowed values, of which the first is the default."""
     return field(default=choices[0], metadata={"choices": choices})
 
 
 @dataclass
 class Kinds:
-    """How often each kind of question is trained on, by weight; any sum."""
+    """Weights of the kinds of question in training; they need not sum to 1."""
 
     output_from_examples: float = limited(1.0, above=0)
     input_from_inputs: float = limited(0.0, low=0)
@@ -50,7 +51,7 @@ class Kinds:
 
 @dataclass
 class TemplateOptions:
-    """The texts of a kind of question beside the main one."""
+    """The texts of one of the additional kinds of question."""
 
     introduction: str = ""
     demonstration: str = MISSING
@@ -104,7 +105,7 @@ class Source:
 
     @property
     def trains(self) -> bool:
-        """Whether it is more than a set of tasks to be judged by."""
+        """Whether something of it is trained on, not only validated on."""
         return self.partition != "all" or self.validation_tasks == "leave_out"
 
 
@@ -115,7 +116,7 @@ class Data(Source):
     sources: dict[str, Source] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     stream: str = one_of("indexed", "iterable")
-    leaks: str = one_of("warn", "drop", "refuse", "ignore")  # validation tasks found in what is trained on
+    leaks: str = one_of("warn", "drop", "refuse", "ignore")  # validation tasks found in the training data
 
 
 @dataclass
@@ -134,7 +135,7 @@ class Lora:
 
 @dataclass
 class Model:
-    """The base model and what is trained of it (`lora: null` trains everything)."""
+    """The base model, and what of it is trained (`lora: null`: all weights)."""
 
     name: str = MISSING
     path: str = MISSING
@@ -150,7 +151,7 @@ class Model:
     lora: Lora | None = field(default_factory=Lora)
 
 
-DECAY = 0.2  # of all steps, where a schedule has a decay and `optim.decay` is null
+DECAY = 0.2  # share of all steps, if a schedule has a decay and `optim.decay` is null
 
 
 @dataclass
@@ -243,7 +244,7 @@ class Job:
 
 @dataclass
 class Benchmark:
-    """What job=benchmark measures, how often and how long. Each measurement is a process of its own."""
+    """What job=benchmark measures, how often and for how long; each measurement is a process of its own."""
 
     parts: list[str] = field(default_factory=lambda: list(BENCHMARK_PARTS))
     rounds: int = limited(3, low=1)
@@ -263,12 +264,12 @@ class Benchmark:
     prompt_tokens: int = limited(1500, low=2)
 
 
-OWN_SETS = ("validation", "train")  # what `audit` calls the two sides of this composition's partition
+OWN_SETS = ("validation", "train")  # the names in `audit` of the two parts of this run's partition
 
 
 @dataclass
 class Audit:
-    """What job=audit compares: names of data options, folders or files, `train` and `validation` of this run."""
+    """What job=audit compares: data options, folders or files, `train` and `validation` of this run."""
 
     tasks: list[str] = field(default_factory=lambda: ["validation"])
     against: list[str] = field(default_factory=lambda: ["train"])
@@ -277,7 +278,7 @@ class Audit:
 
 @dataclass
 class Inspect:
-    """What job=inspect shows and counts: samples, or rows where they are packed."""
+    """What job=inspect shows and counts: samples, or rows if they are packed."""
 
     first: int = limited(0, low=0)
     num_samples: int = limited(8, low=1, high=200)
@@ -286,7 +287,7 @@ class Inspect:
 
 @dataclass
 class Adapt:
-    """Test-time fine-tuning (job=adapt): which tasks share an adapted model, what it is trained on, for how long."""
+    """Test-time fine-tuning (job=adapt): which tasks share a model, what it is trained on, for how long."""
 
     mode: str = one_of("per_task", "joint", "groups")
     groups: int | None = limited(None, low=2)  # of mode=groups
@@ -301,7 +302,7 @@ class Adapt:
 
 @dataclass
 class Chain:
-    """One long run as several shorter jobs, each of which goes on exactly where the one before has stopped."""
+    """One long run as several shorter jobs, each of which resumes exactly where the one before stopped."""
 
     total_jobs: int = limited(1, low=1)
     steps_per_job: int | None = limited(None, low=1)
@@ -310,7 +311,7 @@ class Chain:
 
 @dataclass
 class Slurm:
-    """What `launch=slurm` asks the cluster for, for each job."""
+    """What `launch=slurm` requests from the cluster for each job."""
 
     partition: str | None = None
     time: str | None = None
@@ -328,7 +329,7 @@ class Slurm:
 
 @dataclass
 class Launch:
-    """Where, how many at once, and what is done about jobs that fail."""
+    """Where jobs run, how many at once, and what happens when one fails."""
 
     name: str = one_of("local", "slurm")
     max_parallel: int = limited(1, low=1)
@@ -341,9 +342,9 @@ class Launch:
 
 @dataclass
 class Halving:
-    """Successive halving of a sweep's configurations: after each rung the better ones go on."""
+    """Successive halving of a sweep's configurations: after each rung the better ones are trained further."""
 
-    rungs: list[float] = field(default_factory=list)  # steps, or shares of max_steps; none: a plain sweep
+    rungs: list[float] = field(default_factory=list)  # steps, or shares of max_steps; []: a plain sweep
     keep: float = limited(0.5, above=0, high=1)
     metric: str = one_of("validation_loss", "pass_at_2")
 
@@ -353,7 +354,7 @@ MAX_SEED = 2**32 - 1  # NumPy's, and so the trainer's
 
 @dataclass
 class Seeds:
-    """One seed a purpose; all but the partition follow the master `seed`."""
+    """One seed for each purpose; all but the partition default to the master `seed`."""
 
     partition: int = limited(7, low=0, high=MAX_SEED)
     stream: int = limited("${seed}", low=0, high=MAX_SEED)
@@ -389,21 +390,21 @@ class Config:
 
 
 def store_schema() -> None:
-    """Make the schema known to Hydra as `schema`, the first entry of `conf/config.yaml`."""
+    """Register the schema with Hydra as `schema`, the first entry of `conf/config.yaml`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    # Hydra copies the store for every group that --help lists, which takes a second, and each node again when it is read.
+    # Hydra deep-copies the store for every group that --help lists (a second in all), and nodes on reading.
     vars(store)["__deepcopy__"] = lambda memo: store
 
 
 def conf_dir() -> Path:
-    """The folder of YAML files: inside the package (installed) or beside it (checkout)."""
+    """Return the folder of YAML files: inside the package (installed) or beside it (checkout)."""
     package = Path(__file__).parents[1]
     return next(path for path in (package / "conf", package.parent / "conf") if path.is_dir())
 
 
 def typed(values: DictConfig | dict[str, Any]) -> DictConfig:
-    """The values on the schema, which refuses keys and types that it does not know."""
+    """Put values on the schema; OmegaConf's errors name keys and types that it does not have."""
     node = OmegaConf.merge(OmegaConf.structured(Config), values)
     assert isinstance(node, DictConfig)
     return node

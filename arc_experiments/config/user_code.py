@@ -1,4 +1,4 @@
-"""A user's python file: loaded by its path, its function called; an error inside of it is shown as theirs.
+"""A user's Python file: load it by its path, call its function, and show errors inside it as the user's own.
 
 "my_dataset.py"          get_custom_dataset of this file
 "my_dataset.py:puzzles"  its function puzzles
@@ -22,11 +22,11 @@ SEED = 0
 
 
 class UserCodeError(ValueError):
-    """The user's file does not do what it should; the message names `data.file`, and shows their traceback."""
+    """The user's file fails; the message names `data.file` and shows the traceback inside that file."""
 
 
 def split_name(file: str) -> tuple[Path, str]:
-    """The path and the function that `data.file` names."""
+    """Split `data.file` into the path of the file and the name of the function."""
     path, colon, function = file.rpartition(":")
     if not colon or not function.isidentifier():
         path, function = file, DEFAULT_FUNCTION
@@ -34,16 +34,16 @@ def split_name(file: str) -> tuple[Path, str]:
 
 
 def check_file(file: str) -> Iterator[str]:
-    """A line where `data.file` names no python file."""
+    """Yield what is wrong with `data.file` as the name of a Python file, to follow the key."""
     path, _ = split_name(file)
     if not path.is_file():
         yield f"={file}: there is no file {path} (looked in {Path.cwd()})"
     elif path.suffix != ".py":
-        yield f"={file} is not a python file: its name must end in .py"
+        yield f"={file} is not a Python file: its name must end in .py"
 
 
 class UserFunction:
-    """The function that `data.file` names. The file is run once a process, and again if it has changed.
+    """The function that `data.file` names. The file is run once per process, and again if it has changed.
 
     Raises:
         UserCodeError: there is no such file or function, or running the file fails.
@@ -70,17 +70,17 @@ class UserFunction:
         return self._signature.parameters
 
     def __call__(self, dataset_config: Any, processor: Any, split: str, **options: Any) -> Any:
-        """What the function gives. Python's and NumPy's global generators begin anew for it, and are put back.
+        """Call the function with freshly seeded global generators of Python and NumPy, restored afterwards.
 
         Raises:
-            UserCodeError: it does not take these arguments, or it fails.
+            UserCodeError: the function does not take these arguments, or fails.
         """
         try:
             self._signature.bind(dataset_config, processor, split, **options)
         except TypeError as error:
             raise UserCodeError(
-                f"data.file={self.file}: {self.name}{self._signature} does not take the arguments of "
-                f"{self.name}(dataset_config, processor, split), as which it is called: {error}"
+                f"data.file={self.file}: {self.name}{self._signature} cannot be called as "
+                f"{self.name}(dataset_config, processor, split): {error}"
             ) from error
         with as_theirs(self.file, f"{self.name}(dataset_config, processor, {split!r})"), same_random():
             return self._function(dataset_config, processor, split, **options)
@@ -88,10 +88,10 @@ class UserFunction:
 
 @contextmanager
 def as_theirs(file: str, doing: str) -> Iterator[None]:
-    """Runs the user's code within; an error of it becomes one message with their lines of the traceback alone.
+    """Run the user's code inside; its errors become one message with the traceback of their file only.
 
     Raises:
-        UserCodeError: the code failed, or wanted to end the program.
+        UserCodeError: the code failed or called sys.exit.
     """
     path = str(split_name(file)[0].resolve())
     try:
@@ -111,7 +111,7 @@ def _load(path: Path, file: str) -> ModuleType:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
-    sys.modules[name] = module  # its dataclasses, among others, look themselves up there
+    sys.modules[name] = module  # dataclasses, among others, look their module up there
     try:
         with as_theirs(file, "running it"), same_random():
             exec(compile(source, path, "exec"), vars(module))
@@ -123,7 +123,7 @@ def _load(path: Path, file: str) -> ModuleType:
 
 @contextmanager
 def same_random() -> Iterator[None]:
-    """Code that shuffles gives the same each time, in each process, for each split."""
+    """Seed Python's and NumPy's global generators, so that shuffling code repeats; restore them after."""
     python, numpy = random.getstate(), np.random.get_state()
     random.seed(SEED)
     np.random.seed(SEED)

@@ -154,8 +154,8 @@ def _too_large(work: Divisible, error: Exception) -> OutOfMemory:
     if isinstance(error, OutOfMemory) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return OutOfMemory(
-        f"task {work.task_id}: one prompt with its answer, up to {work.row_tokens:,} tokens, does not fit into memory "
-        "by itself (inference.batch_tokens limits several together): lower prompt.max_length or "
+        f"task {work.task_id}: one prompt with its answer, up to {work.row_tokens:,} tokens, does not fit "
+        "into memory by itself (inference.batch_tokens limits several together): lower prompt.max_length or "
         "inference.max_new_tokens, raise inference.threshold if that is the engine, use a smaller model or "
         f"model.quantisation=4bit, or a GPU that nobody else uses ({error})"
     )

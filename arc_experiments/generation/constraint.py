@@ -97,8 +97,8 @@ def grid_constraint(prompt: Prompt) -> Constraint:
         answer = encoded.input_ids[encoded.num_prompt :].tolist()
         if not constraint.accepts(answer):
             raise ValueError(
-                "inference.constrain=grid: this model's tokenizer writes the grids of this prompt in tokens that stand "
-                f"for no whole characters, such as those of {prompt.decode(answer)[:40]!r}: use "
+                "inference.constrain=grid: this model's tokenizer writes the grids of this prompt in tokens "
+                f"that stand for no whole characters, such as those of {prompt.decode(answer)[:40]!r}: use "
                 "inference.constrain=none, or train with digits as cells (prompt/grid=minimal)"
             )
     return constraint

@@ -1,4 +1,4 @@
-"""Greedy answers and samples by transformers' `generate`, which reads a prompt once for all of its samples."""
+"""Greedy answers and samples by transformers' `generate`; a prompt is read once for all of its samples."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ from arc_experiments.tasks.rngs import rng_for
 class Transformers:
     """One greedy answer to each prompt (temperature 0), or samples.
 
-    The draws of sample s of a prompt depend on (seed, key, s) alone. Logits depend on the rest of the batch by rounding:
-    a sample changes with the batch only if a draw falls that close to the edge between two tokens.
+    The draws of sample s of a prompt depend on (seed, key, s) alone. Logits depend on the rest of the batch
+    by rounding: a sample changes with the batch only if a draw falls that close to the edge of a token.
 
     Attributes:
         num_samples: answers to each prompt; more than one needs a temperature.
@@ -99,10 +99,10 @@ class _Greedy(LogitsProcessor):
 
 
 class _Chooser(LogitsProcessor):
-    """Choose each step's tokens and leave greedy decoding no other; record the model's log-probabilities of them.
+    """Choose each step's tokens, leave greedy decoding no other, and record their own log-probabilities.
 
     Args:
-        choose: logits, float32 and -inf for tokens that are not allowed, and the number of the step -> a token a row.
+        choose: (logits, float32, -inf for tokens that are not allowed; the step's number) -> a token a row.
     """
 
     def __init__(
@@ -144,14 +144,14 @@ def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p
 class _FixedCache(StaticCache):
     """A cache allocated for prompt and longest answer at once, in one dtype.
 
-    The cache that `generate` makes by itself is as long as the longest so far, and its length changes the last bits of
-    sums.
+    The cache that `generate` makes by itself is as long as the longest so far, and its length changes the
+    last bits of sums.
     """
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        # Under autocast, float32 weights make float32 keys (by their rotation) and values in autocast's dtype.
+        # Under autocast, float32 weights make float32 keys (by their rotation) and half precision values.
         device = key_states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else key_states.dtype
         both: tuple[torch.Tensor, torch.Tensor] = super().update(
@@ -161,19 +161,18 @@ class _FixedCache(StaticCache):
 
 
 def _cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, capacity: int) -> Cache | None:
-    """A cache for `rows` answers to each prompt, which holds the prompts if there are several; None: the model's own.
+    """A cache for `rows` answers to each prompt, which holds the prompts already if there are several.
 
-    A growing cache is copied at each step, which makes it up to 2.5 times slower; flash attention takes no other.
+    None with flash attention, which takes only a growing cache. That is copied at each step, and up to 2.5
+    times slower.
     """
     if is_flash_attention_requested(model.config):
         return None
     cache = _FixedCache(config=model.config, max_cache_len=capacity)
     if rows > 1 and inputs["input_ids"].shape[1] > 1:
-        # All but the last token, which `generate` reads.
+        # All but the last token, which `generate` reads. Other layers remember only a part of a prompt.
         read, _ = read_prompts(model, inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1])
-        if all(
-            type(layer) is DynamicLayer for layer in read.layers
-        ):  # others remember a part of the prompt only
+        if all(type(layer) is DynamicLayer for layer in read.layers):
             for number, layer in enumerate(read.layers):
                 keys, values = (each.repeat_interleave(rows, dim=0) for each in (layer.keys, layer.values))
                 cache.update(keys, values, number)

@@ -1,4 +1,4 @@
-"""The contract of engines: prompts in, a list of answers to each prompt out; and the tensors that engines share."""
+"""The contract of engines (prompts in, a list of answers to each prompt out), and the tensors they share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Engine(Protocol):
         """Answers to one prompt that can also be generated one by one."""
 
     def only(self, samples: Sequence[int]) -> "Engine":
-        """Return an engine for these consecutive samples alone, which gives the same answers as this one does."""
+        """Make an engine for these consecutive samples alone, which gives the same answers to them."""
 
     def answer(
         self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
@@ -84,7 +84,7 @@ def read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[Cac
     """Read left-padded prompts once, for all that continues them.
 
     Returns:
-        Their keys and values, a row a prompt, and the logits after their last tokens: float32, (rows, vocabulary).
+        Their keys and values, and the logits after their last tokens: float32, (prompts, vocabulary).
     """
     output = model(
         input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, logits_to_keep=1

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from arc_experiments.augmentation import NotInImage, View, draw_views
 from arc_experiments.generation.batching import PromptBatch, TokenBudget, plan_batches
 from arc_experiments.generation.engine import Answer, Engine, Key, Limits
-from arc_experiments.generation.rescoring import with_likelihoods
+from arc_experiments.generation.rescoring import RescoringBatch, join_likelihoods, make_rescoring_requests
 from arc_experiments.generation.resuming import Record, ResumableResults
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.tokens import Ids
@@ -62,8 +62,8 @@ def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) 
 class Predictor:
     """Answers requests, and rescores the answers, with the options of one composition.
 
-    All processes predict together and share the batches. Batches depend on the requests alone, so a killed evaluation
-    resumes after its last whole batch; a batch that does not fit into memory is computed in parts.
+    All processes predict together and share the batches. Batches depend on the requests alone, so a killed
+    evaluation resumes after its last whole batch; a batch that does not fit into memory is computed in parts.
 
     Args:
         max_new_tokens: of an answer.
@@ -147,19 +147,30 @@ class Predictor:
         """
         if self._scoring_views == 0:
             return list(candidates)
-        with self._autocast():
-            return with_likelihoods(
-                model,
-                self._prompt,
-                tasks,
-                candidates,
-                num_views=self._scoring_views,
-                seed=self._seed,
-                budget=self.budget,
-                folder=folder,
-                processes=self._processes,
-                on_progress=on_progress,
-            )
+        prompt, num_views = self._prompt, self._scoring_views
+        requests = list(
+            make_rescoring_requests(prompt, tasks, candidates, num_views=num_views, seed=self._seed)
+        )
+        results = ResumableResults(
+            folder,
+            [request.name for request in requests],
+            self._processes,
+            lambda done: on_progress(done, len(requests)),
+        )
+        batches = plan_batches(
+            [request.num_tokens for request in requests],
+            extra=0,
+            batch_tokens=self.budget.planned,
+            rows_per_prompt=[len(request.answers) for request in requests],
+        )
+        for batch in results.unfinished(batches):
+            whole = RescoringBatch(requests=[requests[position] for position in batch])
+            with self._autocast():
+                records = self.budget.in_parts(
+                    whole, lambda part: part.score(model, prompt.pad_id, self.budget)
+                )
+            results.add(batch, records)
+        return join_likelihoods(candidates, requests, results.all())
 
 
 def _candidates(request: Request, found: dict[Key, list[Record]]) -> list[Candidate]:

@@ -2,28 +2,26 @@ r"""How probable each distinct answer to a test input is under several views of 
 
     candidate [[2, 2]] of task 0a1b2c3d, view 3 (rot90, 1 <-> 2)  ->  log p("1\n1\n" | the prompt of view 3)
 
-All candidates are scored under the same views. The prompt of each view is read once; its keys and values are shared by
-all candidates, the rows of one batch.
+All candidates are scored under the same views. The prompt of each view is read once; its keys and values are
+shared by all candidates, the rows of one batch.
 """
 
 import copy
 import dataclasses
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch.nn.functional import cross_entropy
 from transformers import Cache
 
 from arc_experiments.augmentation import View, draw_views
-from arc_experiments.generation.batching import TokenBudget, halves_of, plan_batches
+from arc_experiments.generation.batching import TokenBudget, halves_of
 from arc_experiments.generation.engine import pad_left, positions, read_prompts
-from arc_experiments.generation.resuming import ResumableResults
+from arc_experiments.generation.resuming import Record
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.selection import Candidate, Likelihood
@@ -63,101 +61,16 @@ class RescoringRequest:
         return self.task_id, self.test_index, self.view.index, digest.hexdigest()[:16]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _RequestBatch:
-    """Requests whose prompts are read at once."""
-
-    requests: Sequence[RescoringRequest]
-
-    @property
-    def num_rows(self) -> int:
-        return sum(len(request.answers) for request in self.requests)
-
-    @property
-    def row_tokens(self) -> int:
-        return max(request.num_tokens for request in self.requests)
-
-    @property
-    def task_id(self) -> str:
-        return self.requests[0].task_id
-
-    def halves(self) -> "list[_RequestBatch]":
-        return [_RequestBatch(requests=half) for half in halves_of(self.requests)]
-
-
-def with_likelihoods(
-    model: Any,
-    prompt: Prompt,
-    tasks: TaskSet,
-    candidates: Sequence[Candidate],
-    *,
-    num_views: int,
-    seed: int,
-    budget: TokenBudget,
-    folder: Path,
-    processes: PartialState,
-    on_progress: Callable[[int, int], None],
-) -> list[Candidate]:
-    """Give each valid candidate its likelihood under the first `num_views` views of its task.
+def make_rescoring_requests(
+    prompt: Prompt, tasks: TaskSet, candidates: Iterable[Candidate], *, num_views: int, seed: int
+) -> Iterator[RescoringRequest]:
+    """Write the prompts that candidates are scored after, in order: task, test pair, view.
 
     A view whose prompt does not fit is left out for all candidates of that test input.
 
     Args:
         tasks: those of the candidates; solutions are neither needed nor looked at.
-        folder: likelihoods of finished batches are kept here, and taken from here.
-        on_progress: called with (prompts done, prompts in all) at the start and after each batch.
-
-    Raises:
-        OutOfMemory: a prompt with one candidate does not fit into memory by itself.
     """
-    requests = list(_make_requests(prompt, tasks, candidates, num_views=num_views, seed=seed))
-    results = ResumableResults(
-        folder,
-        [request.name for request in requests],
-        processes,
-        lambda done: on_progress(done, len(requests)),
-    )
-    batches = plan_batches(
-        [request.num_tokens for request in requests],
-        extra=0,
-        batch_tokens=budget.planned,
-        rows_per_prompt=[len(request.answers) for request in requests],
-    )
-
-    def score(part: _RequestBatch) -> list[list[float]]:
-        prompts = [request.prompt for request in part.requests]
-        answers = [request.answers for request in part.requests]
-        return log_probabilities(model, prompts, answers, pad_id=prompt.pad_id, budget=budget)
-
-    for batch in results.unfinished(batches):
-        chosen = [requests[position] for position in batch]
-        scores = budget.in_parts(_RequestBatch(requests=chosen), score)
-        results.add(batch, [_records(*pair) for pair in zip(chosen, scores, strict=True)])
-    likelihoods: dict[tuple[str, int, GridKey], list[Likelihood]] = defaultdict(list)
-    for request, records in zip(requests, results.all(), strict=True):
-        for grid, record in zip(request.grids, records, strict=True):
-            likelihoods[request.task_id, request.test_index, _key(grid)].append(
-                Likelihood(view=request.view.index, **record)
-            )
-    return [_joined(candidate, likelihoods) for candidate in candidates]
-
-
-def _records(request: RescoringRequest, scores: Sequence[float]) -> list[dict[str, Any]]:
-    pairs = zip(scores, request.answers, strict=True)
-    return [{"log_probability": value, "num_tokens": len(ids)} for value, ids in pairs]
-
-
-def _joined(candidate: Candidate, likelihoods: dict[tuple[str, int, GridKey], list[Likelihood]]) -> Candidate:
-    if candidate.grid is None:
-        return candidate
-    found = likelihoods[candidate.task_id, candidate.test_index, _key(candidate.grid)]
-    return dataclasses.replace(candidate, likelihoods=tuple(found))
-
-
-def _make_requests(
-    prompt: Prompt, tasks: TaskSet, candidates: Iterable[Candidate], *, num_views: int, seed: int
-) -> Iterator[RescoringRequest]:
-    """In order: task, test pair, view. The distinct candidates keep the order in which they were given."""
     grids: dict[tuple[str, int], dict[GridKey, Grid]] = defaultdict(dict)
     for candidate in candidates:
         if candidate.grid is not None:
@@ -178,6 +91,65 @@ def _make_requests(
                         grids=distinct,
                         answers=tuple(answer_ids(prompt, one.test[test_index]) for one in seen),
                     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RescoringBatch:
+    """Requests whose prompts are read at once."""
+
+    requests: Sequence[RescoringRequest]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(len(request.answers) for request in self.requests)
+
+    @property
+    def row_tokens(self) -> int:
+        return max(request.num_tokens for request in self.requests)
+
+    @property
+    def task_id(self) -> str:
+        return self.requests[0].task_id
+
+    def halves(self) -> "list[RescoringBatch]":
+        return [RescoringBatch(requests=half) for half in halves_of(self.requests)]
+
+    def score(self, model: Any, pad_id: int, budget: TokenBudget) -> list[list[Record]]:
+        """Score the candidates of each request, a record each."""
+        prompts = [request.prompt for request in self.requests]
+        answers = [request.answers for request in self.requests]
+        scores = log_probabilities(model, prompts, answers, pad_id=pad_id, budget=budget)
+        return [
+            [{"log_probability": value, "num_tokens": len(ids)} for value, ids in zip(*pair, strict=True)]
+            for pair in zip(scores, answers, strict=True)
+        ]
+
+
+def join_likelihoods(
+    candidates: Iterable[Candidate],
+    requests: Iterable[RescoringRequest],
+    results: Iterable[list[Record]],
+) -> list[Candidate]:
+    """Give each valid candidate its likelihoods.
+
+    Args:
+        results: the records of each request, see `RescoringBatch.score`.
+    """
+    likelihoods: dict[tuple[str, int, GridKey], list[Likelihood]] = defaultdict(list)
+    for request, records in zip(requests, results, strict=True):
+        for grid, record in zip(request.grids, records, strict=True):
+            likelihoods[request.task_id, request.test_index, _key(grid)].append(
+                Likelihood(view=request.view.index, **record)
+            )
+    return [
+        candidate
+        if candidate.grid is None
+        else dataclasses.replace(
+            candidate,
+            likelihoods=tuple(likelihoods[candidate.task_id, candidate.test_index, _key(candidate.grid)]),
+        )
+        for candidate in candidates
+    ]
 
 
 def _answered(task: Task, test_index: int, grid: Grid) -> Task:

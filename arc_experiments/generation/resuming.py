@@ -1,7 +1,7 @@
 """Results that are written batch by batch, so that a killed evaluation resumes after its last whole batch.
 
-A folder holds a file for each process. A line is the result of one piece of work and its cost: its share of the seconds
-of its batch, and the peak memory of the process after it, in bytes.
+A folder holds a file for each process. A line is the result of one piece of work and its cost: its share of
+the seconds of its batch, and the peak memory of the process after it, in bytes.
     {"key": ["0a1b2c3d", 0, 3], "records": [{...}, {...}], "cost": [0.31, 812345678]}
 """
 
@@ -24,7 +24,7 @@ Name = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """The cost of finished work: seconds of all processes and attempts, and the peak memory of any of them."""
+    """The cost of finished work over all processes and attempts: seconds in all, highest peak memory."""
 
     seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -40,15 +40,15 @@ def spent(*folders: Path) -> Spent:
 
 
 class ResumableResults:
-    """The results of named pieces of work: `for batch in it.unfinished(batches): it.add(batch, ...)`, then `it.all()`.
+    """The results of named pieces of work: `for batch in unfinished(batches): add(batch, ...)`, then `all()`.
 
-    All processes make one together: each writes a file of its own and reads the others' at the beginning and the end.
+    All processes make one together. Each writes its own file, and reads all files at the start and the end.
 
     Args:
         folder: where results are written, and read if an earlier attempt wrote some.
         names: of all pieces of work.
-        on_progress: called with the number of finished pieces at the start and after each batch. One of several
-            processes assumes that the others are as far as itself.
+        on_progress: called with the number of finished pieces at the start and after each batch. One of
+            several processes assumes that the others are as far as itself.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ResumableResults:
         on_progress(self._num_earlier)
 
     def unfinished(self, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
-        """Yield this process's share of the batches, as positions in `names`, without those finished earlier."""
+        """Yield this process's share of the batches (positions in `names`) without those finished earlier."""
         for batch in batches[self._processes.process_index :: self._processes.num_processes]:
             if not all(self._names[position] in self._done for position in batch):
                 self._start = time.perf_counter()

@@ -1,9 +1,9 @@
-r"""All answers with at least a given probability, found exactly: a set of prefixes that grows by a token a step.
+r"""All answers with at least a given probability, found exactly, as prefixes that grow by a token a step.
 
-A prefix is at least as probable as anything that continues it, so one below the threshold p is dropped with all its
-continuations. Prefixes of one length have together at most probability 1, so at most 1/p of them survive; those of
-several prompts are the rows of one batch. (The answers are those of the depth-first search of the ARChitects,
-da-fr/arc-prize-2024.)
+A prefix is at least as probable as anything that continues it, so one below the threshold p is dropped with
+all its continuations. Prefixes of one length have together at most probability 1, so at most 1/p of them
+survive; those of several prompts are the rows of one batch. (The answers are those of the depth-first search
+of the ARChitects, da-fr/arc-prize-2024.)
 """
 
 import math
@@ -21,13 +21,13 @@ from arc_experiments.generation.engine import Answer, Key, Limits, pad_left, pos
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """All answers of at least probability `threshold`, the most probable first; if there are none, the greedy answer.
+    """All answers of at least probability `threshold`, the most probable first, or else the greedy answer.
 
-    A prefix that is probable enough when the tokens run out is an unfinished answer. If there are several end tokens, an
-    answer ends with the most probable one.
+    A prefix that is probable enough when the tokens run out is an unfinished answer. If there are several end
+    tokens, an answer ends with the most probable one.
 
     Attributes:
-        constraint: drops answers with other tokens, without changing the probabilities of the rest; None for all.
+        constraint: drops answers with other tokens; the probabilities of the rest do not change.
     """
 
     threshold: float = 0.1
@@ -116,7 +116,7 @@ class _Paths:
         owner: position of the prompt; int64, shape (rows,).
         ids: int64, shape (rows, steps).
         log_probability: float64, shape (rows,).
-        is_greedy: whether each token was the most probable one, true of at most one row of each prompt; shape (rows,).
+        is_greedy: whether every token was the most probable one; bool, shape (rows,).
         state: of the constraint; int64, shape (rows,).
     """
 
@@ -144,7 +144,7 @@ class _Paths:
     def grown(
         self, next_token: torch.Tensor, bound: float, constraint: Constraint | None
     ) -> tuple[torch.Tensor, "_Paths"]:
-        """Continue each prefix by every token that keeps it above the bound, and the greedy ones by the best token.
+        """Continue prefixes by all tokens that keep them above the bound, greedy ones by the best token too.
 
         Args:
             next_token: log-probabilities, shape (rows, vocabulary).
@@ -207,12 +207,12 @@ class _Found:
             self._answers[owner].append(answer)
 
     def still_wanted(self, paths: _Paths) -> torch.Tensor:
-        """Which prefixes can become answers: greedy ones below the bound only if their prompt has none yet."""
+        """Which prefixes can become answers: those below the bound only if their prompt has none yet."""
         answered = torch.tensor(list(map(bool, self._answers)), device=paths.owner.device)
         return (paths.log_probability >= self.bound) | ~answered[paths.owner]
 
     def sorted(self) -> list[list[Answer]]:
-        """The answers to each prompt, the most probable first; those below the bound only if there are no others."""
+        """The answers to each prompt, the most probable first: those above the bound, or else all."""
         return [
             sorted(
                 [answer for answer in group if answer.log_probability >= self.bound] or group,

@@ -1,7 +1,7 @@
 """Answers by vLLM, the optional engine for GPUs (`pip install 'arc_experiments[vllm]'`).
 
-An adapter is passed to vLLM as files, under a new name each time: vLLM caches prompts by the adapter's name, and would
-answer with a second adapter of the same name from the keys and values of the first.
+An adapter is passed to vLLM as files, under a new name each time: vLLM caches prompts by the adapter's name,
+and would answer with a second adapter of the same name from the keys and values of the first.
 """
 
 import importlib
@@ -23,7 +23,7 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the maxima that vLLM can be 
 
 
 class Vllm:
-    """Greedy answers (temperature 0) or samples, as `Transformers` gives them. Draws depend on (seed, key, s) alone.
+    """Greedy answers (temperature 0) or samples, like `Transformers`. Draws depend on (seed, key, s) alone.
 
     Args:
         base: where vLLM loads the base model from: a folder or a hub id.
@@ -99,7 +99,7 @@ class Vllm:
         return self
 
     def _load(self, model: Any, limits: Limits) -> None:
-        """Pass the weights of another model to vLLM: an adapter for the base that it has loaded, or all of them."""
+        """Pass a new model's weights to vLLM: an adapter for the base that it has loaded, or all of them."""
         if model is self._model:
             return
         folder = Path(self._folder.name) / uuid.uuid4().hex

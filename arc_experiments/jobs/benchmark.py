@@ -1,4 +1,4 @@
-"""Benchmark: samples, loading, training, generation, scoring and start-up of a composition here."""
+"""Benchmark a composition on this machine: samples, loading, training, generation and scoring."""
 
 import os
 from collections.abc import Sequence
@@ -12,32 +12,31 @@ from arc_experiments.benchmarking.show import draw, markdown
 from arc_experiments.run import Run
 from arc_experiments.runs.folder import RunFolder
 
-# A measurement of a machine with a slow disk or a slow step may take this much longer than its budget.
+# A cell is killed after max_seconds * factor + seconds: slow disks and steps take longer than the budget.
 PATIENCE_FACTOR, PATIENCE_SECONDS = 10, 600
 
 
 def main(run: Run, console: Console) -> None:
-    """Measure what is not measured yet, cell by cell, and write everything after each.
+    """Measure the cells without a result, and write all files after each.
 
     Raises:
-        RuntimeError: a measurement failed, other than for memory.
+        RuntimeError: a measurement failed for another reason than memory.
     """
     if "RANK" in os.environ:
-        raise ValueError("job=benchmark starts processes itself: start it by the plain command")
+        raise ValueError("job=benchmark starts its own processes: start it without torchrun")
     folder = run.folder
     if run.corpus.rows:
         raise ValueError(
             f"job=benchmark measures samples of ARC tasks, and data={run.config.data.name} gives ready rows: "
-            "choose other data; a row of so many tokens trains as fast as any other"
+            "choose other data; any row with as many tokens trains equally fast"
         )
-    command = folder.read_json("environment.json")["command"]
-    cells = plan(folder, run.config, command[3:])
+    cells = plan(folder, run.config)
     waiting = [cell for cell in cells if cell.outcome in (None, "failed")]
     freeze_cells(waiting, run.config)
     max_seconds, done = run.config.benchmark.max_seconds, len(cells) - len(waiting)
     console.print(
-        f"{len(cells)} measurements, {done} made already; each has {max_seconds:g} s and needs some more to "
-        "set itself up"
+        f"{len(cells)} measurements, {done} made already; each takes {max_seconds:g} s and some more to "
+        "set up"
     )
     results = _write(folder, cells)
     for number, cell in enumerate(waiting, start=done + 1):
@@ -52,13 +51,13 @@ def main(run: Run, console: Console) -> None:
     if results["num_failed"]:
         raise RuntimeError(
             f"{results['num_failed']} of {len(cells)} measurements failed, see {folder}/benchmark.md; the "
-            "same command tries them again"
+            "same command retries them"
         )
     console.print(str(folder))
 
 
 def _write(folder: RunFolder, cells: Sequence[Cell]) -> dict[str, Any]:
-    """What there is of benchmark.json, its tables and its picture."""
+    """Write benchmark.json, its tables and its picture as far as there are results; return the first."""
     results = collect(cells)
     folder.write_json("benchmark.json", results)
     folder.write("benchmark.md", markdown(results))

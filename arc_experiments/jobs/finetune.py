@@ -1,6 +1,5 @@
 """Fine-tune: tasks -> partition -> stream -> model -> trainer -> adapter, then evaluate it."""
 
-import logging
 import shutil
 import time
 from dataclasses import asdict
@@ -31,8 +30,6 @@ TRAINED = ".trained.json"  # what the training gave; written after the weights a
 FINAL_LOSSES = 10  # logged steps that the final loss is the mean of
 STARVING = 0.05  # share of the training time spent waiting for data that is worth a warning
 
-log = logging.getLogger(__name__)  # its lines say when what was done; job=benchmark reads them
-
 
 def main(run: Run, console: Console) -> None:
     """Train to the end, resuming an earlier attempt; then evaluate."""
@@ -43,7 +40,6 @@ def main(run: Run, console: Console) -> None:
         return
     begin(run)
     _check_best(run)
-    log.info("the data is there")
     tracker = Tracker(run.folder, run.config, console, is_main=run.processes.is_main_process)
     if trained:
         console.print("The training is finished; resuming the evaluation.")
@@ -91,7 +87,6 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     pause = Pause(run.folder.path, run.config.launch.chain)
     leaks = find_leaks(run, trains=True)
     model = run.model()
-    log.info("the model is there")
     show_plan(run, model, console)
     show_leaks(leaks, console)
     show_sample(run.stream()[0], run, console)
@@ -99,11 +94,9 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     with progress(console, "training", _last_step(run)) as bar:
         trainer = run.trainer(model, is_pause_due=pause.is_due)
         recorder = _recorder(run, trainer, model, bar, tracker)
-        log.info("the trainer is there")
         start = time.perf_counter()
         if resumed_step is None and not run.is_sharded:  # else when the training begins: it shards the model
             recorder.validate(0)
-            log.info("the first validation is done")
         elif resumed_step is not None:
             console.print(f"Resuming from step {resumed_step}.")
         validated = time.perf_counter()
@@ -174,7 +167,6 @@ def _show_line(line: Line, run: Run, bar: Bar, tracker: Tracker, pace: Pace) -> 
         step=step, max_steps=run.config.optim.max_steps, expected_end=pace.expected_end(step), **loss
     )
     if loss:
-        log.info("step %d is done", step)
         speed = f"{line['samples_per_second']:.1f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
         if line["data_wait_fraction"] > STARVING:
             speed += f", {line['data_wait_fraction']:.0%} waiting for data"

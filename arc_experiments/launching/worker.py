@@ -111,7 +111,6 @@ def _run_job(folder: RunFolder, config: Config, console: Console) -> None:
     from arc_experiments.run import Run
 
     job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
-    log.info("the job is imported")
     job.main(Run(folder, config), console)
 
 

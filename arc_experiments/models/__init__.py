@@ -1,5 +1,1 @@
-"""Models: tokenizer and vocabulary, and in which precision they compute.
-
-Base models and adapters are imported from `models.loading` and `models.adapters`: transformers' models and PEFT take
-seconds, which tokens alone need not wait for.
-"""
+"""The model: tokenizer, vocabulary, base weights, adapters, their precision and their ancestry."""

@@ -1,4 +1,4 @@
-"""Adapters: a new LoRA on a base model, a saved one again, and how one is saved."""
+"""Adapters: make a new LoRA on a base model, load a saved one, save one."""
 
 import json
 import re
@@ -15,16 +15,13 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from arc_experiments.config.schema import Lora, Model
-from arc_experiments.models.errors import ModelError
+from arc_experiments.models.hub import ModelError
 from arc_experiments.models.tokenizer import ArcTokenizer
 
 if TYPE_CHECKING:
     from peft import PeftMixedModel
 
-CHANGES_BASE = (
-    "pissa",
-    "olora",
-)  # initialisations that take what the adapter holds out of the base's weights
+CHANGES_BASE = ("pissa", "olora")  # initialisations that subtract the adapter from the base's weights
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -35,7 +32,7 @@ def begins_as_base(model: Model) -> bool:
 
 
 def needs_samples(model: Model) -> bool:
-    """Whether `add_adapter` must be given samples for the first weights."""
+    """Whether `add_adapter` needs samples for the first weights."""
     return model.adapter is None and model.lora is not None and model.lora.initialisation == "eva"
 
 
@@ -47,23 +44,23 @@ def add_adapter(
     trainable: bool,
     samples: Sequence[NDArray[Any]] = (),
 ) -> "PreTrainedModel | PeftModel | PeftMixedModel":
-    """The model that is trained or asked: base plus `model.adapter`, or plus a new LoRA if trainable.
+    """Add `model.adapter` to the base, or else a new LoRA if trainable.
 
-    A saved adapter keeps its own LoRA settings; `model.lora` is then not looked at.
+    A saved adapter keeps its own LoRA settings; `model.lora` is ignored then.
 
     Args:
         seed: of a new LoRA's first weights.
-        samples: token ids of the samples that `initialisation=eva` looks at, each of shape (tokens,).
+        samples: token ids for `initialisation=eva`, each of shape (tokens,).
 
     Raises:
-        ModelError: an adapter that does not fit the base.
+        ModelError: the adapter does not fit the base.
     """
     if model.adapter is not None:
         try:
             return PeftModel.from_pretrained(
                 base, str(Path(model.adapter).expanduser()), is_trainable=trainable
             )
-        except torch.OutOfMemoryError:  # is a RuntimeError, too
+        except torch.OutOfMemoryError:  # a RuntimeError, too
             raise
         except (ValueError, RuntimeError, OSError, SafetensorError) as error:
             raise ModelError(
@@ -90,7 +87,7 @@ def add_adapter(
 
 
 def _check_names(base: PreTrainedModel, model: Model) -> None:
-    """Refuse names that no layer has: PEFT does so only where none of them is right."""
+    """Refuse names that no layer has: PEFT does so only if none of them is right."""
     assert model.lora is not None
     modules = {name.rpartition(".")[2]: module for name, module in base.named_modules()}
     parts = sorted(name for name in modules if name and not name.isdigit())
@@ -115,7 +112,7 @@ def _check_names(base: PreTrainedModel, model: Model) -> None:
 
 
 def _is_in(base: PreTrainedModel, part: str) -> bool:
-    """Whether a module is called so, or its dotted name ends so."""
+    """Whether some module has this name, or a dotted name that ends with it."""
     return any(f".{name}".endswith(f".{part}") for name, _ in base.named_modules())
 
 
@@ -132,7 +129,7 @@ def _lora_config(lora: Lora) -> LoraConfig:
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         init_lora_weights=True if lora.initialisation == "default" else lora.initialisation,
-        # rho=1 gives every layer the rank asked for; more would move rank between layers
+        # rho=1 gives every layer the configured rank; more would move rank between layers
         eva_config=EvaConfig(rho=1.0) if lora.initialisation == "eva" else None,
         modules_to_save=lora.modules_to_save or None,
         task_type="CAUSAL_LM",
@@ -140,22 +137,22 @@ def _lora_config(lora: Lora) -> LoraConfig:
 
 
 def _eva(adapted: Any, rank: int, samples: Sequence[NDArray[Any]]) -> None:
-    """First weights from the activations that samples cause (EVA, arXiv 2410.07170)."""
+    """Compute the first weights from the activations of samples (EVA, arXiv 2410.07170)."""
     batches = [
         {"input_ids": torch.from_numpy(ids).long()[None].to(adapted.device)}
         for ids in samples
-        if len(ids) >= rank  # PEFT passes shorter ones over, and goes on for ever where there are no others
+        if len(ids) >= rank  # PEFT skips shorter ones, and loops forever if there are no others
     ]
     if not batches:
         raise ModelError(
-            f"model.lora.initialisation=eva: no sample has as many tokens as model.lora.rank={rank}: use a smaller "
-            "rank, a larger prompt.max_length or another initialisation"
+            f"model.lora.initialisation=eva: no sample has as many tokens as model.lora.rank={rank}: use "
+            "a smaller rank, a larger prompt.max_length or another initialisation"
         )
     eva_weights(adapted, batches, gather_distributed_inputs=False, show_progress_bar=False)
 
 
 def merge(model: Any) -> Any:
-    """The model with its adapter merged in place, where that is exact to rounding (plain float32 weights)."""
+    """Merge the adapter into its model in place, if that is exact to rounding (plain float32 weights)."""
     if isinstance(model, PeftModel) and model.dtype == torch.float32 and not hasattr(model, "hf_quantizer"):
         return model.merge_and_unload()
     return model
@@ -166,12 +163,12 @@ def save_weights(
 ) -> None:
     """Save an adapter, or a whole model with its tokenizer; the same weights give the same bytes.
 
-    A cut vocabulary is saved beside either. An adapter fits the base as it was published, also where its first
-    weights were taken out of that: it then has twice the rank.
+    A cut vocabulary is saved beside either. An adapter fits the base as it was published, even if its first
+    weights were subtracted from that: it is saved with twice the rank then.
 
     Args:
-        base: what an adapter names as its base model: the path as the user gave it.
-        state_dict: the weights, where the model itself holds a part of them only.
+        base: the path of an adapter's base model, as the user gave it.
+        state_dict: the weights, if the model itself holds a part of them only.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(tokenizer, ArcTokenizer):
@@ -184,7 +181,7 @@ def save_weights(
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text())
     config["base_model_name_or_path"] = base
-    if isinstance(config["target_modules"], list):  # PEFT keeps a set: its order is that of the hash seed
+    if isinstance(config["target_modules"], list):  # PEFT keeps a set, whose order depends on the hash seed
         config["target_modules"].sort()
     if hasattr(model, "first_weights"):
         _fit_published_base(folder / WEIGHTS, config, model.first_weights)
@@ -193,9 +190,9 @@ def save_weights(
 
 
 def _fit_published_base(file: Path, config: dict[str, Any], first: dict[str, torch.Tensor]) -> None:
-    """From an adapter on `base - B0 A0` to one on `base`: B A - B0 A0 = [B, -B0] [A; A0].
+    """Convert an adapter on `base - B0 A0` to one on `base`: B A - B0 A0 = [B, -B0] [A; A0].
 
-    PEFT's own conversion does the same over folders on disk, and loses `modules_to_save`.
+    PEFT's own conversion needs folders on disk, and loses `modules_to_save`.
     """
     weights = load_file(file)
     for name, value in weights.items():

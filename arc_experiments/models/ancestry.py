@@ -1,8 +1,7 @@
-"""What weights carry with them: the tasks they were trained on, their ancestors' too, the prompt, the dtype,
-the vocabulary.
+"""What weights were trained with: tasks (also their ancestors'), prompt, dtype and vocabulary.
 
-Saved as `ancestry.json` beside the weights, read when they are loaded: a validation task in the ancestry is a
-leak, under whatever id and turned or recoloured, another prompt, dtype or vocabulary a mistake.
+Saved as `ancestry.json` beside the weights and read when they are loaded. A validation task in the ancestry
+is a leak, whatever its id, also if turned or recoloured. Another prompt, dtype or vocabulary is a mistake.
 """
 
 import json
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the command reads ancestries while it composes, and tasks take their time to import
+if TYPE_CHECKING:  # the command reads ancestries while it composes, and tasks are slow to import
     from arc_experiments.corpus.matches import Comparison
     from arc_experiments.tasks import TaskSet
 
@@ -21,14 +20,16 @@ TRAINED_ON = "what these weights were trained on"
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestry:
-    """`prompt` holds the options that decide what a prompt looks like; `trained_on` sorted task ids.
-
-    `vocabulary` is "full" or "arc" (weights saved before there was a choice say nothing, and are "full").
+    """The contents of `ancestry.json`.
 
     Attributes:
-        base_fingerprint: of an adapter's base (see `weights.fingerprint`); "" where there is none to tell it by.
-        pairs: keys of the pairs of these tasks (see `arc_experiments.leaks`).
-        by_id: those of the tasks that only their ids can be known by: pairs made anew, or too many to be kept.
+        base: the path of the base model.
+        prompt: the options that decide what a prompt looks like.
+        trained_on: task ids, sorted.
+        vocabulary: "full" or "arc"; missing, and so "full", in files from before there was a choice.
+        pairs: keys of the pairs of these tasks (see `corpus.pair_keys`).
+        by_id: the tasks that can be recognised by their ids only: with generated pairs, or too many to keep.
+        base_fingerprint: of an adapter's base (see `weights.fingerprint`); "" if it has none.
     """
 
     base: str
@@ -45,7 +46,7 @@ class Ancestry:
         (folder / FILE).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
     def with_parent(self, parent: "Ancestry | None") -> "Ancestry":
-        """These weights started from the parent's: what it was trained on counts too."""
+        """Add what the weights were trained on that these started from."""
         if parent is None:
             return self
         return replace(
@@ -56,7 +57,7 @@ class Ancestry:
         )
 
     def leaks(self, validation: "TaskSet") -> "Comparison":
-        """The validation tasks that were trained on, otherwise than on their demonstrations by design."""
+        """Find the validation tasks that were trained on, except on their demonstrations by design."""
         from arc_experiments.corpus.leaks import Finder
         from arc_experiments.corpus.partitions import is_left_out, origin
 
@@ -72,10 +73,12 @@ class Ancestry:
         base: str | None = None,
         base_fingerprint: str = "",
     ) -> list[str]:
-        """What differs between training and use, a line each.
+        """Describe what differs between training and use, a line each.
 
         Args:
-            base: path of the model that an adapter is put on; its last part counts, as copies lie elsewhere.
+            base: path of an adapter's base model, None without an adapter; copies may lie elsewhere, so only
+                the last part of the path is compared.
+            base_fingerprint: of that model; "" if unknown.
         """
         lines = [] if dtype == self.dtype else [f"model.dtype: trained in {self.dtype}, used in {dtype}"]
         if base is not None and _last_part(base) != _last_part(self.base):
@@ -91,7 +94,7 @@ class Ancestry:
         return lines
 
     def differing_options(self, prompt: dict[str, Any]) -> list[str]:
-        """The options that make this prompt look otherwise than the one of the training."""
+        """The options in which this prompt's look differs from the training's."""
         names = sorted(self.prompt.keys() | prompt.keys())
         return [name for name in names if self.prompt.get(name) != prompt.get(name)]
 
@@ -101,19 +104,19 @@ def _last_part(path: str) -> str:
 
 
 def read_ancestry(folder: Path) -> Ancestry | None:
-    """None for weights that this project did not make."""
+    """Read the ancestry beside some weights; None if this project did not make them."""
     if not (folder / FILE).exists():
         return None
     from arc_experiments.corpus.matches import KEY_BYTES
 
     data = json.loads((folder / FILE).read_text())
-    keys = b64decode(data.get("pairs", ""))  # one after another
+    keys = b64decode(data.get("pairs", ""))
     data |= {
         "trained_on": tuple(data["trained_on"]),
         "pairs": frozenset(keys[n : n + KEY_BYTES] for n in range(0, len(keys), KEY_BYTES)),
-        # Weights saved before there were keys name their tasks only.
+        # Files from before there were keys name tasks only.
         "by_id": tuple(data.get("by_id", data["trained_on"])),
     }
-    if "grid" in data["prompt"]:  # weights saved before there were frames have none
+    if "grid" in data["prompt"]:  # missing in files from before there were frames
         data["prompt"]["grid"] = {"frames": [], "fill": ".", **data["prompt"]["grid"]}
     return Ancestry(**data)

@@ -1,9 +1,8 @@
-"""A model's files, from a hub, a local folder, or `assets/` (`package:<name>`)."""
+"""A model's files: from a hub, a local folder, or `assets/` (`package:<name>`)."""
 
 import functools
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,53 +12,44 @@ from safetensors import SafetensorError
 
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Model
-from arc_experiments.models.errors import ModelError
 
 
-def loader(kind: Any, model: Model, **options: Any) -> Callable[[bool], Any]:
-    """What loads this kind of thing, for `reached`."""
-
-    def load(local_files_only: bool) -> Any:
-        return kind.from_pretrained(
-            local_path(model.path), revision=model.revision, local_files_only=local_files_only, **options
-        )
-
-    return load
+class ModelError(ValueError):
+    """A model that cannot be loaded or used as described; the message names the key and the remedy."""
 
 
-def reached(model: Model, load: Callable[[bool], Any]) -> Any:
-    """What `load(local_files_only)` gives, or one message that says what was tried and how to go on.
+def load(kind: Any, model: Model, **options: Any) -> Any:
+    """Load `kind` (an Auto class of transformers) from `model.path`.
 
     Raises:
-        ModelError: it cannot be had.
+        ModelError: it cannot be loaded; the message says what was tried and what to do.
     """
-    is_folder = Path(local_path(model.path)).is_dir()
-    hub_answers = is_folder or _hub_answers()  # asked first: the hub's client would retry for a minute
-    if not hub_answers:
+    path = local_path(model.path)
+    is_folder = Path(path).is_dir()
+    is_hub_reachable = is_folder or _resolves_hub()  # the hub's client would retry for a minute
+    if not is_hub_reachable:
         huggingface_hub.constants.HF_HUB_OFFLINE = True  # PEFT asks the hub at each save, too
+    is_local = is_folder or not is_hub_reachable
     try:
-        return load(is_folder or not hub_answers)
+        return kind.from_pretrained(path, revision=model.revision, local_files_only=is_local, **options)
     except SafetensorError as error:
         raise ModelError(
-            f"model.path={model.path}: a weights file is torn or not in safetensors' format ({error}): copy or "
-            "download the model again"
+            f"model.path={model.path}: a weights file is torn or not in safetensors' format ({error}): copy "
+            "or download the model again"
         ) from error
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        tried = (
-            "the folder"
-            if is_folder
-            else f"the local cache and the hub{'' if hub_answers else ' (which is out of reach)'}"
-        )
+        hub = "the hub" if is_hub_reachable else "the hub (which is out of reach)"
+        tried = "the folder" if is_folder else f"the local cache and {hub}"
         raise ModelError(
             f"model.path={model.path} could not be loaded. Tried: {tried}: {reason[:300]} "
-            "Point to a local folder with the model's files (model.path=/folder), or go on with model=tiny."
+            "Point to a local folder with the model's files (model.path=/folder), or use model=tiny."
         ) from error
 
 
 @functools.cache
-def _hub_answers() -> bool:
-    """Whether the hub's name can be resolved (behind a proxy that is the proxy's business)."""
+def _resolves_hub() -> bool:
+    """Whether the hub's name can be resolved; assumed behind a proxy, which does that itself."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True
     try:

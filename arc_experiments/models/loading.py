@@ -1,4 +1,4 @@
-"""The base model, from what `model` describes."""
+"""The base model that the `model` section describes."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Config, Model
-from arc_experiments.models.errors import ModelError
-from arc_experiments.models.hub import loader, reached
+from arc_experiments.models.hub import ModelError, load
 from arc_experiments.models.precision import pick_attention
 from arc_experiments.models.vocabulary import Vocabulary, read_vocabulary, shrink
 
-RANDOM_WEIGHTS_SEED = 0  # random weights are the same in every run, as those of a published model are
+RANDOM_WEIGHTS_SEED = 0  # random weights are the same in every run, like those of a published model
 
 
 def load_base_for(config: Config, model: Model, **options: Any) -> PreTrainedModel:
@@ -49,20 +48,21 @@ def load_base(
     place: bool = True,
     packs_rows: bool = False,
 ) -> PreTrainedModel:
-    """The base model on its device, in evaluation mode. Full fine-tuning keeps its weights in float32.
+    """Load the base model onto its device, in evaluation mode. Full fine-tuning keeps its weights in float32.
 
     Args:
-        vocabulary: the tokens to keep; weights that were saved with it are small already.
-        device_map: how to spread one model over several GPUs, as transformers names it ("auto", "balanced").
-        place: move it to the device; else that is left to whoever shards it.
-        packs_rows: it will be given batches of several rows of several samples each.
+        dtype: what it computes in.
+        vocabulary: the tokens to keep; weights that were saved with it are small already. None for all.
+        device_map: how to spread one model over several GPUs, in transformers' words ("auto", "balanced").
+        place: whether to move it to the device; False leaves that to what shards it.
+        packs_rows: whether a batch may have several rows of several samples each.
 
     Raises:
-        ModelError: it cannot be had, or not with these options.
+        ModelError: it cannot be loaded, or not with these options.
     """
     weights_dtype = dtype if model.lora is not None or model.adapter else torch.float32
     attention = pick_attention(model.attention, device=device, dtype=dtype, packs_rows=packs_rows)
-    config = reached(model, loader(AutoConfig, model))
+    config = load(AutoConfig, model)
     _check_kind(model, config)
     if model.weights == "random":
         if device_map is not None:
@@ -71,7 +71,7 @@ def load_base(
     else:
         places = {"": device} if model.quantisation != "none" else None
         base = _pretrained(model, weights_dtype, dtype, attention, device_map or places)
-    # Ours to say, not the hub's: some ship a repetition penalty, which would distort even greedy answers.
+    # Some models ship a repetition penalty, which would change even greedy answers.
     own = base.generation_config
     base.generation_config = GenerationConfig(
         bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
@@ -88,9 +88,8 @@ def _pretrained(
     options: dict[str, Any] = {"dtype": weights_dtype, "attn_implementation": attention}
     if model.quantisation != "none":
         options["quantization_config"] = _quantisation(model.quantisation, dtype)
-    base, report = reached(
-        model,
-        loader(AutoModelForCausalLM, model, device_map=device_map, output_loading_info=True, **options),
+    base, report = load(
+        AutoModelForCausalLM, model, device_map=device_map, output_loading_info=True, **options
     )
     if report["missing_keys"]:
         raise ModelError(
@@ -103,17 +102,17 @@ def _pretrained(
 
 
 def _check_kind(model: Model, config: Any) -> None:
-    """Refuse what is no causal language model; transformers would load some of it as one."""
+    """Refuse what is no causal language model; transformers would load some of them as one."""
     architectures = config.architectures or []
     if architectures and not set(architectures) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
         raise ModelError(
-            f"model.path={model.path} is a {architectures[0]}, which is no causal language model: use one that "
-            "is (its config.json says ...ForCausalLM)"
+            f"model.path={model.path} is a {architectures[0]}, which is no causal language model: use one "
+            "that is (its config.json names a ...ForCausalLM)"
         )
 
 
 def _fit_vocabulary(model: Model, base: PreTrainedModel, vocabulary: Vocabulary | None) -> None:
-    """Cut the base to the vocabulary, if it was not saved so."""
+    """Cut the base to the vocabulary, unless it was saved with it."""
     saved = read_vocabulary(Path(local_path(model.path)))
     if saved != vocabulary and saved is not None:
         raise ModelError(
@@ -145,7 +144,7 @@ def _quantisation(name: str, dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def _keep_gradients_right(base: PreTrainedModel) -> None:
-    """On CPUs with AVX512-BF16 one evaluation repacks 4-bit layers, and later gradients are wrong."""
+    """Keep gradients right on CPUs with AVX512-BF16, where an evaluation would repack 4-bit layers."""
     for module in base.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False

@@ -1,7 +1,8 @@
-"""Attention within the samples of packed rows, sample by sample: what a GPU has flash attention for.
+"""Attention within the samples of packed rows on a CPU, sample by sample: what flash attention does on a GPU.
 
-A row of 1,000 tokens that holds three samples has a mask that hides two thirds of the row from each token. The kernel
-for CPUs computes what is hidden all the same, and the upper triangle, too.
+A row of 1,000 tokens that holds three samples has a mask that hides two thirds of the row from each token.
+The CPU's kernel computes what is hidden all the same, and the upper triangle, too: a training step on rows of
+two or three samples takes 1.6 (float32) to 1.8 times (bfloat16) as long with it.
 """
 
 from collections.abc import Iterator
@@ -9,31 +10,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-BY_SAMPLE = "sdpa_by_sample"  # its name among transformers' implementations
 KNOWN = "_sample_lengths"  # attribute of a mask: its samples, which all layers ask for
 
 
 @contextmanager
-def by_sample(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model attend sample by sample, if it attends by sdpa; afterwards as before.
+def by_sample() -> Iterator[None]:
+    """Let all models that attend by sdpa attend sample by sample.
 
-    Models that choose their attention otherwise than by transformers' interface stay as they are.
+    Models that do not choose their attention by transformers' interface stay as they are.
     """
-    before = model.config._attn_implementation
-    if before != "sdpa" or not model._supports_attention_backend:
-        yield
-        return
-    AttentionInterface.register(BY_SAMPLE, attend_by_sample)
-    AttentionMaskInterface.register(BY_SAMPLE, sdpa_mask)
-    model.set_attn_implementation(BY_SAMPLE)
+    before = AttentionInterface()["sdpa"]
+    AttentionInterface.register("sdpa", attend_by_sample)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        AttentionInterface.register("sdpa", before)
 
 
 def attend_by_sample(
@@ -44,7 +38,7 @@ def attend_by_sample(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The sdpa of transformers; where the mask is that of packed rows, of each sample by itself.
+    """Attend as transformers' sdpa does; if the mask is that of packed rows, to each sample by itself.
 
     Args:
         query, key, value: (rows, heads, length, width of a head).
@@ -59,7 +53,7 @@ def attend_by_sample(
             module, query, key, value, attention_mask, **options
         )
         return whole
-    rows = []  # split and not sliced: the gradient of a slice has the size of the whole
+    rows = []  # split, not sliced: the gradient of a slice is as large as the whole
     for row_lengths, *row in zip(
         lengths, *(torch.split(each, 1) for each in (query, key, value)), strict=True
     ):
@@ -70,16 +64,16 @@ def attend_by_sample(
 
 
 def sample_lengths(mask: torch.Tensor) -> list[list[int]] | None:
-    """The lengths of each row's samples; None if the mask is not just that of causal samples side by side.
+    """The lengths of each row's samples, or None if the mask is anything but causal samples side by side.
 
     Args:
-        mask: bool, (rows, 1, length of the queries, length of the keys); True where a query sees a key.
+        mask: bool, (rows, 1, length of the queries, length of the keys); True if a query sees a key.
     """
     if mask.dtype != torch.bool or mask.shape[1] != 1 or mask.shape[2] != mask.shape[3]:
         return None
     sees = mask[:, 0]
     place = torch.arange(sees.shape[1], device=mask.device)
-    begins = sees.to(torch.uint8).argmax(-1) == place  # its own token is the first that it sees
+    begins = sees.to(torch.uint8).argmax(-1) == place  # the first token that it sees is itself
     begin = torch.where(begins, place, 0).cummax(-1).values  # of each token's sample
     causal = (place <= place[:, None]) & (place >= begin[:, :, None])
     if not torch.equal(sees, causal):

@@ -1,4 +1,4 @@
-"""What a model computes on and in: device, dtype, attention."""
+"""What a model computes with: device, dtype, attention."""
 
 import os
 
@@ -6,32 +6,34 @@ import torch
 from transformers.utils import is_flash_attn_2_available
 
 from arc_experiments.config.schema import Hardware
-from arc_experiments.models.errors import ModelError
+from arc_experiments.models.hub import ModelError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def pick_device(hardware: Hardware) -> torch.device:
-    """The CPU, or a GPU: of several processes each has its own.
+    """Choose the CPU or a GPU; each of several processes has a GPU of its own.
 
     Raises:
-        ModelError: a GPU is named and there is none, or fewer than processes.
+        ModelError: `hardware.device=cuda` without a GPU, or with fewer GPUs than processes.
     """
     if hardware.device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("hardware.device=cuda, but torch finds no GPU here: hardware=auto or hardware=cpu")
+        raise ModelError(
+            "hardware.device=cuda, but torch finds no GPU here: use hardware=auto or hardware=cpu"
+        )
     if hardware.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     number = int(os.environ.get("LOCAL_RANK", "0"))
     if number >= torch.cuda.device_count():
         raise ModelError(
-            f"process {number} has no GPU: torch finds {torch.cuda.device_count()} here, so "
-            f"hardware.num_processes={torch.cuda.device_count()} at most"
+            f"process {number} has no GPU, torch finds {torch.cuda.device_count()} here: use at most "
+            f"hardware.num_processes={torch.cuda.device_count()}"
         )
     return torch.device("cuda", number)
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the device computes in it, else float32. float16 must be named, on a GPU.
+    """Choose the dtype: `auto` is bfloat16 if the device computes in it, else float32; float16 needs a GPU.
 
     Raises:
         ModelError: float16 without a GPU.
@@ -39,7 +41,9 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
     if name == "float16" and device.type != "cuda":
-        raise ModelError("model.dtype=float16 needs a GPU (on a CPU it would be float32 unnoticed): use auto")
+        raise ModelError(
+            "model.dtype=float16 needs a GPU (a CPU would silently compute in float32): use auto"
+        )
     return DTYPES[name]
 
 
@@ -47,17 +51,17 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device itself computes in bfloat16, without emulation."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_tile"))
 
 
 def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype, packs_rows: bool = False) -> str:
-    """`auto` is flash attention where it is installed and can compute (a GPU, half precision), else sdpa.
+    """Choose the attention: `auto` is flash attention if possible (installed, GPU, half precision) or sdpa.
 
     Args:
-        packs_rows: whether a batch has several rows of several samples each.
+        packs_rows: whether a batch may have several rows of several samples each.
 
     Raises:
-        ModelError: flash attention is named where it cannot compute.
+        ModelError: flash attention is named and not possible.
     """
     obstacle = _flash_obstacle(device, dtype, packs_rows)
     if name == "auto":
@@ -72,6 +76,9 @@ def _flash_obstacle(device: torch.device, dtype: torch.dtype, packs_rows: bool) 
         return "needs a GPU"
     if dtype == torch.float32:
         return "computes in bfloat16 or float16 only, not in float32"
-    if packs_rows:  # transformers finds their borders in a batch of one row alone, and says nothing
-        return "lets samples of packed rows see each other unless hardware.per_device_batch_size=1 (adapt.together=1)"
+    if packs_rows:  # transformers finds the borders of samples only in a batch of one row, silently
+        return (
+            "lets samples of packed rows see each other unless hardware.per_device_batch_size=1 "
+            "(adapt.together=1)"
+        )
     return None if is_flash_attn_2_available() else "needs the package flash-attn, which is not installed"

@@ -1,4 +1,4 @@
-r"""The model's tokenizer, and one that speaks the small ids of a cut vocabulary, for prompts and for the trainer.
+r"""The model's tokenizer, and one with the small ids of a cut vocabulary, for prompts and for the trainer.
 
 full tokenizer "10\n" -> 16, 15, 198      small ids 1, 0, 2      back: decode([1, 0, 2]) == "10\n"
 """
@@ -12,8 +12,7 @@ from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from arc_experiments.config.schema import Model
-from arc_experiments.models.errors import ModelError
-from arc_experiments.models.hub import loader, reached
+from arc_experiments.models.hub import ModelError, load
 from arc_experiments.models.vocabulary import Vocabulary
 from arc_experiments.tasks.grids import NUM_COLOURS
 
@@ -21,18 +20,18 @@ SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The tokenizer that belongs to a model; raises ModelError where it cannot be had."""
-    tokenizer: PreTrainedTokenizerBase = reached(model, loader(AutoTokenizer, model))
-    if len(tokenizer) < NUM_COLOURS:  # without files transformers makes an empty one, and says nothing
+    """Load the tokenizer that belongs to a model; raises ModelError if there is none."""
+    tokenizer: PreTrainedTokenizerBase = load(AutoTokenizer, model)
+    if len(tokenizer) < NUM_COLOURS:  # transformers makes an empty one of missing files, silently
         raise ModelError(
-            f"model.path={model.path} has no tokenizer (tokenizer.json is missing): copy the tokenizer's files of "
-            "its base model into the folder"
+            f"model.path={model.path} has no tokenizer (tokenizer.json is missing): copy the tokenizer's "
+            "files of its base model into the folder"
         )
     return tokenizer
 
 
 class ArcTokenizer:
-    """The full tokenizer with its ids translated; it has what a prompt asks of a tokenizer."""
+    """The full tokenizer with small ids; it has what a prompt needs of a tokenizer."""
 
     def __init__(self, full: Any, vocabulary: Vocabulary) -> None:
         self.full, self.vocabulary = full, vocabulary
@@ -54,7 +53,7 @@ class ArcTokenizer:
         return self._small.get(self.full.pad_token_id)
 
     def __call__(self, text: str, **options: Any) -> dict[str, Any]:
-        """As the full tokenizer, with small ids.
+        """Tokenise as the full tokenizer does, into small ids.
 
         Raises:
             ModelError: the text needs a token that was not kept.
@@ -74,15 +73,14 @@ class ArcTokenizer:
         return str(self.full.decode(np.asarray(self.vocabulary.kept)[np.asarray(ids, dtype=np.int64)]))
 
     def save_pretrained(self, folder: Any) -> None:
-        """The full tokenizer; the vocabulary is a file of its own."""
+        """Save the full tokenizer; the vocabulary is a file of its own."""
         self.full.save_pretrained(folder)
 
 
 def for_trainer(tokenizer: Any) -> Any:
-    """What TRL takes: a tokenizer of transformers' own, whose special tokens have the ids that the model has.
+    """Return what TRL accepts: a tokenizer of transformers, whose special tokens have the model's ids.
 
-    A cut vocabulary becomes a list of words: the trainer asks for special tokens and saves it, and never
-    tokenises with it.
+    A cut vocabulary becomes a list of words: the trainer reads its special tokens and saves it, no more.
     """
     if not isinstance(tokenizer, ArcTokenizer):
         return tokenizer

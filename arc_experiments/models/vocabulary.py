@@ -1,12 +1,12 @@
-r"""A vocabulary cut down to the tokens that ARC prompts are made of.
+r"""A vocabulary cut down to the tokens of ARC prompts.
 
     full ids   15 (the cell "0"), 16 ("1"), 198 ("\n"), 151645 (end of turn)
     small ids   0                  1         2            3
 
-The embedding and the LM head keep the rows of these tokens alone, so logits are those of the full model for
-them, and a softmax runs over dozens of tokens instead of 150 thousand. Which tokens: all that the tokenizer
-gives for a set of made-up tasks with every colour, size, row number and number of demonstrations, and every
-token that lies within the rows of a grid (tokenizers that join digits have many).
+Embedding and LM head keep the rows of these tokens only. Their logits are those of the full model, and a
+softmax runs over dozens of tokens instead of 150 thousand. The kept tokens are all that the tokenizer gives
+for a set of made-up tasks with every colour, size, row number and number of demonstrations, and every token
+that occurs within the rows of a grid (tokenizers that join digits have many).
 """
 
 import json
@@ -23,7 +23,7 @@ from torch import nn
 
 from arc_experiments.config.check import build
 from arc_experiments.config.schema import PromptOptions
-from arc_experiments.models.errors import ModelError
+from arc_experiments.models.hub import ModelError
 from arc_experiments.prompts.building import make_prompt
 from arc_experiments.tasks import Pair, Task
 from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 FILE = "vocabulary.json"
 MAX_DEMONSTRATIONS = 30  # more than any ARC task has
-JOINED_CELLS = 4  # tokens of more different cells than these are not looked for; of equal cells, up to a row
+JOINED_CELLS = 4  # the longest tokens of different cells that are looked for; of equal cells, up to a row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """`kept` holds the full ids of the kept tokens, ascending; a token's place in it is its small id."""
+    """`kept` holds the full ids of the kept tokens, ascending; a token's position in it is its small id."""
 
     kept: tuple[int, ...]
 
@@ -51,14 +51,14 @@ class Vocabulary:
         (folder / FILE).write_text(json.dumps({"kept_ids": self.kept}) + "\n")
 
     def small_ids(self, full: Any) -> Any:
-        """Special tokens as a model's config names them: an id, a list of ids, or None."""
+        """Translate special tokens as a model's config holds them: an id, a list of ids, or None."""
         if isinstance(full, list):
             return [self.kept.index(each) for each in full if each in self.kept] or None
         return self.kept.index(full) if full in self.kept else None
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
-    """None for weights that have the full vocabulary."""
+    """Read the vocabulary saved with some weights; None if they have the full one."""
     if not (folder / FILE).exists():
         return None
     return Vocabulary(kept=tuple(json.loads((folder / FILE).read_text())["kept_ids"]))
@@ -67,10 +67,10 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 def collect(
     tokenizer: Any, make_prompt: Callable[[Any], "Prompt"], grid_text: "GridText", extra: Iterable[Task] = ()
 ) -> Vocabulary:
-    """The tokens that this prompt needs.
+    """Collect the tokens that a prompt needs.
 
     Args:
-        make_prompt: the prompt for a tokenizer; it is given one that notes the ids it hands out.
+        make_prompt: makes the prompt for a tokenizer, which here records the ids that it returns.
         extra: more tasks to cover, such as real ones.
     """
     recorder = _Recorder(tokenizer)
@@ -116,12 +116,12 @@ def choose_vocabulary(
 
 
 def union(vocabularies: Iterable[Vocabulary]) -> Vocabulary:
-    """The tokens of all of them."""
+    """Join vocabularies."""
     return Vocabulary(kept=tuple(sorted({each for vocabulary in vocabularies for each in vocabulary.kept})))
 
 
 def covering_tasks() -> list[Task]:
-    """Small tasks with 0 to 30 demonstrations, and one with every height, width, row number and colour."""
+    """Make small tasks with 0 to 30 demonstrations, and one with every size, row number and colour."""
     small = Pair(input=_stripes((1, 2), 0), output=_stripes((2, 1), 1))
     tall = Pair(input=_stripes((MAX_SIDE, MAX_SIDE), 2), output=_stripes((MAX_SIDE, MAX_SIDE), 3))
     shapes = [(size, MAX_SIDE + 1 - size) for size in range(1, MAX_SIDE + 1)]
@@ -132,13 +132,13 @@ def covering_tasks() -> list[Task]:
 
 
 def _stripes(shape: tuple[int, int], first: int) -> Grid:
-    """Cells that count through the colours, with another start in each row."""
+    """A grid whose rows count through the colours, each from another one."""
     rows, columns = np.indices(shape)
     return ((first + columns + 3 * rows) % NUM_COLOURS).astype(np.uint8)
 
 
 class _Recorder:
-    """A tokenizer that notes every id it gives."""
+    """A tokenizer that records every id it returns."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -157,10 +157,10 @@ class _Recorder:
 
 
 def _row_tokens(tokenizer: Any, grid_text: "GridText") -> Iterable[int]:
-    """Every token whose text stands somewhere in the rows of some grid."""
+    """Every token whose text occurs in the rows of some grid."""
     mixed = np.array(list(product(range(NUM_COLOURS), repeat=JOINED_CELLS)), dtype=np.uint8)
     plain = np.repeat(np.arange(NUM_COLOURS, dtype=np.uint8)[:, None], MAX_SIDE, axis=1)
-    flat = [np.zeros((1, width), np.uint8) for width in range(1, MAX_SIDE + 1)]  # with all that fills a frame
+    flat = [np.zeros((1, width), np.uint8) for width in range(1, MAX_SIDE + 1)]  # with the fill of frames
     grids = [*np.array_split(mixed, len(mixed) // MAX_SIDE + 1), plain, *flat]
     text = "\n".join(grid_text.write(grid) for grid in grids)
     letters = set(text)
@@ -170,10 +170,10 @@ def _row_tokens(tokenizer: Any, grid_text: "GridText") -> Iterable[int]:
 
 
 def shrink(base: "PreTrainedModel", vocabulary: Vocabulary) -> None:
-    """Keep the rows of these tokens in embedding and LM head, in place; tied weights stay tied.
+    """Cut embedding and LM head to the rows of these tokens, in place; tied weights stay tied.
 
     Raises:
-        ModelError: the model's vocabulary is smaller than these ids, or sits in more than these two layers.
+        ModelError: the model has fewer tokens than these ids, or other layers that depend on the vocabulary.
     """
     embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
     size = len(embedding.weight)
@@ -183,7 +183,7 @@ def shrink(base: "PreTrainedModel", vocabulary: Vocabulary) -> None:
             f"{vocabulary.kept[-1]}): use model.vocabulary=full, or the tokenizer that belongs to the model"
         )
     _check_nothing_else_depends(base, (embedding, head), size)
-    rows = torch.tensor(vocabulary.kept)  # on the CPU: the two layers of a split model are on two GPUs
+    rows = torch.tensor(vocabulary.kept)  # on the CPU, since the two layers of a split model are on two GPUs
     tied = head.weight is embedding.weight
     config = base.config.get_text_config()
     embedding.weight = _rows_of(embedding.weight, rows)
@@ -194,7 +194,7 @@ def shrink(base: "PreTrainedModel", vocabulary: Vocabulary) -> None:
     if head.bias is not None:
         head.bias = _rows_of(head.bias, rows)
     head.out_features = len(vocabulary)
-    for module in base.modules():  # some keep a copy of the number
+    for module in base.modules():  # some modules keep a copy of the number
         if getattr(module, "vocab_size", None) == size:
             module.vocab_size = len(vocabulary)
     for holder in (config, base.generation_config):
@@ -216,6 +216,6 @@ def _check_nothing_else_depends(base: "PreTrainedModel", cut: tuple[nn.Module, n
     ]
     if others or not all(parameter.is_floating_point() for parameter in weights):
         raise ModelError(
-            "model.vocabulary=arc cuts the embedding and the LM head only, and this model's vocabulary is also in "
-            f"{', '.join(others) or 'quantised layers'}: use model.vocabulary=full"
+            "model.vocabulary=arc cuts the embedding and the LM head only, and this model's vocabulary is "
+            f"also in {', '.join(others) or 'quantised layers'}: use model.vocabulary=full"
         )

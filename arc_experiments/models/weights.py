@@ -1,4 +1,4 @@
-"""Where a run's weights come from and where they go, and the ancestry that travels with them.
+"""The files that a run's weights are read from and written to, and the ancestry that goes with them.
 
 from   `model.adapter`, or else `model.path`
 to     `adapter/` in the run's folder, or `model/` after full fine-tuning
@@ -20,35 +20,35 @@ from arc_experiments.runs.folder import RunFolder
 if TYPE_CHECKING:
     import torch
 
-# What a prompt looks like; its length and its loss are not part of that.
+# The options that change what a prompt looks like, which its length and its loss do not.
 PROMPT_LOOK = ("grid", "system", "introduction", "demonstration", "question", "answer", "chat")
-LOOKED_AT = 2**20  # bytes at either end of a file, for its fingerprint
+HASHED_BYTES = 2**20  # at either end of a file, for its fingerprint
 
 
 class Weights:
-    """The files; what loads them is `arc_experiments.models`."""
+    """The weights that a run starts with, and those that it makes."""
 
     def __init__(self, config: Config, run_folder: RunFolder) -> None:
         self._config, self._run_folder = config, run_folder
 
     @property
     def source(self) -> Path:
-        """What the run begins with: an adapter's folder, a model's, or a hub id."""
+        """What the run starts with: the folder of an adapter or a model, or a hub id."""
         return Path(local_path(self._config.model.adapter or self._config.model.path))
 
     @property
     def parent(self) -> Ancestry | None:
-        """The ancestry of the weights that the run begins with, if they have one."""
+        """The ancestry of the weights that the run starts with, if they have one."""
         return None if self._are_random else read_ancestry(self.source)
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights that the run begins with: see `fingerprint`; "" for random ones."""
+        """The fingerprint of the weights that the run starts with; "" for random ones."""
         return "" if self._are_random else fingerprint(self.source)
 
     @property
     def _base_fingerprint(self) -> str:
-        """Of what an adapter is put on."""
+        """The fingerprint of the base model; "" for a random one."""
         model = self._config.model
         return fingerprint(Path(local_path(model.path))) if model.weights == "pretrained" else ""
 
@@ -62,7 +62,7 @@ class Weights:
 
     @property
     def folder(self) -> Path:
-        """Where the trained weights are: `adapter/`, or `model/` after full fine-tuning."""
+        """Where trained weights are saved: `adapter/`, or `model/` after full fine-tuning."""
         full = self._config.model.lora is None and self._config.model.adapter is None
         return self._run_folder / ("model" if full else "adapter")
 
@@ -73,7 +73,7 @@ class Weights:
         return dataclasses.replace(self._config.model, path=str(self.folder), weights="pretrained")
 
     def ancestry(self, *, dtype: "torch.dtype", shares: Sequence[Searched]) -> Ancestry:
-        """The ancestry of the weights that this run makes; `shares` are the sources and tasks that it trains on."""
+        """Make the ancestry of weights that were trained on these sources and tasks."""
         pairs, by_id = keys_to_keep(shares)
         own = Ancestry(
             base=self._config.model.path,
@@ -88,9 +88,9 @@ class Weights:
         return own.with_parent(self.parent)
 
     def check_ancestry(self, *, dtype: "torch.dtype") -> None:
-        """Refuse weights that were trained otherwise than they are to be used; `inference.force=true` goes on.
+        """Refuse weights trained with another prompt, dtype or vocabulary, unless `inference.force=true`.
 
-        A model of the package is a base like those of the hub: any prompt can be tried on it (see `prompt_note`).
+        A model of the package is a base like those of the hub: any prompt can be tried on it.
 
         Raises:
             ValueError: with a line for each difference.
@@ -108,17 +108,18 @@ class Weights:
             raise ValueError(
                 f"the weights in {self.source} do not fit this run:\n  "
                 + "\n  ".join(conflicts)
-                + "\nTake that run's settings (from_run=<folder>), or go on with inference.force=true"
+                + "\nUse that run's settings (from_run=<folder>), or inference.force=true"
             )
 
     def prompt_note(self) -> str | None:
-        """What to know of a prompt that the package's model was not trained with."""
+        """A note if the package's model is used with another prompt than it was trained with."""
         if self.parent is None or not self._is_of_package:
             return None
         differing = [f"prompt.{name}" for name in self.parent.differing_options(self._prompt_look())]
         if not differing:
             return None
-        return f"{self._config.model.path} was trained with another prompt, and answers to that ({', '.join(differing)})"
+        path = self._config.model.path
+        return f"{path} was trained with another prompt, and answers to that ({', '.join(differing)})"
 
     def save(
         self,
@@ -131,8 +132,8 @@ class Weights:
         """Save what was trained, with its ancestry; the folder appears whole or not at all.
 
         Args:
-            state_dict: the trained weights, where the model itself holds a part of them only.
-            folder: for them, if not the run's own.
+            state_dict: the trained weights, if the model itself holds a part of them only.
+            folder: None for the run's own.
         """
         from arc_experiments.models.adapters import save_weights
 
@@ -149,17 +150,17 @@ class Weights:
 
 
 def fingerprint(folder: Path) -> str:
-    """Sixteen hex digits for the weights that a folder holds; "" where it holds none, as for those of a hub.
+    """Hash the weights in a folder to sixteen hex digits; "" if there are none, as for a model of the hub.
 
-    Of size, beginning and end of each file: training changes all of it, and a large model is not read whole.
+    Hashes the size, beginning and end of each file: training changes all of it, and reading is quick.
     """
     files = sorted(folder.glob("*.safetensors"))
     digest = hashlib.sha256()
     for path in files:
         size = path.stat().st_size
         with path.open("rb") as file:
-            digest.update(f"{path.name} {size}\n".encode() + file.read(LOOKED_AT))
-            file.seek(max(0, size - LOOKED_AT))
+            digest.update(f"{path.name} {size}\n".encode() + file.read(HASHED_BYTES))
+            file.seek(max(0, size - HASHED_BYTES))
             digest.update(file.read())
     return digest.hexdigest()[:16] if files else ""
 

@@ -268,9 +268,8 @@ class StreamTrainer(SFTTrainer):
         # After the caller's: what a guard stops at is logged first, and a validation may end the patience.
         for callback in (self._guard, checkpoints, self.stops):
             self.add_callback(callback)
-        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         try:
-            with by_sample(base) if self._attends_by_sample else nullcontext():
+            with by_sample() if self._attends_by_sample else nullcontext():
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             self._end_ahead()
