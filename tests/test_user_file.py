@@ -347,7 +347,7 @@ def test_an_error_inside_the_file_is_shown_as_the_users(
 @pytest.mark.parametrize(
     ("signature", "message"),
     [
-        ("dataset_config, split", r"cannot be called as get_custom_dataset\(dataset_config, processor, split\)"),
+        ("dataset_config, split", r"cannot be called as get_custom_dataset\(dataset_config, processor, "),
         ("dataset_config, processor, split, *, folder", r"missing a required argument: 'folder'"),
         ("dataset_config, processor, split, split_ratio", r"needs a split_ratio: data\.source\.split_ratio="),
     ],
