@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.rules import answer_limit
-from arc_experiments.config.schema import Config, Model
-from arc_experiments.config.schema import Prompt as PromptOptions
+from arc_experiments.config.schema import Config, Model, PromptOptions
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.partitions import Partition
 from arc_experiments.models.ancestry import Ancestry
@@ -30,7 +29,7 @@ from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.selection import Candidate
 from arc_experiments.stream.building import make_parts, with_steps_of_epochs
-from arc_experiments.stream.samples import JoinedStreams, Part, SampleStream
+from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet
 
 if TYPE_CHECKING:
@@ -168,10 +167,10 @@ class Run:
     def stream_of(self, tasks: TaskSet, *, seed: int) -> SampleStream:
         """The same of other tasks, with all of the run's augmentations and its own prompt."""
         source, transforms = FixedTasks(tasks), list(self._transforms.values())
-        part = Part(name="tasks", source=source, task_ids=tasks.ids, transforms=transforms)
+        part = StreamPart(name="tasks", source=source, task_ids=tasks.ids, transforms=transforms)
         return self._stream([part], seed)
 
-    def _stream(self, parts: list[Part], seed: int) -> SampleStream:
+    def _stream(self, parts: list[StreamPart], seed: int) -> SampleStream:
         return SampleStream(parts, self.prompt, seed=seed, pack_length=self.config.optim.pack_length)
 
     # The model.

@@ -38,7 +38,8 @@ def turned(pair: Pair, name: str, colours: Sequence[int] = range(10)) -> Pair:
 
 def random_task(name: str, seed: int, num_pairs: int = 4) -> Task:
     rng = np.random.default_rng(seed)
-    made = [Pair(input=rng.integers(0, 10, (5, 4), dtype=np.uint8), output=rng.integers(0, 10, (3, 6), dtype=np.uint8))
+    made = [Pair(input=rng.integers(0, 10, (5, 4), dtype=np.uint8),
+                 output=rng.integers(0, 10, (3, 6), dtype=np.uint8))
             for _ in range(num_pairs)]  # fmt: skip
     return Task(id=name, train=tuple(made[:-1]), test=tuple(made[-1:]))
 

@@ -20,7 +20,9 @@ from arc_experiments.tasks.grids import Grid
 TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
 GRID_TEXTS = sorted(file.stem for file in (conf_dir() / "prompt" / "grid").glob("*.yaml"))
 CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 MARKS = ["<|im_start|>", "<|im_end|>"]
@@ -91,7 +93,7 @@ def byte_tokenizer() -> PreTrainedTokenizerBase:
 
 @functools.cache
 def word_tokenizer() -> PreTrainedTokenizerBase:
-    """Byte-level BPE that cuts like Qwen2's, trained on the prompts' words: colour names are one token or two."""
+    """Make a byte-level BPE that cuts like Qwen2's: colour names are one token or two."""
     files = sorted((conf_dir() / "prompt").rglob("*.yaml"))
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     words = [line.replace("\\n", "\n") for line in lines if not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""Task files for tests: one as JSON data, random ones for property tests, and the ways in which they are compared."""
+"""Task files for tests: one as JSON data, random ones for property tests, and comparisons."""
 
 import json
 import zipfile

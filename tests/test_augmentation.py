@@ -241,7 +241,8 @@ def test_the_same_rng_gives_the_same_task_and_steps_and_no_global_state_is_touch
 
 def test_names_tell_what_was_drawn() -> None:
     names = [step.name for step in augment(TASK, EVERY, np.random.default_rng(5)).steps]
-    patterns = ["[a-z_0-9]+", "colours_[0-9]{10}", "order", "swap", r"translate_[+-]\d[+-]\d", r"upscale_\dx\d",
+    patterns = ["[a-z_0-9]+", "colours_[0-9]{10}", "order", "swap",
+                r"translate_[+-]\d[+-]\d", r"upscale_\dx\d",
                 r"(tile|mirror)_\dx\d", "(input|output)_.*"]  # fmt: skip
     assert len(names) == len(patterns)
     assert all(re.fullmatch(pattern, name) for pattern, name in zip(patterns, names, strict=True))

@@ -101,9 +101,9 @@ def test_blank_lines_are_no_problems(tmp_path: Path) -> None:
     ("bad", "reason"),
     [
         ('{"examples": [[', "{file}, line 2: not JSON in UTF-8"),
-        ("3", "{file}, line 2 is not of the form"),
-        ({"problem": []}, "{file}, line 2 is not of the form"),
-        ({"examples": []}, "{file}, line 2 is not of the form"),
+        ("3", "{file}, line 2 does not have the form"),
+        ({"problem": []}, "{file}, line 2 does not have the form"),
+        ({"examples": []}, "{file}, line 2 does not have the form"),
         ({"examples": [[[[1]]]]}, "{file}, line 2: task a-000001, pair 0 has no input"),
         (
             {"examples": [example(1), [[[1]], [[0.5]]]]},
@@ -143,7 +143,7 @@ def test_a_torn_parquet_file_is_told_in_one_message(kept: float, tmp_path: Path)
 
 def test_a_parquet_file_without_examples_is_refused_with_its_columns(tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "a.parquet", [{"text": "x", "id": 1}])
-    with pytest.raises(ValueError, match=r"a\.parquet: no column examples, but: text, id"):
+    with pytest.raises(ValueError, match=r"a\.parquet: no column examples, only text, id"):
         read(file)
 
 

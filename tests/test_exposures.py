@@ -12,6 +12,7 @@ from datasets import Dataset
 from small_training import run_on_six_tasks
 
 from arc_experiments.run import Run
+from arc_experiments.tasks.task import REFUSALS
 from arc_experiments.training.dataset import Collator, Turn, as_dataset, as_iterable, as_tensors, make_row
 
 
@@ -141,7 +142,9 @@ def test_packed_training_counts_samples_and_all_their_tokens(tmp_path: Path) -> 
     samples = [sample for index in range(16) for sample in stream.row(index)]
     assert trainer.counts.samples == len(samples)
     assert trainer.counts.tokens == sum(len(sample.encoded) for sample in samples)
-    assert trainer.counts.pairs_redrawn == sum(sample.num_pairs_redrawn for sample in samples)
+    refused = sum((sample.refused_pairs for sample in samples), Counter())
+    assert trainer.counts.pairs_redrawn == refused.total() > 0
+    assert trainer.counts.pairs_redrawn_by_reason == {reason: refused[reason] for reason in REFUSALS}
     by_part = Counter(stream.parts[sample.part].name for sample in samples)
     assert trainer.counts.by_source == dict(by_part)
     assert set(by_part) == {"arc1", "re_arc"}

@@ -1,4 +1,4 @@
-"""Task files: every form is recognised and read, what is written reads back, and what is bad is told by its place."""
+"""Task files: every format is recognised and read, what is written reads back, and errors are located."""
 
 import json
 import os
@@ -163,7 +163,7 @@ def test_a_test_set_that_repeats_tasks_is_told_with_the_remedy(tmp_path: Path) -
         ({"a": [[[4]], [[4]]]}, "challenges.json: task a has 1 test inputs and 2 solutions"),
         ({"a": [[[44]]]}, "challenges.json: task a, test pair 0, output: it has the cell 44"),
         ({"a": [[[4]]], "b": [[[4]]]}, "solutions.json: has task b, which is not in"),
-        ([], "solutions.json: not of the form"),
+        ([], "solutions.json: does not have the form"),
         ("{", "solutions.json: not JSON in UTF-8"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_pair_that_stands_twice_is_one(tmp_path: Path) -> None:
     assert len(list(read(tmp_path).pairs(0))) == 3
     write(tmp_path, "a.json", {"train": pairs_json(3) * 2, "n_train": 3})
     with pytest.raises(
-        ValueError, match=r"a\.json: task a has 3 different pairs, and a visit draws 3 demonstr"
+        ValueError, match=r"a\.json: task a has 3 different pairs, but a visit draws at least 3 demonstr"
     ):
         read(tmp_path)
 
@@ -265,7 +265,7 @@ def test_fixed_and_drawn_tasks_may_stand_in_one_file(tmp_path: Path) -> None:
         ({"train": pairs_json(5), "n_train": 2.0}, "task a has n_train=2.0"),
         ({"train": [{"input": [[1]]}], "n_train": 2}, "task a, train pair 0 has no output"),
         ([], "task a is an empty list"),
-        ([GOOD, 3], "task a, variant 1 is not of the form"),
+        ([GOOD, 3], "task a, variant 1 does not have the form"),
         ([GOOD, UNSOLVED], "task a, variant 1, test pair 0 has no output"),
     ],
 )
@@ -296,7 +296,7 @@ def test_a_list_of_pairs_among_tasks_is_a_bad_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.jsonl", "data/a.parquet"])
 def test_rows_are_sent_to_their_own_options(name: str, tmp_path: Path) -> None:
     write(tmp_path, name, "{}")
-    with pytest.raises(ValueError, match=r"holds rows .*data=barc.*data=hub"):
+    with pytest.raises(ValueError, match=r"contains rows .*data=barc.*data=hub"):
         read(tmp_path)
 
 
@@ -346,15 +346,15 @@ def test_the_smallest_and_the_largest_grid_are_read(side: int) -> None:
         ("", "not JSON in UTF-8"),
         ("[" * 100000, "not JSON in UTF-8"),
         ("1" * 5000, "not JSON in UTF-8"),
-        ('{"train": 1, "train": 2}', "the key 'train' stands twice"),
+        ('{"train": 1, "train": 2}', "the key 'train' occurs twice"),
         ("{}", "it holds no tasks"),
-        ("null", "not of the form"),
-        ({"train": GOOD["train"]}, "not of the form"),
-        ({"x": 5}, "task x is not of the form"),
-        ({"x": {"y": GOOD}}, "task x is not of the form"),
+        ("null", "does not have the form"),
+        ({"train": GOOD["train"]}, "does not have the form"),
+        ({"x": 5}, "task x does not have the form"),
+        ({"x": {"y": GOOD}}, "task x does not have the form"),
         ({"": GOOD}, "the task's name '' is not one line of text"),
         ({"a\nb": GOOD}, "is not one line of text"),
-        ({"\ud800": GOOD}, "the task's name is not text in UTF-8"),
+        ({"\ud800": GOOD}, "the task's name is not valid UTF-8"),
         ({**GOOD, "train": []}, "has no train pairs"),
         ({**GOOD, "test": []}, "has no test pairs"),
         ({**GOOD, "train": {"input": [[1]]}}, "has no train pairs"),
@@ -384,7 +384,7 @@ def test_a_file_in_another_encoding_is_refused(encoding: str, tmp_path: Path) ->
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "a.json").open("wb") as file:
         file.truncate(archive.MAX_BYTES + 1)  # takes no room on the disk
-    with pytest.raises(ValueError, match=r"a\.json: 512 MiB are too much for one file of tasks"):
+    with pytest.raises(ValueError, match=r"a\.json: 512 MiB is too large for one file of tasks"):
         read(tmp_path)
 
 
@@ -393,7 +393,7 @@ def test_a_file_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
         Path(os.fsdecode(bytes(tmp_path) + b"/\xff.json")).write_text(json.dumps(GOOD))
     except OSError:
         pytest.skip("this file system takes no such name")
-    with pytest.raises(ValueError, match="the task's name is not text in UTF-8") as raised:
+    with pytest.raises(ValueError, match="the task's name is not valid UTF-8") as raised:
         read(tmp_path)
     assert "\\xff.json" in str(raised.value)
     str(raised.value).encode()
@@ -461,10 +461,10 @@ def link_in(archive: zipfile.ZipFile) -> None:
         (link_in, "member training/a.json is a link"),
         (
             lambda archive: archive.writestr("../a.json", "{}"),
-            "member ../a.json is a path that leads out of it",
+            "member ../a.json is a path outside the archive",
         ),
-        (lambda archive: archive.writestr("x\\..\\..\\a.json", "{}"), "is a path that leads out of it"),
-        (lambda archive: archive.writestr("/a.json", "{}"), "member /a.json is a path that leads out of it"),
+        (lambda archive: archive.writestr("x\\..\\..\\a.json", "{}"), "is a path outside the archive"),
+        (lambda archive: archive.writestr("/a.json", "{}"), "member /a.json is a path outside the archive"),
     ],
 )
 def test_a_zip_that_leads_out_of_itself_is_refused(
@@ -546,8 +546,8 @@ def test_a_whole_source_is_never_left_out(tmp_path: Path) -> None:
         Files(path=str(path)).read(BadTasks(skip=True))
     assert "on_bad_task" not in str(raised.value), "it would be of no use"
     write(tmp_path, "b.json", "{")
-    with pytest.raises(ValueError, match=r"none of its tasks can be read, the first: .*a\.json: not JSON"):
+    with pytest.raises(ValueError, match=r"none of its tasks can be read; the first: .*a\.json: not JSON"):
         Files(path=str(tmp_path)).read(BadTasks(skip=True))
     single = write(tmp_path / "single", "a.json", {**GOOD, "train": []})
-    with pytest.raises(ValueError, match=r"none of its tasks can be read, the first: .*has no train pairs"):
+    with pytest.raises(ValueError, match=r"none of its tasks can be read; the first: .*has no train pairs"):
         Files(path=str(single)).read(BadTasks(skip=True))

@@ -122,11 +122,12 @@ def test_a_bad_row_is_told_by_its_number_and_can_be_left_out(tmp_path: Path) -> 
     [
         ([{"id": "a", "question": "?"}], {}, "has no column train, test, it has: id, question"),
         ([ROW], {"id_column": "name"}, "has no column name"),
-        ([ROW, ROW], {}, "it has two tasks a"),
+        ([ROW, ROW], {}, "it has two tasks with the id a"),
         ([{"id": "a", "train": "{", "test": "[]"}], {}, "task a: not JSON"),
         ([{"id": "a", "train": [1], "test": [2]}], {}, "task a, train pair 0 has no input"),
-        ([{"id": "a", "i": [[[1]]], "o": [[[1]], [[2]]]}], {"train_columns": ["i", "o"], "test_columns": ["i"]},
-         "task a: inputs and outputs are not lists of one length"),
+        ([{"id": "a", "i": [[[1]]], "o": [[[1]], [[2]]]}],
+         {"train_columns": ["i", "o"], "test_columns": ["i"]},
+         "task a: inputs and outputs are not lists of the same length"),
         ([{"id": "a", "pairs": pairs_json(3)}], {}, "task a has 3 different pairs"),
     ],
 )  # fmt: skip

@@ -108,7 +108,7 @@ def test_where_nothing_is_found_nothing_is_said(folder: Path) -> None:
 
 def test_with_every_training_task_dropped_there_is_one_message(folder: Path) -> None:
     (folder / "tasks" / "training" / "other.json").unlink()
-    with pytest.raises(ValueError, match=r"data: every task is held out, left out"):
+    with pytest.raises(ValueError, match=r"data: no task is left to train on"):
         run_of(folder, "drop").corpus.check_trains()
 
 

@@ -14,8 +14,7 @@ from arc_experiments.config.paths import local_path
 from arc_experiments.corpus import leaks as search
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.leaks import Finder, keys_to_keep
-from arc_experiments.corpus.matches import Comparison
-from arc_experiments.corpus.pair_keys import key, turned_keys
+from arc_experiments.corpus.matches import Comparison, key, turned_keys
 from arc_experiments.corpus.partitions import leave_out
 from arc_experiments.sources import Files, ReArc
 from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet
@@ -78,7 +77,7 @@ def test_every_task_is_found_wholly_where_it_is(source: FixedTasks) -> None:
 
 
 def are_one(one: Pair, other: Pair) -> bool:
-    """By trying: some orientation in which each colour of the one always stands where one colour of the other does."""
+    """Try every orientation: each colour of one pair must always meet the same colour of the other."""
     for name in TURNS:
         again = turned(one, name)
         sides = [(again.input, other.input), (again.output, other.output)]
@@ -138,7 +137,8 @@ def test_how_a_task_stands_elsewhere_is_told(how: Any, name: str) -> None:
     [leak] = found([task], [random_task("c", 2), changed(task, "b", how)]).leaks
     assert (leak.task.id, leak.found_in, leak.extent, leak.how) == ("a", ("b",), "whole", name)
     assert leak.to_json() == {
-        "task": "a", "extent": "whole", "how": name, "pairs": [4, 4], "answers": [1, 1], "found_in": ["b"], "num_found_in": 1
+        "task": "a", "extent": "whole", "how": name, "pairs": [4, 4], "answers": [1, 1], "found_in": ["b"],
+        "num_found_in": 1
     }  # fmt: skip
 
 
@@ -223,7 +223,7 @@ def test_new_pairs_of_a_rule_that_is_trained_on_are_known_by_its_id() -> None:
 
 
 def test_generators_are_known_by_the_task_that_they_are_named_after(evaluation: Finder) -> None:
-    """RE-ARC's pairs are none of ARC's: also a double of the task, under another id, is made by its generator."""
+    """RE-ARC's pairs are not ARC's: the generator of a task also makes a copy of it with another id."""
     source = ReArc().read(BadTasks())
     made = part(source)
     comparison = Finder(tasks_of(ARC1, "training")).compare([made])

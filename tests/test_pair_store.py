@@ -1,4 +1,4 @@
-"""Stores of pairs: what is written reads back, whole or not at all, whoever makes it and however that ends."""
+"""Stores of pairs: what is written reads back, completely or not at all, however the writing ends."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_what_is_written_reads_back(
     }
     folder = tmp_path_factory.mktemp("cache")
     if not any(tasks):
-        with pytest.raises(ValueError, match="no pair of grids"):
+        with pytest.raises(ValueError, match="no pairs of grids"):
             toy_store(folder, written)
         return
     store = toy_store(folder, written)
@@ -290,7 +290,7 @@ def test_tasks_with_too_few_pairs_are_left_out_and_noted(tmp_path: Path) -> None
     ]
     with pytest.raises(ValueError, match="none of the 2 tasks has 4 pairs of at most 4 cells a side"):
         pooled(store, bad_tasks, leave_out=["a"], **options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="leave_out names c, which is none of the 2 tasks"):
+    with pytest.raises(ValueError, match="leave_out names c, which is not one of the 2 tasks"):
         pooled(store, bad_tasks, leave_out=["c"], **options)  # type: ignore[arg-type]
 
 

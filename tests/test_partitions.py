@@ -174,11 +174,11 @@ def test_a_saved_partition_is_read_back(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("[1", "cannot be read"),
-        ("[]", "is not of the form"),
-        ('{"validation": []}', "is not of the form"),
+        ("[]", "does not have the form"),
+        ('{"validation": []}', "does not have the form"),
         ('{"validation": "001"}', "validation is not a list of task ids"),
         ('{"validation": ["001"], "train": [2]}', "train is not a list of task ids"),
-        ('{"validation": ["001", "x"]}', "validation names tasks that are not there: x"),
+        ('{"validation": ["001", "x"]}', "validation names unknown tasks: x"),
         ('{"validation": ["001"], "train": ["001"]}', "these tasks would train and validate: 001"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Prompts: text that reads back, labels exactly where the loss looks, and a table that equals the tokenizer."""
+"""Prompts: text reads back, labels are exactly where the loss is, and the table equals the tokenizer."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -110,7 +110,7 @@ def test_tasks_can_be_left_out(re_arc: TrainingSource) -> None:
     source = ReArc(leave_out=left_out).read(BadTasks())
     assert source.ids == tuple(task_id for task_id in re_arc.ids if task_id not in left_out)
     assert source.draw(0, rng_for("test", 1)).id == re_arc.ids[1]
-    with pytest.raises(ValueError, match="leave_out names mine, which is none of the 400 tasks"):
+    with pytest.raises(ValueError, match="leave_out names mine, which is not one of the 400 tasks"):
         ReArc(leave_out=["mine"]).read(BadTasks())
 
 
@@ -126,7 +126,7 @@ def test_tasks_can_be_left_out(re_arc: TrainingSource) -> None:
         ({"num_demonstrations": [3]}, "num_demonstrations=.* is not"),
         ({"max_side": 31, "cache_pairs": 10}, "max_side=31 is not 1 to 30"),
         ({"seed": 3}, r"seed=3 needs cache_pairs: .* seeds\.stream"),
-        ({"cache_pairs": 5}, "cache_pairs=5 is less than a visit shows: at least 6"),
+        ({"cache_pairs": 5}, "cache_pairs=5 is fewer than a visit may show: at least 6"),
         ({"path": "x", "cache_pairs": 10}, "cache_pairs=10 is for generated pairs"),
         ({"path": "x", "difficulty": [0, 0.5]}, "difficulty=.* is for generated pairs"),
         ({"path": "x", "seed": 1}, "seed=1 is for generated pairs"),
@@ -242,14 +242,14 @@ def test_a_task_says_how_many_pairs_were_drawn_again(monkeypatch: pytest.MonkeyP
         toy=lambda *_: toy_generator(*_) if _[0].random() < 0.5 else {"input": [[]], "output": []},
     )
     source = GeneratedTasks(recipe=Recipe(), num_demonstrations=(5, 5), ids=("toy",))
-    numbers = [source.draw(0, rng_for("test", n)).num_redrawn for n in range(50)]
+    numbers = [source.draw(0, rng_for("test", n)).refused.total() for n in range(50)]
     assert 3 < np.mean(numbers) < 9, "as many as are kept"
 
 
 def test_a_generator_without_so_many_pairs_is_told_with_its_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     use_generators(monkeypatch, toy=lambda *_: {"input": [[1, 2]], "output": [[1]]})
     with pytest.raises(
-        ValueError, match=r"task toy gave no 2 different pairs .*10000 duplicate.*leave_out=\[toy\]"
+        ValueError, match=r"task toy made only 1 different pairs .*10000 duplicate.*leave_out=\[toy\]"
     ):
         GeneratedTasks(recipe=Recipe(), num_demonstrations=(3, 5), ids=("toy",)).draw(0, rng_for("test", 1))
 
@@ -337,7 +337,7 @@ def test_with_max_side_only_small_pairs_are_kept(tmp_path: Path, monkeypatch: py
     assert list(source.pairs(0)) == [], "generated pairs stand in no other set, and are not looked through"
     assert bad_tasks.notes == [
         "1 of 2 tasks have fewer than 4 pairs of at most 5 cells a side and are never drawn: b",
-        "1 of 2 tasks have fewer than 10 different pairs, 10 are kept of all",
+        "1 of 2 tasks have fewer than 10 different pairs; 10 pairs are stored in total",
     ]
     bad_tasks = BadTasks()
     assert ReArc(**options, leave_out=["b"]).read(bad_tasks).ids == ("a",)  # type: ignore[arg-type]
@@ -524,7 +524,7 @@ def test_pairs_that_stand_twice_are_taken_once_and_noted(tmp_path: Path) -> None
     bad_tasks = BadTasks()
     source = read(write_zip(tmp_path / "a.zip", {"a": [*TOYS["00000000"], again]}), bad_tasks)
     assert len(list(source.pairs(0))) == 10
-    assert bad_tasks.notes == ["1 pairs that stand twice in a task are taken once"]
+    assert bad_tasks.notes == ["1 repeated pairs of a task are dropped"]
 
 
 # Bad archives
@@ -590,7 +590,7 @@ def test_a_task_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_task_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "metadata.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"data\.path=.*/empty: no tasks/<id>\.json in it"):
+    with pytest.raises(ValueError, match=r"data\.path=.*/empty: it has no tasks/<id>\.json"):
         read(tmp_path / "empty")
 
 
@@ -627,7 +627,7 @@ def test_names_that_lead_out_of_a_zip_are_refused(name: str, tmp_path: Path) -> 
     path = write_zip(tmp_path / "re_arc.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, json.dumps(toy_pairs(1)))
-    with pytest.raises(ValueError, match="is a path that leads out of it"):
+    with pytest.raises(ValueError, match="is a path outside the archive"):
         read(path, BadTasks(skip=True))
 
 
@@ -644,7 +644,7 @@ def test_a_symbolic_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arc_experiments.sources.archive.MAX_BYTES", 100_000)
     path = write_zip(tmp_path / "re_arc.zip", {**TOYS, "large": toy_pairs(0) * 100})
-    with pytest.raises(ValueError, match=r"large\.json: .* are too much for one file of tasks"):
+    with pytest.raises(ValueError, match=r"large\.json: .* is too large for one file of tasks"):
         read(path)
 
 

@@ -19,7 +19,8 @@ BYTES, JOINING = byte_tokenizer(), joining_tokenizer()
 
 def prompt_of(tokenizer: Any, *, chat: bool = True, max_length: int = 200) -> Prompt:
     return Prompt(
-        tokenizer=tokenizer, grid=GridText(), system="Be short.", introduction="", demonstration="I{input}O{output}",
+        tokenizer=tokenizer, grid=GridText(), system="Be short.", introduction="",
+        demonstration="I{input}O{output}",
         question="I{input}O", answer="{output}", loss_on="test_output", chat=chat, max_length=max_length,
     )  # fmt: skip
 
@@ -103,8 +104,8 @@ def test_any_text_comes_back_as_the_tokenizer_gives_it_back(text: str) -> None:
 @pytest.mark.parametrize(
     ("tokenizer", "content", "message"),
     [
-        (JOINING, {"messages": [said("user", "a"), said("assistant", "b")]}, r"does not have: give prompt and completion"),
-        (BYTES, {"input_ids": [5, 600]}, r"has the token 600, and this model's tokenizer has 2\d\d"),
+        (JOINING, {"messages": [said("user", "a"), said("assistant", "b")]}, r"does not have: write prompt"),
+        (BYTES, {"input_ids": [5, 600]}, r"has the token 600, but this model's tokenizer has 2\d\d"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_model_is_refused(
@@ -118,7 +119,7 @@ def test_what_does_not_fit_the_model_is_refused(
     ("template", "message"),
     [
         ("{{ raise_exception('no system') }}", r"refuses messages of user: no system"),
-        ("{% for m in messages %}{{ loop.length }}{{ m.content }};{% endfor %}", r"writes earlier turns otherwise"),
+        ("{% for m in messages %}{{ loop.length }}{{ m.content }};{% endfor %}", r"changes earlier turns"),
     ],
 )  # fmt: skip
 def test_a_chat_template_that_cannot_write_the_messages_is_refused(template: str, message: str) -> None:

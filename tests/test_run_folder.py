@@ -25,7 +25,7 @@ from arc_experiments.composing.naming import (
     job_name,
     slug,
 )
-from arc_experiments.config.schema import Prompt, Slurm
+from arc_experiments.config.schema import PromptOptions, Slurm
 from arc_experiments.runs import folder as run_folder
 from arc_experiments.runs.folder import FolderError, RunFolder
 
@@ -88,7 +88,7 @@ def with_another_value(config: DictConfig, key: str) -> DictConfig:
         0.4321,
         "other",
         {"a": {"name": "b"}},
-        Prompt(name="b"),
+        PromptOptions(name="b"),
         Slurm(),
         [1],
         False,

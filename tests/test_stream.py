@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 from arc_experiments.augmentation import Colours, Geometry, Order, Swap, Transform
 from arc_experiments.augmentation.steps import SYMMETRIES
 from arc_experiments.prompts import GridText, Kind, Prompt
-from arc_experiments.stream.samples import MAX_REDRAWS, Part, Sample, SampleStream
+from arc_experiments.stream.samples import MAX_REDRAWS, Sample, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Pair, Task, TaskSet
+from arc_experiments.training.dataset import COUNTED, make_row
 
 TINY = Path(__file__).parents[1] / "arc_experiments" / "assets" / "tiny"
 TRANSFORMS: list[Transform] = [Geometry(), Colours(), Order(), Swap()]
@@ -48,12 +49,13 @@ def make(
         tokenizer=AutoTokenizer.from_pretrained(TINY), grid=GridText(), system=None, introduction="",
         demonstration="I{input}O{output}", question="I{input}O", answer="{output}", loss_on="all_outputs",
         chat=False, max_length=max_length, kinds=kinds,
-        input_from_inputs={"introduction": "", "demonstration": "I{input}", "question": "I", "answer": "{input}"},
+        input_from_inputs={"introduction": "", "demonstration": "I{input}", "question": "I",
+                           "answer": "{input}"},
     )  # fmt: skip
     tasks = tasks or toy_tasks()
     prompt.verify(tasks)
     source = FixedTasks(tasks)
-    part = Part(name="toy", source=source, task_ids=task_ids or source.ids, transforms=transforms)
+    part = StreamPart(name="toy", source=source, task_ids=task_ids or source.ids, transforms=transforms)
     return SampleStream([part], prompt, seed=seed)
 
 
@@ -164,16 +166,23 @@ def test_what_cannot_be_shrunk_enough_is_redrawn_and_says_so() -> None:
 
 
 def test_a_sample_counts_the_pairs_drawn_again_for_all_tasks_that_were_drawn() -> None:
-    tasks = TaskSet(replace(task, num_redrawn=2) for task in toy_tasks(5))
+    tasks = TaskSet(replace(task, refused=Counter(error=1, oversize=2)) for task in toy_tasks(5))
     stream = make(tasks=tasks, task_ids=["t04", "t00"], max_length=100)
     samples = [stream[index] for index in range(20)]
-    assert [sample.num_pairs_redrawn for sample in samples] == [2 + 2 * s.num_redrawn for s in samples]
+    for sample in samples:
+        drawn = 1 + sample.num_redrawn
+        assert sample.refused_pairs == {"error": drawn, "oversize": 2 * drawn}
+    marks = make_row(stream, 0)["marks"].tolist()
+    drawn = 1 + samples[0].num_redrawn
+    assert marks[len(COUNTED) - 1 :] == [3 * drawn, drawn, 0, 2 * drawn, 0, 0, 0, 0, 1], (
+        "the sum, each, the part"
+    )
 
 
 def test_a_length_that_no_task_fits_into_is_an_error_with_the_key() -> None:
     stream = make(task_ids=["t04"], max_length=100)
     with pytest.raises(
-        ValueError, match=rf"prompt\.max_length=100 is too short: of {MAX_REDRAWS} tasks"
+        ValueError, match=rf"prompt\.max_length=100 is too short: none of {MAX_REDRAWS} tasks"
     ) as raised:
         stream[3]
     assert "sample 3" in str(raised.value)
@@ -187,7 +196,7 @@ def mixture(*weights: float, pack_length: int | None = None, seed: int = 1) -> S
     """Parts a, b, ... of the toy tasks, five tasks each."""
     prompt, source = make()._prompt, FixedTasks(toy_tasks())
     parts = [
-        Part(
+        StreamPart(
             name="abcd"[number],
             source=source,
             task_ids=source.ids[5 * number : 5 * number + 5],

@@ -121,7 +121,7 @@ def test_too_many_entries_and_attempts_are_told_and_not_read(tmp_path: Path, opt
     [
         ("{", "not JSON in UTF-8"),
         ("[]", "maps task ids to lists of attempts, this is a list"),
-        ('{"a": [], "a": []}', "the key 'a' stands twice"),
+        ('{"a": [], "a": []}', "the key 'a' occurs twice"),
     ],
 )
 def test_a_file_that_is_no_submission_is_refused(

@@ -1,4 +1,4 @@
-"""The look-up table gives what the tokenizer itself gives, for every grid text, kind of question and symmetry."""
+"""The look-up table equals the tokenizer for every grid text, kind of question and symmetry."""
 
 import itertools
 import os
@@ -28,7 +28,7 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import build, check
 from arc_experiments.config.schema import conf_dir
 from arc_experiments.prompts import KINDS, GridText, Kind, Prompt
-from arc_experiments.prompts.probes import probe_tasks
+from arc_experiments.prompts.tokens import probe_tasks
 from arc_experiments.tasks import BadTasks, Task
 
 ALL_KINDS = dict.fromkeys(KINDS, 1.0)

@@ -83,7 +83,7 @@ def test_a_view_needs_no_solutions() -> None:
 
 @pytest.mark.parametrize("step", [OneSided("output", Symmetry(1)), PairOrder((1, 0))])
 def test_a_view_refuses_a_step_that_makes_another_task(step: Step) -> None:
-    with pytest.raises(ValueError, match=rf"{step.name} makes another task.*train only"):
+    with pytest.raises(ValueError, match=rf"{step.name} makes another task.*in training only"):
         View(index=1, steps=(step,))  # type: ignore[arg-type]
 
 

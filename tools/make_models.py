@@ -1,8 +1,8 @@
-"""Makes the files of the package's model: `python -m tools.make_models [<run folder>]`.
+"""Make the files of the package's model: `python -m tools.make_models [<run folder>]`.
 
-It is a Qwen2 whose tokenizer knows one token a cell: the ten colours, what fills a frame, the end of a row, `I` and `O`
-before an input and an output, and the marks for padding, begin, end and unknown. Its weights are those of a finished
-run of `experiment=pretrain_wide`, the last part of its training.
+The model is a Qwen2 whose tokenizer has one token per cell: the ten colours, the padding of a frame, the end
+of a row, `I` and `O` before an input and an output, and tokens for padding, begin, end and unknown. Its
+weights come from a finished run of `experiment=pretrain_wide`, the last stage of its training.
 """
 
 import shutil
@@ -18,12 +18,12 @@ from arc_experiments.models.ancestry import FILE as ANCESTRY
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 NEWLINE = "\u010a"  # how byte-level tokenizers spell "\n" in their vocabulary
 SYMBOLS = [NEWLINE, "I", "O", *"0123456789", "."]
-VOCABULARY_SIZE = 32  # some room for symbols to come
+VOCABULARY_SIZE = 32  # leaves room for further symbols
 WEIGHTS = "model.safetensors"
 
 
 def make_tokenizer() -> Qwen2Tokenizer:
-    """Qwen2's own tokenizer class (AutoTokenizer takes no other for this architecture), without merges."""
+    """Make a tokenizer without merges in Qwen2's class, the only one that AutoTokenizer accepts here."""
     vocabulary = {token: index for index, token in enumerate(SPECIAL + SYMBOLS)}
     pad, bos, eos, unk = SPECIAL
     return Qwen2Tokenizer(
@@ -31,7 +31,8 @@ def make_tokenizer() -> Qwen2Tokenizer:
     )
 
 
-# Trains as fast as 160 wide in 5 heads of 32, which have a third fewer parameters: wide heads suit the kernels.
+# Trains as fast as width 160 in 5 heads of 32, which has a third fewer parameters: wide heads suit the
+# kernels.
 CONFIG = Qwen2Config(
     architectures=["Qwen2ForCausalLM"],
     vocab_size=VOCABULARY_SIZE,
@@ -50,19 +51,19 @@ CONFIG = Qwen2Config(
 
 
 def take_weights(run_folder: Path, folder: Path) -> None:
-    """A run's weights in half the bytes, with their ancestry."""
+    """Copy a run's weights in bfloat16, with their ancestry."""
     trained = load_file(run_folder / "model" / WEIGHTS)
     save_file(
         {name: value.to(torch.bfloat16) for name, value in trained.items()},
         folder / WEIGHTS,
         metadata={"format": "pt"},
     )
-    (folder / WEIGHTS).chmod(0o644)  # save_file leaves it to its owner alone
+    (folder / WEIGHTS).chmod(0o644)  # save_file makes it readable for its owner only
     shutil.copy(run_folder / "model" / ANCESTRY, folder / ANCESTRY)
 
 
 def main(run_folder: str | None = None) -> None:
-    """Write tokenizer, config and, of a run, weights into the folder `tiny` beside this file."""
+    """Write tokenizer, config and, if a run is given, its weights into the package's folder `assets/tiny`."""
     folder = Path(__file__).parents[1] / "arc_experiments/assets/tiny"
     make_tokenizer().save_pretrained(folder)
     CONFIG.save_pretrained(folder)

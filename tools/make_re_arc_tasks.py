@@ -1,12 +1,13 @@
-"""Makes the RE-ARC tasks that the package's model is judged by: `python -m tools.make_re_arc_tasks <cache>`.
+"""Make the RE-ARC tasks that evaluate the package's model: `python -m tools.make_re_arc_tasks <cache>`.
 
     re_arc/held_out.json   40 tasks that it was never trained on, each with four demonstrations and four tests
-    re_arc/trained.json    120 tasks that it was trained on, each with four demonstrations and two tests, all new
+    re_arc/trained.json    120 tasks that it was trained on, each with four new demonstrations and two tests
 
-Grids are at most 10 x 10. Which tasks are held out was drawn by a seed, among those whose generators make such grids and
-which no evaluation task of ARC-AGI repeats; they stand in conf/data/base.yaml. The others are of data=base, and of its
-difficulty. No input stands in the pairs that it was trained on, which are read from the cache (or made in it). The packaged
-files were first drawn without asking the verifiers; the 14 pairs that these reject (of 1,040, in seven tasks) were redrawn.
+Grids are at most 10 x 10. The held-out tasks were drawn with a seed among those whose generators make such
+grids and which no evaluation task of ARC-AGI repeats; conf/data/base.yaml lists them. The others belong to
+data=base and have its difficulty. No input occurs in the pairs that it was trained on, which are read from
+the cache (or made in it). The packaged files were first drawn without the verifiers; the 14 pairs that these
+reject (of 1,040, in seven tasks) were redrawn.
 """
 
 import sys
@@ -29,26 +30,26 @@ from arc_experiments.tasks.rngs import rng_for
 
 HELD_OUT = Recipe(difficulty=(0.0, 0.5), max_side=10)
 TRAINED = Recipe(difficulty=(0.0, 0.1), max_side=10)
-MAX_TRIES = 100  # for a pair
+MAX_TRIES = 100  # per pair
 NUM_HELD_OUT, NUM_TRAINED = 40, 120
 NUM_DEMONSTRATIONS, HELD_OUT_TESTS, TRAINED_TESTS = 4, 4, 2
-# ARC-AGI-1's evaluation tasks 070dd51e and 50a16a69 are these again, as `job=audit` finds.
+# ARC-AGI-1's evaluation tasks 070dd51e and 50a16a69 repeat these, as `job=audit` finds.
 REPEATED = {"40853293", "caa06a1f"}
-# What the model was trained on: the sources of generated pairs in the data of each part of its training.
+# The data of each stage of the model's training, with its source of generated pairs.
 TRAININGS = ("base_small", "re_arc"), ("base", "re_arc"), ("base_wide", "harder")
-MOST_SHOWN = 5  # by a sample there: tasks with fewer pairs are not trained on
+MOST_SHOWN = 5  # pairs in a training sample: tasks with fewer pairs are not trained on
 
 
 def main(cache_dir: str) -> None:
     """Draw the tasks and write them."""
     left_out, seen, trained_on = _of_trainings(cache_dir)
-    # What bears the id of a held-out task trains in no mixture: neither RE-ARC's task of this id nor ARC-AGI's.
+    # No mixture trains on a task with the id of a held-out one, neither RE-ARC's nor ARC-AGI's.
     held_out = list(_tasks(sorted(left_out - REPEATED), HELD_OUT, HELD_OUT_TESTS, {}))
     if len(held_out) != NUM_HELD_OUT:
-        raise ValueError(f"of the tasks held out in conf/data/base.yaml only {len(held_out)} can be made")
+        raise ValueError(f"only {len(held_out)} of the tasks held out in conf/data/base.yaml can be made")
     order = rng_for("re_arc trained", 0).permutation(sorted(trained_on)).tolist()
     drawn = islice(_tasks(order, TRAINED, TRAINED_TESTS, seen), NUM_TRAINED)
-    # Under ids of their own, so that the tasks themselves go on to train.
+    # New ids, so that the original tasks may still train.
     trained = [replace(task, id=f"{task.id}_trained") for task in drawn]
     folder = Path(__file__).parents[1] / "arc_experiments/assets/re_arc"
     folder.mkdir(exist_ok=True)
@@ -58,7 +59,7 @@ def main(cache_dir: str) -> None:
 
 
 def _of_trainings(cache_dir: str) -> tuple[set[str], dict[str, set[bytes]], set[str]]:
-    """The tasks that they leave out, the inputs that they can see of each, and the tasks that they have as TRAINED makes them."""
+    """Return the tasks left out of training, the inputs seen of each, and the tasks trained on as TRAINED."""
     seen: dict[str, set[bytes]] = {task_id: set() for task_id in generators()}
     trained_on = set[str]()
     for data, name in TRAININGS:
@@ -80,14 +81,14 @@ def _of_trainings(cache_dir: str) -> tuple[set[str], dict[str, set[bytes]], set[
 
 
 def _key(grid: np.ndarray) -> bytes:
-    """As `Recipe.next_pair` knows grids again."""
+    """Identify a grid as `Recipe.next_pair` does."""
     return bytes(grid.shape) + grid.tobytes()
 
 
 def _tasks(
     task_ids: Iterable[str], recipe: Recipe, num_tests: int, seen: Mapping[str, set[bytes]]
 ) -> Iterator[Task]:
-    """In this order, without those whose generators make too few pairs with inputs that were not seen."""
+    """Yield tasks in this order, skipping those whose generators make too few pairs with unseen inputs."""
     num_pairs = NUM_DEMONSTRATIONS + num_tests
     for task_id in task_ids:
         known, pairs = set(seen.get(task_id, ())), list[Pair]()

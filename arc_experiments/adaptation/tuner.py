@@ -24,7 +24,7 @@ from arc_experiments.generation.predict import unanswered
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
 from arc_experiments.scoring.selection import Candidate, NotFinite
-from arc_experiments.stream.samples import NothingFits, Part, SampleStream
+from arc_experiments.stream.samples import NothingFits, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, TaskSet
 from arc_experiments.training.checkpoints import last_complete
 from arc_experiments.training.divergence import TrainingStopped
@@ -231,7 +231,7 @@ class Tuner:
         if not adapt.save and adapt.mode != "joint":
             return
         shares = [
-            Part(name="demonstrations", source=FixedTasks(tasks), task_ids=tasks.ids, transforms=())
+            StreamPart(name="demonstrations", source=FixedTasks(tasks), task_ids=tasks.ids, transforms=())
             for tasks in (leave_out(group.tasks, count) for count in adapt.leave_out)
         ]
         folder = weights.folder

@@ -1,4 +1,4 @@
-"""Augmentations: each draws its parameters from an rng, applies them to a task, and undoes them on a grid."""
+"""Augmentations: draw parameters from an rng, apply them to a task, and undo them on a grid."""
 
 from arc_experiments.augmentation.compose import Compose
 from arc_experiments.augmentation.steps import NotInImage, Reversible, Step
@@ -17,6 +17,6 @@ from arc_experiments.augmentation.transforms import (
 from arc_experiments.augmentation.views import View, draw_views
 
 __all__ = [
-    "Augmented", "Colours", "Compose", "Geometry", "NotInImage", "Order", "Reversible", "Step", "Swap", "Tile",
-    "Transform", "Translate", "Upscale", "View", "augment", "draw_views",
+    "Augmented", "Colours", "Compose", "Geometry", "NotInImage", "Order", "Reversible", "Step", "Swap",
+    "Tile", "Transform", "Translate", "Upscale", "View", "augment", "draw_views",
 ]  # fmt: skip

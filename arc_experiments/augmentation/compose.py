@@ -1,4 +1,4 @@
-"""Compose: a new task out of an old one, by one more step on one side of all its pairs (arc24).
+"""Make a new task by applying one more step to one side of all pairs of a task (arc24).
 
 The task "mirror the grid" with every output padded is the task "mirror the grid, then frame it".
 """
@@ -29,13 +29,13 @@ KINDS = ("geometric", "padding", "upscale", "mirror")
 
 @dataclass(frozen=True, kw_only=True)
 class Compose:
-    """One more step on all inputs or on all outputs, where the grids still fit. For training only.
+    """Apply one more step to all inputs or all outputs if the grids still fit. For training only.
 
     Attributes:
-        geometric_weight: of a symmetry that is not the identity.
-        padding_weight: of a frame of one colour, 1 to `max_padding` cells wide.
-        upscale_weight: of cells becoming blocks of 2 to `max_factor` cells, drawn for each axis.
-        mirror_weight: of joining the grid with its reflection below, to the right, or both.
+        geometric_weight: weight of a symmetry other than the identity.
+        padding_weight: weight of a frame of one colour, 1 to `max_padding` cells wide.
+        upscale_weight: weight of enlarging cells to blocks of 2 to `max_factor` cells, drawn for each axis.
+        mirror_weight: weight of joining the grid with its reflection below, to the right, or both.
     """
 
     probability: float = 0.5
@@ -52,9 +52,9 @@ class Compose:
         check_at_least(2, max_factor=self.max_factor)
         for kind, weight in zip(KINDS, self._weights, strict=True):
             if not 0 <= weight < float("inf"):
-                raise ValueError(f"{kind}_weight={weight} is no weight: 0 or more")
+                raise ValueError(f"{kind}_weight={weight} must be finite and at least 0")
         if not sum(self._weights):
-            raise ValueError("all weights are 0: one of them must be positive, or take compose off the list")
+            raise ValueError("all weights are 0: make one positive, or remove compose from the list")
 
     @property
     def _weights(self) -> tuple[float, ...]:
@@ -69,7 +69,7 @@ class Compose:
         return OneSided(side, step) if fits(step, grids_of(task, side)) else None
 
     def _step(self, which: float, one: float, two: float) -> GridStep:
-        """The step of three uniform numbers."""
+        """Map three uniform numbers to a step."""
         ends = list(accumulate(self._weights))
         kind = KINDS[bisect(ends, which * ends[-1])]
         if kind == "geometric":

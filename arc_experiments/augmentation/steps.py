@@ -1,10 +1,10 @@
-"""The steps: transforms with their parameters drawn, which act on a task and are undone on an output grid.
+"""Steps: transforms with drawn parameters, applied to a task and undone on an output grid.
 
     step = Symmetry(1)                    # rot90
     seen = step.apply(task)               # every grid of the task turned
     grid = step.undo(seen.test[0].output) # turned back
 
-A grid that no grid becomes under a step (an answer of 3 rows to a task of doubled rows) is refused by `undo`.
+`undo` refuses a grid that the step cannot produce, such as an answer of 3 rows to a task of doubled rows.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ INVERSES = {"rot90": "rot270", "rot270": "rot90"}  # every other symmetry is its
 
 
 class NotInImage(ValueError):
-    """An answer that the step makes of no grid; `reason` is one short word for counting."""
+    """Raised for an answer that the step cannot produce; `reason` is one short word for counting."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -33,7 +33,7 @@ class NotInImage(ValueError):
 
 
 class Step(Protocol):
-    """One transform with its parameters drawn."""
+    """A transform with drawn parameters."""
 
     @property
     def name(self) -> str: ...
@@ -43,14 +43,14 @@ class Step(Protocol):
 
 @runtime_checkable
 class Reversible(Step, Protocol):
-    """A step that is undone on an answer: what a view consists of."""
+    """A step that can be undone on an answer; views consist of these."""
 
     def undo(self, grid: Grid) -> Grid:
-        """The grid that became this one; raises NotInImage where there is none."""
+        """Return the grid that the step turns into this one; raise NotInImage if there is none."""
 
 
 def grids_of(task: Task, *sides: Side) -> Iterator[Grid]:
-    """All grids on the sides."""
+    """Yield all grids on these sides of the task's pairs."""
     for pair in task.train + task.test:
         for side in sides:
             grid = getattr(pair, side)
@@ -59,7 +59,7 @@ def grids_of(task: Task, *sides: Side) -> Iterator[Grid]:
 
 
 def map_grids(task: Task, on_input: Callable[[Grid], Grid], on_output: Callable[[Grid], Grid]) -> Task:
-    """The task with every grid replaced by what the function of its side makes of it."""
+    """Return the task with the function of its side applied to every grid."""
 
     def mapped(pair: Pair) -> Pair:
         output = pair.output
@@ -71,7 +71,7 @@ def map_grids(task: Task, on_input: Callable[[Grid], Grid], on_output: Callable[
 
 
 class GridStep(ABC):
-    """A step that treats every grid of the task alike."""
+    """A step that treats every grid of the task the same way."""
 
     @property
     @abstractmethod
@@ -81,7 +81,7 @@ class GridStep(ABC):
     def apply_grid(self, grid: Grid) -> Grid: ...
 
     def longest_side(self, grid: Grid) -> int:
-        """Of the grid that `apply_grid` would make."""
+        """Return the longest side of the grid that `apply_grid` would make."""
         return int(max(grid.shape))
 
     def apply(self, task: Task) -> Task:
@@ -124,7 +124,7 @@ class ColourMap(GridStep):
 
 @dataclass(frozen=True)
 class Shift(GridStep):
-    """Cells go down and to the right (up and to the left if negative), and come in again on the other side."""
+    """Cells move down and to the right (up and to the left if negative) and wrap around."""
 
     rows: int
     columns: int
@@ -166,9 +166,9 @@ class Magnified(GridStep):
 
 @dataclass(frozen=True)
 class Tiled(GridStep):
-    """The grid repeated `rows` times downwards and `columns` times to the right.
+    """Repeats the grid `rows` times downwards and `columns` times to the right.
 
-    If mirrored, each copy is the reflection of its neighbour, as between two mirrors.
+    If mirrored, each copy is the reflection of its neighbour.
     """
 
     rows: int
@@ -198,7 +198,7 @@ class Tiled(GridStep):
 
 @dataclass(frozen=True)
 class Padded(GridStep):
-    """A frame of one colour, `size` cells wide, around the grid."""
+    """Adds a frame of one colour, `size` cells wide, around the grid."""
 
     size: int
     colour: int
@@ -216,7 +216,7 @@ class Padded(GridStep):
 
 @dataclass(frozen=True)
 class OneSided:
-    """A step on the inputs only, or on the outputs only. That is another task, so there is no undo."""
+    """A step on the inputs only or the outputs only. It makes another task, so there is no undo."""
 
     side: Side
     step: GridStep
@@ -232,7 +232,7 @@ class OneSided:
 
 @dataclass(frozen=True)
 class PairOrder:
-    """The pairs, demonstrations then tests, taken in this order and cut again at the same place."""
+    """Reorders all pairs, demonstrations and tests, and splits them again at the same place."""
 
     permutation: tuple[int, ...]
 
@@ -249,7 +249,7 @@ class PairOrder:
 
 @dataclass(frozen=True)
 class DemonstrationOrder(PairOrder):
-    """The same where each test pair keeps its place, and so its answer."""
+    """Reorders the demonstrations; each test pair keeps its place and thus its answer."""
 
     @property
     def name(self) -> str:

@@ -1,11 +1,11 @@
-"""The transforms: what an augmentation YAML describes. Each draws a step for a task, or leaves it alone.
+"""Transforms, as described by an augmentation YAML: each draws a step for a task, or leaves it unchanged.
 
     made = augment(task, [Geometry(), Colours()], rng)
     made.task     # the task, turned and recoloured
     made.steps    # Symmetry(1), ColourMap(...): their names are rot90 and colours_0317...
 
-A transform draws all its numbers in one call and the same number of them whatever chance decides, so that
-switching it off (probability 0) changes nothing of what the others draw.
+A transform draws all its numbers in one call and always the same number of them, so that switching it off
+(probability 0) does not change what the others draw.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,21 +32,21 @@ from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
 
 class Transform(Protocol):
-    """What an augmentation YAML describes. `draw` gives None where the task is left alone."""
+    """An augmentation; `draw` returns None to leave the task unchanged."""
 
     def draw(self, task: Task, rng: np.random.Generator) -> Step | None: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Augmented:
-    """A task and the steps that made it, in their order."""
+    """A task and the steps that made it, in order."""
 
     task: Task
     steps: tuple[Step, ...]
 
 
 def augment(task: Task, transforms: Sequence[Transform], rng: np.random.Generator) -> Augmented:
-    """Draw and apply the transforms in their order."""
+    """Draw and apply the transforms in order."""
     steps = []
     for transform in transforms:
         step = transform.draw(task, rng)
@@ -57,38 +57,38 @@ def augment(task: Task, transforms: Sequence[Transform], rng: np.random.Generato
 
 
 def check_probability(**values: float) -> None:
-    """Raise ValueError for a value outside 0..1, by its name."""
+    """Raise ValueError if a value is outside 0..1."""
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name}={value} is not within 0..1")
 
 
 def check_at_least(least: int, **values: int) -> None:
-    """Raise ValueError for a value below the least, by its name."""
+    """Raise ValueError if a value is below the least."""
     for name, value in values.items():
         if value < least:
             raise ValueError(f"{name}={value} is too small: at least {least}")
 
 
 def fits(step: GridStep, grids: Iterable[Grid]) -> bool:
-    """Whether no grid would pass 30 a side."""
+    """Return whether every grid would have at most 30 cells a side."""
     return all(step.longest_side(grid) <= MAX_SIDE for grid in grids)
 
 
 def permutation(uniforms: list[float]) -> tuple[int, ...]:
-    """The order that sorts these numbers: of independent uniform ones, each order is equally likely."""
+    """Return the order that sorts these numbers; for independent uniforms, every order is equally likely."""
     return tuple(sorted(range(len(uniforms)), key=uniforms.__getitem__))
 
 
 def factors(uniform: float, largest: int) -> tuple[int, int]:
-    """Rows and columns, each 1..largest but not both 1, from one number in [0, 1)."""
+    """Map a number in [0, 1) to rows and columns, each 1..largest but not both 1."""
     rows, columns = divmod(1 + int(uniform * (largest**2 - 1)), largest)
     return rows + 1, columns + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """One of the eight symmetries, each equally likely, for all grids of the task alike."""
+    """Applies one of the eight symmetries, each equally likely, to all grids of the task."""
 
     probability: float = 1.0
 
@@ -102,7 +102,7 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class Colours:
-    """A permutation of the colours; the background (0) is in it with `background_probability` only."""
+    """Permutes the colours; the background (0) takes part with `background_probability` only."""
 
     probability: float = 1.0
     background_probability: float = 0.1
@@ -121,7 +121,7 @@ class Colours:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The demonstrations in random order."""
+    """Shuffles the demonstrations."""
 
     probability: float = 1.0
 
@@ -138,7 +138,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Swap:
-    """Demonstrations and tests pooled, shuffled, and cut again: for training, where all outputs are known."""
+    """Pools, shuffles and splits demonstrations and tests; for training, where all outputs are known."""
 
     probability: float = 1.0
 
@@ -152,7 +152,7 @@ class Swap:
 
 @dataclass(frozen=True, kw_only=True)
 class Translate:
-    """All grids shifted alike, up to `max_shift` cells each way; what leaves comes in on the other side."""
+    """Shifts all grids equally, by up to `max_shift` cells each way, wrapping around."""
 
     probability: float = 0.25
     max_shift: int = 3
@@ -169,7 +169,7 @@ class Translate:
 
 @dataclass(frozen=True, kw_only=True)
 class Upscale:
-    """Every cell of every grid becomes a block of up to `max_factor` cells each way, where all grids still fit."""
+    """Enlarges every cell to a block of up to `max_factor` cells each way if all grids still fit."""
 
     probability: float = 0.25
     max_factor: int = 2
@@ -188,7 +188,7 @@ class Upscale:
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """Every grid repeated up to `max_repeats` times each way, where all still fit; maybe mirrored at each seam."""
+    """Repeats every grid up to `max_repeats` times each way if all still fit, perhaps mirrored."""
 
     probability: float = 0.25
     max_repeats: int = 2

@@ -1,7 +1,7 @@
-"""Views: a validation task seen in several ways, each with its exact way back.
+"""Views: several augmented versions of a validation task, each exactly invertible.
 
-View v of a task is a function of (seed, task id, v). View 0 is the task as it is; the others take the
-symmetries in turn, so that eight views hold all eight, with colours and order drawn.
+View v of a task is a function of (seed, task id, v). View 0 is the unchanged task; the others cycle through
+the symmetries, so that eight views cover all eight, with random colours and order.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from arc_experiments.tasks.rngs import rng_for
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Steps to apply in order, and to undo in reverse.
+    """Steps to apply in order and to undo in reverse.
 
     Raises:
-        ValueError: a step that cannot be undone.
+        ValueError: a step cannot be undone.
     """
 
     index: int
@@ -28,7 +28,7 @@ class View:
         for step in self.steps:
             if not isinstance(step, Reversible):
                 raise ValueError(
-                    f"{step.name} makes another task, so no answer to it can be turned back: train only"
+                    f"{step.name} makes another task, so answers cannot be undone: use it in training only"
                 )
 
     @property
@@ -41,22 +41,18 @@ class View:
         return task
 
     def undo(self, grid: Grid) -> Grid:
-        """The answer in the original task's terms; raises NotInImage where no grid becomes this one."""
+        """Map an answer back to the original task; raise NotInImage if no grid becomes this one."""
         for step in reversed(self.steps):
             grid = step.undo(grid)
         return grid
 
 
 def draw_views(task: Task, num_views: int, seed: int) -> list[View]:
-    """The first `num_views` views of the task; a larger number keeps the smaller one's views."""
+    """Return the first `num_views` views of the task; a larger number only adds views."""
     return [View(index=0), *(_draw_view(task, index, seed) for index in range(1, num_views))]
 
 
 def _draw_view(task: Task, index: int, seed: int) -> View:
     rng = rng_for("view", seed, task.id, index)
-    drawn = (
-        Symmetry(index % len(SYMMETRIES)),
-        Colours().draw(task, rng),
-        Order().draw(task, rng),
-    )
+    drawn = (Symmetry(index % len(SYMMETRIES)), Colours().draw(task, rng), Order().draw(task, rng))
     return View(index=index, steps=tuple(step for step in drawn if step is not None))

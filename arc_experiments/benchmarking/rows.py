@@ -7,7 +7,7 @@ import numpy as np
 
 from arc_experiments.prompts import Encoded
 from arc_experiments.run import Run
-from arc_experiments.stream.samples import Part, Sample
+from arc_experiments.stream.samples import Sample, StreamPart
 from arc_experiments.tasks import Pair, Task
 from arc_experiments.tasks.rngs import rng_for
 
@@ -24,7 +24,9 @@ class FixedRows:
 
     num_joined = 1
 
-    def __init__(self, rows: Sequence[Row], parts: Sequence[Part], pack_length: int | None = None) -> None:
+    def __init__(
+        self, rows: Sequence[Row], parts: Sequence[StreamPart], pack_length: int | None = None
+    ) -> None:
         self.parts, self.pack_length = tuple(parts), pack_length
         self._rows = rows
         self.num_tokens = sum(len(sample.encoded) for sample in rows[0])

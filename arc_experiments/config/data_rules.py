@@ -12,7 +12,7 @@ from typing import Any
 
 from arc_experiments.config.exclusions import SOURCE_EXCLUSIONS, VOCABULARY_LAYERS, excluded
 from arc_experiments.config.paths import local_path
-from arc_experiments.config.schema import Config, Data, Lora, Model, Prompt, Source, Template
+from arc_experiments.config.schema import Config, Data, Lora, Model, PromptOptions, Source, TemplateOptions
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # How PEFT names what `model.lora` says, where a saved adapter can differ from it.
@@ -125,7 +125,7 @@ def check_prompts(config: Config) -> Iterator[str]:
             )
 
 
-def _check_templates(prompt: Prompt, key: str) -> Iterator[str]:
+def _check_templates(prompt: PromptOptions, key: str) -> Iterator[str]:
     grids = {"demonstration": ["input", "output"], "question": ["input"], "answer": ["output"]}
     yield from _check_placeholders(prompt, key, {"introduction": [], **grids})
     for kind, side in (("input_from_inputs", "input"), ("output_from_outputs", "output")):
@@ -140,7 +140,9 @@ def _check_templates(prompt: Prompt, key: str) -> Iterator[str]:
             )
 
 
-def _check_placeholders(template: Prompt | Template, key: str, grids: dict[str, list[str]]) -> Iterator[str]:
+def _check_placeholders(
+    template: PromptOptions | TemplateOptions, key: str, grids: dict[str, list[str]]
+) -> Iterator[str]:
     """Check that each text holds the grids that it needs once, and no others."""
     for name, sides in grids.items():
         text = getattr(template, name)

@@ -50,7 +50,7 @@ class Kinds:
 
 
 @dataclass
-class Template:
+class TemplateOptions:
     """The texts of one of the additional kinds of question."""
 
     introduction: str = ""
@@ -60,7 +60,7 @@ class Template:
 
 
 @dataclass
-class Prompt:
+class PromptOptions:
     """How a task becomes text."""
 
     name: str = MISSING
@@ -70,8 +70,8 @@ class Prompt:
     demonstration: str = MISSING
     question: str = MISSING
     answer: str = MISSING
-    input_from_inputs: Template | None = None
-    output_from_outputs: Template | None = None
+    input_from_inputs: TemplateOptions | None = None
+    output_from_outputs: TemplateOptions | None = None
     kinds: Kinds = field(default_factory=Kinds)
     chat: str = one_of("auto", "never")
     loss_on: str = one_of("test_output", "all_outputs")
@@ -101,7 +101,7 @@ class Source:
     limit: int | None = limited(None, low=1)
     on_bad_task: str = one_of("refuse", "skip")
     augmentation: list[str] | None = None
-    prompt: Prompt | None = None  # null: the run's; only of a mixture's source
+    prompt: PromptOptions | None = None  # null: the run's; only of a mixture's source
 
     @property
     def trains(self) -> bool:
@@ -369,7 +369,7 @@ class Config:
 
     data: Data = MISSING
     model: Model = MISSING
-    prompt: Prompt = MISSING
+    prompt: PromptOptions = MISSING
     augmentation: dict[str, Any] = field(default_factory=dict)  # open set; the order is that of application
     optim: Optim = MISSING
     inference: Inference = MISSING

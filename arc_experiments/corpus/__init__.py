@@ -1,1 +1,1 @@
-"""Which tasks train, which are held out, and which of one set stand in another."""
+"""Decide which tasks train and which are held out, and find tasks of one set in another."""

@@ -1,6 +1,6 @@
-"""The tasks of a run: what its data section describes, split into those that train and those that are held out.
+"""Read the tasks that a data section describes and split them into training and held-out tasks.
 
-data (one source, or several with weights) ──> parts that train, validation tasks, one partition over all
+data (one source, or several with weights) ──> shares that train, validation tasks, one partition over all
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,8 +10,7 @@ from itertools import islice
 from typing import Any
 
 from arc_experiments.config.check import build
-from arc_experiments.config.schema import Data, Source
-from arc_experiments.config.schema import Prompt as PromptOptions
+from arc_experiments.config.schema import Data, PromptOptions, Source
 from arc_experiments.corpus.leaks import Finder
 from arc_experiments.corpus.matches import Comparison
 from arc_experiments.corpus.partitions import (
@@ -40,17 +39,17 @@ from arc_experiments.tasks import (
 )
 from arc_experiments.tasks.rngs import rng_for
 
-MAX_HASHED = 20_000  # pairs of a source whose tasks draw theirs
-MAX_MADE = 8  # tasks of a source that makes its pairs, which takes milliseconds each
+MAX_HASHED = 20_000  # most stored pairs of a source that enter its hash
+MAX_MADE = 8  # most tasks of a source that are generated for its hash, which takes milliseconds each
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """One source's part in the training.
+    """One source's share of the training.
 
     Attributes:
-        augmentation: names of the composition's transforms that it takes; None for all of them.
-        prompt: how it is written in training; None for the run's prompt.
+        augmentation: names of the composition's transforms that apply to it; None for all.
+        prompt: its prompt in training; None for the run's.
     """
 
     name: str
@@ -62,11 +61,11 @@ class Share:
 
 
 class Corpus:
-    """The tasks of a composition, read when they are needed.
+    """The tasks of a composition, read on demand.
 
     Args:
-        partition_seed: which tasks a partition holds out.
-        tokenizer: loads the model's tokenizer, for a source that asks for it.
+        partition_seed: determines which tasks a partition holds out.
+        tokenizer: loads the model's tokenizer, for a source that needs it.
     """
 
     def __init__(
@@ -81,26 +80,26 @@ class Corpus:
 
     @cached_property
     def partition(self) -> Partition:
-        """Which tasks train and which are held out; what one source holds out trains in none."""
+        """Return which tasks train and which are held out; a task held out by one source trains in none."""
         train = dict.fromkeys(task_id for ids in self._train_ids.values() for task_id in ids)
         return Partition(train=tuple(train), validation=tuple(self.source_of))
 
     @cached_property
     def shares(self) -> list[Share]:
-        """The sources with those of their tasks that train."""
+        """Return the sources with their training tasks."""
         return self._shares(self._train_ids)
 
     @cached_property
     def leaks(self) -> Comparison:
-        """The held-out tasks that stand in those that train, under whatever ids, before any of these is dropped.
+        """Find the held-out tasks among the training tasks, under any id, before any of these is dropped.
 
-        What is made of a held-out task's demonstrations by design does not count.
+        Tasks deliberately made of a held-out task's demonstrations do not count.
         """
         return Finder(self.validation_tasks).compare(self._shares(self._candidates))
 
     @cached_property
     def dropped(self) -> dict[str, list[str]]:
-        """With `data.leaks=drop`: the tasks left out of training, each with the held-out tasks that stand in it."""
+        """Return the tasks that `data.leaks=drop` drops, each with the held-out tasks that it contains."""
         holds: dict[str, list[str]] = {}
         for leak in self.leaks.leaks if self._drops_leaks else ():
             for task_id in leak.found_in:
@@ -122,17 +121,17 @@ class Corpus:
         ]
 
     def check_trains(self) -> None:
-        """Raises ValueError where no task of a source is left to train on."""
+        """Raise ValueError if a source has no task left to train on."""
         for name, ids in self._train_ids.items():
             if not ids and self._sources[name].trains:
                 place = f"data.sources.{name}" if len(self._train_ids) > 1 else "data"
                 raise ValueError(
-                    f"{place}: every task is held out, left out or not there, and none is left to train on"
+                    f"{place}: no task is left to train on, as all are held out, left out or missing"
                 )
 
     @cached_property
     def _train_ids(self) -> dict[str, tuple[str, ...]]:
-        """By source, the tasks that train."""
+        """Return the training tasks by source."""
         return {
             name: tuple(task_id for task_id in ids if task_id not in self.dropped)
             for name, ids in self._candidates.items()
@@ -140,8 +139,9 @@ class Corpus:
 
     @cached_property
     def _candidates(self) -> dict[str, tuple[str, ...]]:
-        """By source, the tasks that train unless they are dropped: what one source holds out trains in none, and its
-        demonstrations only where that source asks for it.
+        """Return, by source, the tasks that train unless they are dropped.
+
+        A task held out by one source trains in none, and its demonstrations only if that source asks for it.
         """
         return {
             name: tuple(
@@ -155,22 +155,22 @@ class Corpus:
 
     @cached_property
     def validation_tasks(self) -> TaskSet:
-        """The held-out tasks with their solutions, in the partition's order."""
+        """Return the held-out tasks with their solutions, in the partition's order."""
         return TaskSet(self._sources[name].pool[task_id] for task_id, name in self.source_of.items())
 
     @property
     def arc_tasks(self) -> list[Task]:
-        """The held-out tasks that a model can be asked about: all but ready rows."""
+        """Return the held-out tasks that a model can answer: all but ready rows."""
         return [task for task in self.validation_tasks if not isinstance(task, Row)]
 
     def examples(self, limit: int) -> list[Task]:
-        """Up to so many held-out ARC tasks whose first answer is known, if need be made of demonstrations."""
+        """Return up to `limit` held-out ARC tasks with a known first answer, else made of demonstrations."""
         known = [task for task in self.arc_tasks if task.test[0].output is not None]
         return known[:limit] or list(leave_out(self.arc_tasks[:limit], 1))
 
     @property
     def can_validate(self) -> bool:
-        """Whether a validation loss can be measured: some test output is known, or a ready row is held out."""
+        """Return whether a validation loss can be measured, on a known test output or a ready row."""
         return any(
             isinstance(task, Row) or any(pair.output is not None for pair in task.test)
             for task in self.validation_tasks
@@ -178,7 +178,7 @@ class Corpus:
 
     @cached_property
     def source_of(self) -> dict[str, str]:
-        """The source that each validation task is held out by (the first, if several do).
+        """Return the source that holds out each validation task (the first, if several do).
 
         Raises:
             ValueError: there is none.
@@ -189,14 +189,14 @@ class Corpus:
                 found.setdefault(task_id, name)
         if not found:
             raise ValueError(
-                "data: no source holds tasks out, so nothing can be validated: data.partition=seeded (or data.tasks names "
-                "none that is held out)"
+                "data: no source holds out a task, so nothing can be validated: data.partition=seeded (or "
+                "add a held-out task to data.tasks)"
             )
         self._note_namesakes(found)
         return found
 
     def _note_namesakes(self, held_out: Mapping[str, str]) -> None:
-        """Note tasks that do not train for the sake of another task that bears the same id in another source."""
+        """Note tasks that do not train because another source holds out a different task with the same id."""
         for name, source in self._sources.items() if len(self._sources) > 1 else ():
             others = [
                 task_id
@@ -207,21 +207,23 @@ class Corpus:
             ]
             if others:
                 source.bad_tasks.notes.append(
-                    f"{len(others)} tasks of {name} bear ids that another source holds out, and differ from the tasks "
-                    f"there: {', '.join(others[:5])}. They neither train nor validate; other ids would let them"
+                    f"{len(others)} tasks of {name} have the ids of different tasks that another source "
+                    f"holds out: {', '.join(others[:5])}. They neither train nor validate under these ids"
                 )
 
     @cached_property
     def rows(self) -> dict[str, Row]:
-        """By id, those of the tasks, training or held out, that are ready rows."""
+        """Return the training and held-out ready rows by id."""
         tasks = (task for share in self.shares for task in _fixed(share.source, share.task_ids))
         everything = [*tasks, *self.validation_tasks]
         return {task.id: task for task in everything if isinstance(task, Row)}
 
     @property
     def hash(self) -> str:
-        """A digest of the tasks that train and validate. Of tasks that draw their pairs it holds the first ones and a
-        visit of each, of generators a visit of a few.
+        """Return a digest of the training and validation tasks.
+
+        It covers the first pairs and one visit of each task that draws its pairs, and one visit of a few
+        generators.
         """
         sets = [_fixed(share.source, share.task_ids) for share in self.shares]
         sets += [_sampled(share.source, share.task_ids) for share in self.shares]
@@ -229,17 +231,17 @@ class Corpus:
 
     @property
     def skipped(self) -> dict[str, list[str]]:
-        """By source, the tasks that could not be read and were left out, a message each."""
+        """Return a message for each skipped task, by source."""
         return {name: source.bad_tasks.skipped for name, source in self._sources.items()}
 
     @property
     def notes(self) -> dict[str, list[str]]:
-        """By source, what else its reading has found."""
+        """Return other remarks of the readers, by source."""
         return {name: source.bad_tasks.notes for name, source in self._sources.items()}
 
 
 class _Source:
-    """One source: its tasks, the pool that its validation tasks come from, and its own split."""
+    """One source: its tasks, the pool of its validation tasks, and its own split."""
 
     def __init__(
         self, data: Source, partition_seed: int, limit: int | None, tokenizer: Callable[[], Any]
@@ -256,13 +258,13 @@ class _Source:
 
     @cached_property
     def pool(self) -> TaskSet:
-        """The tasks that can be held out."""
+        """Return the tasks that can be held out."""
         source = self._data.validation_source
         pool = (self.tasks if source is None else self._read(source)).fixed
         if not len(pool):
             raise ValueError(
-                f"data={self._data.name}: no task of it stays the same from visit to visit, so none can be held out: "
-                "name others by data.validation_source"
+                f"data={self._data.name}: all its tasks change from visit to visit, so none can be held out: "
+                "choose others with data.validation_source"
             )
         return pool
 
@@ -274,7 +276,7 @@ class _Source:
 
     @cached_property
     def split(self) -> Partition:
-        """Its own tasks on two sides, before any is made of their demonstrations."""
+        """Split its own tasks, before any are made of their demonstrations."""
         data = self._data
         split = narrowed(
             self._whole_split(), seed=self._seed, tasks=data.tasks, fraction=data.fraction, limit=self._limit
@@ -301,7 +303,7 @@ class _Source:
 
     @cached_property
     def training(self) -> TrainingSource:
-        """Its tasks, and after them those made of demonstrations."""
+        """Return its tasks, followed by those made of demonstrations."""
         made = self._made_of_demonstrations
         return Joined((self.tasks, FixedTasks(made))) if len(made) else self.tasks
 
@@ -324,18 +326,18 @@ class _Source:
 
     @cached_property
     def of_validation(self) -> frozenset[str]:
-        """Ids of the tasks made, as is asked for, of the demonstrations of those that it holds out."""
+        """Return the ids of the tasks made, on request, of its held-out tasks' demonstrations."""
         return frozenset(self._left_out_of_validation.ids)
 
 
 def _fixed(source: TrainingSource, ids: Iterable[str]) -> TaskSet:
-    """Those of a source's tasks that are the same at each visit."""
+    """Return those of a source's tasks that are the same on every visit."""
     fixed = source.fixed
     return fixed.select(task_id for task_id in ids if task_id in fixed)
 
 
 def _sampled(source: TrainingSource, ids: Sequence[str]) -> TaskSet:
-    """Of each of a source's tasks that draw their pairs a visit, and before it the first pairs that it keeps."""
+    """Return the first stored pairs and one visit of each of a source's tasks that draw their pairs."""
     position = {task_id: number for number, task_id in enumerate(source.ids)}
     limit = max(1, MAX_HASHED // max(1, len(ids)))
     tasks, num_made = [], 0
@@ -358,6 +360,6 @@ def _check_solved(tasks: TaskSet) -> None:
     unsolved = [task.id for task in tasks if any(pair.output is None for pair in task.test)]
     if unsolved:
         raise ValueError(
-            f"data: {len(unsolved)} tasks have test inputs without outputs, which cannot be trained on: "
+            f"data: {len(unsolved)} tasks cannot train, as they have test inputs without outputs: "
             f"{', '.join(unsolved[:10])}. data.train_tasks=leave_out trains on their demonstrations alone"
         )

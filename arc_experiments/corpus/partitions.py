@@ -1,7 +1,8 @@
-"""Which tasks train and which are held out: by task id, never overlapping, the same for the same seed.
+"""Split tasks into training and held-out tasks: by task id, never overlapping, the same for the same seed.
 
-A function a way of splitting, each (pool, training ids, ...) -> Partition; then `narrowed` takes a part of it.
-The pool are the tasks that can be held out: the source's evaluation tasks, or all where it has no such split.
+One function per way of splitting, each (pool, training ids, ...) -> Partition; `narrowed` then takes a part
+of it. The pool contains the tasks that can be held out: the source's evaluation tasks, or all if it has no
+such split.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from arc_experiments.tasks import Pair, Task, TaskSet
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """Ids in order. `train` and `validation` share none."""
+    """The ids of two disjoint sets of tasks, in order."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -36,8 +37,8 @@ class Partition:
 def seeded(pool: TaskSet, train_ids: Sequence[str], seed: int, num_validation: float) -> Partition:
     """Hold out tasks drawn at random.
 
-    The draw is the one in use for ARC-AGI-1 since arc24: numpy's legacy `RandomState(seed).choice` over the
-    sorted ids, so that seed 7 with 100 tasks gives the published list in the published order.
+    The draw is the same as arc24's for ARC-AGI-1: numpy's legacy `RandomState(seed).choice` over the sorted
+    ids, so that seed 7 with 100 tasks yields the published list in the published order.
 
     Args:
         num_validation: a number of tasks, or a share of the pool if below 1.
@@ -48,13 +49,13 @@ def seeded(pool: TaskSet, train_ids: Sequence[str], seed: int, num_validation: f
 
 
 def stratified(pool: TaskSet, train_ids: Sequence[str], seed: int, num_validation: float) -> Partition:
-    """Hold out tasks of all sizes alike: one drawn from each of `num_validation` runs of tasks of about one size.
+    """Hold out tasks of all sizes: one drawn from each of `num_validation` strata of similar size.
 
-    The size of a task is the number of cells of its largest grid, as far as a solver sees it.
+    The size of a task is the number of cells of its largest grid that a solver sees.
     """
     if any(not task.test for task in pool):
         raise ValueError(
-            "data.partition=stratified goes by the sizes of grids, and ready rows have none: use seeded"
+            "data.partition=stratified needs the sizes of grids, and ready rows have none: use seeded"
         )
     ids = sorted(_candidates(pool), key=lambda task_id: (_cells(pool[task_id]), task_id))
     rng = np.random.RandomState(seed)
@@ -63,7 +64,7 @@ def stratified(pool: TaskSet, train_ids: Sequence[str], seed: int, num_validatio
 
 
 def k_fold(pool: TaskSet, train_ids: Sequence[str], seed: int, fold: int, num_folds: int) -> Partition:
-    """Hold out fold number `fold` of `num_folds`, which share no task and together hold the whole pool."""
+    """Hold out fold number `fold` of `num_folds` disjoint folds that together cover the pool."""
     ids = _candidates(pool)
     if num_folds > len(ids):
         raise ValueError(f"data.num_folds={num_folds} is more than the {len(ids)} tasks to draw from")
@@ -72,9 +73,9 @@ def k_fold(pool: TaskSet, train_ids: Sequence[str], seed: int, fold: int, num_fo
 
 
 def official(pool: TaskSet, train_ids: Sequence[str]) -> Partition:
-    """Train on the training tasks, validate on all evaluation tasks, as the source splits them.
+    """Train on the training tasks and validate on all evaluation tasks, as the source splits them.
 
-    Where none is read, those of the split `test`, whose answers Kaggle hides.
+    Without evaluation tasks, validate on the split `test`, whose answers Kaggle hides.
     """
     for split in ("evaluation", "test"):
         validation = tuple(task.id for task in pool if task.split == split)
@@ -86,12 +87,12 @@ def official(pool: TaskSet, train_ids: Sequence[str]) -> Partition:
 
 
 def from_file(pool: TaskSet, train_ids: Sequence[str], path: str) -> Partition:
-    """The ids of a JSON file {"train": [...], "validation": [...]}, such as a run's `partition.json`.
+    """Read the ids from a JSON file {"train": [...], "validation": [...]}, such as a run's `partition.json`.
 
     Without `train`, every other task trains.
 
     Raises:
-        ValueError: the file is not of that form, or names tasks that the source does not have.
+        ValueError: the file does not have that form, or names unknown tasks.
     """
     where = f"data.partition_file={path}"
     try:
@@ -99,21 +100,22 @@ def from_file(pool: TaskSet, train_ids: Sequence[str], path: str) -> Partition:
     except (OSError, ValueError) as error:
         raise ValueError(f"{where} cannot be read: {error}") from error
     if not isinstance(sides, dict) or not sides.get("validation"):
-        raise ValueError(f'{where} is not of the form {{"validation": [ids], "train": [ids]}}')
+        raise ValueError(f'{where} does not have the form {{"validation": [ids], "train": [ids]}}')
     known = {"validation": set(pool.ids), "train": set(train_ids)}
     for side, there in known.items():
         ids = sides.get(side, [])
         if not isinstance(ids, list) or not all(isinstance(task_id, str) for task_id in ids):
             raise ValueError(f"{where}: {side} is not a list of task ids")
         unknown = [task_id for task_id in ids if task_id not in there]
-        if side == "train":  # a run's file also names what it has made of demonstrations, see `leave_out`
+        if side == "train":  # a run's file also names tasks made of demonstrations, see `leave_out`
             unknown = [task_id for task_id in unknown if not is_left_out(task_id)]
         if unknown:
-            raise ValueError(f"{where}: {side} names tasks that are not there: {', '.join(unknown[:10])}")
+            raise ValueError(f"{where}: {side} names unknown tasks: {', '.join(unknown[:10])}")
     validation = tuple(sides["validation"])
     if "train" not in sides:
         return _rest_trains(train_ids, validation)
-    # Each as the task that it was made of; of held-out tasks `data.validation_tasks` makes them anew.
+    # Each task made of demonstrations becomes its origin; `data.validation_tasks` makes those of held-out
+    # tasks again.
     wholes = (task_id if task_id in known["train"] else origin(task_id) for task_id in sides["train"])
     made = {origin(task_id) for task_id in sides["train"] if task_id not in known["train"]}
     train = dict.fromkeys(
@@ -125,12 +127,12 @@ def from_file(pool: TaskSet, train_ids: Sequence[str], path: str) -> Partition:
 
 
 def all_held_out(pool: TaskSet) -> Partition:
-    """For tasks to be judged by: the whole pool, and nothing trains."""
+    """Hold out the whole pool and train on nothing, for tasks to evaluate on."""
     return Partition(train=(), validation=pool.ids)
 
 
 def not_split(train_ids: Sequence[str]) -> Partition:
-    """All tasks train: for a source of a mixture in which others validate."""
+    """Train on all tasks, for a source of a mixture whose other sources validate."""
     return Partition(train=tuple(train_ids), validation=())
 
 
@@ -142,22 +144,24 @@ def narrowed(
     fraction: float = 1.0,
     limit: int | None = None,
 ) -> Partition:
-    """A part of a partition, each id on the side and in the order that it had.
+    """Return a part of a partition, with sides and order unchanged.
 
     Args:
-        tasks: ids of those to keep.
-        fraction: share of the training tasks to keep: a smaller one is a subset of a larger one of the same seed.
-        limit: at most the first so many of each side, of what is left.
+        tasks: ids of the tasks to keep.
+        fraction: share of the training tasks to keep; a smaller share is a subset of a larger one of the same
+            seed.
+        limit: then keeps the first tasks of each side.
 
     Raises:
-        ValueError: `tasks` names one that is on neither side.
+        ValueError: `tasks` names a task on neither side.
     """
     train, validation = partition.train, partition.validation
     if tasks is not None:
         unknown = set(tasks) - {*train, *validation}
         if unknown:
             raise ValueError(
-                f"data.tasks names tasks that neither train nor validate here: {', '.join(sorted(unknown)[:10])}"
+                "data.tasks names tasks that neither train nor validate here: "
+                f"{', '.join(sorted(unknown)[:10])}"
             )
         train = tuple(task_id for task_id in train if task_id in tasks)
         validation = tuple(task_id for task_id in validation if task_id in tasks)
@@ -174,10 +178,10 @@ LEFT_OUT = "_leave_"
 
 
 def leave_out(tasks: Iterable[Task], count: int) -> TaskSet:
-    """The tasks' own demonstrations as tasks: the first `count` are the tests, the rest the demonstrations.
+    """Make tasks of the tasks' demonstrations: the first `count` become tests, the rest stay demonstrations.
 
-    `<id>_leave_<count>` never holds a test pair of task <id>, so it may train where <id> validates ("n-1 sets", arc24).
-    Tasks with too few demonstrations have none.
+    `<id>_leave_<count>` contains no test pair of task <id>, so it may train while <id> validates ("n-1 sets",
+    arc24). Tasks with too few demonstrations are skipped.
     """
     return TaskSet(
         Task(
@@ -192,12 +196,12 @@ def leave_out(tasks: Iterable[Task], count: int) -> TaskSet:
 
 
 def is_left_out(task_id: str) -> bool:
-    """Whether this is the id of a task made by `leave_out`."""
+    """Return whether this is the id of a task made by `leave_out`."""
     return task_id.rpartition(LEFT_OUT)[2].isdigit() and LEFT_OUT in task_id
 
 
 def origin(task_id: str) -> str:
-    """The id of the task that this one was made of (its own, where it was not made by `leave_out`)."""
+    """Return the id of the task that `leave_out` made this one of, or its own id."""
     return task_id.rpartition(LEFT_OUT)[0] if is_left_out(task_id) else task_id
 
 

@@ -12,7 +12,7 @@ import torch
 
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.language import AnswerLanguage, State
-from arc_experiments.prompts.probes import probe_tasks
+from arc_experiments.prompts.tokens import probe_tasks
 
 ENDED: State = frozenset()
 

@@ -27,7 +27,7 @@ class Ancestry:
         prompt: the options that decide what a prompt looks like.
         trained_on: task ids, sorted.
         vocabulary: "full" or "arc"; missing, and so "full", in files from before there was a choice.
-        pairs: keys of the pairs of these tasks (see `corpus.pair_keys`).
+        pairs: keys of the pairs of these tasks (see `corpus.matches.key`).
         by_id: the tasks that can be recognised by their ids only: with generated pairs, or too many to keep.
         base_fingerprint: of an adapter's base (see `weights.fingerprint`); "" if it has none.
     """
@@ -107,7 +107,7 @@ def read_ancestry(folder: Path) -> Ancestry | None:
     """Read the ancestry beside some weights; None if this project did not make them."""
     if not (folder / FILE).exists():
         return None
-    from arc_experiments.corpus.pair_keys import KEY_BYTES
+    from arc_experiments.corpus.matches import KEY_BYTES
 
     data = json.loads((folder / FILE).read_text())
     keys = b64decode(data.get("pairs", ""))

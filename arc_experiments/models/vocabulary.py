@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from arc_experiments.config.check import build
-from arc_experiments.config.schema import Prompt as PromptOptions
+from arc_experiments.config.schema import PromptOptions
 from arc_experiments.models.hub import ModelError
 from arc_experiments.prompts.building import make_prompt
 from arc_experiments.tasks import Pair, Task

@@ -1,4 +1,4 @@
-"""Prompts: how a task becomes tokens and labels, and how an answer becomes a grid again."""
+"""Prompts: convert a task to tokens and labels, and an answer back to a grid."""
 
 from arc_experiments.prompts.encoding import IGNORED, Encoded
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid

@@ -1,6 +1,6 @@
-"""Tasks to token ids and labels: by look-up table where that equals the tokenizer, else by the tokenizer.
+"""Encode tasks as token ids and labels: by look-up table if that equals the tokenizer, else by the tokenizer.
 
-Labels are made here, -100 wherever the loss does not look, and never inferred from a chat template.
+Labels are made here, -100 wherever there is no loss, and never inferred from a chat template.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arc_experiments.prompts.grid_text import GridText
-from arc_experiments.prompts.layout import Side, Slot, split
+from arc_experiments.prompts.templates import Side, Slot, split
 from arc_experiments.prompts.tokens import Ids, TokenTable
 from arc_experiments.tasks import Pair
 from arc_experiments.tasks.grids import Grid
@@ -22,10 +22,10 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoded:
-    """A prompt, with or without its answer: ids and labels, int32, shape (tokens,).
+    """A prompt with or without its answer: ids and labels, int32, shape (tokens,).
 
     Attributes:
-        num_prompt: tokens before the answer.
+        num_prompt: number of tokens before the answer.
     """
 
     input_ids: Ids
@@ -36,7 +36,7 @@ class Encoded:
         return len(self.input_ids)
 
     def equals(self, other: "Encoded") -> bool:
-        """Whether ids, labels and the place of the answer are the same."""
+        """Return whether ids, labels and the start of the answer are the same."""
         return (
             self.num_prompt == other.num_prompt
             and np.array_equal(self.input_ids, other.input_ids)
@@ -45,20 +45,20 @@ class Encoded:
 
 
 def tokenize(tokenizer: "PreTrainedTokenizerBase", text: str) -> Ids:
-    """The tokenizer's own answer, without added special tokens."""
+    """Tokenize a text without adding special tokens; int32, shape (tokens,)."""
     return np.array(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
 
 
 class Encoder:
-    """Encodes tasks of one kind of question and one number of demonstrations.
+    """Encodes tasks for one kind of question and one number of demonstrations.
 
-    `pairs` are the demonstrations, then the test pair.
+    The methods take `pairs`: the demonstrations, then the test pair.
 
     Args:
-        prompt, answer: texts with marks; the answer has one.
-        learnt: the side of the demonstrations, from the second on, that has a loss beside the answer.
+        prompt, answer: texts with marks for grids; the answer has one.
+        learnt: the side that has a loss in all demonstrations but the first, in addition to the answer.
         end_id: the answer's last token.
-        end: its text; it has a loss behind each learnt output, as behind the answer.
+        end: its text, which has a loss after each learnt output as after the answer.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class Encoder:
         }
 
     def _closing(self, number: int, end: str) -> int:
-        """How much of what follows a learnt grid is learnt with it: all that ends an answer, or its last newline."""
+        """Return how many characters after a learnt grid are learnt too: an answer's ending, or a newline."""
         closing = self._answer.texts[-1] + end
         return len(closing) if self._prompt.texts[number + 1].startswith(closing) else 1
 
     def texts(self, pairs: list[Pair]) -> tuple[str, str]:
-        """Prompt and answer as text, without the end token."""
+        """Write prompt and answer as text, without the end token."""
         prompt, answer = (layout.write(pairs, self._grid_text) for layout in (self._prompt, self._answer))
         return "".join(prompt), "".join(answer)
 
     def num_tokens(self, pairs: list[Pair], *, with_answer: bool) -> int:
-        """How many tokens `by_table` gives, without making them."""
+        """Return the number of tokens of `by_table` without making them."""
         slots, fixed = self._parts(with_answer)
         return sum(map(len, fixed)) + sum(self._table.num_tokens(slot.grid(pairs)) for slot in slots)
 
     def max_answer_tokens(self, height: int, width: int) -> int:
-        """The most tokens that an answer of this shape takes, with its end."""
+        """Return the most tokens, end included, that an answer of this shape takes."""
         return self._num_answer_fixed + self._table.max_tokens(height, width)
 
     def by_table(self, pairs: list[Pair], *, with_answer: bool) -> Encoded:
@@ -126,7 +126,7 @@ class Encoder:
         return Encoded(input_ids=ids, labels=labels, num_prompt=num_prompt)
 
     def by_tokenizer(self, pairs: list[Pair], *, with_answer: bool) -> Encoded:
-        """Encode by asking the tokenizer; a token has a label if it lies inside what is learnt."""
+        """Encode with the tokenizer; a token has a label if it lies inside a learnt text."""
         pieces = self._prompt.write(pairs, self._grid_text)
         ends = np.cumsum([len(piece) for piece in pieces])
         spans = [
@@ -144,7 +144,7 @@ class Encoder:
         return (self._slots, self._fixed_with_answer) if with_answer else (self._prompt.slots, self._fixed)
 
     def _learnt_spans(self, grids: list[Grid]) -> list[tuple[int, int]]:
-        """First token and last plus one of the demonstrations' learnt grids, each with what closes it."""
+        """Return start and end of the demonstrations' learnt grids and their endings, in tokens."""
         spans, place = [], 0
         for number, fixed in enumerate(self._fixed[:-1]):
             start = place + len(fixed)
@@ -154,13 +154,14 @@ class Encoder:
         return spans
 
     def _learn(self, text: str, spans: list[tuple[int, int]]) -> tuple[Ids, Ids]:
-        """Ids, and labels for those that lie wholly inside one of these spans of characters."""
+        """Return ids, and labels for those that lie entirely within one of these spans of characters."""
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(spans))
         ids = np.array(encoded["input_ids"], dtype=np.int32)
         labels = np.full_like(ids, IGNORED)
         if spans:
             offsets = np.array(encoded["offset_mapping"]).reshape(-1, 2)
-            # Some tokenizers leave spaces out of a token's offsets: it begins where the one before it ends.
+            # Some tokenizers exclude spaces from a token's offsets: a token begins where its predecessor
+            # ends.
             starts = np.minimum(offsets[:, 0], np.concatenate([[0], offsets[:, 1]])[:-1])
             for start, end in spans:
                 inside = (starts >= start) & (offsets[:, 1] <= end)

@@ -1,13 +1,13 @@
-"""A grid as text and back.
+"""Write a grid as text and read it back.
 
-For [[1, 0], [0, 2]], with arc24's options:
+[[1, 0], [0, 2]] with arc24's options:
 
     ```grid shape: 2x2
     1 10
     2 02
     ```
 
-Reading is strict: what `write` could not have written is refused, with the reason.
+Reading is strict: it refuses, with the reason, any text that `write` could not have written.
 """
 
 import re
@@ -17,11 +17,11 @@ import numpy as np
 
 from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
-FILLED = NUM_COLOURS  # stands for the cells of the frame while a text is read
+FILLED = NUM_COLOURS  # marks the cells of the frame while a text is read
 
 
 class UnreadableGrid(ValueError):
-    """A text that is not a grid in this format; `reason` is one short word for counting."""
+    """Raised for a text that is not a grid in this format; `reason` is one short word for counting."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -33,13 +33,13 @@ class GridText:
     """Options of a grid's text; every row ends with a newline.
 
     Attributes:
-        opening: text before the rows; may hold {height} and {width}.
-        row_numbers: each row begins with its number, from 1, and a space.
+        opening: text before the rows; may contain {height} and {width}.
+        row_numbers: start each row with its number, from 1, and a space.
         cells: the text of each colour, 0 to 9.
         separator: text between two cells of a row.
-        frames: a grid is filled up, to the right and below, to so many rows and columns as the smallest of these says
-            that it fits into; larger grids are not.
-        fill: the text of a cell that is no part of the grid.
+        frames: sides of squares; a grid is padded on the right and below to the smallest square that it fits
+            into. Larger grids are not padded.
+        fill: the text of a padding cell.
         closing: text after the rows.
     """
 
@@ -56,25 +56,25 @@ class GridText:
             raise ValueError(f"cells={self.cells} must be {NUM_COLOURS} different texts")
         if self.frames != sorted(set(self.frames) & set(range(1, MAX_SIDE + 1))):
             raise ValueError(
-                f"frames={self.frames} must be different sides of 1 to {MAX_SIDE}, the smallest first"
+                f"frames={self.frames} must be different sides from 1 to {MAX_SIDE} in ascending order"
             )
         if self.fill != "." and not self.frames:
-            raise ValueError(f"fill={self.fill!r} needs frames, which it must fill")
+            raise ValueError(f"fill={self.fill!r} needs frames")
         cells = [*self.cells, self.fill] if self.frames else self.cells
         if self.frames and self.fill in ("", *self.cells):
-            raise ValueError(f"fill={self.fill!r} must be a text that is no cell")
+            raise ValueError(f"fill={self.fill!r} must not be empty or the text of a cell")
         if not self.separator and len({len(cell) for cell in cells}) != 1:
-            raise ValueError("cells of different lengths (fill counts, with frames) need a separator")
+            raise ValueError("cells of different lengths (including fill, with frames) need a separator")
         if any(set(cell) & {"\n", *self.separator} for cell in cells):
-            raise ValueError("cells must not hold a newline or the separator")
+            raise ValueError("cells must not contain a newline or the separator")
         try:
             self.opening.format(height=1, width=1)
         except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"opening={self.opening!r} may hold {{height}} and {{width}} only") from error
+            raise ValueError(f"opening={self.opening!r} may contain only {{height}} and {{width}}") from error
         self._check_that_it_can_be_read()
 
     def _check_that_it_can_be_read(self) -> None:
-        """Refuse options whose text is ambiguous, such as blank cells, or a width right before the first cell."""
+        """Refuse options with ambiguous texts, such as blank cells or a width right before the first cell."""
         row = np.arange(NUM_COLOURS, dtype=np.uint8)
         grids = [row[colour].reshape(1, 1) for colour in row]
         grids += [np.resize(row, shape) for shape in ((1, 12), (12, 1), (11, 2), (MAX_SIDE, MAX_SIDE))]
@@ -83,27 +83,27 @@ class GridText:
                 back = self.read(self.write(grid))
             except UnreadableGrid as error:
                 raise ValueError(
-                    f"these options give a text that cannot be read back ({error.reason}): {self}"
+                    f"these options write a text that cannot be read back ({error.reason}): {self}"
                 ) from error
             if not np.array_equal(back, grid):
-                raise ValueError(f"these options give a text that reads back as another grid: {self}")
+                raise ValueError(f"these options write a text that reads back as another grid: {self}")
 
     @property
     def head(self) -> str:
-        """The start of every grid's text, up to the first size or cell."""
+        """Return the start of every grid's text, up to the first size or cell."""
         return self.opening.partition("{")[0]
 
     @property
     def tail(self) -> str:
-        """The end of every grid's text, from the last row's newline on."""
+        """Return the end of every grid's text, from the last row's newline on."""
         return f"\n{self.closing}"
 
     def write_sizes(self, height: int, width: int) -> str:
-        """What the opening says of the shape, from the first size on: "2x2" and a newline in the instance above."""
+        """Write the opening from the first size on: "2x2" and a newline in the example above."""
         return self.opening.format(height=height, width=width)[len(self.head) :]
 
     def write_core(self, grid: Grid) -> str:
-        """The text between `head` and `tail`, all that depends on the grid."""
+        """Write the part that depends on the grid, between `head` and `tail`."""
         height, width = grid.shape
         rows = [self.separator.join(self.cells[cell] for cell in row) for row in grid.tolist()]
         if self.row_numbers:
@@ -113,15 +113,15 @@ class GridText:
         return self.write_sizes(height, width) + ends + self.fill_below(height, frame)
 
     def frame(self, height: int, width: int) -> int:
-        """The side that a grid of this shape is filled up to; 0 for one that stands as it is."""
+        """Return the side that a grid of this shape is padded to; 0 for no padding."""
         return next((side for side in self.frames if side >= max(height, width)), 0)
 
     def fill_row(self, width: int, frame: int) -> str:
-        """What follows the last cell of a row, up to the frame."""
+        """Write what follows the last cell of a row, up to the frame."""
         return f"{self.separator}{self.fill}" * (frame - width)
 
     def fill_below(self, height: int, frame: int) -> str:
-        """What follows the last row, less its newline, down to the frame."""
+        """Write what follows the last row, without its newline, down to the frame."""
         row = self.separator.join([self.fill] * frame)
         numbers = range(height + 1, frame + 1)
         return "".join(f"\n{number} {row}" if self.row_numbers else f"\n{row}" for number in numbers)
@@ -130,11 +130,11 @@ class GridText:
         return self.head + self.write_core(grid) + self.tail
 
     def read(self, text: str) -> Grid:
-        """The grid that `write` would have turned into this text (spaces around it aside).
+        """Return the grid that `write` writes as this text, ignoring surrounding spaces.
 
         Raises:
             UnreadableGrid: empty, no_grid (opening missing), unclosed, bad_row_number, bad_cell, ragged,
-                too_large, bad_frame (not filled up as it should be), wrong_shape (the opening says another one).
+                too_large, bad_frame (wrong padding), wrong_shape (the opening states another one).
         """
         text = text.strip()
         if not text:

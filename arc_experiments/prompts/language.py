@@ -1,13 +1,13 @@
-r"""The language of answers: which characters may follow a beginning, so that a rectangular grid comes of it.
+r"""The language of answers: which characters may follow a prefix of a valid answer.
 
-In the compact prompt, of which an answer is the rows and nothing else:
+In the compact prompt, where an answer consists of the rows alone:
 
     ""         one of 0 to 9
     "12"       one of 0 to 9, or "\n", which ends the row and makes the grid two cells wide
     "12\n3"    one of 0 to 9 only
     "12\n34\n" one of 0 to 9, or the end
 
-In frames the end of each row and of the grid holds what fills them up; the first row says which frame it is.
+With frames, rows and grid end with padding; the first row determines the frame.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from arc_experiments.tasks.grids import MAX_SIDE
 
 
 class Place(NamedTuple):
-    """A place in a grid's text; height, width and frame are None until the text has said them.
+    """A place in a grid's text; height, width and frame are None until the text determines them.
 
     Attributes:
         part: "row" before a row's number, "cell" before a cell, "after" a cell, or "end".
-        frame: which the rows are filled up to, 0 for none.
-        row, column: finished rows, and cells of the row that is being written.
+        frame: the side that rows are padded to, 0 for none.
+        row, column: number of finished rows, and of cells in the current row.
     """
 
     part: str
@@ -35,14 +35,14 @@ class Place(NamedTuple):
 
 
 State = frozenset[tuple[str, Place]]
-"""All that the text so far can be: the characters that must come next, and where they lead."""
+"""All readings of the text so far: the characters that must come next, and the place after them."""
 
 
 class AnswerLanguage:
-    """The answers that a prompt's template writes, read character by character.
+    """The answers that a prompt's template can write, read character by character.
 
     Args:
-        before, after: the answer's fixed texts, with what every grid's text begins and ends with.
+        before, after: the answer's fixed texts, including `GridText.head` and `GridText.tail`.
     """
 
     def __init__(self, grid_text: GridText, before: str, after: str) -> None:
@@ -63,15 +63,15 @@ class AnswerLanguage:
         )
 
     def step(self, state: State, character: str) -> State:
-        """What the text can be after one more character; empty where it may not come."""
+        """Return the state after one more character; empty if it is not allowed."""
         return self._opened((text[1:], place) for text, place in state if text.startswith(character))
 
     def is_end(self, state: State) -> bool:
-        """Whether an answer may end here."""
+        """Return whether an answer may end here."""
         return any(place.part == "end" for text, place in state if not text)
 
     def _opened(self, items: Iterator[tuple[str, Place]]) -> State:
-        """The same, with what comes next where nothing is left to come first."""
+        """Replace places that await no characters by the places that may follow."""
         waiting, done = list(items), set()
         while waiting:
             text, place = waiting.pop()

@@ -1,4 +1,4 @@
-"""A task as tokens with labels, fitted into a length; an answer's text as a grid."""
+"""Encode a task as tokens with labels within a maximum length; read an answer's text as a grid."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,9 @@ import numpy as np
 from arc_experiments.prompts.encoding import Encoded, Encoder, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.language import AnswerLanguage
-from arc_experiments.prompts.layout import split
-from arc_experiments.prompts.probes import probe_tasks
 from arc_experiments.prompts.rows import RowEncoder
-from arc_experiments.prompts.templates import KINDS, MAIN, Chat, Kind, Template
-from arc_experiments.prompts.tokens import Ids, TokenTable
+from arc_experiments.prompts.templates import KINDS, MAIN, Chat, Kind, Template, split
+from arc_experiments.prompts.tokens import Ids, TokenTable, probe_tasks
 from arc_experiments.tasks import Pair, Row, Task
 from arc_experiments.tasks.grids import MAX_SIDE, Grid
 
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitted:
-    """A question that fits: what was encoded, and what it took.
+    """An encoded question that fits into the prompt's max_length.
 
     Attributes:
-        task: without the demonstrations that were dropped.
+        task: without the dropped demonstrations.
     """
 
     encoded: Encoded
@@ -38,17 +36,17 @@ class Fitted:
 
 
 class Prompt:
-    """Writes tasks for one tokenizer, reads answers.
+    """Writes tasks for one tokenizer and reads answers.
 
     Args:
         system, introduction, demonstration, question, answer: the template's parts; {input}, {output},
-            {number} and {end} stand for grids, the demonstration's number and what ends an answer.
-        loss_on: "test_output", or "all_outputs": the demonstrations' outputs too, from the second on (in
-            input_from_inputs: the inputs).
-        chat: use the tokenizer's chat template where it has one.
+            {number} and {end} are replaced by grids, the demonstration's number and the end of an answer.
+        loss_on: "test_output"; or "all_outputs", which includes the outputs of all demonstrations but the
+            first (in input_from_inputs: the inputs).
+        chat: use the tokenizer's chat template if it has one.
         max_length: longest sample in tokens, see `fit`.
         fit: "drop" demonstrations of a sample that is too long, or "redraw" it.
-        kinds: how often each kind of question is drawn by `sample`, by weight; the main one alone if left out.
+        kinds: weights with which `sample` draws the kinds of question; None: only the main one.
         input_from_inputs, output_from_outputs: these kinds' templates, without the system text.
     """
 
@@ -91,12 +89,12 @@ class Prompt:
         self.table_refused: str | None = None  # why not, if verified and refused
 
     def tokenize(self, text: str) -> Ids:
-        """The tokenizer's own answer, without added special tokens."""
+        """Tokenize a text without adding special tokens; int32, shape (tokens,)."""
         return tokenize(self._tokenizer, text)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end an answer: the end of the turn, and of the text."""
+        """Return the tokens that end an answer: the ends of the turn and of the text."""
         end, eos = self._chat.end_id, self._tokenizer.eos_token_id
         return (end,) if eos in (None, end) else (end, eos)
 
@@ -106,13 +104,13 @@ class Prompt:
         return self._chat.end_id if pad is None else pad
 
     def longest_answer(self) -> int:
-        """The most tokens that an answer can take, with its end: the largest grid in its longest colours."""
+        """Return the most tokens, end included, that an answer can take."""
         return self._encoder(MAIN, 1).max_answer_tokens(MAX_SIDE, MAX_SIDE)
 
     def encode(
         self, task: Task, test_index: int = 0, *, kind: Kind = MAIN, with_answer: bool = True
     ) -> Encoded:
-        """Prompt and answer of one test pair; with the answer, its grid must be there."""
+        """Encode the prompt and, unless `with_answer` is False, the answer of one test pair."""
         encoder = self._encoder(kind, len(task.train))
         encode = encoder.by_table if self._has_table(kind) else encoder.by_tokenizer
         return encode(_pairs(task, test_index), with_answer=with_answer)
@@ -121,19 +119,19 @@ class Prompt:
         return self.exact_table and kind in self._kinds  # the others were not verified
 
     def encode_prompt(self, task: Task, test_index: int = 0) -> Ids:
-        """The prompt alone, up to where the model is to go on."""
+        """Encode the prompt alone, up to where the model continues."""
         return self.encode(task, test_index, with_answer=False).input_ids
 
     def text(self, task: Task, test_index: int = 0, *, kind: Kind = MAIN) -> str:
-        """What `encode` gives the ids of, without the end token."""
+        """Write the text that `encode` encodes, without the end token."""
         return "".join(self._encoder(kind, len(task.train)).texts(_pairs(task, test_index)))
 
     def fit(
         self, task: Task, test_index: int = 0, *, kind: Kind = MAIN, with_answer: bool = True
     ) -> Fitted | None:
-        """Encode within `max_length`, dropping as few demonstrations as it takes, the last first.
+        """Encode within `max_length`, dropping as few demonstrations as needed, the last first.
 
-        None where not even one demonstration fits.
+        Returns None if not even one demonstration fits.
         """
         encoded, num_dropped = self.encode(task, test_index, kind=kind, with_answer=with_answer), 0
         if len(encoded) > self.max_length:
@@ -145,7 +143,7 @@ class Prompt:
         return Fitted(encoded=encoded, task=task, test_index=test_index, kind=kind, num_dropped=num_dropped)
 
     def _num_to_drop(self, task: Task, test_index: int, kind: Kind, with_answer: bool) -> int:
-        """All of them where one alone is too long."""
+        """Return how many demonstrations to drop; all of them if not even one fits."""
 
         def fits(num_dropped: int) -> bool:
             smaller = _shorter(task, num_dropped)
@@ -159,9 +157,10 @@ class Prompt:
         return bisect_left(range(len(task.train)), True, key=fits)
 
     def sample(self, task: Task, rng: np.random.Generator) -> Fitted | None:
-        """A training sample: one of the task's test pairs and a kind of question, drawn, and fitted.
+        """Draw a test pair of the task and a kind of question, and fit them as a training sample.
 
-        None where it does not fit and another task is to be drawn. The rng is used as much for any weights.
+        Returns None if it does not fit and another task must be drawn. Consumes the rng equally for all
+        weights.
         """
         test_index = int(rng.integers(len(task.test)))
         kind = self._kinds[bisect_right(self._bounds[:-1], rng.random())]
@@ -169,14 +168,14 @@ class Prompt:
         return None if fitted is None or (self._redraws and fitted.num_dropped) else fitted
 
     def fit_row(self, row: Row) -> Fitted | None:
-        """A ready row as it is, whatever the template; None where it does not fit."""
+        """Encode a ready row, independently of the template; return None if it does not fit."""
         encoded = self._rows.encode(row)
         if len(encoded) > self.max_length:
             return None
         return Fitted(encoded=encoded, task=row, test_index=0, kind=MAIN, num_dropped=0)
 
     def fit_whole(self, task: Task) -> list[Fitted | None]:
-        """What validation asks of a task: each of its test pairs whose output is known; of a ready row the row itself."""
+        """Fit each test pair with a known output, or the ready row, as validation does."""
         if isinstance(task, Row):
             return [self.fit_row(task)]
         return [
@@ -184,15 +183,16 @@ class Prompt:
         ]
 
     def check_rows(self, rows: Iterable[Row]) -> None:
-        """Raises ValueError where the tokenizer loses characters of these rows, or cannot write them at all."""
+        """Raise ValueError if the tokenizer loses characters of these rows or cannot write them at all."""
         for row in rows:
             self._rows.check_known(row)
 
     def read(self, text: str) -> Grid:
-        """The grid in an answer's text (without its end token).
+        """Read the grid in an answer's text, given without its end token.
 
         Raises:
-            UnreadableGrid: with a reason, see `GridText.read`; "no_grid" where the answer's fixed words miss.
+            UnreadableGrid: with a reason, see `GridText.read`; "no_grid" if the answer's fixed words are
+                missing.
         """
         before, after = self._templates[MAIN].answer.split("{output}")
         text = text.strip()
@@ -207,11 +207,11 @@ class Prompt:
 
     @property
     def num_ids(self) -> int:
-        """How many tokens the tokenizer has."""
+        """Return the number of tokens of the tokenizer."""
         return len(self._tokenizer)
 
     def answer_language(self) -> AnswerLanguage:
-        """All texts that `read` is meant to read."""
+        """Return the language of the answers that `read` reads."""
         answer = split(self._templates[MAIN].write_answer(), self._grid)
         return AnswerLanguage(self._grid, *answer.texts)
 
@@ -219,10 +219,10 @@ class Prompt:
         """Compare the look-up table with the tokenizer; use it only if they always agree.
 
         Args:
-            tasks: real ones, tried before made ones that hold every size and every three colours in a row.
+            tasks: real ones, tried before those of `probe_tasks`.
 
         Raises:
-            ValueError: the tokenizer does not know a character of the prompt.
+            ValueError: the tokenizer cannot write a character of the prompt.
         """
         self.exact_table, self.table_refused = False, None
         tasks, agrees = [*tasks, *probe_tasks()], True
@@ -236,7 +236,7 @@ class Prompt:
         self.table_refused = None if agrees else "the tokenizer merges text over the edges of cells"
 
     def _check_known(self, texts: tuple[str, str], encoded: Encoded) -> None:
-        """Refuse a tokenizer that loses part of the text; of an answer also spaces, or it could not be read."""
+        """Refuse a tokenizer that loses part of the text, or spaces of the answer, which `read` needs."""
         prompt, answer = (self.decode(ids) for ids in np.split(encoded.input_ids[:-1], [encoded.num_prompt]))
         is_whole = "".join(texts[0].split()) == "".join(prompt.split())
         if is_whole and texts[1].strip() == answer.strip():
@@ -267,7 +267,7 @@ class Prompt:
 
 
 def _pairs(task: Task, test_index: int) -> list[Pair]:
-    """Demonstrations, then the one test pair: `pairs[TEST]` is the last."""
+    """Return the demonstrations, then the test pair, which is `pairs[TEST]`."""
     return [*task.train, task.test[test_index]]
 
 

@@ -1,11 +1,11 @@
-"""Ready rows to token ids and labels: what is given is read, what is to be written has a loss.
+"""Encode ready rows as token ids and labels; only what the model should write has a loss.
 
 {"text": "abc"}                           "<bos>abc<eos>"              a loss on all of it
 {"prompt": "2+2=", "completion": "4"}     "<bos>2+2=" and "4<eos>"     on the second part
-{"messages": [hi, yes]}                   "<user>hi<end><assistant>" and "yes<end>", as the model's chat template has it
-{"input_ids": ids, "labels": labels}      as they are
+{"messages": [hi, yes]}                   "<user>hi<end><assistant>" and "yes<end>", by the chat template
+{"input_ids": ids, "labels": labels}      unchanged
 
-Parts are tokenised apart: an answer begins with a token of its own, as it does when the model writes it.
+Parts are tokenised separately, so that an answer begins with a new token, as in the model's output.
 """
 
 import unicodedata
@@ -21,14 +21,14 @@ from arc_experiments.tasks.rows import ASSISTANT, Row
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Parts = list[tuple[str, bool]]  # texts one after another, and whether each is learnt
+Parts = list[tuple[str, bool]]  # consecutive texts, and whether each has a loss
 
 
 class RowEncoder:
     """Encodes rows for one tokenizer.
 
     Args:
-        end_id: the token that ends a text; one of the tokenizer's own goes before.
+        end_id: the token that ends a text if the tokenizer has no end-of-text token.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", end_id: int) -> None:
@@ -38,10 +38,10 @@ class RowEncoder:
         self._begin = tokenizer.bos_token or ""
 
     def encode(self, row: Row) -> Encoded:
-        """Ids and labels; the first token has no label, as nothing is there to foresee it by.
+        """Encode a row; the first token has no label, as there is nothing to predict it from.
 
         Raises:
-            ValueError: the chat template or the tokenizer does not fit the row.
+            ValueError: the chat template or the tokenizer cannot write the row.
         """
         if "input_ids" in row.content:
             ids, labels = self._given(row), row.content["labels"].copy()
@@ -55,7 +55,7 @@ class RowEncoder:
         return Encoded(input_ids=ids, labels=labels, num_prompt=int((labels != IGNORED).argmax()))
 
     def parts(self, row: Row) -> Parts:
-        """The texts that the model sees."""
+        """Return the texts that the model sees."""
         content = row.content
         if "messages" in content:
             return self._turns(content["messages"], content["num_given"])
@@ -64,7 +64,7 @@ class RowEncoder:
         return [(self._begun(content["prompt"]), False), (self._ended(content["completion"]), True)]
 
     def check_known(self, row: Row) -> None:
-        """Raises ValueError where the tokenizer loses characters of the row."""
+        """Raise ValueError if the tokenizer loses characters of the row."""
         if "input_ids" in row.content:
             return
         text = "".join(text for text, _ in self.parts(row))
@@ -72,8 +72,8 @@ class RowEncoder:
         unknown = "".join(sorted(_letters(text) - _letters(back)))
         if unknown:
             raise ValueError(
-                f"data: this model's tokenizer ({len(self._tokenizer)} tokens) cannot write {text[:60]!r}, it has no "
-                f"{unknown[:40]!r}: choose another model (model=...)"
+                f"data: this model's tokenizer ({len(self._tokenizer)} tokens) cannot write {text[:60]!r}, "
+                f"as it has no {unknown[:40]!r}: choose another model (model=...)"
             )
 
     def _begun(self, text: str) -> str:
@@ -86,17 +86,17 @@ class RowEncoder:
         ids = row.content["input_ids"]
         if ids.max() >= len(self._tokenizer):
             raise ValueError(
-                f"data: {row.id} has the token {ids.max()}, and this model's tokenizer has {len(self._tokenizer)}: make "
-                "input_ids by the processor that the function is given"
+                f"data: {row.id} has the token {ids.max()}, but this model's tokenizer has "
+                f"{len(self._tokenizer)} tokens: make input_ids with the processor that the function receives"
             )
         return ids
 
     def _turns(self, messages: list[dict[str, Any]], num_given: int) -> Parts:
-        """What the assistant says, each time with its end token, and what stands between."""
+        """Split a conversation into the assistant's messages, with their end tokens, and the text between."""
         if self._tokenizer.chat_template is None:
             raise ValueError(
-                "data: rows of messages need a chat template, which this model's tokenizer does not have: give prompt and "
-                "completion as texts, or choose another model (model=...)"
+                "data: rows of messages need a chat template, which this model's tokenizer does not have: "
+                "write prompt and completion as texts, or choose another model (model=...)"
             )
         parts: Parts = []
         done = ""
@@ -107,9 +107,9 @@ class RowEncoder:
             through = self._render(messages[: place + 1], add_generation_prompt=False)
             if not (before.startswith(done) and through.startswith(before)):
                 raise ValueError(
-                    "data: the model's chat template writes earlier turns otherwise once another follows, so that not "
-                    "all answers of a conversation can be learnt at once: give each in a row of its own, with prompt and "
-                    "completion as lists of messages"
+                    "data: the model's chat template changes earlier turns when another follows, so that one "
+                    "row cannot train on all answers of a conversation: write each answer as a separate row, "
+                    "with prompt and completion as lists of messages"
                 )
             answer = through[len(before) :].rstrip()
             parts += [(before[len(done) :], False), (answer, True)]
@@ -127,5 +127,5 @@ class RowEncoder:
 
 
 def _letters(text: str) -> set[str]:
-    """Characters, but for spaces and for differences that tokenizers do away with."""
+    """Return the text's characters without spaces, and without differences that tokenizers remove."""
     return set("".join(unicodedata.normalize("NFKC", text).casefold().split()))

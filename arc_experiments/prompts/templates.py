@@ -1,28 +1,91 @@
-"""Templates: what a prompt says around its grids, for each kind of question, and in which turns of a chat."""
+r"""Templates: a prompt's texts around its grids, for each kind of question, and its turns of a chat.
 
+Prompts with the same number of demonstrations share a layout: fixed texts with slots for grids between them.
+With one demonstration, in the compact prompt:
+
+    prompt   "<bos>I"  (0, input)  "\nO"  (0, output)  "\nI"  (test, input)  "\nO"
+    answer   ""  (test, output)  "\n"
+
+The fixed texts include what every grid's text begins and ends with (`GridText.head`, `GridText.tail`), since
+tokenizers merge newlines and backticks with the characters that follow.
+"""
+
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jinja2 import TemplateError
 
-from arc_experiments.prompts.layout import TEST, Side, mark
+from arc_experiments.prompts.grid_text import GridText
+from arc_experiments.tasks import Pair
+from arc_experiments.tasks.grids import Grid
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+TEST = -1  # the number of the test pair, which follows the demonstrations
+
+Side = Literal["input", "output"]
 Kind = Literal["output_from_examples", "input_from_inputs", "output_from_outputs"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-MAIN: Kind = "output_from_examples"  # the question of the benchmark; the others are for training beside it
-# Some chat templates (Llama 3's) write today's date into the prompt, which must be the same tomorrow. They take it
-# from `date_string`, or ask the clock by a function that only another of its name, in the template, keeps away.
+MAIN: Kind = "output_from_examples"  # the benchmark's question; the others are auxiliary training tasks
+# Some chat templates (Llama 3's) write today's date into the prompt, which must not change from day to day.
+# They take it from `date_string`, or from a clock function, which a macro of the same name overrides.
 TEMPLATE_DATE = "26 Jul 2024"
 NO_CLOCK = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}"
 
 
+@dataclass(frozen=True)
+class Slot:
+    """A slot for one grid."""
+
+    pair: int
+    side: Side
+
+    def grid(self, pairs: list[Pair]) -> Grid:
+        grid = getattr(pairs[self.pair], self.side)
+        assert grid is not None, "a task without this output cannot be written"
+        return grid  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A text with slots: `texts[0]`, the grid of `slots[0]`, `texts[1]`, ..., the last text."""
+
+    texts: tuple[str, ...]
+    slots: tuple[Slot, ...]
+
+    def write(self, pairs: list[Pair], grid_text: GridText) -> list[str]:
+        """Return fixed texts and the grids' cores alternately, an odd number of texts."""
+        pieces = [""] * (2 * len(self.slots) + 1)
+        pieces[::2] = self.texts
+        pieces[1::2] = [grid_text.write_core(slot.grid(pairs)) for slot in self.slots]
+        return pieces
+
+
+def mark(pair: int, side: Side) -> str:
+    """Mark a slot inside a text, by private-use characters that no template contains."""
+    return f"\ue000{pair}:{side}\ue001"
+
+
+def split(text: str, grid_text: GridText) -> Layout:
+    """Convert a text with marks to a layout."""
+    parts = re.split("\ue000(-?[0-9]+):(input|output)\ue001", text)
+    texts, pairs, sides = parts[::3], parts[1::3], parts[2::3]
+    before = ["", *[grid_text.tail] * len(pairs)]
+    after = [*[grid_text.head] * len(pairs), ""]
+    return Layout(
+        texts=tuple(map("".join, zip(before, texts, after, strict=True))),
+        slots=tuple(Slot(int(pair), side) for pair, side in zip(pairs, sides, strict=True)),  # type: ignore[arg-type]
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """The texts of one kind; {input}, {output} and {number} stand for grids and a demonstration's number, {end} for what
-    ends an answer.
+    """The texts of one kind of question.
+
+    {input} and {output} are replaced by grids, {number} by a demonstration's number, {end} by the end of an
+    answer.
     """
 
     introduction: str
@@ -32,11 +95,11 @@ class Template:
 
     @property
     def asked(self) -> Side:
-        """The side of a pair that is the answer."""
+        """Return the side of a pair that is the answer."""
         return "output" if "{output}" in self.answer else "input"
 
     def write_prompt(self, num_demonstrations: int, end: str) -> str:
-        """All but the answer, with marks where grids go."""
+        """Write all but the answer, with marks for grids."""
         demonstration = self.demonstration.replace("{end}", end)
         shown = [
             _mark(demonstration.replace("{number}", str(number + 1)), number)
@@ -51,7 +114,7 @@ class Template:
 def render(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], *, add_generation_prompt: bool
 ) -> str:
-    """A conversation as the tokenizer's chat template writes it, the same on any day.
+    """Write a conversation with the tokenizer's chat template, independently of the date.
 
     Raises:
         TemplateError: the template refuses these turns.
@@ -71,10 +134,10 @@ def _mark(text: str, pair: int) -> str:
 
 
 class Chat:
-    """What stands around the user's text: the tokenizer's chat template, or a begin token and the system text.
+    """Wraps the user's text in the tokenizer's chat template, or in a begin token and the system text.
 
     Args:
-        use_template: where the tokenizer has a chat template.
+        use_template: use the chat template if the tokenizer has one.
 
     Attributes:
         end_id: the token that ends an answer: the chat template's end of turn, else the end of text.
@@ -93,7 +156,7 @@ class Chat:
         self.end = str(tokenizer.decode([self.end_id]))
 
     def around(self, user: str) -> str:
-        """The whole text up to where the model is to go on."""
+        """Return the whole text up to where the model continues."""
         if self._use_template:
             return self._render([{"role": "user", "content": user}], add_generation_prompt=True)
         begin = self._tokenizer.bos_token or ""
@@ -106,8 +169,8 @@ class Chat:
             return render(self._tokenizer, messages, add_generation_prompt=add_generation_prompt)
         except TemplateError as error:
             raise ValueError(
-                f"the model's chat template refuses the prompt ({error}): some take no system text, so try "
-                "prompt.system=null, or do without the template by prompt.chat=never"
+                f"the model's chat template refuses the prompt ({error}): some accept no system text, so try "
+                "prompt.system=null, or switch the template off with prompt.chat=never"
             ) from error
 
     def _find_end(self) -> int:

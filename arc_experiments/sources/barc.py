@@ -1,4 +1,4 @@
-"""BARC: generated problems, a line of JSONL or a row of Parquet each, whose `examples` are [input, output] pairs.
+"""BARC: generated problems, one per line of JSONL or row of Parquet; `examples` are [input, output] pairs.
 
 {"examples": [[[[1]], [[2]]], [[[3]], [[4]]]], "source": "...", "seeds": ["..."]}
 """
@@ -9,10 +9,14 @@ from functools import partial
 from typing import Any
 
 from arc_experiments.sources.archive import UNREADABLE, File
-from arc_experiments.sources.parsing import load_json
+from arc_experiments.sources.parsing import load_json, with_sides
 from arc_experiments.sources.pools.importing import RawTask, converted
-from arc_experiments.sources.pools.pooled import PooledTasks, pooled
-from arc_experiments.sources.pools.visits import check_demonstrations, check_max_side
+from arc_experiments.sources.pools.pooled import (
+    PooledTasks,
+    check_demonstrations,
+    check_max_side,
+    pooled,
+)
 from arc_experiments.tasks.source import BadTasks
 
 COLUMN = "examples"
@@ -21,13 +25,13 @@ ROWS_AT_ONCE = 64  # of Parquet
 
 @dataclass(frozen=True, kw_only=True)
 class Barc:
-    """A task a line, of which each visit shows other pairs; its id is its file's name and its line's number from 0.
+    """One task per line, with other pairs on every visit; its id is the file's name and the line's number.
 
     Attributes:
         path: a .jsonl or .parquet file, or a folder or zip of them.
-        num_demonstrations: at least and at most so many demonstration pairs; one test pair is added.
-        cache_dir: where the pairs are kept in a form that needs no reading; None: `default_cache_dir()`.
-        max_side: only pairs whose grids have at most so many rows and columns; None: all.
+        num_demonstrations: minimum and maximum of demonstration pairs; one test pair is added.
+        cache_dir: folder for the parsed pairs; None: `default_cache_dir()`.
+        max_side: most rows and columns of a grid; larger pairs are not drawn. None: no limit.
         leave_out: ids of tasks that are never drawn.
     """
 
@@ -42,7 +46,7 @@ class Barc:
         check_max_side(self.max_side)
 
     def read(self, bad_tasks: BadTasks) -> PooledTasks:
-        """Raises ValueError for a path without such files, and for a bad line, with the reason."""
+        """Read the tasks; raise ValueError for a path without such files or an invalid line."""
         store = converted(self.path, "barc", _raw_tasks, bad_tasks=bad_tasks, cache_dir=self.cache_dir)
         return pooled(
             store,
@@ -69,7 +73,7 @@ def _tasks_of(file: File) -> Iterator[RawTask]:
 
 
 def _lines(file: File) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, by their number from 0."""
+    """Yield the lines that are not blank, with their number from 0."""
     try:
         with file.open() as lines:
             yield from ((number, line) for number, line in enumerate(lines) if line.strip())
@@ -86,7 +90,7 @@ def _rows(file: File) -> Iterator[tuple[int, dict[str, Any]]]:
         with file.open() as opened, ParquetFile(opened) as table:
             if COLUMN not in table.schema_arrow.names:
                 raise ValueError(
-                    f"{file.shown}: no column {COLUMN}, but: {', '.join(table.schema_arrow.names)}"
+                    f"{file.shown}: no column {COLUMN}, only {', '.join(table.schema_arrow.names)}"
                 )
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=[COLUMN]):
                 for examples in batch.column(COLUMN).to_pylist():
@@ -100,12 +104,9 @@ ROWS: dict[str, Callable[[File], Iterator[tuple[int, Any]]]] = {".jsonl": _lines
 
 
 def _pairs(row: bytes | dict[str, Any], where: str) -> list[Any]:
-    """The pairs of one line, each {"input": grid, "output": grid}."""
+    """Return the pairs of one line, each {"input": grid, "output": grid}."""
     data = load_json(row, where) if isinstance(row, bytes) else row
     examples = data.get(COLUMN) if isinstance(data, dict) else None
     if not isinstance(examples, list) or not examples:
-        raise ValueError(f'{where} is not of the form {{"{COLUMN}": [[input, output], ...]}}')
-    return [
-        {"input": pair[0], "output": pair[1]} if isinstance(pair, list) and len(pair) == 2 else pair
-        for pair in examples
-    ]
+        raise ValueError(f'{where} does not have the form {{"{COLUMN}": [[input, output], ...]}}')
+    return list(map(with_sides, examples))

@@ -1,10 +1,10 @@
-"""Task files in every form in which ARC is passed around, recognised by what is in them.
+"""Read task files in the formats in which ARC is distributed, recognised by their content.
 
-    folder/training/007bbfb7.json      a task a file, folders in folders; its id is the file's name, its split the folder's
-    arc-agi_training_challenges.json   many tasks a file, with arc-agi_training_solutions.json beside it (Kaggle)
-    train_rs7.json                     many tasks a file, {id: task}; their split is the file's name
+    folder/training/007bbfb7.json      one task; its id is the file's name, its split the folder's
+    arc-agi_training_challenges.json   many tasks, with arc-agi_training_solutions.json beside it (Kaggle)
+    train_rs7.json                     many tasks, {id: task}; their split is the file's name
 
-Any of these may hold tasks that are drawn (see parsing.py), may lie side by side in a folder, and may be in a zip.
+All of these may contain tasks that are drawn (see parsing.py), may be mixed in a folder, and may be in a zip.
 """
 
 import re
@@ -20,7 +20,7 @@ from arc_experiments.sources.sampled import Drawn, kept_tasks
 from arc_experiments.tasks.source import BadTasks, TrainingSource
 from arc_experiments.tasks.task import Task
 
-# Files that stand beside tasks and are none.
+# Files beside tasks that are not tasks.
 BESIDE_TASKS = {
     "metadata.json", "dataset_info.json", "dataset_dict.json", "state.json", "submission.json",
     "sample_submission.json",
@@ -39,9 +39,9 @@ class Files:
 
     Attributes:
         path: a folder, a zip, or one file.
-        splits: only tasks of these: names of folders, of files, of Kaggle's sets; None: all.
-        text_cells: read a cell "3" as 3 and null as 0, as the drawing tool of Mini-ARC wrote them.
-        origin: where such files can be had, for the message where `path` is missing.
+        splits: reads only these: names of folders, of files, of Kaggle's sets; None: all.
+        text_cells: reads a cell "3" as 3 and null as 0, as Mini-ARC's drawing tool writes them.
+        origin: where to get such files, for the message if `path` is missing.
     """
 
     path: str
@@ -50,12 +50,12 @@ class Files:
     origin: str = ""
 
     def read(self, bad_tasks: BadTasks) -> TrainingSource:
-        """Raises ValueError where there are no tasks, and for a bad one, with file, task, pair and reason."""
+        """Read the tasks; raise ValueError if there are none, or for an invalid one."""
         with opened(self.path) as files:
             what = recognise(files)
             if what != "tasks":
                 raise ValueError(
-                    f"data.path={self.path} holds {what}, which data=files does not read: {OTHERS[what]}"
+                    f"data.path={self.path} contains {what}, which data=files does not read: {OTHERS[what]}"
                 )
             return kept_tasks(self._read(files, bad_tasks), f"data.path={self.path}", bad_tasks)
 
@@ -72,13 +72,13 @@ class Files:
                 yield entry.parse()
 
     def _entries(self, files: list[File], bad_tasks: BadTasks) -> Iterator[tuple[File, "_Entry"]]:
-        """The tasks of the splits that are asked for, not yet parsed."""
+        """Yield the tasks of the chosen splits, not yet parsed."""
         task_files, solutions = _task_files(files), _solutions(files)
         if not task_files:
             raise ValueError(f"data.path={self.path}: no .json file of tasks in it or below it")
         found: set[str] = set()
         for file in task_files:
-            # A file that is the whole source cannot be left out.
+            # If the source is a single file, it cannot be skipped.
             skippable = bad_tasks.caught() if len(task_files) > 1 else nullcontext()
             entries: list[_Entry] = []
             with skippable:
@@ -108,7 +108,7 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """A task as JSON data; `solutions` are those of its file, by task id, where they stand apart."""
+    """A task as JSON data; `solutions` are those of its file by task id, if they are in a separate file."""
 
     id: str
     data: Any
@@ -124,11 +124,11 @@ class _Entry:
 
 
 def recognise(files: list[File]) -> str:
-    """What lies here: "tasks", or one of `OTHERS`, which other readers take. Nothing more than beginnings is read."""
+    """Return "tasks", or which of `OTHERS` these files are, from the first bytes alone."""
     first = _task_files(files)[:2]
     beginnings = []
     for file in first:
-        with suppress(ValueError):  # told when it is read
+        with suppress(ValueError):  # reported when it is read
             beginnings.append(file.read(64))
     pairs, rows = OTHERS
     if beginnings and all(map(FLAT_LIST.match, beginnings)):
@@ -146,7 +146,7 @@ def _task_files(files: list[File]) -> list[File]:
 
 
 def _solutions(files: list[File]) -> dict[PurePosixPath, File]:
-    """By the name of a file of challenges, the file of its solutions, where it is there."""
+    """Return the existing files of solutions by the names of their files of challenges."""
     by_name = {file.name: file for file in files}
     apart = {name: name.with_name(solutions_name(name.name)) for name in by_name}
     return {name: by_name[other] for name, other in apart.items() if name != other and other in by_name}
@@ -157,7 +157,7 @@ def _suffix(file: File) -> str:
 
 
 def _set_of(file: File) -> str:
-    """The split of a file of many tasks: for Kaggle's its set, else its name."""
+    """Return the split of a file of many tasks: Kaggle's set, else the file's name."""
     stem = file.name.stem
     named = KAGGLE_SET.search(stem) if "challenges" in stem else None
     return named.group(1) if named else stem
@@ -166,7 +166,7 @@ def _set_of(file: File) -> str:
 def _load_solutions(solutions: File, challenges: File, tasks: dict[str, Any]) -> dict[str, Any]:
     found = load_json(solutions.read(), solutions.shown)
     if not isinstance(found, dict):
-        raise ValueError(f"{solutions.shown}: not of the form {{task id: [output, ...]}}")
+        raise ValueError(f"{solutions.shown}: does not have the form {{task id: [output, ...]}}")
     strangers = sorted(found.keys() - tasks.keys())
     if strangers:
         raise ValueError(f"{solutions.shown}: has task {strangers[0]}, which is not in {challenges.shown}")

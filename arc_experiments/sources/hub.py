@@ -1,7 +1,7 @@
-"""A dataset of the Hugging Face hub, or a local one in the same layout, a row a task.
+"""Read a dataset of the Hugging Face hub, or a local one in the same layout, with one task per row.
 
 {"id": "007bbfb7", "train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
-{"id": "007bbfb7", "pairs": [{"input": [[1]], "output": [[2]]}, ...]}         of which each visit draws some
+{"id": "007bbfb7", "pairs": [{"input": [[1]], "output": [[2]]}, ...]}     each visit draws some
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.sources.parsing import load_json, parse, parse_pairs
-from arc_experiments.sources.pools.visits import check_demonstrations
+from arc_experiments.sources.parsing import load_json, parse, parse_pairs, with_sides
+from arc_experiments.sources.pools.pooled import check_demonstrations
 from arc_experiments.sources.sampled import Drawn, PairPool, kept_tasks, without_repetitions
 from arc_experiments.tasks.source import BadTasks, TrainingSource
 from arc_experiments.tasks.task import Task
@@ -27,16 +27,17 @@ class Hub:
     """Reads all rows of all splits, in the order of their ids.
 
     Attributes:
-        path: `owner/name` on the hub; or a folder of .jsonl or .parquet files or one such file; or what
+        path: `owner/name` on the hub; or a .jsonl or .parquet file or a folder of them; or what
             `save_to_disk` wrote.
-        name: which configuration, where a dataset has several.
+        name: the configuration, if a dataset has several.
         revision: a branch, tag or commit on the hub.
-        splits: only these, by the dataset's names; None: all.
+        splits: reads only these, by the dataset's names; None: all.
         id_column: None: `id` or `task_id`, else the split and the row's number.
-        train_columns: the column of demonstration pairs; or two, that of inputs and that of outputs.
+        train_columns: the column of demonstration pairs; or two columns, of inputs and of outputs.
         test_columns: the same for test pairs.
-        pairs_column: of pairs without roles; None: `pairs` or `examples`, where there are no `train_columns`.
-        num_demonstrations: at least and at most so many of such pairs are shown, and one is the test pair.
+        pairs_column: pairs without roles; None: `pairs` or `examples`, if there are no `train_columns`.
+        num_demonstrations: minimum and maximum of demonstrations drawn from such pairs; one more is the test
+            pair.
     """
 
     path: str
@@ -58,7 +59,7 @@ class Hub:
         check_demonstrations(self.num_demonstrations)
 
     def read(self, bad_tasks: BadTasks) -> TrainingSource:
-        """Raises ValueError where it cannot be loaded, lacks a column, or holds a bad task, with the reason."""
+        """Read the tasks; raise ValueError if it cannot be loaded, lacks a column, or has an invalid task."""
         return kept_tasks(self._read(bad_tasks), f"data.path={self.path}", bad_tasks)
 
     def _read(self, bad_tasks: BadTasks) -> Iterator[Task | Drawn]:
@@ -98,7 +99,7 @@ class Hub:
             raise ValueError(f"{where}: {error}") from error
 
     def _tables(self) -> Mapping[str, Any]:
-        import datasets  # 1 s, and only where it is used
+        import datasets  # takes 1 s
 
         path = Path(self.path).expanduser()
         try:
@@ -111,10 +112,10 @@ class Hub:
                     str(path) if path.exists() else self.path, self.name, revision=self.revision
                 )
         except Exception as error:
-            reason = (
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            )
-            raise ValueError(f"data.path={self.path}: cannot be loaded as a dataset: {reason}") from error
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            raise ValueError(
+                f"data.path={self.path}: cannot be loaded as a dataset: {type(error).__name__}: {first_line}"
+            ) from error
         return found if isinstance(found, Mapping) else {"train": found}
 
     def _pairs_column(self, columns: list[str]) -> str | None:
@@ -136,35 +137,28 @@ def _first_of(names: Iterable[str], columns: list[str]) -> str | None:
 
 
 def _pairs(row: Mapping[str, Any], columns: list[str], place: str) -> Any:
-    """A row's pairs as task files have them: [{"input": grid, "output": grid}, ...]."""
+    """Return a row's pairs as in task files: [{"input": grid, "output": grid}, ...]."""
     if len(columns) == 2:
         inputs, outputs = (_grids(row[column]) for column in columns)
         return _joined(inputs, outputs, place)
     pairs = row[columns[0]]
     if isinstance(pairs, str):
         pairs = load_json(pairs.encode(), place)
-    if isinstance(
-        pairs, dict
-    ):  # a record of lists, which older datasets have in the place of a list of records
+    if isinstance(pairs, dict):  # older datasets have a record of lists instead of a list of records
         return _joined(pairs.get("input"), pairs.get("output"), place)
-    if not isinstance(pairs, list):
-        return pairs
-    return [
-        {"input": pair[0], "output": pair[1]} if isinstance(pair, list) and len(pair) == 2 else pair
-        for pair in pairs
-    ]
+    return list(map(with_sides, pairs)) if isinstance(pairs, list) else pairs
 
 
 def _joined(inputs: Any, outputs: Any, place: str) -> list[dict[str, Any]]:
     if outputs is None and isinstance(inputs, list):
         outputs = [None] * len(inputs)
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
-        raise ValueError(f"{place}: inputs and outputs are not lists of one length")
+        raise ValueError(f"{place}: inputs and outputs are not lists of the same length")
     return [{"input": given, "output": wanted} for given, wanted in zip(inputs, outputs, strict=True)]
 
 
 def _grids(value: Any) -> Any:
-    """A list of grids; a single grid is a list of one."""
+    """Return a list of grids, which may be given as a single grid."""
     try:
         return [value] if isinstance(value[0][0], int) else value
     except (TypeError, IndexError):

@@ -1,9 +1,9 @@
-"""JSON -> tasks: the one place where grids from outside are checked.
+"""Parse tasks from JSON: the one place where grids from outside are checked.
 
-What a task's id may stand for:
+A task has one of these forms:
 {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}     a task
-{"train": [many pairs], "n_train": 3}             pairs, of which a visit draws three demonstrations and a test pair
-[a task, another]                                                              variants, of which a visit draws one
+{"train": [many pairs], "n_train": 3}               a pool; a visit draws three demonstrations and a test pair
+[a task, another]                                   variants; a visit draws one
 """
 
 import json
@@ -17,9 +17,9 @@ FORM = '{"train": [...], "test": [...]}'
 
 
 def load_json(text: bytes, where: str) -> Any:
-    """Raises ValueError for what is not JSON in UTF-8, and where a key stands twice in an object."""
+    """Parse JSON; raise ValueError if it is not JSON in UTF-8 or an object repeats a key."""
     try:
-        # A byte order mark, which some editors write, changes nothing.
+        # utf-8-sig ignores a byte order mark, which some editors write.
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_no_key_twice)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON in UTF-8: {error}") from error
@@ -29,15 +29,15 @@ def _no_key_twice(items: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(items)
     if len(found) < len(items):
         keys = [key for key, _ in items]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
     return found
 
 
 def parse(task_id: str, data: Any, *, split: str, where: str) -> Task | PairPool | Variants:
-    """Read what a task's id stands for, whichever of the three forms it has.
+    """Parse a task in any of the three forms.
 
     Raises:
-        ValueError: what is wrong, with `where` (the file), the task, the pair and the reason.
+        ValueError: it is invalid; the message has `where` (the file), the task, the pair and the reason.
     """
     _check_id(task_id, where)
     if not isinstance(data, list):
@@ -62,14 +62,14 @@ def parse(task_id: str, data: Any, *, split: str, where: str) -> Task | PairPool
 def parse_task(
     task_id: str, data: Any, *, split: str, where: str, label: str | None = None, solved: bool = False
 ) -> Task:
-    """Read one task. Demonstrations must be whole; test outputs may be missing unless it is to be `solved`.
+    """Parse one task. Only test outputs may be missing, unless it must be `solved`.
 
     Raises:
-        ValueError: what is wrong, with `where` (the file), the task (its `label`), the pair and the reason.
+        ValueError: it is invalid; the message has `where` (the file), `label`, the pair and the reason.
     """
     place = f"{where}: task {label or task_id}"
     if not isinstance(data, dict) or not {"train", "test"} <= data.keys():
-        raise ValueError(f"{place} is not of the form {FORM}")
+        raise ValueError(f"{place} does not have the form {FORM}")
     return Task(
         id=task_id,
         train=parse_pairs(data["train"], place, "train", solved=True),
@@ -79,7 +79,7 @@ def parse_task(
 
 
 def parse_pairs(items: Any, place: str, part: str, *, solved: bool) -> tuple[Pair, ...]:
-    """Read a list of `{"input": grid, "output": grid}`; outputs may be missing or null unless `solved`."""
+    """Parse a list of `{"input": grid, "output": grid}`; outputs may be missing or null unless `solved`."""
     if not isinstance(items, list) or not items:
         raise ValueError(f"{place} has no {part} pairs")
     return tuple(
@@ -88,10 +88,10 @@ def parse_pairs(items: Any, place: str, part: str, *, solved: bool) -> tuple[Pai
 
 
 def with_solutions(challenge: Any, solutions: Any, place: str) -> Any:
-    """A Kaggle challenge, as read from JSON, with the outputs of its test pairs."""
+    """Add the test outputs to a Kaggle challenge, both as read from JSON."""
     tests = challenge.get("test") if isinstance(challenge, dict) else None
     if not isinstance(tests, list) or not all(map(_is_pair, tests)):
-        return challenge  # parsing it says what is wrong
+        return challenge  # parsing it reports what is wrong
     if not isinstance(solutions, list) or len(solutions) != len(tests):
         count = len(solutions) if isinstance(solutions, list) else "no"
         raise ValueError(f"{place} has {len(tests)} test inputs and {count} solutions")
@@ -99,12 +99,17 @@ def with_solutions(challenge: Any, solutions: Any, place: str) -> Any:
 
 
 def with_plain_cells(data: Any) -> Any:
-    """JSON data with "3" in grids replaced by 3 and null by 0, as the drawing tool of Mini-ARC wrote them."""
+    """Replace "3" in JSON grids by 3 and null by 0, as Mini-ARC's drawing tool writes them."""
     if isinstance(data, dict):
         return {key: with_plain_cells(value) for key, value in data.items()}
     if isinstance(data, list):
         return [0 if item is None else with_plain_cells(item) for item in data]
     return int(data) if isinstance(data, str) and data in set("0123456789") else data
+
+
+def with_sides(pair: Any) -> Any:
+    """Convert a JSON pair [input, output] to {"input": ..., "output": ...}; leave anything else unchanged."""
+    return {"input": pair[0], "output": pair[1]} if isinstance(pair, list) and len(pair) == 2 else pair
 
 
 def _parse_variant(
@@ -123,7 +128,7 @@ def _parse_variant(
 
 
 def parse_pair(item: Any, place: str, *, solved: bool) -> Pair:
-    """Read `{"input": grid, "output": grid}`; the output may be missing or null unless `solved`."""
+    """Parse `{"input": grid, "output": grid}`; the output may be missing or null unless `solved`."""
     grids: dict[str, Grid | None] = {}
     for side in ("input", "output"):
         cells = item.get(side) if isinstance(item, dict) else None
@@ -145,10 +150,10 @@ def _is_pair(item: Any) -> bool:
 
 
 def _check_id(task_id: str, where: str) -> None:
-    """An id is written into lists of lines and into JSON."""
+    """Refuse an id that cannot be written into JSON or into a list of lines."""
     try:
         task_id.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where}: the task's name is not text in UTF-8") from error
+        raise ValueError(f"{where}: the task's name is not valid UTF-8") from error
     if len(task_id.splitlines()) != 1 or not task_id.strip():
         raise ValueError(f"{where}: the task's name {task_id!r} is not one line of text")

@@ -1,8 +1,8 @@
 """RE-ARC: new pairs for the 400 ARC-AGI-1 training tasks.
 
-data=re_arc                                  made by their generators at each visit
-data=re_arc data.source.cache_pairs=1000     made once with all cores, 1000 a task, and kept on disk
-data=re_arc data.path=re_arc.zip             the published pairs, tasks/<id>.json a flat list of {input, output}
+data=re_arc                                  generated on every visit
+data=re_arc data.source.cache_pairs=1000     generated once on all cores, 1000 per task, and stored on disk
+data=re_arc data.path=re_arc.zip             the published pairs, tasks/<id>.json, a list of {input, output}
 """
 
 from collections.abc import Sequence
@@ -19,25 +19,31 @@ from arc_experiments.sources.pools.generated_store import FIRST_TRIES, LATER_TRI
 from arc_experiments.sources.pools.generators import GeneratedTasks, Recipe, generators
 from arc_experiments.sources.pools.importing import RawTask, converted
 from arc_experiments.sources.pools.pair_store import PairStore
-from arc_experiments.sources.pools.pooled import PooledTasks, pooled
-from arc_experiments.sources.pools.visits import check_demonstrations, check_max_side, without
+from arc_experiments.sources.pools.pooled import (
+    PooledTasks,
+    check_demonstrations,
+    check_max_side,
+    check_only_generated,
+    pooled,
+    without,
+)
 from arc_experiments.tasks.grids import MAX_SIDE
 from arc_experiments.tasks.source import BadTasks
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReArc:
-    """400 tasks of which each visit shows other pairs.
+    """400 tasks with other pairs on every visit.
 
     Attributes:
-        path: the published archive, or its folder; None: the generators.
-        difficulty: range, within 0..1, that each parameter of a generated pair is drawn from.
-        num_demonstrations: at least and at most so many demonstration pairs; one test pair is added.
-        cache_pairs: so many generated pairs a task are made once and kept; None: they are made at each visit.
-        cache_dir: where they are kept; None: `default_cache_dir()`.
-        seed: of the pairs that are kept.
-        max_tries: to find each pair that is kept; a task whose generator needs more has no further ones.
-        max_side: only pairs whose grids have at most so many rows and columns; None: all.
+        path: the published archive or its folder; None: the generators.
+        difficulty: range, within 0..1, from which each parameter of a generated pair is drawn.
+        num_demonstrations: minimum and maximum of demonstration pairs; one test pair is added.
+        cache_pairs: number of pairs per task to generate once and store; None: generate on every visit.
+        cache_dir: folder for the stored pairs; None: `default_cache_dir()`.
+        seed: of the stored pairs.
+        max_tries: most tries for each stored pair; a task whose generator needs more gets no further pairs.
+        max_side: most rows and columns of a grid; larger pairs are not drawn. None: no limit.
         leave_out: ids of tasks that are never drawn.
     """
 
@@ -58,27 +64,21 @@ class ReArc:
         check_max_side(self.max_side)
         if self.max_tries < 1:
             raise ValueError(f"max_tries={self.max_tries} is not at least 1")
-        if self.path is not None:
-            unused = {"difficulty": [0.0, 1.0], "cache_pairs": None, "seed": 0, "max_tries": LATER_TRIES}
-            for name, default in unused.items():
-                value = getattr(self, name)
-                if value != default:
-                    raise ValueError(
-                        f"{name}={value} is for generated pairs, and path={self.path} names a file"
-                    )
-        elif self.cache_pairs is None and self.seed:
+        check_only_generated(self, difficulty=[0.0, 1.0], cache_pairs=None, seed=0, max_tries=LATER_TRIES)
+        most = self.num_demonstrations[1]
+        if self.cache_pairs is None and self.seed:
             raise ValueError(
                 f"seed={self.seed} needs cache_pairs: pairs in the stream depend on seeds.stream"
             )
-        elif self.cache_pairs is None and self.max_tries != LATER_TRIES:
-            raise ValueError(f"max_tries={self.max_tries} needs cache_pairs: it is for pairs that are kept")
-        elif self.cache_pairs is not None and self.cache_pairs <= self.num_demonstrations[1]:
+        if self.cache_pairs is None and self.max_tries != LATER_TRIES:
+            raise ValueError(f"max_tries={self.max_tries} needs cache_pairs: it applies to stored pairs only")
+        if self.cache_pairs is not None and self.cache_pairs <= most:
             raise ValueError(
-                f"cache_pairs={self.cache_pairs} is less than a visit shows: at least {self.num_demonstrations[1] + 1}"
+                f"cache_pairs={self.cache_pairs} is fewer than a visit may show: at least {most + 1}"
             )
 
     def read(self, bad_tasks: BadTasks) -> GeneratedTasks | PooledTasks:
-        """Raises ValueError where reasoning-gym is needed and not installed, and for a bad archive."""
+        """Read the tasks; raise ValueError if reasoning-gym is missing or the archive is invalid."""
         recipe = Recipe(
             difficulty=(self.difficulty[0], self.difficulty[1]), max_side=self.max_side or MAX_SIDE
         )
@@ -97,8 +97,8 @@ class ReArc:
             counts = np.diff(store.starts)
             if counts.min() < self.cache_pairs:
                 bad_tasks.notes.append(
-                    f"{(counts < self.cache_pairs).sum()} of {len(counts)} tasks have fewer than {self.cache_pairs} "
-                    f"different pairs, {len(store):,} are kept of all"
+                    f"{(counts < self.cache_pairs).sum()} of {len(counts)} tasks have fewer than "
+                    f"{self.cache_pairs} different pairs; {len(store):,} pairs are stored in total"
                 )
             return tasks
         return GeneratedTasks(
@@ -108,7 +108,7 @@ class ReArc:
         )
 
     def _generating(self, recipe: Recipe, bad_tasks: BadTasks) -> tuple[str, ...]:
-        """Ids of the tasks whose generators give enough pairs of such a recipe; as they come, all do."""
+        """Return the ids of the tasks whose generators make enough such pairs; all do by default."""
         if recipe == Recipe():
             return without(generators(), self.leave_out)
         most = self.num_demonstrations[1]
@@ -131,17 +131,17 @@ class ReArc:
 
 
 def _raw_tasks(files: Sequence[File]) -> list[RawTask]:
-    """The task files: those in a folder called tasks, or without such a folder those at the top."""
+    """Find the task files: those in a folder named tasks, or without such a folder those at the top."""
     found = [file for file in files if file.name.suffix == ".json" and file.name.name not in BESIDE_TASKS]
     chosen = [file for file in found if file.name.parent.name == "tasks"]
     chosen = chosen or [file for file in found if len(file.name.parts) == 1]
     if not chosen:
-        raise ValueError("no tasks/<id>.json in it, as RE-ARC's archive has them")
+        raise ValueError("it has no tasks/<id>.json, as in RE-ARC's archive")
     return [(file.name.stem, file.shown, partial(_read_task, file)) for file in chosen]
 
 
 def _read_task(file: File) -> list[Any]:
     items = load_json(file.read(), file.shown)
     if not isinstance(items, list) or not items:
-        raise ValueError(f"{file.shown}: not a list of pairs, as RE-ARC's task files are")
+        raise ValueError(f"{file.shown}: not a list of pairs, as in RE-ARC's task files")
     return items

@@ -1,4 +1,4 @@
-"""Tasks that hold more than a visit shows: many pairs, of which some are drawn, or variants, of which one is."""
+"""Tasks that are drawn on every visit: some of many pairs, or one of several variants."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 
 class Drawn(Protocol):
-    """A task that is another instance at each visit."""
+    """A task with a new instance on every visit."""
 
     @property
     def id(self) -> str: ...
@@ -26,13 +26,13 @@ class Drawn(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairPool:
-    """Pairs of one rule, no two alike; a visit draws some, and the last is the test pair.
+    """Different pairs of one rule; a visit draws some, and the last is the test pair.
 
     Attributes:
-        num_demonstrations: at least and at most so many of a visit's pairs are demonstrations.
+        num_demonstrations: minimum and maximum of a visit's demonstrations.
 
     Raises:
-        ValueError: too few pairs for one visit.
+        ValueError: there are too few pairs for one visit.
     """
 
     id: str
@@ -43,7 +43,7 @@ class PairPool:
     def __post_init__(self) -> None:
         if len(self.pairs) <= self.num_demonstrations[0]:
             raise ValueError(
-                f"task {self.id} has {len(self.pairs)} different pairs, and a visit draws "
+                f"task {self.id} has {len(self.pairs)} different pairs, but a visit draws at least "
                 f"{self.num_demonstrations[0]} demonstrations and a test pair"
             )
 
@@ -56,7 +56,7 @@ class PairPool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Variants:
-    """Several tasks of one id; a visit draws one."""
+    """Several tasks with the same id; a visit draws one."""
 
     id: str
     variants: tuple[Task | PairPool, ...]
@@ -72,7 +72,7 @@ class Variants:
 
 
 def without_repetitions(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-    """The pairs in order, each once: a demonstration that is also the test pair would give its answer away."""
+    """Drop repeated pairs: a demonstration that is also the test pair would reveal the answer."""
     found: dict[tuple[object, ...], Pair] = {}
     for pair in pairs:
         grids = (pair.input, pair.output)
@@ -83,7 +83,7 @@ def without_repetitions(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
 
 @dataclass(frozen=True)
 class DrawnTasks:
-    """Tasks that are drawn."""
+    """A source of tasks that are drawn."""
 
     tasks: tuple[Drawn, ...]
 
@@ -103,20 +103,20 @@ class DrawnTasks:
 
 
 def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -> TrainingSource:
-    """A source of the tasks that a reader finds: the fixed ones, then those that are drawn, by id.
+    """Make a source of the tasks that a reader found: the fixed ones, then the drawn ones, each by id.
 
     Raises:
-        ValueError: there is none, because none can be read; or two of one id.
+        ValueError: there are no tasks, or two have the same id.
     """
     num_before = len(bad_tasks.skipped)
     tasks = sorted(found, key=lambda task: task.id)
     if not tasks:
         skipped = bad_tasks.skipped[num_before:]
-        reason = f"none of its tasks can be read, the first: {skipped[0]}" if skipped else "it has no tasks"
+        reason = f"none of its tasks can be read; the first: {skipped[0]}" if skipped else "it has no tasks"
         raise ValueError(f"{where}: {reason}")
     for first, second in pairwise(tasks):
         if first.id == second.id:
-            raise ValueError(f"{where}: it has two tasks {first.id}")
+            raise ValueError(f"{where}: it has two tasks with the id {first.id}")
     fixed = FixedTasks(TaskSet(task for task in tasks if isinstance(task, Task)))
     drawn = DrawnTasks(tuple(task for task in tasks if not isinstance(task, Task)))
     if not drawn.tasks:

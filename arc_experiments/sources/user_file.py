@@ -1,10 +1,10 @@
-"""A source that a user's python file gives: ARC tasks, ready rows, or both.
+"""Read ARC tasks, ready rows, or both from a user's Python file.
 
 def get_custom_dataset(dataset_config, processor, split):
     return [{"prompt": "2 + 2 = ", "completion": "4"}]
 
-The signature is that of llama-cookbook's custom datasets. The function is called once for the training split and
-once for the validation split; only what it has given is kept.
+The signature is that of llama-cookbook's custom datasets. The function is called once for the training split
+and once for the validation split; only what it returns is kept.
 """
 
 import dataclasses
@@ -31,13 +31,14 @@ or of ready rows, each of one of these forms
 
 @dataclass(frozen=True, kw_only=True)
 class UserFile:
-    """Reads what the function of a python file gives.
+    """Reads what a function in a Python file returns.
 
     Attributes:
-        file: its path; with `:name`, the function's name if it is not `get_custom_dataset`.
-        train_split, validation_split: what the function is given as `split`; without the second it is called once.
-        split_ratio: given to the function as `split_ratio`, if it is set.
-        options: more attributes of `dataset_config`.
+        file: its path, with `:name` appended if the function is not named `get_custom_dataset`.
+        train_split, validation_split: passed to the function as `split`; without the second it is called
+            once.
+        split_ratio: passed to the function as `split_ratio`, if set.
+        options: further attributes of `dataset_config`.
     """
 
     file: str
@@ -56,28 +57,28 @@ class UserFile:
         taken = self.options.keys() & self._own_settings().keys()
         if taken:
             raise ValueError(
-                f"options.{min(taken)} is set by data.file, train_split and validation_split already"
+                f"options.{min(taken)} is already set by data.file, train_split and validation_split"
             )
 
     def read(self, bad_tasks: BadTasks) -> FixedTasks:
-        """As `read_with`, where there is no model whose tokenizer could be given to the function."""
+        """Read as `read_with`, without a tokenizer for the function."""
         return self.read_with(lambda: None, bad_tasks)
 
     def read_with(self, tokenizer: Callable[[], Any], bad_tasks: BadTasks) -> FixedTasks:
-        """Training tasks, then those for validation (split "evaluation"); what is among these does not train.
+        """Read the training tasks, then those for validation (split "evaluation"), which do not train.
 
-        A task or row that comes more than once is kept once, and noted among the skipped ones.
+        A repeated task or row is kept once, and recorded among the skipped ones.
 
         Args:
-            tokenizer: loads what the function is given as `processor`.
+            tokenizer: loads the tokenizer that the function receives as `processor`.
 
         Raises:
-            ValueError: the file or its function fail, or give something else than tasks or rows.
+            ValueError: the file or its function fails, or returns something other than tasks or rows.
         """
         function, processor = UserFunction(self.file), tokenizer()
         train = self._items(function, processor, self.train_split)
         if train is None:
-            raise UserCodeError(f"{_where(function, self.train_split)} gave None. {EXPECTED}")
+            raise UserCodeError(f"{_where(function, self.train_split)} returned None. {EXPECTED}")
         kept: dict[str, Task] = {}
         if self.validation_split is not None:
             held_out = self._items(function, processor, self.validation_split)
@@ -87,19 +88,20 @@ class UserFile:
         num_read = _keep(train, "training", _where(function, self.train_split), kept, bad_tasks)
         if not num_read:
             raise UserCodeError(
-                f"{_where(function, self.train_split)}: none of its items can be read, the first: {bad_tasks.skipped[-len(train)]}"
+                f"{_where(function, self.train_split)}: none of its items can be read; the first: "
+                f"{bad_tasks.skipped[-len(train)]}"
             )
         if len(kept) == len(validation):
             raise UserCodeError(
-                f"data.file={self.file}: {function.name} gives nothing for {self.train_split!r} that it does not give for "
-                f"{self.validation_split!r}. Let it look at `split`, or let some be held out by "
+                f"data.file={self.file}: everything that {function.name} returns for {self.train_split!r} it "
+                f"also returns for {self.validation_split!r}. Make it use `split`, or hold some out with "
                 "data.source.validation_split=null data.partition=seeded data.num_validation=0.1"
             )
         order = [*list(kept)[len(validation) :], *validation]
         return FixedTasks(TaskSet(kept[task_id] for task_id in order))
 
     def _own_settings(self) -> dict[str, Any]:
-        """What llama-cookbook's functions find in their dataset_config."""
+        """Return what llama-cookbook's functions expect in their dataset_config."""
         return {
             "dataset": "custom_dataset",
             "file": self.file,
@@ -108,23 +110,28 @@ class UserFile:
         }
 
     def _items(self, function: UserFunction, processor: Any, split: str) -> Mapping[Any, Any] | None:
-        """What the function gives for a split, by ids or numbers; None where it gives None."""
+        """Return the function's items for a split, by ids or numbers; None if it returns None."""
         settings, where = SimpleNamespace(**self._own_settings(), **self.options), _where(function, split)
         result = function(settings, processor, split, **self._ratio(function))
         if result is None:
             return None
         if isinstance(result, str | bytes) or not hasattr(result, "__len__"):
-            raise UserCodeError(f"{where} gave {shown(result)}. {EXPECTED}")
+            raise UserCodeError(f"{where} returned {shown(result)}. {EXPECTED}")
         if isinstance(result, Mapping):
             if _is_one(result):
-                raise UserCodeError(f"{where} gave one alone, {shown(result)}, not a list. {EXPECTED}")
+                raise UserCodeError(
+                    f"{where} returned a single item, {shown(result)}, not a list. {EXPECTED}"
+                )
             items = dict(result)
-        else:  # a data set may make its items, or read them, only now
-            with as_theirs(self.file, f"the items of what {function.name} gave for {split!r}"), same_random():
+        else:  # a data set may make or read its items only now
+            what = f"the items of what {function.name} returned for {split!r}"
+            with as_theirs(self.file, what), same_random():
                 numbered = result if hasattr(result, "__iter__") else _by_number(result)
                 items = dict(enumerate(numbered))
         if not items:
-            raise UserCodeError(f"{where} gave nothing, {shown(result)}. For validation it may give None")
+            raise UserCodeError(
+                f"{where} returned no items, {shown(result)}. For validation it may return None"
+            )
         return items
 
     def _ratio(self, function: UserFunction) -> dict[str, float]:
@@ -137,8 +144,8 @@ class UserFile:
             return {}
         if parameter is None:
             raise UserCodeError(
-                f"data.source.split_ratio={self.split_ratio}: {function.name} of data.file={self.file} does not take a "
-                "split_ratio"
+                f"data.source.split_ratio={self.split_ratio}: {function.name} of data.file={self.file} does "
+                "not accept a split_ratio"
             )
         return {"split_ratio": self.split_ratio}
 
@@ -150,7 +157,7 @@ def _where(function: UserFunction, split: str) -> str:
 def _keep(
     items: Mapping[Any, Any], split: str, where: str, kept: dict[str, Task], bad_tasks: BadTasks
 ) -> int:
-    """Add the tasks and rows to those that are kept by their ids; gives the number of those that can be read."""
+    """Add the tasks and rows to `kept` by their ids; return how many can be read."""
     num_read = 0
     for key, item in items.items():
         place = f"{where}, item {key!r}"
@@ -162,7 +169,7 @@ def _keep(
             elif _digest(task) != _digest(kept[task.id]):
                 raise ValueError(f"{place}: another task has the id {task.id}")
             else:
-                bad_tasks.skipped.append(f"{place}: {task.id} was there before, and is kept once")
+                bad_tasks.skipped.append(f"{place}: {task.id} is a repetition, which is kept once")
     return num_read
 
 
@@ -171,13 +178,13 @@ def _by_number(result: Any) -> Iterator[Any]:
 
 
 def _is_one(result: Mapping[Any, Any]) -> bool:
-    """Whether this is one task or one row, rather than a dict of several."""
+    """Return whether this is a single task or row rather than a dict of several."""
     is_whole = not any(isinstance(value, Mapping) for value in result.values())
     return is_whole and ({"train", "test"} <= result.keys() or bool(row_forms(result)))
 
 
 def _parse(item: Any, key: Any, split: str, where: str) -> Task:
-    if isinstance(item, Task):  # made by them, so its grids are still to be checked
+    if isinstance(item, Task):  # made by the user's code, so its grids are unchecked
         parts = {
             part: [
                 {side: getattr(pair, side, None) for side in ("input", "output")}
@@ -192,13 +199,13 @@ def _parse(item: Any, key: Any, split: str, where: str) -> Task:
     if is_task and not forms:
         return _parse_task(item, key, split, where)
     if is_task or not forms:
-        what = f"is an ARC task and {forms[0]} at once" if forms else "is of no form that is known"
-        raise ValueError(f"{where} {what}, it has the keys {', '.join(map(str, item))}. {EXPECTED}")
+        what = f"mixes an ARC task and {forms[0]}" if forms else "has no known form"
+        raise ValueError(f"{where} {what}: its keys are {', '.join(map(str, item))}. {EXPECTED}")
     return parse_row(item, split=split, where=where)
 
 
 def _parse_task(item: Mapping[str, Any], key: Any, split: str, where: str) -> Task:
-    """A task under its own id, its key in a dict, or else a digest of its grids."""
+    """Parse a task; its id is its own, its key in a dict, or a digest of its grids."""
     own = next((item[name] for name in ("id", "task_id") if item.get(name) is not None), None)
     if own is None and isinstance(key, str):
         own = key

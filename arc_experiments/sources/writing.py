@@ -1,4 +1,4 @@
-"""Tasks -> JSON, in the forms that `Files` reads back: a task a file, many tasks a file, Kaggle's pairs of files."""
+"""Write tasks as JSON in the formats that `Files` reads: one task or many per file, or Kaggle's two files."""
 
 import json
 from collections import defaultdict
@@ -10,23 +10,23 @@ from arc_experiments.tasks.task import Pair, Task
 
 
 def to_json(task: Task) -> dict[str, Any]:
-    """`{"train": [{"input", "output"}], "test": [...]}`; an output that is held back is left out."""
+    """Convert to `{"train": [{"input", "output"}], "test": [...]}`, without the outputs that are withheld."""
     return {"train": [_pair(pair) for pair in task.train], "test": [_pair(pair) for pair in task.test]}
 
 
 def write_folder(tasks: Iterable[Task], folder: Path) -> None:
-    """A file a task, in a folder of its split's name."""
+    """Write one file per task into folders named after the splits."""
     for task in tasks:
         _write(folder / task.split / f"{task.id}.json", to_json(task))
 
 
 def write_file(tasks: Iterable[Task], file: Path) -> None:
-    """All tasks in one file, by id."""
+    """Write all tasks into one file, by id."""
     _write(file, {task.id: to_json(task) for task in tasks})
 
 
 def write_kaggle(tasks: Iterable[Task], folder: Path, *, prefix: str = "arc-agi") -> None:
-    """For each split challenges, and their solutions unless none of its test outputs is known.
+    """Write each split's challenges, and its solutions if its test outputs are known.
 
     Raises:
         ValueError: only some test outputs of a split are known.

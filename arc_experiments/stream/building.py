@@ -1,4 +1,4 @@
-"""From a composition's sections to a stream: its parts, and the optimizer steps in an epoch over them."""
+"""Build a stream's parts from a composition, and convert epochs over them to optimizer steps."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,26 +6,25 @@ from dataclasses import replace
 
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.rules import check_steps
-from arc_experiments.config.schema import Config
-from arc_experiments.config.schema import Prompt as PromptOptions
+from arc_experiments.config.schema import Config, PromptOptions
 from arc_experiments.corpus.corpus import Share
 from arc_experiments.prompts import Prompt
-from arc_experiments.stream.samples import Part
+from arc_experiments.stream.samples import StreamPart
 
 
 def make_parts(
     shares: Sequence[Share],
     transforms: Mapping[str, Transform],
     make_prompt: Callable[[PromptOptions], Prompt],
-) -> list[Part]:
-    """Make the parts of a stream: each source's training tasks with its own augmentations and its own prompt.
+) -> list[StreamPart]:
+    """Make the parts of a stream: each source's training tasks with its own augmentations and prompt.
 
     Args:
-        transforms: the composition's augmentations by name, in their order.
-        make_prompt: builds the prompt of a source that has one of its own.
+        transforms: the composition's augmentations by name, in order.
+        make_prompt: builds the prompt of a source that overrides the run's.
     """
     return [
-        Part(
+        StreamPart(
             name=share.name,
             source=share.source,
             task_ids=share.task_ids,
@@ -42,7 +41,7 @@ def make_parts(
 
 
 def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
-    """Replace `optim.epochs` by the `optim.max_steps` in which every training task comes that often.
+    """Replace `optim.epochs` by the `optim.max_steps` in which every training task occurs as often.
 
     Raises:
         ValueError: the data has no end, or other keys of `optim` do not fit these steps.
@@ -61,7 +60,7 @@ def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
 
 
 def _check_finite(epochs: float, shares: Sequence[Share]) -> None:
-    """Raises ValueError for mixtures and for sources that generate their pairs."""
+    """Raise ValueError for mixtures and for sources that generate their pairs."""
     endless = [
         share.name
         for share in shares

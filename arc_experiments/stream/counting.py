@@ -1,4 +1,4 @@
-"""What the stream gives, counted: lengths, what was done to make samples fit, which tasks came how often.
+"""Measure the stream: lengths, what was done to make samples fit, how often each task occurs.
 
 stream, number of rows ──> Counted ──> inspect.json
 """
@@ -20,12 +20,12 @@ MAX_BINS = 24
 
 @dataclass(kw_only=True)
 class Lengths:
-    """Samples of one origin: their lengths in tokens, and what it took to make them fit.
+    """Lengths in tokens of the samples of one origin, and what was done to make them fit.
 
     Attributes:
         learnt: tokens with a loss.
         num_shrunk: samples that lost demonstrations; `num_dropped` counts the demonstrations.
-        num_redrawn: tasks drawn in vain, because they did not fit (of validation: test pairs that do not fit).
+        num_redrawn: tasks that were drawn and did not fit (for validation: test pairs that do not fit).
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Lengths:
     num_redrawn: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Counts, and percentiles of the lengths (null where there is no sample)."""
+        """Return counts, and percentiles of the lengths (null if there is no sample)."""
         tokens = np.array(self.tokens)
         at = np.percentile(tokens, PERCENTILES, method="inverted_cdf").tolist() if len(tokens) else None
         return {
@@ -52,7 +52,7 @@ class Lengths:
 
 @dataclass(kw_only=True)
 class SourceCount(Lengths):
-    """The samples of one source; `visits` counts how often each task that trains was drawn, 0 included."""
+    """The samples of one source; `visits` counts how often each training task was drawn, including 0."""
 
     visits: Counter[str]
     kinds: Counter[str] = field(default_factory=Counter)
@@ -67,7 +67,7 @@ class SourceCount(Lengths):
         self.kinds[sample.kind] += 1
 
     def as_json(self) -> dict[str, Any]:
-        """The same with the tasks: how many, how many never came, the fewest and the most visits, all counts."""
+        """Return the same with the kinds of questions and the visits of each task."""
         counts = sorted(self.visits.values())
         visits = {"fewest": counts[0], "median": counts[len(counts) // 2], "most": counts[-1]}
         never = counts.count(0)
@@ -81,7 +81,7 @@ class SourceCount(Lengths):
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """`rows` are the lengths of the trainer's rows, each one sample, or several where they are packed."""
+    """`rows` are the lengths of the trainer's rows: one sample each, or several if packed."""
 
     rows: list[int]
     by_source: dict[str, SourceCount]
@@ -90,7 +90,7 @@ class Counted:
 def count(
     stream: SampleStream, num_rows: int, on_progress: Callable[[int], None] = lambda done: None
 ) -> Counted:
-    """The first rows of the stream."""
+    """Count the first `num_rows` rows of the stream."""
     by_source = {
         part.name: SourceCount(visits=Counter(dict.fromkeys(part.task_ids, 0))) for part in stream.parts
     }
@@ -105,7 +105,7 @@ def count(
 
 
 def count_validation(tasks: TaskSet, prompt: Prompt) -> Lengths:
-    """Every test pair of these tasks, and every ready row, as the validation loss sees it: not augmented, with answer."""
+    """Count every test pair and ready row as the validation loss sees it: not augmented, with its answer."""
     counted = Lengths()
     for task in tasks:
         for fitted in prompt.fit_whole(task):
@@ -120,16 +120,12 @@ def count_validation(tasks: TaskSet, prompt: Prompt) -> Lengths:
 
 
 def histogram(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Bins of equal width over the lengths: from, to (not included), how many."""
+    """Return bins of equal, round width over the lengths: from, to (exclusive), count."""
     low, high = min(lengths), max(lengths)
-    width = max(1, -(-(high - low + 1) // MAX_BINS))
-    width = next(step for step in _round_numbers() if step >= width)
+    round_numbers = (factor * 10**power for power in range(8) for factor in (1, 2, 5))
+    width = next(number for number in round_numbers if number >= (high - low + 1) / MAX_BINS)
     counts = Counter(length // width for length in lengths)
     return [
         (number * width, (number + 1) * width, counts[number])
         for number in range(low // width, high // width + 1)
     ]
-
-
-def _round_numbers() -> Sequence[int]:
-    return sorted(factor * 10**power for factor in (1, 2, 5) for power in range(8))

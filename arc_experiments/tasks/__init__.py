@@ -1,4 +1,4 @@
-"""The nouns: pairs, tasks, ready rows, sets of them, and what a source of them gives."""
+"""The nouns: pairs, tasks, ready rows, task sets, and the interface of a training source."""
 
 from arc_experiments.tasks.rows import Row
 from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, Reader, TokenizerReader, TrainingSource

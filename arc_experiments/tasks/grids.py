@@ -1,6 +1,6 @@
-"""Grids: what one is, the check that every grid from outside passes, the official colours, pictures.
+"""Check grids from outside and draw them in the official colours.
 
-A grid is a two-dimensional ``numpy.uint8`` array, 1 to 30 rows by 1 to 30 columns, cells 0 to 9.
+A grid is a two-dimensional ``numpy.uint8`` array of 1 to 30 rows by 1 to 30 columns with cells 0 to 9.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ PALETTE = (
     "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25",
 )  # fmt: skip
 
-# The eight symmetries of the square: a transposition or none, then quarter turns. They give views of the grid's
-# memory, where np.rot90 takes 20 times as long to say the same.
+# The eight symmetries of the square: an optional transposition, then quarter turns. Each returns a view of
+# the grid's memory, 20 times faster than np.rot90.
 TURNS: dict[str, Callable[[Grid], Grid]] = {
     "identity": lambda grid: grid,
     "rot90": lambda grid: grid.T[::-1],
@@ -39,14 +39,14 @@ TURNS: dict[str, Callable[[Grid], Grid]] = {
 
 
 class GridError(ValueError):
-    """A grid that breaks the rules; the message says which rule."""
+    """Raised for an invalid grid; the message says which rule it breaks."""
 
 
 def check_grid(cells: object) -> Grid:
-    """Turn nested lists (or an array) into a grid.
+    """Convert nested lists or an array to a grid.
 
     Raises:
-        GridError: not rectangular, empty, over 30 a side, or a cell that is not an integer 0 to 9.
+        GridError: it is not rectangular, empty, over 30 a side, or a cell is not an integer from 0 to 9.
     """
     try:
         array = np.asarray(cells)
@@ -60,7 +60,7 @@ def check_grid(cells: object) -> Grid:
         raise GridError(f"it is {array.shape[0]}x{array.shape[1]}, over {MAX_SIDE} a side")
     if array.dtype.kind not in "iu":
         raise GridError(f"its cells are {array.dtype}, not integers")
-    # Beside integers numpy reads True as 1.
+    # numpy reads True as 1 if other cells are integers.
     if isinstance(cells, list | tuple) and bool in set(map(type, chain.from_iterable(cells))):
         raise GridError("it has a cell that is true or false, not an integer")
     if array.min() < 0 or array.max() >= NUM_COLOURS:
@@ -69,9 +69,9 @@ def check_grid(cells: object) -> Grid:
 
 
 def to_svg(grid: Grid, *, cell: int = 16) -> str:
-    """The grid as an SVG element in the official colours, `cell` pixels a cell, with lines between cells.
+    """Draw the grid as an SVG element in the official colours, `cell` pixels per cell, with grid lines.
 
-    The most frequent colour is the ground and every run of another colour in a row is one stroke of its
+    The most frequent colour is the background, and every run of another colour in a row is one stroke of that
     colour's path, so a picture takes a few hundred bytes.
     """
     num_rows, num_columns = grid.shape
@@ -92,14 +92,18 @@ def to_svg(grid: Grid, *, cell: int = 16) -> str:
         f' aria-label="grid of {num_rows} by {num_columns} cells">'
         f'<path fill="{PALETTE[ground]}" d="M0 0h{num_columns}v{num_rows}H0z"/>'
         f'<g transform="translate(0 .5)" shape-rendering="crispEdges">{paths}</g>'
-        # One stroke as wide as the grid, dashed once a cell, draws all lines of a direction.
+        # One stroke as wide as the grid, dashed once per cell, draws all lines in one direction.
         f'<path {thin} stroke-width="{num_rows}" d="M0 {num_rows / 2:g}h{num_columns}"/>'
         f'<path {thin} stroke-width="{num_columns}" d="M{num_columns / 2:g} 0v{num_rows}"/></svg>'
     )
 
 
 def to_pixels(grid: Grid, *, cell: int = 12) -> NDArray[np.uint8]:
-    """The grid as rows of red, green and blue in the official colours: squares between lines, `cell` pixels apart."""
+    """Draw the grid as RGB pixels in the official colours, with grid lines `cell` pixels apart.
+
+    Returns:
+        shape (cell * rows + 1, cell * columns + 1, 3).
+    """
     colours = np.array([list(bytes.fromhex(colour[1:])) for colour in PALETTE], dtype=np.uint8)
     pixels = np.pad(colours[grid].repeat(cell, axis=0).repeat(cell, axis=1), ((0, 1), (0, 1), (0, 0)))
     pixels[::cell] = pixels[:, ::cell] = 0x66  # the lines
@@ -107,7 +111,7 @@ def to_pixels(grid: Grid, *, cell: int = 12) -> NDArray[np.uint8]:
 
 
 def to_rich(grid: Grid) -> "Text":
-    """The grid for the terminal: two blanks a cell on the official colours, a line of text a row."""
+    """Draw the grid for the terminal: two blanks per cell on its official colour, one line per row."""
     from rich.text import Text
 
     rows = (

@@ -1,6 +1,6 @@
-"""Named random streams: a generator is a pure function of what it is for, a seed and a position.
+"""Named random streams: a generator is a pure function of its purpose, a seed and a position.
 
-Philox is counter-based, so opening the stream at position 5,000,000 costs what position 0 costs.
+Philox is counter-based, so opening the stream at position 5,000,000 is as cheap as at position 0.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class _Key(ISeedSequence):
-    """Hands Philox its key. `Philox(key=...)` also asks the system for entropy that it does not use: 3 times slower."""
+    """Pass Philox its key; `Philox(key=...)` is 3 times slower, as it reads entropy that it never uses."""
 
     def __init__(self, *words: int) -> None:
         self._words = np.array(words, dtype=np.uint64)
@@ -22,12 +22,12 @@ class _Key(ISeedSequence):
 
 
 def _hash(*parts: int | str) -> int:
-    """64 bits from the parts; stable over processes, machines and PYTHONHASHSEED."""
+    """Hash the parts to 64 bits, independently of process, machine and PYTHONHASHSEED."""
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def rng_for(purpose: str, seed: int, *place: int | str) -> np.random.Generator:
-    """The generator for (purpose, seed, place), e.g. `rng_for("stream", 1, 42)` for sample 42 of seed 1."""
+    """Return the generator for (purpose, seed, place): `rng_for("stream", 1, 42)` for sample 42 of seed 1."""
     key = _Key(_hash(purpose, seed), _hash(*place))
-    return np.random.Generator(np.random.Philox(key))  # type: ignore[arg-type]  # numpy takes it, its annotation does not
+    return np.random.Generator(np.random.Philox(key))  # type: ignore[arg-type]  # numpy's annotation is too narrow

@@ -1,11 +1,13 @@
-"""Ready rows: what a model is to read and write, in place of an ARC task.
+"""Parse ready rows: training text in place of an ARC task.
 
-{"text": "a text"}                                                        all of it is learnt
-{"prompt": "2 + 2 = ", "completion": "4"}                                 the completion is
-{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}      what the assistant says
-{"input_ids": [5, 8, 9], "labels": [-100, -100, 9]}                       labels: all ids, where they are left out
+{"text": "a text"}                                     the loss covers all of it
+{"prompt": "2 + 2 = ", "completion": "4"}              the completion
+{"messages": [{"role": "user", "content": "hi"},
+              {"role": "assistant", "content": "yes"}]}    the assistant's messages
+{"input_ids": [5, 8, 9], "labels": [-100, -100, 9]}    the labels other than -100; labels default to the ids
 
-Prompt and completion may also be lists of messages. Other keys, such as the columns of a data set, are not looked at.
+Prompt and completion may also be lists of messages. Other keys, such as a data set's other columns, are
+ignored.
 """
 
 import hashlib
@@ -25,11 +27,11 @@ NO_LABEL = -100
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row(Task):
-    """A ready row stands where a task stands, without pairs; its id is a digest of its content.
+    """A ready row in place of a task, without pairs; its id is a digest of its content.
 
     Attributes:
-        content: `{"text": ...}`, `{"prompt": ..., "completion": ...}`, `{"messages": [...], "num_given": n}` (the first n
-            are not learnt), or `{"input_ids": ids, "labels": ids}`, int32, shape (tokens,).
+        content: `{"text": ...}`, `{"prompt": ..., "completion": ...}`, `{"messages": [...], "num_given": n}`
+            (the first n have no loss), or `{"input_ids": ids, "labels": ids}`, int32, shape (tokens,).
     """
 
     content: Mapping[str, Any]
@@ -39,15 +41,15 @@ class Row(Task):
 
 
 def parse_row(data: Mapping[str, Any], *, split: str, where: str) -> Row:
-    """Read one row.
+    """Parse one row.
 
     Raises:
-        ValueError: what is wrong, with `where` and the key.
+        ValueError: the row is invalid; the message has `where`, the key and the reason.
     """
     forms = row_forms(data)
     if len(forms) != 1:
-        what = f"is {' and '.join(forms)} at once" if forms else "is no form of row"
-        raise ValueError(f"{where} {what}: it has the keys {', '.join(map(str, data)) or '(none)'}")
+        what = f"mixes the forms {' and '.join(forms)}" if forms else "has no known form of row"
+        raise ValueError(f"{where} {what}: its keys are {', '.join(map(str, data)) or '(none)'}")
     content = _FORMS[forms[0]](data, where)
     text = json.dumps(
         content,
@@ -59,7 +61,7 @@ def parse_row(data: Mapping[str, Any], *, split: str, where: str) -> Row:
 
 
 def row_forms(data: Mapping[str, Any]) -> list[str]:
-    """The forms that the keys are those of; a key without a value does not count."""
+    """Return the forms whose keys all have a value in `data`."""
     return [form for form in _FORMS if all(data.get(key) is not None for key in form.split(" + "))]
 
 
@@ -81,15 +83,17 @@ def _parse_messages(data: Mapping[str, Any], where: str, num_given: int = 0) -> 
         for number, message in enumerate(_list(data["messages"], f"{where}, messages"))
     ]
     if not any(message["role"] == ASSISTANT for message in messages[num_given:]):
-        raise ValueError(f"{where} has no message of the role {ASSISTANT}, so there is nothing to learn")
+        raise ValueError(f"{where} has no message with the role {ASSISTANT}, so there is nothing to learn")
     if messages[0]["role"] == ASSISTANT:
-        raise ValueError(f"{where} begins with the assistant: nothing is there that it could answer")
+        raise ValueError(f"{where} begins with the assistant, which has nothing to answer yet")
     return {"messages": messages, "num_given": num_given}
 
 
 def _message(message: Any, where: str) -> dict[str, Any]:
     if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
-        raise ValueError(f'{where} is not of the form {{"role": "user", "content": "..."}}: {shown(message)}')
+        raise ValueError(
+            f'{where} does not have the form {{"role": "user", "content": "..."}}: {shown(message)}'
+        )
     _text(message["role"], f"{where}, role")
     if not isinstance(message["content"], str):
         raise ValueError(f"{where}, content is not a text: {shown(message['content'])}")
@@ -102,10 +106,10 @@ def _parse_tokens(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     mask = data.get("attention_mask")
     used = np.ones(len(ids), bool) if mask is None else _ids(mask, f"{where}, attention_mask") == 1
     if not len(ids) == len(labels) == len(used):
-        raise ValueError(f"{where}: input_ids, labels and attention_mask are not of one length")
+        raise ValueError(f"{where}: input_ids, labels and attention_mask have different lengths")
     ids, labels = ids[used], labels[used]
-    if (labels[1:] == NO_LABEL).all():  # of no token, too
-        raise ValueError(f"{where} has no label behind its first token, so there is nothing to learn")
+    if (labels[1:] == NO_LABEL).all():  # also true if there is no token
+        raise ValueError(f"{where} has no label after its first token, so there is nothing to learn")
     if (ids < 0).any() or ((labels != ids) & (labels != NO_LABEL)).any():
         raise ValueError(f"{where}: ids must be 0 or more, and each label its token's id or {NO_LABEL}")
     return {"input_ids": ids, "labels": labels}
@@ -126,7 +130,7 @@ def _text(value: Any, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where} holds half a character: {error}") from error
+        raise ValueError(f"{where} contains half a surrogate pair: {error}") from error
     return value
 
 
@@ -137,7 +141,7 @@ def _list(value: Any, where: str) -> list[Any]:
 
 
 def shown(value: Any) -> str:
-    """What a value is and how it begins, for a message: `int 3`."""
+    """Show a value's type and beginning for a message, such as `int 3`."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
 

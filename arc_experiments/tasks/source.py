@@ -1,7 +1,8 @@
-"""What the stream trains on: a number of tasks, each drawn when it is asked for.
+"""Sources of training tasks: numbered tasks that are drawn on request.
 
-A data YAML's `source` names a dataclass with `read(bad_tasks) -> TrainingSource`: an archive of files, a package,
-generators. Most give `FixedTasks`; tasks that hold more pairs than a visit shows, or make them, draw.
+A data YAML's `source` names a dataclass with `read(bad_tasks) -> TrainingSource`: an archive of files, a
+package, generators. Most return `FixedTasks`; sources with many pairs per task, or with generators, draw new
+pairs.
 """
 
 from bisect import bisect_right
@@ -24,13 +25,13 @@ class TrainingSource(Protocol):
 
     @property
     def fixed(self) -> TaskSet:
-        """Those of its tasks that are the same at each visit. Only these can be held out."""
+        """The tasks that are the same on every visit; only these can be held out."""
 
     def draw(self, number: int, rng: np.random.Generator) -> Task:
-        """Task `number`, which may be a new instance of it at each visit, from the rng alone."""
+        """Draw an instance of task `number`, as a function of the rng alone."""
 
     def pairs(self, number: int) -> Iterable[Pair]:
-        """Every pair that is kept of task `number`; none of one whose pairs are made by a generator."""
+        """Return every stored pair of task `number`; none if a generator makes its pairs."""
 
 
 class Reader(Protocol):
@@ -41,14 +42,14 @@ class Reader(Protocol):
 
 @runtime_checkable
 class TokenizerReader(Protocol):
-    """An option of `data.source` whose tasks may depend on the model's tokenizer, which it loads if it needs it."""
+    """An option of `data.source` whose tasks may depend on the model's tokenizer, loaded if needed."""
 
     def read_with(self, tokenizer: Callable[[], Any], bad_tasks: "BadTasks") -> TrainingSource: ...
 
 
 @dataclass(frozen=True)
 class FixedTasks:
-    """Tasks that are the same at each visit."""
+    """Tasks that are the same on every visit."""
 
     fixed: TaskSet
 
@@ -65,7 +66,7 @@ class FixedTasks:
 
 
 class Joined:
-    """The tasks of several sources one after another, which must have other ids each."""
+    """Concatenate the tasks of several sources; their ids must differ."""
 
     def __init__(self, sources: Iterable[TrainingSource]) -> None:
         self._sources = tuple(sources)
@@ -87,11 +88,11 @@ class Joined:
 
 
 class BadTasks:
-    """What happens to a task that cannot be read: the reading ends there, or it is left out and noted.
+    """Handle invalid tasks: stop reading, or skip them and record why.
 
     Attributes:
-        skipped: a message for each task left out: file, task, pair, reason.
-        notes: what else there is to know about the tasks that were read, a line each.
+        skipped: a message for each skipped task: file, task, pair, reason.
+        notes: other remarks about the tasks that were read, one line each.
     """
 
     def __init__(self, *, skip: bool = False) -> None:
@@ -101,7 +102,7 @@ class BadTasks:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Reads one task within; a ValueError of it is raised, or noted."""
+        """Raise or record a ValueError of the block, which reads one task."""
         try:
             yield
         except ValueError as error:

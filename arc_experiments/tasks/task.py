@@ -1,16 +1,21 @@
-"""The nouns: a pair of grids, a task, a set of tasks."""
+"""Pairs of grids, tasks, and sets of tasks."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from arc_experiments.tasks.grids import Grid
+
+# Why a generator's pair is refused: the generator failed, or made invalid cells; a grid is larger than
+# allowed; the output is the input; each grid has a single colour; the input was seen before; the verifier
+# disagrees.
+REFUSALS = ("error", "bad cells", "oversize", "unchanged", "constant", "duplicate", "unverified")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pair:
-    """An input grid and its output grid (None where the answer is held back)."""
+    """An input grid and its output grid (None if the answer is withheld)."""
 
     input: Grid
     output: Grid | None
@@ -21,33 +26,30 @@ class Task:
     """Demonstration pairs (`train`) and test pairs (`test`).
 
     Attributes:
-        split: where its source keeps it.
-        num_redrawn: pairs that a generator gave beside these, which were no good.
+        split: the part of its source that it belongs to.
+        refused: how many of a generator's pairs were refused while this task was drawn, by `REFUSALS`.
     """
 
     id: str
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
     split: str = ""
-    num_redrawn: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
 
     def __repr__(self) -> str:
         return f"<Task {self.id} | {len(self.train)} train | {len(self.test)} test>"
 
     def without_solutions(self) -> "Task":
-        """The same task with its test outputs removed: what a solver may see."""
+        """Return the task without its test outputs, as a solver may see it."""
         test = tuple(Pair(input=pair.input, output=None) for pair in self.test)
         return Task(id=self.id, train=self.train, test=test, split=self.split)
 
 
 class TaskSet:
-    """Tasks in a fixed order, reached by position or by id.
-
-    Attributes:
-        ids: in their order.
+    """Tasks in a fixed order, accessed by position or by id.
 
     Raises:
-        ValueError: two tasks with one id.
+        ValueError: two tasks have the same id.
     """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
@@ -79,14 +81,14 @@ class TaskSet:
         return sum(len(task.test) for task in self._tasks)
 
     def select(self, ids: Iterable[str]) -> "TaskSet":
-        """The tasks with these ids, in this order."""
+        """Return the tasks with these ids, in this order."""
         return TaskSet(self._by_id[task_id] for task_id in ids)
 
     def without_solutions(self) -> "TaskSet":
         return TaskSet(task.without_solutions() for task in self._tasks)
 
     def hash(self) -> str:
-        """A digest of ids, order and every grid: the same tasks give the same 16 hex digits."""
+        """Return a digest of ids, order and every grid, 16 hex digits."""
         digest = hashlib.sha256()
         for task in self._tasks:
             digest.update(task.id.encode())

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from arc_experiments.config.schema import Config
 from arc_experiments.prompts import IGNORED
 from arc_experiments.stream.samples import JoinedStreams, Sample, SampleStream
+from arc_experiments.tasks.task import REFUSALS
 from arc_experiments.training.checkpoints import last_complete, step_of
 
 Arrays = dict[str, NDArray[Any]]
-# What `marks` counts, before the samples of each part.
+# What `marks` counts, before the pairs redrawn for each of `REFUSALS` and the samples of each part.
 COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn", "pairs_redrawn")
 
 
@@ -34,8 +35,8 @@ def make_row(stream: SampleStream | JoinedStreams, index: int) -> Arrays:
     """Make row `index` of the stream.
 
     Returns:
-        input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + parts,); for packed rows
-        also position_ids, int32, shape (tokens,), which restart with each sample.
+        input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + REFUSALS + parts,); for
+        packed rows also position_ids, int32, shape (tokens,), which restart with each sample.
     """
     samples = stream.row(index)
     row = {
@@ -78,11 +79,10 @@ def training_rows(
 
 
 def _marks(sample: Sample, num_parts: int) -> NDArray[np.int64]:
-    marks = np.zeros(len(COUNTED) + num_parts, np.int64)
     shrunk, redrawn = sample.num_dropped > 0, sample.num_redrawn > 0
-    marks[: len(COUNTED)] = 1, len(sample.encoded), shrunk, redrawn, sample.num_pairs_redrawn
-    marks[len(COUNTED) + sample.part] = 1
-    return marks
+    counted = [1, len(sample.encoded), shrunk, redrawn, sample.refused_pairs.total()]
+    by_reason = [sample.refused_pairs[reason] for reason in REFUSALS]
+    return np.array([*counted, *by_reason, *(part == sample.part for part in range(num_parts))], np.int64)
 
 
 def as_dataset(stream: SampleStream | JoinedStreams, num_rows: int) -> Dataset:
@@ -154,7 +154,7 @@ class Collator:
     tensors.
 
     Returns input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape
-    (rows, COUNTED + parts). Also attention_mask, or for packed rows position_ids, both of the first's shape:
+    (rows, COUNTED + REFUSALS + parts). Also attention_mask, or for packed rows position_ids, both of the first's shape:
     models separate packed samples by positions that restart, but only if there is no mask.
     """
 

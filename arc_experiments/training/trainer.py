@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
 
 from arc_experiments.models.packed_attention import by_sample
+from arc_experiments.tasks.task import REFUSALS
 from arc_experiments.training import optimizers
 from arc_experiments.training.best import Best, BestState
 from arc_experiments.training.checkpoints import Checkpoints, last_complete, remove_torn, step_of
@@ -44,16 +45,16 @@ class Counts:
     samples_shrunk: int = 0
     samples_redrawn: int = 0
     pairs_redrawn: int = 0  # by generators
+    pairs_redrawn_by_reason: dict[str, int] = field(default_factory=dict)  # of REFUSALS
     by_source: dict[str, int] = field(default_factory=dict)  # samples
 
     def plus(self, marks: list[int], part_names: Sequence[str]) -> "Counts":
         """Return the counts with the summed marks of more rows added, see `make_row`."""
         values = {name: getattr(self, name) + more for name, more in zip(COUNTED, marks, strict=False)}
-        by_source = {
-            name: self.by_source.get(name, 0) + more
-            for name, more in zip(part_names, marks[len(COUNTED) :], strict=True)
-        }
-        return Counts(**values, by_source=by_source)
+        further = iter(marks[len(COUNTED) :])
+        by_reason = {name: self.pairs_redrawn_by_reason.get(name, 0) + next(further) for name in REFUSALS}
+        by_source = {name: self.by_source.get(name, 0) + next(further) for name in part_names}
+        return Counts(**values, pairs_redrawn_by_reason=by_reason, by_source=by_source)
 
 
 class StopWhen(TrainerCallback):

@@ -1,1 +1,1 @@
-"""Tasks with many pairs each, of which every visit shows a few: kept in a store on disk, or made by generators."""
+"""Tasks with many pairs, of which every visit shows a few: in a store on disk, or made by generators."""

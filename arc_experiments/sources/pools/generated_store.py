@@ -1,6 +1,6 @@
-"""Generated pairs in a store, made with all cores: pair n of a task is a function of (seed, task, n).
+"""Generate pairs on all cores into a store: pair n of a task is a function of (seed, task, n).
 
-Pair n differs from the pairs before it, so that the store of a larger number begins with those of a smaller one.
+Pair n differs from all earlier pairs, so that a store of more pairs begins with those of a smaller one.
 """
 
 import logging
@@ -17,13 +17,19 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from arc_experiments.sources.pools.generators import VALIDATION, Recipe, generators, package_version
-from arc_experiments.sources.pools.pair_store import Packed, PairStore, StoreWriter, open_or_make, pack
-from arc_experiments.sources.pools.progress import progress
+from arc_experiments.sources.pools.pair_store import (
+    Packed,
+    PairStore,
+    StoreWriter,
+    open_or_make,
+    pack,
+    progress,
+)
 from arc_experiments.tasks.rngs import rng_for
 from arc_experiments.tasks.task import Pair
 
-FIRST_TRIES = 100  # for a task's first pair: without one in as many it is taken to have none
-LATER_TRIES = 1000  # for each of the others, where nothing else is said
+FIRST_TRIES = 100  # for a task's first pair, before the task is assumed to have none
+LATER_TRIES = 1000  # the default for each further pair
 
 OneTask = Callable[[str], tuple[Packed, Counter[str]]]
 
@@ -39,13 +45,13 @@ def generated_store(
     later_tries: int = LATER_TRIES,
     num_processes: int | None = None,
 ) -> PairStore:
-    """The store of `num_pairs` pairs of each of the 400 generators; of fewer where one gives no more.
+    """Return the store of `num_pairs` pairs, or all that there are, of each of the 400 generators.
 
-    Its notes have `redrawn`: what was drawn again, by reason.
+    Its notes have `redrawn`: how many pairs were refused, by reason.
 
     Args:
-        later_tries: after which a task that has a pair is taken to have no more.
-        num_processes: all cores if None. The pairs do not depend on it.
+        later_tries: tries after which a task with a pair is assumed to have no more.
+        num_processes: None: all cores. The pairs do not depend on it.
     """
     key = {
         "generators": package_version(), "validation": VALIDATION, "difficulty": recipe.difficulty,
@@ -59,7 +65,7 @@ def generated_store(
 def task_pairs(
     task_id: str, recipe: Recipe, num_pairs: int, seed: int, later_tries: int
 ) -> tuple[Packed, Counter[str]]:
-    """A task's pairs, and what was drawn again, by reason."""
+    """Generate a task's pairs, and count those refused, by reason."""
     pairs: list[Pair] = []
     seen: set[bytes] = set()
     refused: Counter[str] = Counter()
@@ -85,18 +91,18 @@ def _fill(writer: StoreWriter, *, one: OneTask, num_pairs: int, num_processes: i
             made += len(packed[0])
             advance(num_pairs)
     writer.finish({"redrawn": refused})
-    log.info("%d RE-ARC pairs made, %d drawn again: %s", made, refused.total(), dict(refused))
+    log.info("made %d RE-ARC pairs, refused %d: %s", made, refused.total(), dict(refused))
 
 
 @contextmanager
 def _mapping(
     num_processes: int,
 ) -> Iterator[Callable[[OneTask, Iterable[str]], Iterable[tuple[Packed, Counter[str]]]]]:
-    """A `map` over so many processes, which end with this one and with an error in it."""
+    """Yield a `map` over several processes, which end if this one ends or raises."""
     if num_processes == 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")  # a forked one would hold this process's locks and threads
+    context = multiprocessing.get_context("spawn")  # a fork would inherit this process's locks
     theirs, ours = context.Pipe(duplex=False)
     with ours, theirs:
         pool = ProcessPoolExecutor(num_processes, context, _end_with, (theirs,))
@@ -104,21 +110,21 @@ def _mapping(
             yield pool.map
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "a process that makes pairs has ended: out of memory, or started by a script that runs on import "
-                '(its work belongs under `if __name__ == "__main__":`)'
+                "a process that generates pairs died: it ran out of memory, or was started by a script that "
+                'runs on import (put its work under `if __name__ == "__main__":`)'
             ) from error
         finally:
-            ours.close()  # ends those that are still at work
+            ours.close()  # ends the processes that are still working
             pool.shutdown(cancel_futures=True)
 
 
 def _end_with(parent: Connection) -> None:
-    """End this process when the one that started it closes its end of the pipe, or dies."""
+    """End this process when its parent closes its end of the pipe, or dies."""
 
     def watch() -> None:
         with suppress(EOFError, OSError):
             parent.recv_bytes()
         os._exit(1)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent is told, too
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=watch, daemon=True).start()

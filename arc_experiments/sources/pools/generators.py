@@ -1,12 +1,12 @@
-"""RE-ARC's generators: for each of the 400 ARC-AGI-1 training tasks a function that makes new pairs without end.
+"""RE-ARC's generators: one endless generator of pairs for each of the 400 ARC-AGI-1 training tasks.
 
-They are those of the reasoning-gym package (M. Hodel's RE-ARC). As RE-ARC does, a pair is kept only if the task's
-verifier, a program that solves the task, turns its input into its output: the generators of 31 tasks also make pairs
-that break their rule (1.9 % of all pairs, and half of those of 484b58aa). A pair depends on the rng it is drawn with
-and on nothing else. Pairs that teach nothing or break the rule (see `Recipe.next_pair`) are redrawn and counted.
+They come from the reasoning-gym package (M. Hodel's RE-ARC). As in RE-ARC, a pair is kept only if the task's
+verifier, a program that solves the task, maps its input to its output: the generators of 31 tasks also make
+pairs that break their rule (1.9 % of all pairs, and half of those of 484b58aa). A pair is a function of its
+rng alone. Pairs that teach nothing or break the rule (see `Recipe.next_pair`) are redrawn and counted.
 
-At low difficulties a few generators make only such pairs, and many do if only small grids are allowed: `generated_store`
-finds out which, so that a visit need not give up.
+At low difficulties a few generators make only such pairs, and many do if only small grids are allowed;
+`generated_store` finds out which, so that no visit fails.
 """
 
 import functools
@@ -21,24 +21,22 @@ import numpy as np
 from arc_experiments.tasks.grids import MAX_SIDE, Grid, GridError, check_grid
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
-VALIDATION = (
-    2  # the version of what `Recipe` refuses, part of the key of every cache; from 2 on pairs are verified
-)
+VALIDATION = 2  # the version of the refusals, in the key of every cache; pairs are verified since 2
 MAX_TRIES = 10_000
-Cells = tuple[tuple[int, ...], ...]  # a grid as RE-ARC's programs take it
+Cells = tuple[tuple[int, ...], ...]  # a grid in the form of RE-ARC's programs
 PACKAGE = "reasoning-gym"
 INSTALL = f"pip install 'arc_experiments[re-arc]' && pip install --no-deps {PACKAGE}==0.1.25"
 
 
 @functools.cache
 def generators() -> dict[str, Callable[..., dict[str, Any]]]:
-    """The generators by task id, in the order of the ids.
+    """Return the generators by task id, in the order of the ids.
 
     Raises:
-        ValueError: reasoning-gym is not installed; with what installs it.
+        ValueError: reasoning-gym is not installed; the message says how to install it.
     """
     try:
-        from reasoning_gym.arc.rearc_utils import generators as module  # 1 s, and only where it is used
+        from reasoning_gym.arc.rearc_utils import generators as module  # takes 1 s
     except ImportError as error:
         raise _not_installed(error) from error
     prefix = "generate_"
@@ -48,7 +46,7 @@ def generators() -> dict[str, Callable[..., dict[str, Any]]]:
 
 @functools.cache
 def verifier(task_id: str) -> Callable[[Cells], Cells]:
-    """The program of RE-ARC that solves a task: from the input of a pair to its output."""
+    """Return RE-ARC's program that solves a task, from the input of a pair to its output."""
     from reasoning_gym.arc.rearc_utils import verifiers
 
     solve: Callable[[Cells], Cells] = getattr(verifiers, f"verify_{task_id}")
@@ -56,26 +54,26 @@ def verifier(task_id: str) -> Callable[[Cells], Cells]:
 
 
 def follows_rule(task_id: str, pair: Pair) -> bool:
-    """Whether the task's verifier turns the input of a pair into its output."""
+    """Return whether the task's verifier maps the input of a pair to its output."""
     assert pair.output is not None
     try:
         return verifier(task_id)(as_cells(pair.input)) == as_cells(pair.output)
-    except Exception:  # noqa: BLE001 (what a verifier cannot read does not follow its rule)
+    except Exception:  # noqa: BLE001 (an input that the verifier cannot read breaks the rule)
         return False
 
 
 def as_cells(grid: Grid) -> Cells:
-    """The grid as RE-ARC's programs take it."""
+    """Convert the grid to the form of RE-ARC's programs."""
     return tuple(map(tuple, grid.tolist()))
 
 
 def package_version() -> str:
-    """Of the package that the generators are from.
+    """Return the version of reasoning-gym.
 
     Raises:
-        ValueError: it is not installed; with what installs it.
+        ValueError: it is not installed; the message says how to install it.
     """
-    from importlib.metadata import PackageNotFoundError, version  # 30 ms, and only where it is used
+    from importlib.metadata import PackageNotFoundError, version  # takes 30 ms
 
     try:
         return version(PACKAGE)
@@ -89,11 +87,11 @@ def _not_installed(error: Exception) -> ValueError:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a pair depends on beside its task and its rng.
+    """What a pair depends on besides its task and its rng.
 
     Attributes:
-        difficulty: range, within 0..1, that each parameter of a pair is drawn from.
-        max_side: the largest grid that is taken.
+        difficulty: range, within 0..1, from which each parameter of a pair is drawn.
+        max_side: most rows and columns of a grid.
     """
 
     difficulty: tuple[float, float] = (0.0, 1.0)
@@ -107,11 +105,9 @@ class Recipe:
         refused: Counter[str],
         max_tries: int = MAX_TRIES,
     ) -> Pair | None:
-        """A pair whose input is none of those seen, which it then is; None if there is none in `max_tries`.
+        """Draw a pair whose input is not in `seen`, and add it there; return None after `max_tries`.
 
-        Counts in `refused` what was drawn before it, by reason: `error` (the generator failed), `bad cells`, `oversize`,
-        `unchanged` (the output is the input), `constant` (each grid has a single colour), `duplicate`, `unverified`
-        (the task's verifier gives another output).
+        Counts the refused pairs in `refused`, by `REFUSALS`.
         """
         for _ in range(max_tries):
             made = self._make(task_id, rng)
@@ -129,11 +125,11 @@ class Recipe:
         return None
 
     def _make(self, task_id: str, rng: np.random.Generator) -> Pair | str:
-        """A pair, or why what the generator made is none."""
+        """Make a pair, or return why it is refused."""
         own = random.Random(int(rng.integers(2**63)))
         try:
             made = generators()[task_id](own, *self.difficulty)
-        except Exception:  # noqa: BLE001 (a generator may paint itself into a corner, in its own way)
+        except Exception:  # noqa: BLE001 (generators fail in many ways)
             return "error"
         for grid in made.values():
             if len(grid) > self.max_side or any(len(row) > self.max_side for row in grid):
@@ -145,17 +141,17 @@ class Recipe:
         assert pair.output is not None
         if np.array_equal(pair.input, pair.output):
             return "unchanged"
-        # A grid of one colour says something beside another: the count of colours, a spiral to be drawn.
+        # One grid of a single colour may be meaningful: a count of colours, a spiral to be drawn.
         constant = pair.input.min() == pair.input.max() and pair.output.min() == pair.output.max()
         return "constant" if constant else pair
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedTasks:
-    """Tasks whose pairs are made anew at each visit.
+    """Tasks with newly generated pairs on every visit.
 
     Attributes:
-        num_demonstrations: at least and at most so many in a visit; one test pair is added.
+        num_demonstrations: minimum and maximum of demonstrations in a visit; one test pair is added.
     """
 
     recipe: Recipe
@@ -167,7 +163,7 @@ class GeneratedTasks:
         return TaskSet([])
 
     def draw(self, number: int, rng: np.random.Generator) -> Task:
-        """Raises ValueError where the generator has not so many different pairs."""
+        """Draw a task; raise ValueError if the generator does not make enough different pairs."""
         task_id, (low, high) = self.ids[number], self.num_demonstrations
         pairs: list[Pair] = []
         seen: set[bytes] = set()
@@ -175,18 +171,15 @@ class GeneratedTasks:
         for _ in range(int(rng.integers(low, high + 1)) + 1):
             pair = self.recipe.next_pair(task_id, rng, seen, refused)
             if pair is None:
+                reasons = ", ".join(f"{count} {reason}" for reason, count in refused.most_common())
                 raise ValueError(
-                    f"data=re_arc: the generator of task {task_id} gave no {len(pairs) + 1} different pairs at "
-                    f"difficulty={list(self.recipe.difficulty)} in {MAX_TRIES} tries ({_told(refused)}): widen the "
+                    f"data=re_arc: the generator of task {task_id} made only {len(pairs)} different pairs at "
+                    f"difficulty={list(self.recipe.difficulty)} in {MAX_TRIES} tries ({reasons}): widen the "
                     f"difficulty, or data.source.leave_out=[{task_id}]"
                 )
             pairs.append(pair)
         *train, test = pairs
-        return Task(id=task_id, train=tuple(train), test=(test,), split="re_arc", num_redrawn=refused.total())
+        return Task(id=task_id, train=tuple(train), test=(test,), split="re_arc", refused=refused)
 
     def pairs(self, number: int) -> Iterable[Pair]:
         return ()
-
-
-def _told(refused: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in refused.most_common())

@@ -1,4 +1,4 @@
-"""Files of many pairs a task, of a task at a time, into a store: read once, then memory-mapped."""
+"""Convert files with many pairs per task to a store, task by task: read once, then memory-mapped."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -6,14 +6,13 @@ from typing import Any
 
 from arc_experiments.sources.archive import File, opened
 from arc_experiments.sources.parsing import parse_pair
-from arc_experiments.sources.pools.pair_store import PairStore, StoreWriter, open_or_make, pack
-from arc_experiments.sources.pools.progress import progress
+from arc_experiments.sources.pools.pair_store import PairStore, StoreWriter, open_or_make, pack, progress
 from arc_experiments.sources.sampled import without_repetitions
 from arc_experiments.tasks.source import BadTasks
 from arc_experiments.tasks.task import Pair
 
-# Id, where it stands, and what reads its pairs, {"input": grid, "output": grid} each, or says what is wrong (ValueError).
 RawTask = tuple[str, str, Callable[[], list[Any]]]
+"""Id, location for messages, and a function that reads the pairs, each {"input": grid, "output": grid}."""
 
 
 def converted(
@@ -24,16 +23,16 @@ def converted(
     bad_tasks: BadTasks,
     cache_dir: str | None,
 ) -> PairStore:
-    """The store of the tasks at this path, converted unless an earlier start has done it with the same files.
+    """Return the store of the tasks at this path, converting the files unless an earlier run did.
 
-    A bad pair is left out alone, and so is one that stands twice. The number of those is noted as `repeated`.
+    Invalid pairs are skipped one by one. Repeated pairs are dropped, and their number noted as `repeated`.
 
     Args:
         name: of the format.
-        raw_tasks: gives the tasks in these files one by one; says where there is none.
+        raw_tasks: yields the tasks in these files; raises ValueError if there are none.
 
     Raises:
-        ValueError: a bad pair or task, unless those are skipped; no pair at all; two tasks of one id.
+        ValueError: a pair or task is invalid and not skipped, there are no pairs, or two tasks share an id.
     """
     written: list[str] = []
     with opened(path) as files:
@@ -56,21 +55,21 @@ def converted(
                 raise ValueError(f"data.path={path}: {error}") from error
 
         store = open_or_make(name, {"format": name, "files": _fingerprint(path, files)}, make, cache_dir)
-    for message in store.notes["skipped"][len(written) :]:  # by an earlier start
+    for message in store.notes["skipped"][len(written) :]:  # by an earlier run
         with bad_tasks.caught():
             raise ValueError(message)
     return store
 
 
 def _fingerprint(path: str, files: Sequence[File]) -> list[Any]:
-    """What changes when the files do: where they are, their names, sizes and times; JSON."""
+    """Identify the files by their paths, sizes and times of modification; JSON."""
     root = Path(path).expanduser().resolve()
     found = [root / file.name for file in files] if root.is_dir() else [root]
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in found]
 
 
 def _convert(writer: StoreWriter, task: RawTask, bad_tasks: BadTasks) -> int:
-    """Write one task; the number of its pairs that stand in it twice."""
+    """Write one task; return how many of its pairs are repeated."""
     task_id, where, read = task
     items: list[Any] = []
     with bad_tasks.caught():

@@ -1,11 +1,11 @@
-"""Pairs by task in a folder: compact, memory-mapped, whole or absent.
+"""Store pairs by task in a folder: compact, memory-mapped, complete or absent.
 
-    header.json  the tasks' ids and numbers of pairs, the key (what the store was made from), notes of the making
-    index.bin    an entry a pair, task after task: where its cells begin, rows and columns of input and output
-    cells.bin    a byte a cell, row by row: the input's, then the output's
+    header.json  the tasks' ids and numbers of pairs, the key (what the store was made from), notes
+    index.bin    one entry per pair, task after task: start of its cells, rows and columns of input and output
+    cells.bin    one byte per cell, row by row: the input's, then the output's
 
-A store is written under another name and renamed when it is whole, by one process at a time. The lock is the
-system's: it ends with its holder, however that ends.
+One process at a time writes a store, under another name, and renames it when it is complete. The operating
+system releases the lock when its holder ends.
 """
 
 import fcntl
@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -30,28 +31,30 @@ FORMAT = 1
 ENTRY = np.dtype([("start", "<u8"), ("sides", "u1", 4)])
 HEADER, INDEX, CELLS = "header.json", "index.bin", "cells.bin"
 
-Packed = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # the sides, shape (pairs, 4), and all cells in one row
+Packed = tuple[
+    NDArray[np.uint8], NDArray[np.uint8]
+]  # the sides, shape (pairs, 4), and all cells, shape (cells,)
 
 log = logging.getLogger(__name__)
 
 
 class DamagedStore(ValueError):
-    """A folder that is not a whole store, with the reason."""
+    """Raised for a folder that is not a complete store."""
 
 
 class PairStore:
-    """The pairs of a store, read when they are asked for. Pickled as its path.
+    """The pairs of a store, read on demand. Pickled as its path.
 
     Attributes:
         ids: of its tasks.
         starts: task t has the pairs `starts[t]` to `starts[t + 1] - 1`.
-        sides: rows and columns of each pair's input and output, shape (pairs, 4).
+        sides: rows and columns of each pair's input and output, uint8, shape (pairs, 4).
         key: what it was made from.
-        notes: what was noted when it was made.
+        notes: of its making.
 
     Raises:
-        DamagedStore: it is torn, or of another format.
-        FileNotFoundError: there is none.
+        DamagedStore: it is incomplete or has another format.
+        FileNotFoundError: it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,9 +70,9 @@ class PairStore:
             raise DamagedStore(f"{path / HEADER} is not a store's header: {error!r}") from error
         for name, size in ((INDEX, num_pairs * ENTRY.itemsize), (CELLS, num_cells)):
             if not (path / name).exists() or (path / name).stat().st_size != size:
-                raise DamagedStore(f"{path / name} has not the {size} bytes that the header says")
+                raise DamagedStore(f"{path / name} does not have the {size} bytes that the header states")
         self.starts = np.concatenate([[0], np.cumsum(header["counts"], dtype=np.int64)])
-        # Plain arrays over the maps: a slice of a memmap costs several times as much.
+        # Slicing a plain array over the map is several times faster than slicing a memmap.
         index = np.asarray(np.memmap(path / INDEX, ENTRY, mode="r"))
         self._offsets, self.sides = index["start"], index["sides"]
         self._cells = np.asarray(np.memmap(path / CELLS, np.uint8, mode="r"))
@@ -81,14 +84,14 @@ class PairStore:
         return f"<PairStore of {len(self.ids)} tasks, {len(self)} pairs>"
 
     def __len__(self) -> int:
-        """The number of pairs."""
+        """Return the number of pairs."""
         return len(self.sides)
 
     def pair(self, number: int) -> Pair:
-        """Pair `number` over all tasks, in memory of its own.
+        """Return a copy of pair `number`, counted over all tasks.
 
         Raises:
-            DamagedStore: it is no pair of grids.
+            DamagedStore: it is not a pair of grids.
         """
         rows, columns, output_rows, output_columns = sides = self.sides[number].tolist()
         start, middle = int(self._offsets[number]), rows * columns
@@ -105,12 +108,12 @@ class PairStore:
 
     def _damaged(self, number: int) -> DamagedStore:
         return DamagedStore(
-            f"{self.path} is damaged (pair {number}): remove the folder, and it is made again"
+            f"{self.path} is damaged (pair {number}): remove the folder to have it made again"
         )
 
 
 def pack(pairs: Iterable[Pair]) -> Packed:
-    """The pairs as a store keeps them."""
+    """Convert pairs to the form of a store."""
     sides, cells = [], [np.empty(0, np.uint8)]
     for pair in pairs:
         assert pair.output is not None, "a pair in a store has its output"
@@ -120,7 +123,7 @@ def pack(pairs: Iterable[Pair]) -> Packed:
 
 
 class StoreWriter:
-    """Writes a store task by task into a new folder; it is one once `finish` has been called."""
+    """Writes a store task by task into a new folder; `finish` completes it."""
 
     def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
         path.mkdir()
@@ -140,7 +143,7 @@ class StoreWriter:
         self._files.close()
 
     def add(self, task_id: str, packed: Packed) -> None:
-        """A task's pairs, if it has any."""
+        """Add a task and its pairs, which may be none."""
         sides, cells = packed
         sizes = sides.astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes[:, 0] * sizes[:, 1] + sizes[:, 2] * sizes[:, 3])])
@@ -158,10 +161,10 @@ class StoreWriter:
         """Write the header.
 
         Raises:
-            ValueError: there is no pair in it, or an id is there twice.
+            ValueError: the store has no pairs, or an id occurs twice.
         """
         if not self._num_cells:
-            raise ValueError("there is no pair of grids in it")
+            raise ValueError("it contains no pairs of grids")
         twice = [task_id for task_id, number in Counter(self._ids).items() if number > 1]
         if twice:
             raise ValueError(f"task ids must be unique, found twice: {', '.join(twice[:5])}")
@@ -174,22 +177,22 @@ class StoreWriter:
 
 
 def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/arc_experiments`, or `~/.cache/arc_experiments`."""
+    """Return `$XDG_CACHE_HOME/arc_experiments`, or `~/.cache/arc_experiments`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "arc_experiments"
 
 
 def open_or_make(
     name: str, key: Mapping[str, Any], make: Callable[[StoreWriter], None], cache_dir: str | None = None
 ) -> PairStore:
-    """The store of this key, made first where there is none, or a torn one.
+    """Open the store with this key, making it first if it is missing or incomplete.
 
-    Of several processes one makes it while the others wait.
+    If several processes call this, one makes the store while the others wait.
 
     Args:
-        name: what the folder's name begins with.
-        key: all that the pairs depend on; JSON.
-        make: adds every task and finishes.
-        cache_dir: where stores lie, if not in `default_cache_dir()`.
+        name: start of the folder's name.
+        key: everything that the pairs depend on; JSON.
+        make: adds every task and calls `finish`.
+        cache_dir: folder of the stores; None: `default_cache_dir()`.
 
     Raises:
         ValueError: the folder cannot be written.
@@ -203,7 +206,7 @@ def open_or_make(
             return store
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_name(f"{path.name}.lock")):
-            store = _existing(path)  # another process may have made it meanwhile
+            store = _existing(path)  # another process may have made it in the meantime
             if store is None:
                 _make(path, key, make)
                 store = PairStore(path)
@@ -218,13 +221,13 @@ def _existing(path: Path) -> PairStore | None:
     except FileNotFoundError:
         return None
     except DamagedStore as error:
-        log.warning("%s: it is made again", error)
+        log.warning("%s: making the store again", error)
         return None
 
 
 def _make(path: Path, key: Mapping[str, Any], make: Callable[[StoreWriter], None]) -> None:
     unfinished = path.with_name(f"{path.name}.unfinished")
-    for left in (unfinished, path):  # by a process that was killed, or torn
+    for left in (unfinished, path):  # the remains of a killed process, and a damaged store
         shutil.rmtree(left, ignore_errors=True)
     try:
         with StoreWriter(unfinished, key) as writer:
@@ -237,11 +240,37 @@ def _make(path: Path, key: Mapping[str, Any], make: Callable[[StoreWriter], None
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of this file, which stays; waits for who holds it."""
+    """Hold the lock of this file, waiting for its holder; the file is not removed."""
     with path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("another process makes %s: waiting for it", path.stem)
+            log.info("waiting for another process to make %s", path.stem)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar in a terminal, or else two lines, and log the total at the end.
+
+    Yields a function to call with each number of things done. Prints to stderr, since stdout may carry
+    results.
+
+    Args:
+        total: None if unknown.
+    """
+    from rich.console import Console  # not at the top: composing a run imports this module
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console, start = Console(stderr=True), time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
+    if not console.is_terminal:
+        console.print(f"{title}: only once, later runs reuse them", markup=False, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as live:
+        task = live.add_task(title, total=total)
+        yield lambda number: live.update(task, advance=number)
+        done = live.tasks[task].completed
+    text = f"{title}: {done:.0f} in {time.perf_counter() - start:.1f} s"
+    console.print(text, markup=False, soft_wrap=True)
+    log.info(text)

@@ -1,4 +1,4 @@
-"""Tasks with many pairs each, of which every visit draws a few: the last is the test."""
+"""Tasks with many stored pairs, of which every visit draws a few; the last is the test pair."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arc_experiments.sources.pools.pair_store import PairStore
-from arc_experiments.sources.pools.visits import without
 from arc_experiments.tasks.grids import MAX_SIDE
 from arc_experiments.tasks.source import BadTasks
 from arc_experiments.tasks.task import Pair, Task, TaskSet
@@ -19,15 +18,15 @@ NUM_NAMED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class PooledTasks:
-    """The tasks of a store that have enough pairs, but for those that are left out.
+    """The tasks of a store that have enough pairs and are not left out.
 
     Attributes:
         split: of the tasks drawn.
-        num_demonstrations: at least and at most so many in a visit; one test pair is added. A task with fewer
-            pairs than the most gives all that it has.
+        num_demonstrations: minimum and maximum of demonstrations in a visit; one test pair is added. A task
+            with fewer pairs than the maximum shows all of them.
         max_side: pairs with a larger grid are not drawn.
-        leave_out: ids that are not drawn.
-        generated: the pairs were made by generators, so that none of them stands in another set.
+        leave_out: ids of tasks that are not drawn.
+        generated: whether generators made the pairs, so that they cannot occur in another set.
     """
 
     store: PairStore
@@ -38,12 +37,12 @@ class PooledTasks:
     generated: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is made from these: a worker process makes it again."""
+        """Pickle the fields alone: a worker process computes the rest again."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _drawn(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Numbers of the pairs that may be drawn; where each task's begin among them; the tasks with enough of them."""
+        """Return the pairs that may be drawn, where each task's begin among them, and the tasks to draw."""
         numbers = np.flatnonzero(self.store.sides.max(axis=1) <= self.max_side)
         bounds = np.searchsorted(numbers, self.store.starts)
         left_out = set(self.leave_out)
@@ -57,12 +56,12 @@ class PooledTasks:
 
     @property
     def too_few(self) -> tuple[str, ...]:
-        """Ids of the store's tasks that have not enough pairs."""
+        """Return the ids of the store's tasks with too few pairs."""
         known = {*self.ids, *self.leave_out}
         return tuple(task_id for task_id in self.store.ids if task_id not in known)
 
     def _of(self, number: int) -> NDArray[np.int64]:
-        """Numbers of the pairs that task `number` may draw."""
+        """Return the numbers of the pairs that task `number` may draw."""
         numbers, bounds, tasks = self._drawn
         task = tasks[number]
         return numbers[bounds[task] : bounds[task + 1]]
@@ -93,10 +92,10 @@ def pooled(
     leave_out: Sequence[str],
     generated: bool = False,
 ) -> PooledTasks:
-    """The tasks of a store; which of them have not enough pairs is noted.
+    """Make a source of a store's tasks; note those with too few pairs.
 
     Raises:
-        ValueError: `leave_out` names a task that is not there; no task is left.
+        ValueError: `leave_out` names an unknown task, or no task is left.
     """
     low, high = num_demonstrations
     without(store.ids, leave_out)
@@ -117,8 +116,43 @@ def pooled(
     if too_few:
         named = ", ".join(too_few[:NUM_NAMED]) + (", ..." if len(too_few) > NUM_NAMED else "")
         bad_tasks.notes.append(
-            f"{len(too_few)} of {len(store.ids)} tasks have fewer than {low + 1} pairs{small} and are never drawn: {named}"
+            f"{len(too_few)} of {len(store.ids)} tasks have fewer than {low + 1} pairs{small} and are never "
+            f"drawn: {named}"
         )
     if store.notes.get("repeated"):
-        bad_tasks.notes.append(f"{store.notes['repeated']} pairs that stand twice in a task are taken once")
+        bad_tasks.notes.append(f"{store.notes['repeated']} repeated pairs of a task are dropped")
     return tasks
+
+
+def check_demonstrations(num_demonstrations: Sequence[int]) -> None:
+    """Raise ValueError unless it is [minimum, maximum]."""
+    if len(num_demonstrations) != 2 or not 1 <= num_demonstrations[0] <= num_demonstrations[1]:
+        raise ValueError(f"num_demonstrations={list(num_demonstrations)} is not [minimum, maximum]")
+
+
+def check_only_generated(options: Any, **defaults: Any) -> None:
+    """Raise ValueError if an option of generated pairs is not at its default although `path` is set."""
+    for name, default in defaults.items():
+        value = getattr(options, name)
+        if options.path is not None and value != default:
+            raise ValueError(f"{name}={value} is for generated pairs, and path={options.path} names a file")
+
+
+def check_max_side(max_side: int | None) -> None:
+    """Raise ValueError for a side that no grid has."""
+    if max_side is not None and not 1 <= max_side <= MAX_SIDE:
+        raise ValueError(f"max_side={max_side} is not 1 to {MAX_SIDE} (null: all grids)")
+
+
+def without(ids: Iterable[str], leave_out: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids without those to leave out.
+
+    Raises:
+        ValueError: one of these does not exist.
+    """
+    known = dict.fromkeys(ids)
+    for task_id in leave_out:
+        if task_id not in known:
+            raise ValueError(f"leave_out names {task_id}, which is not one of the {len(known)} tasks")
+    left_out = set(leave_out)
+    return tuple(task_id for task_id in known if task_id not in left_out)
