@@ -342,8 +342,8 @@ class Run:
     ) -> list[Candidate]:
         """Answer all requests of this run; results of finished batches survive a kill.
 
-        A float32 adapter is merged into its base, which is exact to rounding and faster. The model that was passed
-        in has no adapter of its own afterwards.
+        A float32 adapter is merged into its base, which is exact to rounding and faster. The model that was
+        passed in has no adapter of its own afterwards.
 
         Args:
             on_progress: called with (requests done, requests in all).

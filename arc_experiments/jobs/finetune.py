@@ -94,37 +94,43 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     with progress(console, "training", _last_step(run)) as bar:
         trainer = run.trainer(model, is_pause_due=pause.is_due)
         recorder = _recorder(run, trainer, model, bar, tracker)
-        start = time.perf_counter()
-        if resumed_step is None and not run.is_sharded:  # else when the training begins: it shards the model
-            recorder.validate(0)
-        elif resumed_step is not None:
-            console.print(f"Resuming from step {resumed_step}.")
-        validated = time.perf_counter()
-        if not run.is_sharded:
-            measured = validated - start if resumed_step is None else None
-            show_estimate(run, model, _last_step(run) - (resumed_step or 0), measured, console)
+        validating = _begin_at(resumed_step, run, model, recorder, console)
+        begun = time.perf_counter()
         with pause.listening(resumed_step or 0):
             trainer.resume_or_start()
         _stop_if_asked(run, trainer)
-        trained, training_seconds = time.perf_counter(), trainer.seconds
-        stopped_early = trainer.is_given_up
+        trained, training, stopped_early = time.perf_counter(), trainer.seconds, trainer.is_given_up
         final = recorder.validate(trainer.state.global_step)
         if trainer.best is not None and trainer.best.take_back(trainer):
             final = run.validation_loss(model)
-    seconds = {
-        "validation": validated - start + time.perf_counter() - trained,
-        "training": training_seconds,  # of all attempts
-    }
-    _show_starvation(trainer.data_wait_seconds / (trained - validated), run, console)
+        validating += time.perf_counter() - trained
+    _show_starvation(trainer.data_wait_seconds / (trained - begun), run, console)
     metrics = {
         **_loss_metrics(run, final),
-        "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, trained - validated)},
+        "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, trained - begun)},
         **leak_metrics(leaks),
-        "seconds": seconds,
+        "seconds": {"validation": validating, "training": training},  # the latter of all attempts
         **_best_metrics(trainer),
     }
     _save(run, model, metrics)
     return model
+
+
+def _begin_at(step: int | None, run: Run, model: Any, recorder: Recorder, console: Console) -> float:
+    """Validate the untrained model, unless the training resumes from a step; return the seconds that it took.
+
+    Shows how long the rest may take. A model that is to be sharded is validated when the training begins.
+    """
+    if step is not None:
+        console.print(f"Resuming from step {step}.")
+    seconds = None
+    if not run.is_sharded:
+        start = time.perf_counter()
+        if step is None:
+            recorder.validate(0)
+            seconds = time.perf_counter() - start
+        show_estimate(run, model, _last_step(run) - (step or 0), seconds, console)
+    return seconds or 0.0
 
 
 def _open_log(run: Run) -> int | None:
