@@ -174,7 +174,7 @@ def test_our_speed_is_reported_alone_if_the_bare_loop_does_not_fit(
         return Run.model(run, **options)
 
     monkeypatch.setattr(run, "model", model_of_a_full_gpu)
-    block = training.Block(steps=3, seconds=2.0, waited=0.0, tokens=192)
+    block = training.TimedSteps(steps=3, seconds=2.0, waited=0.0, tokens=192)
     monkeypatch.setattr(training, "train", lambda run, model, **options: block)
     result = training.measure_training(run, length=64, packing=False)
     assert (result["tokens_per_second"], result["steps"]) == (96, 3)

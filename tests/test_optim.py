@@ -548,11 +548,15 @@ MISTAKES = {
     "optim.patience=3": ["optim.best_by=none does not go with optim.patience=3"],
     "optim.min_delta=0.1": ["optim.best_by=none does not go with optim.min_delta=0.1"],
     "optim.best_by=validation_loss optim.eval_steps=null": ["does not go with optim.eval_steps=null"],
-    "optim.best_by=pass_at_2 inference.limit=0": ["optim.best_by=pass_at_2 does not go with inference.limit=0"],
+    "optim.best_by=pass_at_2 inference.limit=0": [
+        "optim.best_by=pass_at_2 does not go with inference.limit=0"
+    ],
     "optim.best_by=accuracy": ["optim.best_by=accuracy is not one of", "pass_at_2"],
     "optim.max_skipped_steps=0": ["optim.max_skipped_steps=0 is too small"],
     "optim.spike_factor=1": ["optim.spike_factor=1.0 is too small: above 1"],
-    "optim.spike_factor=null optim.stop_on_spike=true": ["optim.stop_on_spike=true does not go with optim.spike_factor=null"],
+    "optim.spike_factor=null optim.stop_on_spike=true": [
+        "optim.stop_on_spike=true does not go with optim.spike_factor=null"
+    ],
 }  # fmt: skip
 
 

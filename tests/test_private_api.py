@@ -1,4 +1,4 @@
-"""What is used of other libraries without their promise to keep it: a test each that says what broke, and where."""
+"""What is used of other libraries without their promise to keep it: each test says what broke, and where."""
 
 import inspect
 

@@ -88,7 +88,8 @@ def test_a_checkpoint_of_the_other_kind_is_refused_with_the_remedy(tmp_path: Pat
 TRAINING = [
     "experiment=smoke", "tracking=off", "data.limit=4", "prompt.max_length=900", "model=custom",
     "model.dtype=float32", "model.lora.rank=4", "optim.batch_size=4", "optim.max_steps=5",
-    "optim.save_steps=1", "optim.eval_steps=1", "hardware=cpu", "hardware.threads=1", "hardware.per_device_batch_size=2",
+    "optim.save_steps=1", "optim.eval_steps=1", "hardware=cpu", "hardware.threads=1",
+    "hardware.per_device_batch_size=2",
     "inference.limit=1", "inference.max_new_tokens=4", "optim.best_by=validation_loss", "optim.min_delta=0.5",
     "optim.max_grad_norm=0.1", "optim.learning_rate=0.02",
 ]  # fmt: skip

@@ -241,7 +241,7 @@ def test_auto_is_online_with_a_key_unless_the_environment_says_otherwise(
 def test_online_without_a_key_goes_on_offline(tmp_path: Path, fake: Callable[..., FakeWandb]) -> None:
     stand_in = fake()
     shown = track(make_folder(tmp_path / "r", "tracking=online"))
-    assert shown == "note         tracking goes on offline: WANDB_API_KEY is not set\n"
+    assert shown == "note         tracking continues offline: WANDB_API_KEY is not set\n"
     assert stand_in.names[0] == "init offline"
 
 
@@ -251,7 +251,7 @@ def test_a_server_that_does_not_answer_makes_it_go_on_offline(
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     stand_in = fake(failing=("init online",))
     shown = track(make_folder(tmp_path / "r", "tracking=online"))
-    words = "tracking goes on offline: RuntimeError: no init online with <WANDB_API_KEY>"
+    words = "tracking continues offline: RuntimeError: no init online with <WANDB_API_KEY>"
     assert shown == f"note         {words}\n", "one line"
     assert stand_in.names[:4] == ["init online", "teardown", "init offline", "log"]
     ids = [options["id"] for name, options in stand_in.calls if name.startswith("init")]
@@ -309,6 +309,6 @@ def test_online_without_network_goes_on_offline(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(tracking, "INIT_SECONDS", 2)
     folder = make_folder(tmp_path / "r", "tracking=online")
-    assert track(folder).startswith("note         tracking goes on offline: ")
+    assert track(folder).startswith("note         tracking continues offline: ")
     (part,) = (folder / "wandb").glob("offline-run-*")
     assert any(part.glob("files/media/images/*.png"))

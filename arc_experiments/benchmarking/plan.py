@@ -114,7 +114,7 @@ def _varied(benchmark: Benchmark) -> list[dict[str, Any]]:
 
 
 def _processes(config: Config, number: int) -> dict[str, Any]:
-    """Return the changes for so many processes, which use the first of the GPUs named."""
+    """Return the changes for that number of processes, which use the first of the GPUs named."""
     gpus = config.hardware.gpu_ids
     if gpus is not None and config.hardware.parallelism != "split":  # which is one process over all of them
         gpus = gpus[:number]

@@ -89,7 +89,7 @@ def _compared(ours: list[float], bare: list[float]) -> dict[str, Any]:
     return {**summary("bare_tokens_per_second", bare), **summary("relative_speed", ratios)}
 
 
-class Block(NamedTuple):
+class TimedSteps(NamedTuple):
     """A block of training steps: their number, seconds, seconds waited for data, tokens of all processes."""
 
     steps: int
@@ -98,14 +98,14 @@ class Block(NamedTuple):
     tokens: int
 
 
-def train(run: Run, model: Any, *, seconds: float, steps: int | None = None) -> Block:
+def train(run: Run, model: Any, *, seconds: float, steps: int | None = None) -> TimedSteps:
     """Train as the job does, for about `seconds` or exactly `steps`, after the warm-up steps."""
     trainer = run.trainer(model)
     stopwatch = _Stopwatch(trainer, run.device, seconds, steps)
     trainer.add_callback(stopwatch)
     trainer.resume_or_start()
     first, last = stopwatch.readings
-    return Block._make(map(operator.sub, last, first))
+    return TimedSteps._make(map(operator.sub, last, first))
 
 
 class _Stopwatch(TrainerCallback):
@@ -118,7 +118,7 @@ class _Stopwatch(TrainerCallback):
         self, trainer: StreamTrainer, device: torch.device, seconds: float, steps: int | None
     ) -> None:
         self._trainer = trainer
-        self.readings: list[Block] = []  # each counted from the beginning
+        self.readings: list[TimedSteps] = []  # each counted from the beginning
         self._device, self._seconds, self._steps, self._start = device, seconds, steps, 0.0
 
     def on_step_end(
@@ -139,7 +139,7 @@ class _Stopwatch(TrainerCallback):
 
     def _read(self, step: int) -> None:
         waited, tokens = self._trainer.data_wait_seconds, self._trainer.session_counts.tokens
-        self.readings.append(Block(step, now(self._device), waited, tokens))
+        self.readings.append(TimedSteps(step, now(self._device), waited, tokens))
 
 
 def release() -> None:

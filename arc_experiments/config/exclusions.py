@@ -109,7 +109,7 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     (_FSDP, "model.quantisation!=none",
      "quantised weights are not sharded", "take none, or hardware.parallelism=data"),
     (_FSDP, "model.dtype=float16", "loss scaling does not see all shards", "take bfloat16 or float32"),
-    (_FSDP, "model.compile=true", "the shards of a compiled model cannot be told apart", "take false"),
+    (_FSDP, "model.compile=true", "the shards of a compiled model cannot be distinguished", "take false"),
     (_FSDP, f"model.lora.modules_to_save={_LAYERS}",
      "embedding and LM head are not trained beside a sharded LoRA", "leave them out"),
     (_FSDP, f"optim.name!={_ELEMENTWISE}",

@@ -128,7 +128,7 @@ def ranking_table(rows: Sequence[dict[str, Any]], metric: str, title: str, *, is
     """The ranking of a rung; at the last rung the first configuration has won."""
     table = Table("", "configuration", f"mean {metric}", "runs", "", title=title, title_justify="left")
     for place, row in enumerate(rows, start=1):
-        outcome = "goes on" if row["goes_on"] else "out"
+        outcome = "kept" if row["goes_on"] else "out"
         if is_last:
             outcome = "best" if place == 1 else ""
         table.add_row(

@@ -175,7 +175,7 @@ def _list(comparison: dict[str, Any], console: Console) -> None:
     hidden = [leak for leak in comparison["tasks"] if not is_plain(leak)]
     num_plain = len(comparison["tasks"]) - len(hidden)
     if hidden:
-        table = Table("task", "stands in", "pairs", "answers", "how", title=title)
+        table = Table("task", "is also in", "pairs", "answers", "how", title=title)
         for row in leak_rows({**comparison, "tasks": hidden[:NUM_LISTED]}):
             table.add_row(*row)
         console.print(table)

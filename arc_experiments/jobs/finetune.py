@@ -11,7 +11,7 @@ from arc_experiments.jobs.answering import finish, is_reported, score_in_trainin
 from arc_experiments.jobs.beginning import begin, find_leaks, leak_metrics
 from arc_experiments.jobs.estimate import show_estimate
 from arc_experiments.jobs.results import show_finished
-from arc_experiments.jobs.terminal import Bar, progress, show_leaks, show_plan, show_sample
+from arc_experiments.jobs.terminal import ProgressBar, progress, show_leaks, show_plan, show_sample
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.models.adapters import begins_as_base
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
@@ -143,7 +143,7 @@ def _open_log(run: Run) -> int | None:
     return step
 
 
-def _recorder(run: Run, trainer: StreamTrainer, model: Any, bar: Bar, tracker: Tracker) -> Recorder:
+def _recorder(run: Run, trainer: StreamTrainer, model: Any, bar: ProgressBar, tracker: Tracker) -> Recorder:
     """What validates and logs during training; bar, tracker and status get each line that it writes."""
     pace = Pace(_last_step(run))
     return Recorder(
@@ -165,7 +165,7 @@ def untrained_loss(run: Run, model: Any) -> ValidationLoss | None:
         return run.validation_loss(model)
 
 
-def _show_line(line: Line, run: Run, bar: Bar, tracker: Tracker, pace: Pace) -> None:
+def _show_line(line: Line, run: Run, bar: ProgressBar, tracker: Tracker, pace: Pace) -> None:
     step = int(line["step"])
     tracker.log(step, {name: value for name, value in line.items() if name != "step"})
     loss = {"loss": line["loss"]} if "loss" in line else {}
@@ -180,7 +180,7 @@ def _show_line(line: Line, run: Run, bar: Bar, tracker: Tracker, pace: Pace) -> 
 
 
 def _stop_if_asked(run: Run, trainer: StreamTrainer) -> None:
-    """End the job here if it was told to pause or stop; its checkpoint is on disk.
+    """End the job here if it was asked to pause or stop; its checkpoint is on disk.
 
     Raises:
         Paused: a later start has the rest of the training to do.
@@ -217,7 +217,7 @@ def _loss_metrics(run: Run, final: ValidationLoss | None) -> dict[str, Any]:
 
 
 def _training_metrics(run: Run, trainer: StreamTrainer, seconds: float) -> dict[str, Any]:
-    """The `train` part of metrics.json; speeds are those of this attempt, which took so many seconds."""
+    """The `train` part of metrics.json; speeds are those of this attempt, which took `seconds`."""
     losses = [line["loss"] for line in read_log(run.folder / LOG) if "loss" in line][-FINAL_LOSSES:]
     done = trainer.session_counts
     return {

@@ -122,7 +122,7 @@ def show_sample(sample: Sample, run: Run, console: Console) -> None:
 
 
 @contextmanager
-def progress(console: Console, title: str, total: int) -> Iterator["Bar"]:
+def progress(console: Console, title: str, total: int) -> Iterator["ProgressBar"]:
     """Show progress: a live line in a terminal, elsewhere (a log, a pipe) a plain line at every tenth."""
     with Progress(
         TextColumn("[bold]{task.description:13}"),
@@ -135,10 +135,10 @@ def progress(console: Console, title: str, total: int) -> Iterator["Bar"]:
         console=console,
         disable=not console.is_terminal,
     ) as live:
-        yield Bar(console, live, title, total)
+        yield ProgressBar(console, live, title, total)
 
 
-class Bar:
+class ProgressBar:
     """How far a phase is."""
 
     def __init__(self, console: Console, live: Progress, title: str, total: int) -> None:
@@ -154,7 +154,7 @@ class Bar:
             self._console.print(f"{self._title:13}{done}/{self._total} {text}", markup=False)
 
 
-def timed(bar: Bar) -> Callable[[int, int], None]:
+def timed(bar: ProgressBar) -> Callable[[int, int], None]:
     """What moves the bar, with the speed of this attempt."""
     start, earlier = time.perf_counter(), None
 

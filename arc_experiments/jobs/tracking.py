@@ -76,14 +76,14 @@ class Tracker:
 
         mode = _mode(self._config.tracking.mode)
         if mode == "online" and not os.environ.get("WANDB_API_KEY"):
-            self._warn("tracking goes on offline: WANDB_API_KEY is not set")
+            self._warn("tracking continues offline: WANDB_API_KEY is not set")
             mode = "offline"
         try:
             return self._init(mode)
         except Exception as error:
             if mode != "online":
                 raise
-            self._warn(f"tracking goes on offline: {_words(error)}")
+            self._warn(f"tracking continues offline: {_words(error)}")
             wandb.teardown()  # else the id counts as in use
             return self._init("offline")
 

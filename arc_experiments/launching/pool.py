@@ -44,7 +44,7 @@ class Pool:
         fail_fast: bool = False,
         total_jobs: int = 1,
     ) -> None:
-        self.workers, self.is_told_to_stop = Workers(), False
+        self.workers, self.is_asked_to_stop = Workers(), False
         self.max_parallel, self.fail_fast, self._retries = max_parallel, fail_fast, retries
         self._console, self._total_jobs = console, total_jobs
         self._signals: list[float] = []  # when this process was asked to stop
@@ -199,8 +199,8 @@ class Pool:
         self._signals.append(time.monotonic())
 
     def _heed_signals(self) -> None:
-        if self._signals and not self.is_told_to_stop:
-            self.is_told_to_stop = True
+        if self._signals and not self.is_asked_to_stop:
+            self.is_asked_to_stop = True
             self.workers.stop()  # before printing: the terminal may be gone
             self._console.print(
                 "Stopping: running jobs save their progress (signal again in a few seconds to kill them). "
@@ -276,6 +276,6 @@ def run_sweep(folders: Sequence[RunFolder], sweep_folder: Path, pool: Pool, cons
 
 def exit_code(folders: Sequence[RunFolder], pool: Pool) -> int:
     """130 if the user stopped the pool, else 1 if any job is not done, else 0."""
-    if pool.is_told_to_stop:
+    if pool.is_asked_to_stop:
         return STOPPED
     return 0 if all(pool.state(folder).name == DONE for folder in folders) else 1

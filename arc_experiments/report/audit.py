@@ -1,6 +1,6 @@
 """`audit.html`: which tasks of some sets are also in others, and pairs of both side by side.
 
-In: comparisons. Out: a page that stands alone, the same bytes for the same comparisons.
+In: comparisons. Out: a page that needs no other file, the same bytes for the same comparisons.
 """
 
 from collections.abc import Sequence

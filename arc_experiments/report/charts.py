@@ -172,7 +172,7 @@ def histogram_chart(bins: Sequence[tuple[float, float, int]], *, x_label: str, u
 
 
 def colours(count: int) -> list[str]:
-    """A colour for each of so many groups; they start again where there are more groups than colours."""
+    """A colour for each group; the colours repeat if there are more groups than colours."""
     return [SERIES[number % NUM_COLOURS] for number in range(count)]
 
 

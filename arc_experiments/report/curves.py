@@ -11,7 +11,7 @@ from typing import Any
 from arc_experiments.report.charts import Line, Point, line_chart
 from arc_experiments.report.drawing import SERIES, Chart
 
-MAX_POINTS = 600  # more cannot be told apart at the width of a chart
+MAX_POINTS = 600  # more cannot be distinguished at the width of a chart
 STEP = "optimizer step"
 SCORES = ("pass_at_2", "pass_at_n", "vote_1", "vote_2")
 STYLES = ("-", "--", "-", ":")

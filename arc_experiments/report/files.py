@@ -1,4 +1,4 @@
-"""What a run folder holds, read for the page. All but run.yaml may be missing in a run that goes on.
+"""What a run folder holds, read for the page. All but run.yaml may be missing in a run that is under way.
 
 In: the folder. Out: a `RunFiles`, with empty values for files that are not there.
 """

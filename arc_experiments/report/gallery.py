@@ -30,7 +30,7 @@ GAP = 12  # pixels between grids
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ShownAnswer:
     """A distinct grid that was answered.
 
     Attributes:
@@ -55,14 +55,14 @@ class TestCard:
     heading: str
     input: Grid
     expected: Grid | None
-    answers: tuple[Answer, ...]
+    answers: tuple[ShownAnswer, ...]
     invalid: tuple[Candidate, ...]
     num_invalid: int
     reasons: tuple[tuple[str, int], ...]
     num_candidates: int
 
     @property
-    def attempts(self) -> tuple[Answer, ...]:
+    def attempts(self) -> tuple[ShownAnswer, ...]:
         return self.answers[:NUM_ATTEMPTS]
 
     @property
@@ -157,11 +157,11 @@ def _test_card(task: Task, index: int, candidates: Sequence[Candidate], rule: Ru
     )
 
 
-def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidate]) -> Answer:
+def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidate]) -> ShownAnswer:
     names = {candidate.view: candidate.transforms for candidate in candidates}
     is_generated = any(candidate.num_tokens for candidate in candidates)
     right = expected is not None and np.array_equal(ranked.grid, expected)
-    return Answer(
+    return ShownAnswer(
         grid=ranked.grid,
         verdict="unknown" if expected is None else "right" if right else "wrong",
         difference="" if expected is None or right else _difference(ranked.grid, expected),

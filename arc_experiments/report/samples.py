@@ -1,6 +1,6 @@
 """`inspect.html`: samples of the stream as pictures, text and tokens with their loss, and the counts.
 
-In: samples and counts. Out: a page that stands alone, like the report.
+In: samples and counts. Out: a page that needs no other file, like the report.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """Two runs side by side, task by task: what the second one won and lost, in numbers and pictures.
 
-In: two run folders that answered (some of) the same tasks. Out: a page that stands alone, the same bytes
+In: two run folders that answered (some of) the same tasks. Out: a page that needs no other file, the same bytes
 for the same files.
 """
 

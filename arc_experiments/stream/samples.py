@@ -25,7 +25,7 @@ from arc_experiments.tasks.rngs import rng_for
 
 MAX_REDRAWS = 1000
 MIXTURE_BLOCK = 1000  # samples over which the shares of a mixture are exact
-MAX_PACKED = 256  # at most so many samples share a packed row
+MAX_PACKED = 256  # the most samples that share a packed row
 MAX_MISSES = 4  # a packed row is full after as many samples in succession that are too long for it
 
 

@@ -60,7 +60,8 @@ def _check(arguments: SFTConfig, model: torch.nn.Module) -> None:
     if isinstance(model, PeftModel) and any(_trains(layer) for layer in _vocabulary_layers(model)):
         raise ShardingError(
             "hardware.parallelism=fsdp does not train an adapter's embedding or LM head (tied ones cannot be "
-            "sharded so, and the LM head's gradients are wrong): leave them out, or take hardware.parallelism=data"
+            "sharded so, and the LM head's gradients are wrong): leave them out, or take "
+            "hardware.parallelism=data"
         )
     if PartialState().num_processes == 1:
         raise ShardingError(
@@ -126,6 +127,6 @@ def load_whole(load: Callable[[], Any], folder: Path) -> Any:
         return load()
     except torch.OutOfMemoryError:
         raise ShardingError(
-            "The training is finished and its weights are saved, but the whole model does not fit on one GPU. "
-            f"Spread it over the GPUs to answer: job=evaluate from_run={folder} hardware=split_model"
+            "The training is finished and its weights are saved, but the whole model does not fit on one "
+            f"GPU. Spread it over the GPUs to answer: job=evaluate from_run={folder} hardware=split_model"
         ) from None
