@@ -1,7 +1,7 @@
 """Two runs side by side, task by task: what the second one won and lost, in numbers and pictures.
 
-In: two run folders that answered (some of) the same tasks. Out: a page that needs no other file, the same bytes
-for the same files.
+In: two run folders that answered (some of) the same tasks. Out: a page that needs no other file, the same
+bytes for the same files.
 """
 
 from collections import Counter

@@ -1,11 +1,11 @@
 """Expose the stream to SFTTrainer, in one of two ways that give the same rows (`data.stream`).
 
 `as_dataset`: a virtual map-style Dataset. Its table holds only the numbers 0 to n-1; row i is made when read.
-Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change the order or make a
-row twice.
+Training starts at once, resuming skips by arithmetic, and neither workers nor ranks change the order or
+make a row twice.
 
-`as_iterable`: an IterableDataset, which must be given what the first gets for free: the row to start with, the
-rank, and how many workers share the work.
+`as_iterable`: an IterableDataset, which must be given what the first gets for free: the row to start with,
+the rank, and how many workers share the work.
 """
 
 from collections.abc import Iterator, Sequence
@@ -154,8 +154,8 @@ class Collator:
     tensors.
 
     Returns input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape
-    (rows, COUNTED + REFUSALS + parts). Also attention_mask, or for packed rows position_ids, both of the first's
-    shape: models separate packed samples by positions that restart, but only if there is no mask.
+    (rows, COUNTED + REFUSALS + parts). Also attention_mask, or for packed rows position_ids, both of the
+    first's shape: models separate packed samples by positions that restart, but only if there is no mask.
     """
 
     def __init__(self, pad_id: int) -> None:
