@@ -14,7 +14,7 @@ from rich.console import Console
 
 from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
 from arc_experiments.report.files import read_run
-from arc_experiments.report.format import unscored_sentence
+from arc_experiments.report.wording import unscored_sentence
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved

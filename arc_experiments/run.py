@@ -178,7 +178,7 @@ class Run:
     @cached_property
     def processes(self) -> "PartialState":
         """The processes that work on this run together, and which of them this is."""
-        from arc_experiments.runs.machine import join_processes
+        from arc_experiments.runs.cores_and_gpus import join_processes
 
         return join_processes(self.device)
 
@@ -259,7 +259,7 @@ class Run:
         configured = self.config.hardware.per_device_batch_size
         if configured != "auto":
             return int(configured)
-        from arc_experiments.training.out_of_memory import find_batch_size
+        from arc_experiments.training.batch_size import find_batch_size
 
         return find_batch_size(self.config, self.folder, self.processes, self.model, self.autocast)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from arc_experiments.runs.machine import NUM_PLACES
+from arc_experiments.runs.cores_and_gpus import NUM_PLACES
 
 # Set before any test module imports the libraries, which read these once.
 os.environ.update(

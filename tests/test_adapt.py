@@ -40,7 +40,7 @@ from arc_experiments.jobs.answering import selection_rule
 from arc_experiments.jobs.beginning import begin
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.run import Run, compose, load_run
-from arc_experiments.runs import machine as places
+from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.selection import Candidate
 from arc_experiments.scoring.submission import GrowingSubmission
@@ -558,7 +558,11 @@ def test_the_batch_size_is_found_before_helpers_come(
         return []
 
     monkeypatch.setattr(adapt, "start_helpers", start)
-    for name, value in {places.PLACE: "0", places.NUM_PLACES: "1", "CUDA_VISIBLE_DEVICES": ""}.items():
+    for name, value in {
+        cores_and_gpus.PLACE: "0",
+        cores_and_gpus.NUM_PLACES: "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }.items():
         monkeypatch.setenv(name, value)  # and put back what the job makes of it
     options = ["hardware.per_device_batch_size=auto", "hardware.num_processes=2", "optim.batch_size=4"]
     run, _ = adapted(tmp_path / "run", tasks, *options)

@@ -15,7 +15,7 @@ from arc_experiments.generation.batching import OutOfMemory, PromptBatch, TokenB
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Engine, Key, Limits
 from arc_experiments.generation.rescoring import log_probabilities
-from arc_experiments.generation.threshold import Threshold
+from arc_experiments.generation.threshold_search import Threshold
 from arc_experiments.run import Run
 
 SAMPLES = Transformers(num_samples=5, temperature=1.0, seed=5)

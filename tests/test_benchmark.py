@@ -36,8 +36,7 @@ from arc_experiments.config.schema import Config, typed
 from arc_experiments.jobs import benchmark as job
 from arc_experiments.launching import worker
 from arc_experiments.run import Run
-from arc_experiments.runs import environment
-from arc_experiments.runs import machine as places
+from arc_experiments.runs import cores_and_gpus, environment
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import FixedTasks
 from arc_experiments.training.dataset import make_row
@@ -489,10 +488,10 @@ def test_a_cell_that_dies_is_marked(
 
 def test_a_cell_of_a_sweeps_job_keeps_the_jobs_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interpreter = tmp_path / "python"
-    interpreter.write_text(f"#!/bin/sh\necho ${places.PLACE} of ${places.NUM_PLACES}\n")
+    interpreter.write_text(f"#!/bin/sh\necho ${cores_and_gpus.PLACE} of ${cores_and_gpus.NUM_PLACES}\n")
     interpreter.chmod(0o755)
     monkeypatch.setattr(cells.sys, "executable", str(interpreter))
-    for name, value in places.environment(1, 2).items():
+    for name, value in cores_and_gpus.environment(1, 2).items():
         monkeypatch.setenv(name, value)
     run_cell(Cell(folder=RunFolder(tmp_path), measure="stream"), 5)
     assert (tmp_path / "output.log").read_text() == "1 of 2\n"
@@ -541,10 +540,10 @@ def test_every_way_of_running_out_of_memory_is_called_the_same(error: Exception)
 
 def test_a_process_ends_with_the_one_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
-    monkeypatch.setattr(places.os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(cores_and_gpus.os, "_exit", lambda code: ended.set())
     with subprocess.Popen(["sleep", "600"]) as other:
         try:
-            places.die_with(other.pid)
+            cores_and_gpus.die_with(other.pid)
             assert not ended.wait(0.7)
         finally:
             other.kill()
@@ -557,7 +556,9 @@ def test_a_cell_of_several_processes_ends_with_their_starter(run: Run, tmp_path:
     with subprocess.Popen(["true"]) as starter:
         pass
     command = [sys.executable, "-m", "arc_experiments.benchmarking.measure", str(cell.folder.path)]
-    done = subprocess.run(command, env={**os.environ, places.STARTER: str(starter.pid)}, capture_output=True)
+    done = subprocess.run(
+        command, env={**os.environ, cores_and_gpus.STARTER: str(starter.pid)}, capture_output=True
+    )
     assert done.returncode == 1
     assert cell.result is None, "it ended before it could report its mistake"
 

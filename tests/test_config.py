@@ -25,7 +25,7 @@ from arc_experiments.composing.freezing import freeze
 from arc_experiments.composing.naming import differences
 from arc_experiments.config.check import ConfigError, build, check
 from arc_experiments.config.exclusions import EXCLUSIONS, SOURCE_EXCLUSIONS, holds, parse
-from arc_experiments.config.jobs import JOBS
+from arc_experiments.config.job_kinds import JOBS
 from arc_experiments.config.schema import Config, Source, conf_dir
 from arc_experiments.runs.folder import FolderError
 

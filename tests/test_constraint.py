@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from arc_experiments.generation.constraint import Constraint, grid_constraint
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Limits
-from arc_experiments.generation.threshold import Threshold
+from arc_experiments.generation.threshold_search import Threshold
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.language import AnswerLanguage
 from arc_experiments.tasks import Pair, Task

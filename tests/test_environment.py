@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from small_training import small_run
 from arc_experiments.jobs.beginning import begin
-from arc_experiments.runs.machine import NUM_PLACES
+from arc_experiments.runs.cores_and_gpus import NUM_PLACES
 
 def threads(places, *overrides, job="finetune"):
     run = small_run(Path(sys.argv[1]), "inference.limit=0", *overrides)

@@ -31,7 +31,7 @@ from arc_experiments.benchmarking.rows import FixedRows
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Limits
-from arc_experiments.generation.threshold import Threshold
+from arc_experiments.generation.threshold_search import Threshold
 from arc_experiments.launching.worker import ENVIRONMENT
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import make_repeatable
@@ -412,7 +412,7 @@ def test_a_run_sees_the_gpu_that_it_names() -> None:
     last = NUM_GPUS - 1
     script = (
         "from arc_experiments.config.schema import Hardware\n"
-        "from arc_experiments.runs.machine import show_gpus\n"
+        "from arc_experiments.runs.cores_and_gpus import show_gpus\n"
         f"show_gpus(Hardware(gpu_ids=[{last}]))\n"
         "import torch\n"
         "print(torch.cuda.device_count(), torch.cuda.get_device_properties(0).uuid)"

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from arc_experiments.scoring.by_number import by_num_predictions
+from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import HEADLINES
 from arc_experiments.scoring.selection import Candidate, majority_vote

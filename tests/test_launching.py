@@ -28,10 +28,10 @@ from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.launching.worker import STOPPED
-from arc_experiments.runs import machine as places
+from arc_experiments.runs import cores_and_gpus
+from arc_experiments.runs.cores_and_gpus import share_of_cores, show_gpus
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.locks import SharedLock
-from arc_experiments.runs.machine import share_of_cores, show_gpus
 from arc_experiments.runs.pausing import SAME_SIGNAL
 from arc_experiments.runs.run_state import LOCK
 
@@ -369,11 +369,11 @@ def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.Monk
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """What CUDA sees in a job at a place, of the GPUs that are visible."""
-    for name in ("RANK", "SLURM_JOB_ID", places.HELPS):
+    for name in ("RANK", "SLURM_JOB_ID", cores_and_gpus.HELPS):
         monkeypatch.delenv(name, raising=False)
 
     def show(hardware: Hardware, visible: str, place: int = 0, num_places: int = 1) -> str:
-        for name, value in places.environment(place, num_places).items():
+        for name, value in cores_and_gpus.environment(place, num_places).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         show_gpus(hardware)
@@ -401,7 +401,7 @@ def test_jobs_of_several_processes_take_so_many_gpus_each(shown: Callable[..., s
     assert shown(two, "4", 1, 2) == "4", "what is not there is not asked for"
 
 
-@pytest.mark.parametrize("started_by_us", ["RANK", places.HELPS])
+@pytest.mark.parametrize("started_by_us", ["RANK", cores_and_gpus.HELPS])
 def test_what_a_job_has_taken_is_not_shared_out_again(
     started_by_us: str, shown: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,8 @@ import pytest
 from toy_models import untrained
 
 from arc_experiments.config.schema import Hardware
+from arc_experiments.runs.cores_and_gpus import count_processes
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.runs.machine import count_processes
 
 SMALL = [
     *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6",

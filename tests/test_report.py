@@ -16,13 +16,13 @@ import pytest
 
 from arc_experiments.report import drawing
 from arc_experiments.report.__main__ import main
-from arc_experiments.report.charts import Bar, Line, bar_chart, line_chart
-from arc_experiments.report.curves import count_not_finite, loss_chart, read_points, smooth, thin
+from arc_experiments.report.chart_kinds import Bar, Line, bar_chart, line_chart
 from arc_experiments.report.drawing import CARD, VARIABLES
-from arc_experiments.report.format import duration, memory, number, plural
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import write_report
-from arc_experiments.scoring.by_number import by_num_predictions
+from arc_experiments.report.run_charts import count_not_finite, loss_chart, read_points, smooth, thin
+from arc_experiments.report.wording import duration, memory, number, plural
+from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks.grids import PALETTE, Grid, check_grid, to_rich, to_svg

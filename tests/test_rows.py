@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toy_models import byte_tokenizer, joining_tokenizer, load, settings
 
 from arc_experiments.prompts import IGNORED, Encoded, GridText, Prompt
-from arc_experiments.tasks.rows import Row, parse_row
+from arc_experiments.tasks.ready_rows import Row, parse_row
 from arc_experiments.training.validation import make_records, validation_loss
 
 BYTES, JOINING = byte_tokenizer(), joining_tokenizer()

@@ -101,7 +101,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from arc_experiments.launching import worker
 from arc_experiments import compose
-from arc_experiments.runs.machine import join_processes
+from arc_experiments.runs.cores_and_gpus import join_processes
 from arc_experiments.run import Run
 from arc_experiments.training.trainer import StreamTrainer
 

@@ -10,7 +10,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Limits
-from arc_experiments.generation.threshold import Threshold
+from arc_experiments.generation.threshold_search import Threshold
 from arc_experiments.prompts.tokens import Ids
 
 SIZE, STEPS, STOP = 8, 4, (0, 1)

@@ -23,7 +23,7 @@ from prompt_tools import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from arc_experiments.augmentation.transforms import SYMMETRIES, Symmetry
+from arc_experiments.augmentation.augmentations import SYMMETRIES, Symmetry
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import build, check
 from arc_experiments.config.schema import conf_dir

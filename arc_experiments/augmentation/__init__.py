@@ -1,8 +1,6 @@
 """Augmentations: draw parameters from an rng, apply them to a task, and undo them on a grid."""
 
-from arc_experiments.augmentation.compose import Compose
-from arc_experiments.augmentation.steps import NotInImage, Reversible, Step
-from arc_experiments.augmentation.transforms import (
+from arc_experiments.augmentation.augmentations import (
     Augmented,
     Colours,
     Geometry,
@@ -14,6 +12,8 @@ from arc_experiments.augmentation.transforms import (
     Upscale,
     augment,
 )
+from arc_experiments.augmentation.compose import Compose
+from arc_experiments.augmentation.steps import NotInImage, Reversible, Step
 from arc_experiments.augmentation.views import View, draw_views
 
 __all__ = [

@@ -9,6 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from arc_experiments.augmentation.augmentations import check_at_least, check_probability, factors, fits
 from arc_experiments.augmentation.steps import (
     SYMMETRIES,
     GridStep,
@@ -20,7 +21,6 @@ from arc_experiments.augmentation.steps import (
     Tiled,
     grids_of,
 )
-from arc_experiments.augmentation.transforms import check_at_least, check_probability, factors, fits
 from arc_experiments.tasks import Task
 from arc_experiments.tasks.grids import NUM_COLOURS
 

@@ -6,8 +6,8 @@ the symmetries, so that eight views cover all eight, with random colours and ord
 
 from dataclasses import dataclass
 
+from arc_experiments.augmentation.augmentations import Colours, Order
 from arc_experiments.augmentation.steps import SYMMETRIES, Reversible, Symmetry
-from arc_experiments.augmentation.transforms import Colours, Order
 from arc_experiments.tasks import Task
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.rngs import rng_for

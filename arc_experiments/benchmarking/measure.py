@@ -21,7 +21,7 @@ from arc_experiments.benchmarking.plan import OUT_OF_MEMORY
 from arc_experiments.config.check import check
 from arc_experiments.config.schema import Config
 from arc_experiments.run import Run
-from arc_experiments.runs import machine as places
+from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.environment import describe, make_repeatable, quieten_libraries
 from arc_experiments.runs.folder import RunFolder
 
@@ -112,15 +112,15 @@ def _be_expendable(job_pid: int) -> None:
     The job's next attempt must not share the machine with this one.
     """
     Path("/proc/self/oom_score_adj").write_text("1000")
-    places.die_with(job_pid)
-    places.end_with_starter()
+    cores_and_gpus.die_with(job_pid)
+    cores_and_gpus.end_with_starter()
 
 
 def _start(folder: RunFolder) -> None:
     """Run as the cell's only process, or as one of several, whose starter has assigned their GPUs."""
     config = check(folder.read_config())
     if "RANK" not in os.environ:
-        places.show_gpus(config.hardware)
+        cores_and_gpus.show_gpus(config.hardware)
     main(folder, config)
 
 

@@ -24,8 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.check import ConfigError, check
 from arc_experiments.config.schema import Benchmark, Config, typed
+from arc_experiments.runs.cores_and_gpus import count_processes
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.runs.machine import count_processes
 
 HORIZON = 100_000  # steps of a schedule; no measurement reaches its end
 OUT_OF_MEMORY = "out of memory"

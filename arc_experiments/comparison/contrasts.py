@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.report.format import plural
+from arc_experiments.report.wording import plural
 from arc_experiments.scoring import uncertainty
 from arc_experiments.scoring.uncertainty import Block, Estimate
 

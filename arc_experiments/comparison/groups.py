@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.report.format import plural
+from arc_experiments.report.wording import plural
 
 ABSENT = "(absent)"
 MAX_RUNS_SHOWN = 3

@@ -11,16 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from arc_experiments.comparison import figures
+from arc_experiments.comparison import charts
 from arc_experiments.comparison.contrasts import changed
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat, direction, sentences, tables
 from arc_experiments.report.drawing import NUM_COLOURS
 from arc_experiments.report.files import RunFiles, read_run
-from arc_experiments.report.format import number, percent, plural
 from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
 from arc_experiments.report.page import environment
+from arc_experiments.report.wording import number, percent, plural
 from arc_experiments.tasks.task import Pair, TaskSet
 
 MAX_CARDS = 10  # tasks with pictures, better and worse each
@@ -92,9 +92,9 @@ def render(compared: ComparedRuns) -> str:
             notices=compared.notices,
             tables=list(tables(compared)),
             sentences=list(sentences(compared)),
-            scores=figures.scores_chart(compared, words),
-            cost=figures.cost_chart(compared, words),
-            losses=figures.losses_chart(compared),
+            scores=charts.scores_chart(compared, words),
+            cost=charts.cost_chart(compared, words),
+            losses=charts.losses_chart(compared),
             task_map=_task_map(compared) if words.is_share else None,
             duels=duels,
             gain_words="points of 100" if words.is_share else compared.metric,

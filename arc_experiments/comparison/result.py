@@ -31,7 +31,7 @@ from arc_experiments.comparison.groups import (
     without_repetitions,
 )
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.report.format import plural
+from arc_experiments.report.wording import plural
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from arc_experiments.comparison.contrasts import less_is_better
 from arc_experiments.comparison.result import ComparedRuns
-from arc_experiments.report.format import BY_KAGGLE, KAGGLE, NO_VALUE, duration, number, plural
+from arc_experiments.report.wording import BY_KAGGLE, KAGGLE, NO_VALUE, duration, number, plural
 
 MINUS = "\N{MINUS SIGN}"
 NEW_SEEDS, NEW_TASKS, ONLY_TASKS = "seeds", "seeds, tasks", "tasks only"

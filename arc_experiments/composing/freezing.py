@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.composing.naming import differences
-from arc_experiments.config.jobs import job_kind
+from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 # Schedules whose rate at a step is the same however long the run is.

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from arc_experiments.config.jobs import JOBS
+from arc_experiments.config.job_kinds import JOBS
 from arc_experiments.config.schema import Job
 
 # Where and how a run is computed does not make it another run; some jobs hash some of these (JobKind.hashed).

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from arc_experiments.config.jobs import JOBS
+from arc_experiments.config.job_kinds import JOBS
 from arc_experiments.config.schema import NEED_LIKELIHOODS
 
 Exclusion = tuple[str, str, str, str]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from arc_experiments.config.data_rules import check_data, check_model, check_path, check_prompts, check_share
 from arc_experiments.config.exclusions import look_up
-from arc_experiments.config.jobs import JOBS, JobKind
+from arc_experiments.config.job_kinds import JOBS, JobKind
 from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Config, Halving, Optim, conf_dir
 
 MOST_LEFT_OUT = 3  # demonstrations; of ten that makes 120 tasks

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from arc_experiments.config.jobs import JOBS
+from arc_experiments.config.job_kinds import JOBS
 
 BENCHMARK_PARTS = ("stream", "loading", "training", "generation", "scoring")
 # Rules that rank candidates, by the names of their functions in `scoring/selection.py`.

@@ -7,7 +7,7 @@ from arc_experiments.config.schema import Config
 from arc_experiments.generation.constraint import grid_constraint
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Engine
-from arc_experiments.generation.threshold import Threshold
+from arc_experiments.generation.threshold_search import Threshold
 from arc_experiments.prompts import Prompt
 
 if TYPE_CHECKING:

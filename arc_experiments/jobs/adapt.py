@@ -27,7 +27,7 @@ from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments, start_helpers
 from arc_experiments.run import Run
-from arc_experiments.runs import machine as places
+from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.run_state import duration
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.paired_difference import difference
@@ -75,15 +75,15 @@ def main(run: Run, console: Console) -> None:
 
 def _take_share(hardware: Hardware) -> list[dict[str, str]]:
     """Keep this process's share of cores and GPUs; return the environments of helpers for the others."""
-    is_helper = places.HELPS in os.environ
-    count = 1 if is_helper else places.count_processes(hardware)
+    is_helper = cores_and_gpus.HELPS in os.environ
+    count = 1 if is_helper else cores_and_gpus.count_processes(hardware)
     if hardware.per_device_batch_size == "auto":
         _check_own_gpu(hardware, count)
     environments = helper_environments(count)
     if count > 1:
-        os.environ.update(places.part(0, count))
+        os.environ.update(cores_and_gpus.part(0, count))
     if count > 1 or is_helper:
-        os.environ["CUDA_VISIBLE_DEVICES"] = places.own_gpus()
+        os.environ["CUDA_VISIBLE_DEVICES"] = cores_and_gpus.own_gpus()
     return environments
 
 

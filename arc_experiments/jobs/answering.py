@@ -28,7 +28,7 @@ from arc_experiments.report.page import write_report
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.scoring import selection
-from arc_experiments.scoring.by_number import by_num_predictions
+from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
 from arc_experiments.scoring.selection import Candidate, distinct_by_output

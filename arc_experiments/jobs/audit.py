@@ -18,8 +18,8 @@ from arc_experiments.config.user_code import split_name
 from arc_experiments.corpus.leaks import Finder, Searched
 from arc_experiments.corpus.matches import Comparison
 from arc_experiments.report.audit import write_audit
-from arc_experiments.report.format import plural
 from arc_experiments.report.leaks import is_plain, leak_rows
+from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import BadTasks, FixedTasks, Task, TaskSet, TrainingSource

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from arc_experiments.config.jobs import job_kind
-from arc_experiments.report.format import plural
+from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.report.leaks import COMPARED, examples, sentence
+from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import describe, device_name, make_repeatable, quieten_libraries
 

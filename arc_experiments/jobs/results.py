@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from arc_experiments.report.format import (
+from arc_experiments.report.wording import (
     BY_KAGGLE,
     BY_OUTPUT,
     KINDS,

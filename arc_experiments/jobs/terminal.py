@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from arc_experiments.jobs.beginning import Leaks, leaks_text
-from arc_experiments.report.format import unscored_sentence
+from arc_experiments.report.wording import unscored_sentence
 from arc_experiments.run import Run
 from arc_experiments.runs.run_state import duration
 from arc_experiments.scoring.per_output import solved

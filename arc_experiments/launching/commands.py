@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from arc_experiments.config.jobs import job_kind
-from arc_experiments.runs import machine, pausing
+from arc_experiments.config.job_kinds import job_kind
+from arc_experiments.runs import cores_and_gpus, pausing
 from arc_experiments.runs.folder import RunFolder
 
 # glibc returns large blocks to the system at once and gets them anew, page by page, which took half of the
@@ -37,7 +37,7 @@ def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]
     return {
         **MALLOC,
         **os.environ,
-        **machine.environment(place, num_places),
+        **cores_and_gpus.environment(place, num_places),
         "PYTHONPATH": os.pathsep.join(paths),
     }
 
@@ -45,7 +45,7 @@ def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]
 def helper_environments(count: int) -> list[dict[str, str]]:
     """Environments of the `count - 1` helpers of this process; to be called before it takes its own share."""
     return [
-        {**worker_environment(), **machine.part(number, count), machine.HELPS: str(os.getpid())}
+        {**worker_environment(), **cores_and_gpus.part(number, count), cores_and_gpus.HELPS: str(os.getpid())}
         for number in range(1, count)
     ]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from arc_experiments.config.check import check
 from arc_experiments.launching.commands import describe_exit
 from arc_experiments.launching.worker import DONE, FAILED, MISTAKE, STOPPED, TAKEN
-from arc_experiments.runs import machine
+from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.folder import RunFolder
 
 NUM_NODES = "ARC_EXPERIMENTS_NUM_NODES"  # nodes of the run; this module is started once on each
@@ -28,14 +28,14 @@ def main(arguments: list[str]) -> int:
 
     folder, module = RunFolder(Path(arguments[0])), [*arguments[1:], "arc_experiments.launching.worker"][0]
     hardware = check(folder.read_config()).hardware
-    machine.show_gpus(hardware)
-    os.environ[machine.STARTER] = str(os.getpid())
+    cores_and_gpus.show_gpus(hardware)
+    os.environ[cores_and_gpus.STARTER] = str(os.getpid())
     logging.disable(logging.CRITICAL)  # the workers themselves say how they ended
     num_nodes = int(os.environ.get(NUM_NODES, "1"))
     config = LaunchConfig(
         min_nodes=num_nodes,
         max_nodes=num_nodes,
-        nproc_per_node=machine.count_processes(hardware) // num_nodes,
+        nproc_per_node=cores_and_gpus.count_processes(hardware) // num_nodes,
         run_id=os.environ.get(RENDEZVOUS, str(os.getpid())),
         rdzv_backend="c10d",
         rdzv_endpoint=os.environ.get(RENDEZVOUS, "localhost:0"),

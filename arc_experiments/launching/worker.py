@@ -19,10 +19,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from arc_experiments.config.check import check
-from arc_experiments.config.jobs import job_kind
+from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.config.schema import Config
-from arc_experiments.runs import machine as places
-from arc_experiments.runs import pausing
+from arc_experiments.runs import cores_and_gpus, pausing
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
 
 DONE, FAILED, MISTAKE, TAKEN, STOPPED = 0, 1, 2, 3, 130
@@ -48,7 +47,7 @@ def main(arguments: list[str]) -> int:
     is_main = os.environ.get("RANK", "0") == "0"
     console = Console(soft_wrap=True, highlight=False, quiet=not is_main)
     folder = RunFolder(Path(arguments[0]), read_only=not is_main)
-    places.end_with_starter()
+    cores_and_gpus.end_with_starter()
     try:
         node = folder.read_config()
         while True:
@@ -59,7 +58,7 @@ def main(arguments: list[str]) -> int:
                 if not job_kind(node.job.name).shares_folder:
                     raise
             code = _help(folder, node, console)
-            if code != DONE or folder.is_done or places.HELPS in os.environ:
+            if code != DONE or folder.is_done or cores_and_gpus.HELPS in os.environ:
                 return code  # else the process that held it has died: do what is left
     except FolderError as error:
         console.print(str(error), markup=False)
@@ -72,7 +71,7 @@ def _help(folder: RunFolder, node: DictConfig, console: Console) -> int:
     console.print(f"Helping process {folder.status.get('pid')}, which has {folder}.")
     code = _work(helper, node, console)
     try:
-        while code == DONE and not folder.is_done and places.HELPS not in os.environ:
+        while code == DONE and not folder.is_done and cores_and_gpus.HELPS not in os.environ:
             with folder.locked() as is_free:
                 if is_free:
                     break
@@ -105,7 +104,7 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
 
 def _run_job(folder: RunFolder, config: Config, console: Console) -> None:
     if job_kind(config.job.name).assigns_gpus:
-        places.show_gpus(config.hardware)
+        cores_and_gpus.show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     # Libraries read the environment when they are imported.
     from arc_experiments.run import Run

@@ -10,7 +10,7 @@ import numpy as np
 from arc_experiments.prompts.encoding import Encoded, Encoder, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.language import AnswerLanguage
-from arc_experiments.prompts.rows import RowEncoder
+from arc_experiments.prompts.ready_rows import RowEncoder
 from arc_experiments.prompts.templates import KINDS, MAIN, Chat, Kind, Template, split
 from arc_experiments.prompts.tokens import Ids, TokenTable, probe_tasks
 from arc_experiments.tasks import Pair, Row, Task

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from arc_experiments.corpus.matches import Comparison, Leak, Match, pairs_of
-from arc_experiments.report.format import plural
 from arc_experiments.report.leaks import HOW, is_plain, leak_rows, sentence
 from arc_experiments.report.page import fill, write_page
+from arc_experiments.report.wording import plural
 from arc_experiments.tasks import Pair
 
 SHOWN_PAIRS = 2  # of a task

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.report.format import number, plural, times
+from arc_experiments.report.wording import number, plural, times
 from arc_experiments.scoring.selection import (
     NUM_ATTEMPTS,
     Candidate,

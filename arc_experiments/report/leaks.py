@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from arc_experiments.report.format import plural
+from arc_experiments.report.wording import plural
 
 COMPARED = ("training", "ancestry")  # with the validation tasks, in a run's leaks.json
 NUM_EXAMPLES = 4

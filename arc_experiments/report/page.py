@@ -8,17 +8,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from arc_experiments.report import format as words
-from arc_experiments.report import gallery, leaks, summary
-from arc_experiments.report.curves import (
+from arc_experiments.report import gallery, leaks, summary, wording
+from arc_experiments.report.files import RunFiles, read_run
+from arc_experiments.report.gallery import TaskCard, task_cards
+from arc_experiments.report.run_charts import (
     count_not_finite,
     learning_rate_chart,
     loss_chart,
     predictions_chart,
 )
-from arc_experiments.report.files import RunFiles, read_run
-from arc_experiments.report.format import plural, unscored_sentence
-from arc_experiments.report.gallery import TaskCard, task_cards
+from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.tasks.task import TaskSet
 
@@ -74,14 +73,16 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         environment=list(summary.flat(environment_rows)),
         cost=list(summary.cost_rows(metrics.get("cost", {}))),
         training=list(summary.training_rows(metrics)),
-        phases=[(name, words.duration(seconds)) for name, seconds in summary.phases(metrics)],
+        phases=[(name, wording.duration(seconds)) for name, seconds in summary.phases(metrics)],
         by_number=by_number,
         predictions=predictions_chart(by_number) if len(by_number) > 1 else None,
         losses=loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
         learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
         leak_rows=[row for one in compared for row in leaks.leak_rows(one, named=True)],
-        adaptation=list(words.adaptation_sentences(metrics["adaptation"])) if "adaptation" in metrics else [],
+        adaptation=list(wording.adaptation_sentences(metrics["adaptation"]))
+        if "adaptation" in metrics
+        else [],
         mistakes=metrics.get("submission", {}).get("details", []),
         cards=cards,
         buttons=[(name, text, counts[name]) for name, text in BUTTONS.items()],
@@ -103,9 +104,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= words.FILTERS
+    found.filters |= wording.FILTERS
     found.filters |= {"svg": lambda grid: Markup(gallery.svg(grid)), "size": gallery.size}
-    found.globals["words"] = words
+    found.globals["words"] = wording
     return found
 
 

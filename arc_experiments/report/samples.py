@@ -9,9 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.report.charts import histogram_chart
-from arc_experiments.report.format import NO_VALUE, percent, plural
+from arc_experiments.report.chart_kinds import histogram_chart
 from arc_experiments.report.page import fill, write_page
+from arc_experiments.report.wording import NO_VALUE, percent, plural
 from arc_experiments.stream.counting import Counted, Lengths, SourceCount, histogram
 from arc_experiments.stream.samples import Sample
 from arc_experiments.tasks import Pair, Row

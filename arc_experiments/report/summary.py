@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from arc_experiments.report.files import RunFiles
-from arc_experiments.report.format import (
+from arc_experiments.report.wording import (
     TOKENS,
     duration,
     memory,

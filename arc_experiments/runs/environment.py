@@ -14,8 +14,8 @@ import torch
 import transformers
 
 from arc_experiments.config.schema import Hardware
+from arc_experiments.runs.cores_and_gpus import share_of_cores
 from arc_experiments.runs.folder import RunFolder, read_object
-from arc_experiments.runs.machine import share_of_cores
 
 PACKAGES = (
     "torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "bitsandbytes",

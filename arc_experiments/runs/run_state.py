@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from arc_experiments.runs.cores_and_gpus import is_alive
 from arc_experiments.runs.locks import is_locked
-from arc_experiments.runs.machine import is_alive
 
 LOCK = ".lock"  # in the run folder; its worker holds it, and the system frees it when the worker dies
 HEARTBEAT_SECONDS = 10.0

@@ -159,7 +159,7 @@ class Ranked:
 
 
 Rule = Callable[[Iterable[Ranked]], list[Ranked]]
-"""An order of distinct grids, best first. The name of a rule is the name of its function."""
+"""An order of distinct grids, best first. A rule is named after its function; `config.schema.SELECTIONS` lists it."""
 
 
 def votes_then_log_probability(grids: Iterable[Ranked]) -> list[Ranked]:

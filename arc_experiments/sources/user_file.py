@@ -16,7 +16,7 @@ from typing import Any
 
 from arc_experiments.config.user_code import UserCodeError, UserFunction, as_theirs, same_random
 from arc_experiments.sources.parsing import parse_task
-from arc_experiments.tasks.rows import parse_row, row_forms, shown
+from arc_experiments.tasks.ready_rows import parse_row, row_forms, shown
 from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import Task, TaskSet
 

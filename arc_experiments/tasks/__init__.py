@@ -1,6 +1,6 @@
 """The nouns: pairs, tasks, ready rows, task sets, and the interface of a training source."""
 
-from arc_experiments.tasks.rows import Row
+from arc_experiments.tasks.ready_rows import Row
 from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, Reader, TokenizerReader, TrainingSource
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 

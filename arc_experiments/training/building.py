@@ -12,7 +12,7 @@ from trl import SFTConfig
 
 from arc_experiments.config.rules import split_batch
 from arc_experiments.config.schema import Config
-from arc_experiments.runs.machine import PATIENCE
+from arc_experiments.runs.cores_and_gpus import PATIENCE
 from arc_experiments.stream.samples import JoinedStreams, SampleStream
 from arc_experiments.training import optimizers
 from arc_experiments.training.best import Best

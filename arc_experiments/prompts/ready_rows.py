@@ -16,7 +16,7 @@ from jinja2 import TemplateError
 
 from arc_experiments.prompts.encoding import IGNORED, Encoded, tokenize
 from arc_experiments.prompts.templates import render
-from arc_experiments.tasks.rows import ASSISTANT, Row
+from arc_experiments.tasks.ready_rows import ASSISTANT, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

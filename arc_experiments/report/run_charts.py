@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
-from arc_experiments.report.charts import Line, Point, line_chart
+from arc_experiments.report.chart_kinds import Line, Point, line_chart
 from arc_experiments.report.drawing import SERIES, Chart
 
 MAX_POINTS = 600  # more cannot be distinguished at the width of a chart

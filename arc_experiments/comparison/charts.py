@@ -10,7 +10,7 @@ import pandas as pd
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat
-from arc_experiments.report.charts import (
+from arc_experiments.report.chart_kinds import (
     Dots,
     Line,
     colours,
@@ -18,9 +18,9 @@ from arc_experiments.report.charts import (
     line_chart,
     scatter_chart,
 )
-from arc_experiments.report.curves import STEP, read_points
 from arc_experiments.report.drawing import Chart
-from arc_experiments.report.format import duration
+from arc_experiments.report.run_charts import STEP, read_points
+from arc_experiments.report.wording import duration
 
 
 def scores_chart(compared: ComparedRuns, words: MetricFormat) -> Chart:
