@@ -159,7 +159,7 @@ class Ranked:
 
 
 Rule = Callable[[Iterable[Ranked]], list[Ranked]]
-"""An order of distinct grids, best first. A rule is named after its function; `config.schema.SELECTIONS` lists it."""
+"""Orders distinct grids, best first. Named after its function; `config.schema.SELECTIONS` lists the names."""
 
 
 def votes_then_log_probability(grids: Iterable[Ranked]) -> list[Ranked]:
