@@ -153,8 +153,8 @@ def test_the_yaml_makes_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("padding_weight=-1", "augmentation.compose: padding_weight=-1.0 is no weight"),
-        ("padding_weight=nan", "padding_weight=nan is no weight"),
+        ("padding_weight=-1", "augmentation.compose: padding_weight=-1.0 must be finite and at least 0"),
+        ("padding_weight=nan", "padding_weight=nan must be finite and at least 0"),
         ("rotation_weight=1", "augmentation.compose.rotation_weight"),
         ("probability=1.5", "augmentation.compose: probability=1.5 is not within 0..1"),
         ("max_padding=0", "augmentation.compose: max_padding=0 is too small"),

@@ -102,7 +102,7 @@ def test_a_training_cannot_be_judged_by_tasks_without_solutions(tmp_path: Path) 
 
 def test_a_training_needs_tasks_to_train_on(tmp_path: Path) -> None:
     data = [f"data.path={kaggle(tmp_path / 'data')}", "data.source.splits=[test]"]
-    with pytest.raises(ValueError, match="none is left to train on"):
+    with pytest.raises(ValueError, match="no task is left to train on"):
         run_job(finetune.main, tmp_path / "run", *data)
 
 
