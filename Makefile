@@ -69,7 +69,7 @@ test-slow: $(READY)  ## The slow tests alone
 test-all: $(READY)  ## The tests, with the slow ones
 	$(PYTEST) -m "not gpu and not slurm" $(ARGS)
 
-test-gpu: $(READY)  ## The tests on a GPU (under 10 minutes), with its speed and memory
+test-gpu: $(READY)  ## The tests on a GPU, with its speed and memory
 	$(BIN)/python -m pytest -m gpu tests/test_gpu.py $(ARGS)
 
 test-slurm: $(READY)  ## The tests on a SLURM cluster, which is brought up on this machine (Debian, as root)

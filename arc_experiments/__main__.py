@@ -87,9 +87,10 @@ def launch(frozen: Frozen, config: DictConfig) -> int:
             return _refuse(str(error))
     if frozen.sweep_folder is not None:
         return _run_jobs(frozen.folders, frozen.sweep_folder, config, console)
-    if config.launch.chain.total_jobs > 1:
-        return run_here(frozen.folders[0], config.launch.chain.total_jobs)
-    become_worker(frozen.folders[0])
+    folder, total_jobs = frozen.folders[0], config.launch.chain.total_jobs
+    if total_jobs > 1 and not folder.is_done:
+        return run_here(folder, total_jobs)
+    become_worker(folder)  # which shows the table of a finished run
 
 
 def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:

@@ -122,6 +122,14 @@ def test_the_same_command_again_shows_the_scores_at_once(finished: tuple[Path, s
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_shows_its_scores_as_a_chain_too(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    chain = ["launch.chain.total_jobs=2", "launch.chain.steps_per_job=5"]
+    again = run_command(*SMALL, *chain, f"hydra.run.dir={folder}")
+    assert again.returncode == 0
+    assert "pass@2" in again.stdout
+
+
 def test_another_composition_in_the_same_folder_is_refused(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     refused = run_command(*SMALL, "seed=5", f"hydra.run.dir={folder}")

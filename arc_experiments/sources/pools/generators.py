@@ -56,8 +56,9 @@ def verifier(task_id: str) -> Callable[[Cells], Cells]:
 def follows_rule(task_id: str, pair: Pair) -> bool:
     """Return whether the task's verifier maps the input of a pair to its output."""
     assert pair.output is not None
+    solve = verifier(task_id)  # a verifier that is missing is no fault of the pair
     try:
-        return verifier(task_id)(as_cells(pair.input)) == as_cells(pair.output)
+        return solve(as_cells(pair.input)) == as_cells(pair.output)
     except Exception:  # noqa: BLE001 (an input that the verifier cannot read breaks the rule)
         return False
 
