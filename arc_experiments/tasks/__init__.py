@@ -2,13 +2,14 @@
 
 from arc_experiments.tasks.ready_rows import Row
 from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, Reader, TokenizerReader, TrainingSource
-from arc_experiments.tasks.task import Pair, Task, TaskSet
+from arc_experiments.tasks.task import Pair, Program, Task, TaskSet
 
 __all__ = [
     "BadTasks",
     "FixedTasks",
     "Joined",
     "Pair",
+    "Program",
     "Reader",
     "Row",
     "Task",

@@ -1,4 +1,4 @@
-"""Pairs of grids, tasks, and sets of tasks."""
+"""Pairs of grids, programs, tasks, and sets of tasks."""
 
 import hashlib
 from collections import Counter
@@ -21,12 +21,25 @@ class Pair:
     output: Grid | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program in one of the languages of `arc_experiments.programs`.
+
+    Attributes:
+        text: in the language's canonical form, unless it is an answer as it was written.
+    """
+
+    language: str
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
     """Demonstration pairs (`train`) and test pairs (`test`).
 
     Attributes:
         split: the part of its source that it belongs to.
+        program: maps the input of every pair to its output; None if no such program is known.
         refused: how many of a generator's pairs were refused while this task was drawn, by `REFUSALS`.
     """
 
@@ -34,13 +47,14 @@ class Task:
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
     split: str = ""
+    program: Program | None = None
     refused: Counter[str] = field(default_factory=Counter)
 
     def __repr__(self) -> str:
         return f"<Task {self.id} | {len(self.train)} train | {len(self.test)} test>"
 
     def without_solutions(self) -> "Task":
-        """Return the task without its test outputs, as a solver may see it."""
+        """Return the task without its test outputs and program, as a solver may see it."""
         test = tuple(Pair(input=pair.input, output=None) for pair in self.test)
         return Task(id=self.id, train=self.train, test=test, split=self.split)
 

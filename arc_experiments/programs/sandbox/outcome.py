@@ -1,0 +1,66 @@
+"""What a program may use, and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from arc_experiments.tasks.grids import Grid
+
+# Why a program gave no grid: it cannot be parsed; it imports what it may not; it used too much CPU time or
+# memory; it raised an exception; it returned something else; its grid has over 30 rows or columns, or its
+# result is over-long; it answered differently when it ran again; its interpreter died.
+Reason = Literal[
+    "syntax",
+    "import",
+    "timeout",
+    "memory",
+    "raised",
+    "not_a_grid",
+    "too_large",
+    "nondeterministic",
+    "crashed",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one program may use on one input.
+
+    Attributes:
+        cpu_seconds: of its own CPU time, so that a busy machine gives the same outcomes as an idle one.
+        memory_bytes: of its heap.
+        output_bytes: of its result.
+    """
+
+    cpu_seconds: float = 2.0
+    memory_bytes: int = 512 * 2**20
+    output_bytes: int = 1 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What a program gave for one input: a grid, or the reason why there is none.
+
+    Attributes:
+        message: the interpreter's words, empty with a grid.
+    """
+
+    grid: Grid | None = None
+    reason: Reason | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ran:
+    """What a program gave for each input, in order, and the CPU time that this took."""
+
+    outcomes: tuple[Outcome, ...]
+    cpu_seconds: float
+
+
+class Runner(Protocol):
+    """Interpreters of one language."""
+
+    def run(self, texts: Sequence[str], inputs: Sequence[Sequence[Grid]]) -> list[Ran]:
+        """Run program n on each of the grids `inputs[n]`."""
