@@ -66,6 +66,14 @@ class Language(Protocol):
             mapping: a permutation of the colours 0 to 9.
         """
 
+    def turn(self, text: str, symmetry: str, height: int, width: int) -> str | None:
+        """Return a program for the task whose grids are turned; None if this cannot be done exactly.
+
+        Args:
+            symmetry: a name of `tasks.grids.TURNS`.
+            height: of every input grid, as is `width`.
+        """
+
 
 def names() -> list[str]:
     """Return the names of all languages."""

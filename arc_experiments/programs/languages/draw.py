@@ -1,0 +1,142 @@
+"""The language `draw`: a block of calls that paint shapes on the input grid, one per line.
+
+    rect(3,1,1,4,5)     # colour, then rows and columns in pairs
+    line(8,0,0,3,3)
+    flood(2,9,9)
+
+Arguments are numbers: colours 0 to 9, rows and columns 0 to 29. Any lines of a program
+are a program too. What each shape paints is written in `preludes/draw.py`.
+"""
+
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from textwrap import indent
+from typing import Literal
+
+from arc_experiments.programs.languages._reading import (
+    source_of_prelude,
+    statements,
+    unexpected,
+    without_fences,
+)
+from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS
+
+# The shapes, and the number of cells that determine each.
+SHAPES = {"pixel": 1, "line": 2, "rect": 2, "box": 2, "flood": 1}
+
+Call = tuple[str, int, *tuple[int, ...]]  # a shape, its colour, rows and columns in pairs
+
+
+class Draw:
+    """Shapes on a canvas; see the module."""
+
+    name = "draw"
+    runs_in: Literal["monty", "process"] = "monty"
+
+    @cached_property
+    def prelude(self) -> str:
+        return source_of_prelude(self.name)
+
+    def extract(self, answer: str) -> str:
+        return without_fences(answer)
+
+    def normalise(self, text: str) -> str:
+        return write_calls(map(plainest, read_calls(text)))
+
+    def as_function(self, text: str) -> str:
+        return f"def transform(grid):\n    start(grid)\n{indent(text, '    ')}\n    return canvas\n"
+
+    def length(self, text: str) -> int:
+        return len(read_calls(text))
+
+    def recolour(self, text: str, mapping: Mapping[int, int]) -> str | None:
+        """Rename the colours, which is always exact if no two get the same name."""
+        renamed = {colour: mapping.get(colour, colour) for colour in range(NUM_COLOURS)}
+        if set(renamed.values()) != set(renamed):
+            return None
+        return write_calls((shape, renamed[colour], *place) for shape, colour, *place in read_calls(text))
+
+    def turn(self, text: str, symmetry: str, height: int, width: int) -> str | None:
+        """Turn the shapes, which is exact if none leaves the canvas."""
+        turned: list[Call] = []
+        for shape, colour, *place in read_calls(text):
+            cells: list[int] = []
+            for row, column in zip(place[::2], place[1::2], strict=True):
+                if row >= height or column >= width:
+                    return None
+                cells += TURNED[symmetry](row, column, height - 1, width - 1)
+            turned.append(plainest((shape, colour, *cells)))
+        return write_calls(turned)
+
+
+def read_calls(text: str) -> list[Call]:
+    """Parse a program.
+
+    Raises:
+        UnreadableProgram: a line is not one of the calls, or its arguments are out of range.
+    """
+    return [_read_call(statement) for statement in statements(text)]
+
+
+def _read_call(statement: ast.stmt) -> Call:
+    match statement:
+        case ast.Expr(ast.Call(ast.Name(shape), arguments, [])) if shape in SHAPES:
+            pass
+        case _:
+            raise unexpected(statement, f"a call of {', '.join(SHAPES)}")
+    numbers = [_read_number(argument) for argument in arguments]
+    if len(numbers) != 1 + 2 * SHAPES[shape]:
+        raise unexpected(statement, f"{shape} with {1 + 2 * SHAPES[shape]} arguments")
+    colour, *place = numbers
+    if colour >= NUM_COLOURS:
+        raise unexpected(statement, "in a colour from 0 to 9")
+    if shape == "line":
+        height, width = abs(place[2] - place[0]), abs(place[3] - place[1])
+        if height and width and height != width:
+            raise unexpected(statement, "a horizontal, vertical or diagonal line")
+    return shape, colour, *place
+
+
+def _read_number(node: ast.expr) -> int:
+    match node:
+        case ast.Constant(int(number)) if type(number) is int and 0 <= number < MAX_SIDE:
+            return number
+    raise unexpected(node, f"a number from 0 to {MAX_SIDE - 1}")
+
+
+def write_calls(calls: Iterable[Call]) -> str:
+    """Write a program, one call per line."""
+    return "\n".join(f"{shape}({','.join(map(str, numbers))})" for shape, *numbers in calls)
+
+
+def plainest(call: Call) -> Call:
+    """Return the simplest call that paints the same: pixel, line, rect or box, from the upper left."""
+    shape, colour, *place = call
+    if SHAPES[shape] == 1:
+        return call
+    row, column, last_row, last_column = place
+    if shape == "line":
+        ends = sorted([(row, column), (last_row, last_column)])
+        return ("line", colour, *ends[0], *ends[1]) if ends[0] != ends[1] else ("pixel", colour, row, column)
+    top, bottom = sorted([row, last_row])
+    left, right = sorted([column, last_column])
+    height, width = bottom - top, right - left
+    if min(height, width) == 0:
+        return plainest(("line", colour, top, left, bottom, right))
+    return ("rect" if min(height, width) == 1 else shape, colour, top, left, bottom, right)
+
+
+# Where a symmetry puts the cell i, j of a grid whose last cell is m, n.
+TURNED: dict[str, Callable[[int, int, int, int], tuple[int, int]]] = {
+    "identity": lambda i, j, m, n: (i, j),
+    "rot90": lambda i, j, m, n: (n - j, i),
+    "rot180": lambda i, j, m, n: (m - i, n - j),
+    "rot270": lambda i, j, m, n: (j, m - i),
+    "transpose": lambda i, j, m, n: (j, i),
+    "transpose_rot90": lambda i, j, m, n: (m - i, j),
+    "transpose_rot180": lambda i, j, m, n: (n - j, m - i),
+    "transpose_rot270": lambda i, j, m, n: (i, n - j),
+}
+
+LANGUAGE = Draw()

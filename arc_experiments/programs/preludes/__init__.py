@@ -1,0 +1,1 @@
+"""Source files that an interpreter executes before a program: what the program may call."""
