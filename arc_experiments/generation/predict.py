@@ -202,7 +202,10 @@ def _read_answers(
     for key, answer in answers:
         by_key[key].append(answer)
     return [
-        [_read(prompt, request, sample, answer) for sample, answer in enumerate(by_key[request.key], first_sample)]
+        [
+            _read(prompt, request, sample, answer)
+            for sample, answer in enumerate(by_key[request.key], first_sample)
+        ]
         for request in requests
     ]
 
