@@ -164,10 +164,19 @@ class Run:
         parts = make_parts(self.corpus.shares, self._transforms, self._make_prompt)
         return self._stream(parts, self.config.seeds.stream)
 
-    def stream_of(self, tasks: TaskSet, *, seed: int) -> SampleStream:
-        """The same of other tasks, with all of the run's augmentations and its own prompt."""
-        source, transforms = FixedTasks(tasks), list(self._transforms.values())
-        part = StreamPart(name="tasks", source=source, task_ids=tasks.ids, transforms=transforms)
+    def stream_of(self, tasks: TaskSet, *, seed: int, in_order: bool = False) -> SampleStream:
+        """The same of other tasks, with all of the run's augmentations and its own prompt.
+
+        Args:
+            in_order: see `StreamPart`.
+        """
+        part = StreamPart(
+            name="tasks",
+            source=FixedTasks(tasks),
+            task_ids=tasks.ids,
+            transforms=list(self._transforms.values()),
+            in_order=in_order,
+        )
         return self._stream([part], seed)
 
     def _stream(self, parts: list[StreamPart], seed: int) -> SampleStream:

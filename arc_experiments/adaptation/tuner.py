@@ -61,17 +61,20 @@ class Tuner:
         if run.config.adapt.together > 1:
             check_stackable(self.model, run.config.adapt.together)
 
-    def answer(self, tasks: TaskSet, place: str) -> Candidates | Outcome:
+    def answer(self, tasks: TaskSet, place: str, *, first_sample: int = 0) -> Candidates | Outcome:
         """Answer tasks with the model as it is; return why where it cannot. Resumes a killed attempt's
         answers.
 
         Args:
             place: where partial answers are kept, in the folder.
+            first_sample: the number of each view's first answer: other numbers are drawn differently.
         """
         partial = self._folder / place
         requests, model = self._run.requests_of(tasks), self.model.eval()
         try:
-            candidates = self._run.predictor.predict(model, requests, partial, self._progressed)
+            candidates = self._run.predictor.predict(
+                model, requests, partial, self._progressed, first_sample=first_sample
+            )
             candidates = self._run.predictor.with_likelihoods(
                 model, tasks, candidates, partial / "likelihoods", self._progressed
             )
@@ -93,7 +96,7 @@ class Tuner:
         Args:
             lost: its share of the seconds of a training at once that failed.
         """
-        start = self._begin()
+        start = self.begin()
         found: list[Candidates | Outcome] = []
         try:
             outcome, training = self._train(group)
@@ -102,7 +105,7 @@ class Tuner:
                 release_memory()  # the trainer is a cycle: its optimizer would still hold memory
                 found = self._answer_adapted(group)
         finally:
-            self._restore()
+            self.restore()
         shutil.rmtree(self._folder / group.name, ignore_errors=True)
         seconds = lost + trained - start, time.perf_counter() - trained
         return self._adapted(group, outcome, training, found, *seconds)
@@ -131,7 +134,7 @@ class Tuner:
     def _adapt_at_once(
         self, bundle: Bundle, streams: dict[TaskGroup, SampleStream]
     ) -> dict[TaskGroup, Adapted]:
-        start, done = self._begin(), {}
+        start, done = self.begin(), {}
         stack = Stack(self.model, len(streams))
         with stack.in_place():
             outcome, trainings = train(
@@ -147,10 +150,11 @@ class Tuner:
                 answering = time.perf_counter() - began
                 done[group] = self._adapted(group, outcome, training, found, seconds, answering)
         finally:
-            self._restore()
+            self.restore()
         return done
 
-    def _begin(self) -> float:
+    def begin(self) -> float:
+        """Measure from here on: time (returned, in seconds of `perf_counter`) and peak memory."""
         if self._run.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         return time.perf_counter()
@@ -208,11 +212,19 @@ class Tuner:
     def _train(self, group: TaskGroup) -> tuple[Outcome, AdaptationCounts | None]:
         """Train alone; without counts the weights must not be used."""
         stream = self._stream(group, self._is_late(group.name))
-        if isinstance(stream, Outcome):
-            return stream, None
+        return (stream, None) if isinstance(stream, Outcome) else self.train_on(stream, group, group.name)
+
+    def train_on(
+        self, stream: SampleStream, group: TaskGroup, place: str
+    ) -> tuple[Outcome, AdaptationCounts | None]:
+        """Train on a stream for a group; without counts the weights must not be used.
+
+        Args:
+            place: where checkpoints are kept, in the folder.
+        """
         try:
             outcome, [training] = train(
-                self._run, self.model, {group: stream}, self._folder, group.name, self._is_over
+                self._run, self.model, {group: stream}, self._folder, place, self._is_over
             )
             return outcome, training
         except NothingFits:
@@ -241,7 +253,8 @@ class Tuner:
         ancestry = weights.ancestry(dtype=self._run.dtype, shares=shares)
         weights.save(self.model, self._run.tokenizer, ancestry, folder=folder)
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Put the weights back as they were before the first adaptation."""
         with torch.no_grad():
             for parameter, value in self._weights:
                 parameter.copy_(value)

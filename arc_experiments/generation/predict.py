@@ -92,18 +92,27 @@ class Predictor:
         self._processes, self._autocast = processes, autocast
 
     def predict(
-        self, model: Any, requests: Sequence[Request], folder: Path, on_progress: OnProgress = ignore
+        self,
+        model: Any,
+        requests: Sequence[Request],
+        folder: Path,
+        on_progress: OnProgress = ignore,
+        *,
+        first_sample: int = 0,
     ) -> list[Candidate]:
         """Answer every request; candidates come in the order of the requests.
 
         Args:
             folder: candidates of finished batches are kept here, and taken from here.
             on_progress: called with (requests done, requests in all) at the start and after each batch.
+            first_sample: the number of each request's first answer, on which sampled answers depend.
 
         Raises:
             OutOfMemory: a prompt does not fit into memory by itself.
         """
-        asked = [(request, request.ids) for request in requests if request.ids is not None]
+        engine, asked = self._engine, [(one, one.ids) for one in requests if one.ids is not None]
+        if first_sample:
+            engine = engine.only(range(first_sample, first_sample + engine.num_samples))
         num_too_long = len(requests) - len(asked)
         results = ResumableResults(
             folder,
@@ -115,14 +124,15 @@ class Predictor:
             [len(ids) for _, ids in asked],
             extra=self._limits.max_new_tokens,
             batch_tokens=self.budget.planned,
-            rows_per_prompt=self._engine.rows_per_prompt,
+            rows_per_prompt=engine.rows_per_prompt,
         )
         for batch in results.unfinished(batches):
             prompts = [(asked[position][0].key, asked[position][1]) for position in batch]
-            whole = PromptBatch(engine=self._engine, limits=self._limits, prompts=prompts)
+            whole = PromptBatch(engine=engine, limits=self._limits, prompts=prompts)
             with self._autocast():
                 answers = self.budget.in_parts(whole, lambda part: part.answer(model))
-            candidates = _read_answers(self._prompt, [asked[position][0] for position in batch], answers)
+            of_batch = [asked[position][0] for position in batch]
+            candidates = _read_answers(self._prompt, of_batch, answers, first_sample)
             results.add(batch, [[one.to_record() for one in group] for group in candidates])
         found = {request.key: records for (request, _), records in zip(asked, results.all(), strict=True)}
         return [candidate for request in requests for candidate in _candidates(request, found)]
@@ -185,14 +195,17 @@ def unanswered(request: Request, reason: str) -> Candidate:
 
 
 def _read_answers(
-    prompt: Prompt, requests: Sequence[Request], answers: Sequence[tuple[Key, Answer]]
+    prompt: Prompt, requests: Sequence[Request], answers: Sequence[tuple[Key, Answer]], first_sample: int
 ) -> list[list[Candidate]]:
     """The candidates of each request, in the order of its answers."""
     by_key: dict[Key, list[Answer]] = defaultdict(list)
     for key, answer in answers:
         by_key[key].append(answer)
     return [
-        [_read(prompt, request, sample, answer) for sample, answer in enumerate(by_key[request.key])]
+        [
+            _read(prompt, request, sample, answer)
+            for sample, answer in enumerate(by_key[request.key], first_sample)
+        ]
         for request in requests
     ]
 

@@ -42,6 +42,7 @@ class StreamPart:
         weight: its share of the samples, relative to the other parts' weights.
         transforms: augmentations in order.
         prompt: writes its tasks; None for the stream's prompt.
+        in_order: every pass draws the tasks in their given order, not in a fresh permutation.
     """
 
     name: str
@@ -50,6 +51,7 @@ class StreamPart:
     transforms: Sequence[Transform]
     weight: float = 1.0
     prompt: Prompt | None = None
+    in_order: bool = False
 
     @cached_property
     def numbers(self) -> NDArray[np.int64]:
@@ -181,6 +183,8 @@ class SampleStream:
         """Return the position in its source of the task that a part's visit draws."""
         part = self.parts[number]
         passes, place = divmod(visit, len(part.numbers))
+        if part.in_order:
+            return int(part.numbers[place])
         if number not in self._passes or self._passes[number][0] != passes:
             order = rng_for("order", self._seed, part.name, passes).permutation(part.numbers)
             self._passes[number] = (passes, order)
