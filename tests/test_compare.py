@@ -105,6 +105,20 @@ def test_runs_of_other_seeds_are_one_group_and_what_differs_names_it(tmp_path: P
     assert difference.sign_test_p == pytest.approx(0.25)
 
 
+def test_scores_of_a_part_of_the_tasks_say_so(tmp_path: Path) -> None:
+    part = {"answered": {"num_tasks": 4, "num_validation_tasks": 100}}
+    for seed in (1, 2):
+        make_run(tmp_path / f"small-{seed}", "1100", settings={"seed": seed}, **part)
+        make_run(tmp_path / f"large-{seed}", "1110", settings={"seed": seed, "model.lora.rank": 16}, **part)
+    found = compared(tmp_path)
+    text, page = markdown(found), render(found)
+    assert "### score.pass_at_2 (more is better, 4 of 100 tasks asked)" in text
+    assert "on the same tasks (4 of 100 tasks asked)" in text
+    assert "2 groups · 4 of 100 tasks asked" in page
+    whole = markdown(compared(tmp_path, "seconds.total"))
+    assert "tasks asked" not in whole, "times are not scores"
+
+
 def test_settings_that_change_together_are_one_difference(tmp_path: Path) -> None:
     for name, path in (("tiny", "package:tiny"), ("qwen", "Qwen/Qwen2.5")):
         make_run(tmp_path / name, settings={"model.name": name, "model.path": path})

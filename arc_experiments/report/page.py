@@ -19,6 +19,7 @@ from arc_experiments.report.run_charts import (
 )
 from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.runs.folder import write_whole
+from arc_experiments.scoring.metrics import tasks_asked
 from arc_experiments.tasks.task import TaskSet
 
 # The buttons above the tasks.
@@ -65,6 +66,7 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         run=run,
         metrics=metrics,
         score=score,
+        asked=tasks_asked(metrics),
         settings=settings,
         subtitle=summary.subtitle(settings),
         tiles=list(summary.tiles(metrics)),

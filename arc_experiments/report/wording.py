@@ -121,12 +121,12 @@ def label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def rules_sentence(score: dict[str, Any]) -> str:
-    """Two attempts by the three rules in use."""
+def rules_sentence(score: dict[str, Any], part: str) -> str:
+    """Two attempts by the three rules in use; `part` says of which tasks, if not of all."""
     values = {name: percent(value) for name, value in score["by_rule"].items()}
     return (
-        f"two attempts: {values['task_fraction']} by {KAGGLE} (pass@2); {values['test_output']} of all test "
-        f"outputs right; {values['task_strict']} of tasks with every test output right"
+        f"two attempts{part}: {values['task_fraction']} by {KAGGLE} (pass@2); {values['test_output']} of all "
+        f"test outputs right; {values['task_strict']} of tasks with every test output right"
     )
 
 

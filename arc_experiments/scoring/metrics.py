@@ -108,6 +108,13 @@ def score(
     }
 
 
+def tasks_asked(metrics: Mapping[str, Any]) -> str:
+    """`16 of 100 tasks asked` if `inference.limit` left tasks out of the scores; "" if not, or not known."""
+    counts = metrics.get("answered", {})
+    asked, known = counts.get("num_tasks", 0), counts.get("num_validation_tasks", 0)
+    return f"{asked:,} of {known:,} tasks asked" if asked < known else ""
+
+
 def in_todays_terms(metrics: dict[str, Any]) -> dict[str, Any]:
     """Convert metrics.json of any version to the meanings of this one.
 
