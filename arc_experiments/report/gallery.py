@@ -158,14 +158,15 @@ def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidat
     return ShownAnswer(
         grid=ranked.grid,
         verdict="unknown" if expected is None else "right" if right else "wrong",
-        difference="" if expected is None or right else _difference(ranked.grid, expected),
+        difference="" if expected is None or right else difference(ranked.grid, expected),
         votes=f"{ranked.votes} of {plural(len(candidates), 'vote')}",
         log_probability=number(ranked.log_probability, 3) if is_generated else "",
         views=tuple(f"{view}: {names[view]}" for view in ranked.views),
     )
 
 
-def _difference(grid: Grid, expected: Grid) -> str:
+def difference(grid: Grid, expected: Grid) -> str:
+    """How a wrong grid differs, in words."""
     if grid.shape != expected.shape:
         return f"{size(grid)} instead of {size(expected)}"
     return f"{np.count_nonzero(grid != expected)} of {plural(expected.size, 'cell')} wrong"
