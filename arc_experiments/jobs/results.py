@@ -69,10 +69,10 @@ def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> No
     if invalid:
         console.print(f"invalid answers: {invalid}")
     if "programs" in score:
-        _show_programs(score["programs"], part, console)
+        show_programs(score["programs"], part, console)
 
 
-def _show_programs(programs: dict[str, Any], part: str, console: Console) -> None:
+def show_programs(programs: dict[str, Any], part: str, console: Console) -> None:
     """Show how many programs do what, against the number sampled for a task."""
     table = Table(*HEADINGS, title=f"programs{part}", caption=PROGRAMS)
     for row in program_rows(programs):
