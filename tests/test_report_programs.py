@@ -122,6 +122,19 @@ def test_a_grid_is_drawn_for_wrong_demonstrations_only(folder: Path, tasks: Task
     assert (right.count("<svg"), wrong.count("<svg")) == (0, 2)
 
 
+def test_of_many_distinct_grids_the_best_are_drawn_and_the_others_counted(
+    folder: Path, tasks: TaskSet
+) -> None:
+    many = [candidate(tasks[0], n, f"pixel(9,{n // 6},{n % 6})") for n in range(30)]
+    again = [candidate(tasks[0], 30 + n, TRUTH) for n in range(3)]
+    write_lines(folder / "predictions.jsonl", [one.to_record() for one in many + again])
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+    candidates = page.split("<article")[1].split("33 candidates: 31 distinct grids, 0 not valid")[1]
+    assert candidates.count('<div class="candidate">') == 16
+    assert "… and 15 more distinct grids" in candidates
+    assert "<li>view 0: identity, 3 times</li>" in candidates
+
+
 def test_what_a_program_holds_is_text(folder: Path, tasks: TaskSet) -> None:
     page = write_report(folder, tasks).read_text(encoding="utf-8")
     assert "<script" not in page
@@ -131,7 +144,9 @@ def test_what_a_program_holds_is_text(folder: Path, tasks: TaskSet) -> None:
 def test_a_part_of_the_page_says_how_the_programs_did(folder: Path, tasks: TaskSet) -> None:
     page = write_report(folder, tasks).read_text(encoding="utf-8")
     section = words_of(page.split("<h2>Programs</h2>")[1].split("</section>")[0])
-    assert "4 programs for 2 tasks: 3 distinct; of all, 3 gave a grid for every demonstration, 1 the" in section
+    assert (
+        "4 programs for 2 tasks: 3 distinct; of all, 3 gave a grid for every demonstration, 1 the" in section
+    )
     assert "verified and wrong on a test: 0 of 1 distinct program" in section
     assert "programs without a grid for some demonstration: 1 syntax" in section
     assert "1 0.8 0.8 25.0%" in section, "a row of the table"

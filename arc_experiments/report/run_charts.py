@@ -47,16 +47,16 @@ def learning_rate_chart(log: Sequence[dict[str, Any]]) -> Chart | None:
 
 def predictions_chart(rows: Sequence[dict[str, Any]]) -> Chart | None:
     """Draw `SCORES` in percent over the number of predictions, whose doublings are equally far apart."""
-    return _by_number(rows, "predictions", SCORES, "predictions for a test output")
+    return _by_number(rows, "predictions", SCORES, "predictions for a test output", "score, %")
 
 
 def programs_chart(rows: Sequence[dict[str, Any]]) -> Chart | None:
     """Draw the shares of tasks with a verified and with a right program over the number sampled."""
-    return _by_number(rows, "sampled", SHARES, "programs sampled for a task")
+    return _by_number(rows, "sampled", SHARES, "programs sampled for a task", "tasks, %")
 
 
 def _by_number(
-    rows: Sequence[dict[str, Any]], counted: str, names: Sequence[str], x_label: str
+    rows: Sequence[dict[str, Any]], counted: str, names: Sequence[str], x_label: str, y_label: str
 ) -> Chart | None:
     marks = [(float(place), str(row[counted])) for place, row in enumerate(rows)]
     intervals = [row.get("interval", {}) for row in rows]
@@ -75,7 +75,7 @@ def _by_number(
         )
         for name, style, colour in zip(names, STYLES, SERIES, strict=False)
     ]  # fmt: skip
-    return _chart(lines, x_label=x_label, y_label="score, %", x_marks=marks, from_zero=True)
+    return _chart(lines, x_label=x_label, y_label=y_label, x_marks=marks, from_zero=True)
 
 
 def read_points(log: Iterable[dict[str, Any]], key: str) -> list[Point]:
