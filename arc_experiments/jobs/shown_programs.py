@@ -49,7 +49,9 @@ def shown_programs(
     ]
 
 
-def _behind_attempts(candidates: Sequence[Candidate], rule: Rule) -> Iterator[tuple[int, tuple[int, Program]]]:
+def _behind_attempts(
+    candidates: Sequence[Candidate], rule: Rule
+) -> Iterator[tuple[int, tuple[int, Program]]]:
     """The number of each attempt that programs gave, from 1, and the best of these, with its view."""
     groups = {(group[0].grid.shape, group[0].grid.tobytes()): group for group in alike(candidates)}
     for number, ranked in enumerate(select(candidates, rule)[:NUM_ATTEMPTS], start=1):
