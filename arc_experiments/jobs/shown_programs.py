@@ -1,7 +1,6 @@
 """The programs behind the attempts, run once more to show what each gives for the demonstrations."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from arc_experiments.augmentation import NotInImage, View, draw_views
 from arc_experiments.programs.languages import language
@@ -23,7 +22,7 @@ def shown_programs(
     Args:
         seed: of the views.
     """
-    found = by_output(tasks, [one for one in candidates])
+    found = by_output(tasks, candidates)
     chosen: list[tuple[Task, View, Program, list[tuple[int, int]]]] = []
     for task in tasks:
         behind: dict[tuple[int, Program], list[tuple[int, int]]] = {}
@@ -58,7 +57,8 @@ def _behind_attempts(
         if ranked.support is None or not (ranked.support.num_verified or not ranked.support.num_answers):
             continue
         best = best_program(groups[ranked.grid.shape, ranked.grid.tobytes()])
-        assert best is not None and best.program is not None
+        assert best is not None
+        assert best.program is not None
         yield number, (best.view, best.program.program)
 
 
