@@ -27,7 +27,7 @@ from arc_experiments.models.weights import Weights
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.stream.building import make_parts, with_steps_of_epochs
 from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet

@@ -18,7 +18,7 @@ from arc_experiments.generation.engine import Answer, Limits
 from arc_experiments.jobs import evaluate
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 
 NUM_TOKENS = 8
 SAMPLES = Transformers(num_samples=3, temperature=1.0, seed=5)

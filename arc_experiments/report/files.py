@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from arc_experiments.runs.folder import read_object
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import in_todays_terms
-from arc_experiments.scoring.selection import Candidate, Rule, rules, votes_then_log_probability
+from arc_experiments.scoring.selection import Rule, rules, votes_then_log_probability
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

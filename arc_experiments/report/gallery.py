@@ -12,14 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arc_experiments.report.wording import number, plural, times
-from arc_experiments.scoring.selection import (
-    NUM_ATTEMPTS,
-    Candidate,
-    Ranked,
-    Rule,
-    select,
-    votes_then_log_probability,
-)
+from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.scoring.selection import NUM_ATTEMPTS, Ranked, Rule, select, votes_then_log_probability
 from arc_experiments.scoring.submission import ATTEMPTS, Submission
 from arc_experiments.tasks.grids import Grid, to_pixels, to_svg
 from arc_experiments.tasks.task import Pair, Task, TaskSet

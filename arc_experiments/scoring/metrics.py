@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from arc_experiments.scoring.by_kind import by_group
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.per_output import (
     HEADLINES,
     ByOutput,
@@ -22,9 +23,9 @@ from arc_experiments.scoring.per_output import (
 )
 from arc_experiments.scoring.selection import (
     NUM_ATTEMPTS,
-    Candidate,
     Rule,
     distinct,
+    in_order,
     rules,
     votes_then_log_probability,
 )
@@ -169,7 +170,7 @@ def _by_selection(expected: dict[str, list[Grid]], found: ByOutput) -> dict[str,
         marks = {
             task_id: [
                 {at: right_within(order[:k], output) for k, at in enumerate(names, start=1)}
-                for output, order in ((output, rule(group)) for output, group in outputs)
+                for output, order in ((output, in_order(group, rule)) for output, group in outputs)
             ]
             for task_id, outputs in grids.items()
         }
