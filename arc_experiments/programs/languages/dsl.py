@@ -22,7 +22,8 @@ from arc_experiments.programs.languages._reading import (
     unexpected,
     without_fences,
 )
-from arc_experiments.programs.re_arc import constants, functions, not_installed
+from arc_experiments.programs.re_arc import constants, functions, not_installed, verifiers
+from arc_experiments.tasks.task import Program
 
 INPUT, OUTPUT = "I", "O"
 
@@ -93,13 +94,20 @@ def read(text: str) -> Calls:
 
 
 def read_function(function: ast.FunctionDef) -> Calls:
-    """Parse a program in the form of a function."""
+    """Parse a program in the form of a function of `I`."""
     reader = _Reader()
     *lines, last = function.body
     reader.read_lines(lines)
     if not isinstance(last, ast.Return) or last.value is None:
         raise unexpected(last, "the return of a value")
     return reader.needed(reader.value(last.value))
+
+
+@cache
+def solution(task_id: str) -> Program | None:
+    """Return RE-ARC's program for one of its 400 tasks; None if it has none, or is not installed."""
+    verifier = verifiers().get(task_id)
+    return None if verifier is None else Program(language="dsl", text=write(read_function(verifier)))
 
 
 class _Reader:
