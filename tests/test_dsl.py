@@ -167,12 +167,8 @@ def test_all_solutions_give_what_the_package_gives_on_20_pairs_each() -> None:
 
 
 def test_generated_and_published_re_arc_tasks_have_their_program(tmp_path: Path) -> None:
-    pairs = pairs_of("00d62c1b", 7)
-    write(
-        tmp_path,
-        "tasks/00d62c1b.json",
-        [to_json(Task(id="", train=(p,), test=(p,)))["train"][0] for p in pairs],
-    )
+    task = Task(id="", train=tuple(pairs_of("00d62c1b", 7)), test=())
+    write(tmp_path, "tasks/00d62c1b.json", to_json(task)["train"])
     published = ReArc(path=str(tmp_path), cache_dir=str(tmp_path / "cache")).read(BadTasks())
     for source, number in ((ReArc().read(BadTasks()), 0), (ReArc().read(BadTasks()), 399), (published, 0)):
         task = pickle.loads(pickle.dumps(source)).draw(number, rng_for("test", number))
