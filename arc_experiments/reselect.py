@@ -16,9 +16,10 @@ from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
 from arc_experiments.report.files import read_run
 from arc_experiments.report.wording import unscored_sentence
 from arc_experiments.runs.folder import write_whole
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import Candidate, Rule, rules
+from arc_experiments.scoring.selection import Rule, rules
 from arc_experiments.scoring.submission import check_submission, submission
 from arc_experiments.tasks import TaskSet
 
@@ -47,7 +48,8 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
         ValueError: no run folder, no candidates, or no likelihoods for a rule that needs them.
     """
     # Here, because the run object and what jobs show stand over all stages.
-    from arc_experiments.jobs.results import selection_table
+    from arc_experiments.jobs.answering import answered
+    from arc_experiments.jobs.results import part_asked, selection_table
     from arc_experiments.run import load_run
 
     run = read_run(folder)
@@ -65,7 +67,7 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
     scores: dict[str, Any] = {}
     if len(solved(tasks)):
         scores = score(tasks, run.candidates, rule, inputs.corpus.source_of)
-        console.print(selection_table(scores["by_selection"], named))
+        console.print(selection_table(scores["by_selection"], named, part_asked(answered(inputs, tasks))))
     if unscored := unscored_sentence(len(tasks), len(tasks) - len(solved(tasks))):
         console.print(unscored)
     if file is not None:

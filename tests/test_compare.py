@@ -25,8 +25,8 @@ from arc_experiments.comparison.groups import differing
 from arc_experiments.comparison.page import render
 from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import find_folders, read_result
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score as score_of
-from arc_experiments.scoring.selection import Candidate
 
 Tree = dict[str, Any]
 
@@ -103,6 +103,20 @@ def test_runs_of_other_seeds_are_one_group_and_what_differs_names_it(tmp_path: P
     assert (difference.tasks_won, difference.tasks_lost, difference.tasks_same) == (3, 0, 1)
     assert list(changed(found.gains, "rank=16", 1).index) == ["t2", "t1", "t3"]
     assert difference.sign_test_p == pytest.approx(0.25)
+
+
+def test_scores_of_a_part_of_the_tasks_say_so(tmp_path: Path) -> None:
+    part = {"answered": {"num_tasks": 4, "num_validation_tasks": 100}}
+    for seed in (1, 2):
+        make_run(tmp_path / f"small-{seed}", "1100", settings={"seed": seed}, **part)
+        make_run(tmp_path / f"large-{seed}", "1110", settings={"seed": seed, "model.lora.rank": 16}, **part)
+    found = compared(tmp_path)
+    text, page = markdown(found), render(found)
+    assert "### score.pass_at_2 (more is better, 4 of 100 tasks asked)" in text
+    assert "on the same tasks (4 of 100 tasks asked)" in text
+    assert "2 groups · 4 of 100 tasks asked" in page
+    whole = markdown(compared(tmp_path, "seconds.total"))
+    assert "tasks asked" not in whole, "times are not scores"
 
 
 def test_settings_that_change_together_are_one_difference(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from arc_experiments import compose, load_run
 from arc_experiments.generation import decoding
 from arc_experiments.generation.resuming import Spent, spent
 from arc_experiments.jobs import adapt, evaluate, finetune
+from arc_experiments.reselect import select_again
 from arc_experiments.run import Run
 from arc_experiments.tasks import TaskSet
 
@@ -64,7 +65,9 @@ def check_answered(run: Run, printed: str) -> dict[str, Any]:
     metrics: dict[str, Any] = run.folder.read_json("metrics.json")
     attempts = run.folder.read_json("submission.json")
     assert {name: len(entries) for name, entries in attempts.items()} == {"test0": 1, "test1": 1, "test2": 2}
-    assert metrics["answered"] == {"num_tasks": 3, "num_test_outputs": 4, "num_tasks_without_solutions": 3}
+    assert metrics["answered"] == {
+        "num_tasks": 3, "num_test_outputs": 4, "num_tasks_without_solutions": 3, "num_validation_tasks": 3,
+    }  # fmt: skip
     assert not {"score", "validation", "difference", "before"} & metrics.keys()
     assert "no score: none of the 3 tasks has solutions" in printed
     page = (run.folder / "report.html").read_text(encoding="utf-8")
@@ -83,6 +86,29 @@ def test_a_test_set_without_solutions_is_answered_and_not_scored(tmp_path: Path)
     assert metrics["cost"]["device_seconds_per_task"] > 0
     _, again = run_job(evaluate.main, tmp_path / "run", *data)
     assert "This run is finished" in again
+
+
+@pytest.mark.parametrize("limit", [2, 3])
+def test_scores_of_a_part_say_so_wherever_they_are_shown(tmp_path: Path, limit: int) -> None:
+    data = [f"data.path={kaggle(tmp_path / 'data')}", "data.source.splits=[training]", "data.partition=all"]
+    run, printed = run_job(evaluate.main, tmp_path / "run", "job=evaluate", *data, f"inference.limit={limit}")
+    _, again = run_job(evaluate.main, tmp_path / "run", "job=evaluate", *data, f"inference.limit={limit}")
+    reselected = io.StringIO()
+    select_again(run.folder.path, None, None, Console(file=reselected, width=200))
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    shown = [line for line in printed.splitlines() if "of 3 tasks asked" in line]
+    if limit == 3:
+        assert not shown
+        assert "tasks asked" not in page + again + reselected.getvalue()
+        return
+    assert "3 tasks validate (4 test outputs), 2 of them asked (inference.limit)" in printed
+    for title in ("2 tasks, 2 test outputs", "by Kaggle's and ARC Prize's rule", "pass@2 by", "two attempts"):
+        assert any(title in line and "(2 of 3 tasks asked)" in line for line in shown), title
+    assert "validation loss: " in printed
+    assert "a token, over 3 tasks" in printed, "the loss is over all of them"
+    assert "2 tasks, 2 test outputs (2 of 3 tasks asked)" in again
+    assert "(2 of 3 tasks asked)" in reselected.getvalue()
+    assert page.count("2 of 3 tasks asked") >= 4, "tiles, scores, kinds of task, number of predictions"
 
 
 def test_a_training_ends_with_a_submission_for_tasks_without_solutions(tmp_path: Path) -> None:

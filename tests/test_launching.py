@@ -157,11 +157,22 @@ def test_the_table_holds_the_metrics_and_the_folders(tmp_path: Path) -> None:
     assert code == 0
     assert rows["seed_1"] == {
         "job": "seed_1", "state": "done", "loss": "1.25", "pass@1": "", "pass@2": "0.5", "pass@n": "",
-        "seconds": "3", "error": "", "folder": str(tmp_path / "seed_1"),
+        "seconds": "3", "asked": "", "error": "", "folder": str(tmp_path / "seed_1"),
     }  # fmt: skip
     assert shown.startswith("2 jobs, 0 finished already, 1 at a time: ")
     assert "1.25" in shown
     assert shown.rstrip().endswith("sweep.csv")
+
+
+def test_the_table_says_which_scores_are_those_of_a_part(tmp_path: Path) -> None:
+    _, whole, _ = sweep(tmp_path, "all", "part")
+    metrics = RunFolder(tmp_path / "part").read_json("metrics.json")
+    counts = {"num_tasks": 16, "num_validation_tasks": 100}
+    RunFolder(tmp_path / "part").write_json("metrics.json", {**metrics, "answered": counts})
+    _, shown, rows = sweep(tmp_path, "all", "part")
+    assert "asked" not in whole
+    assert re.search(r"│ part +│ done .* 16 of 100 tasks │", shown)
+    assert {name: row["asked"] for name, row in rows.items()} == {"all": "", "part": "16 of 100 tasks"}
 
 
 def test_the_same_sweep_again_runs_only_what_is_missing(tmp_path: Path) -> None:

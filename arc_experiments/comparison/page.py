@@ -87,6 +87,7 @@ def render(compared: ComparedRuns) -> str:
             title=", ".join(compared.settings.get("setting", ())) or "Runs of one config",
             metric=compared.metric,
             direction=direction(compared.metric),
+            asked=compared.asked,
             num_runs=plural(len(compared.runs), "finished run"),
             num_groups=plural(len(compared.groups), "group"),
             notices=compared.notices,

@@ -32,6 +32,7 @@ from arc_experiments.comparison.groups import (
 )
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.report.wording import plural
+from arc_experiments.scoring.metrics import tasks_asked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +61,14 @@ class ComparedRuns:
     settings: pd.DataFrame
     unfinished: pd.DataFrame
     notices: list[str]
+
+    @property
+    def asked(self) -> str:
+        """`16 of 100 tasks asked` if the metric is a score and some run was not asked all tasks, else ""."""
+        if not self.metric.startswith("score."):
+            return ""
+        parts = dict.fromkeys(tasks_asked(run.metrics) or "all" for run in self.runs.result)
+        return " or ".join(parts) if list(parts) != ["all"] else ""
 
 
 def compare(

@@ -63,11 +63,13 @@ class MetricFormat:
 def tables(compared: ComparedRuns) -> Iterator[tuple[str, pd.DataFrame]]:
     """Groups, differences, tasks, what differs, unfinished runs: titles and tables, those with rows."""
     words, first = MetricFormat(metric=compared.metric), compared.groups.group[0]
-    yield f"{compared.metric} ({direction(compared.metric)})", _groups(compared, words)
+    about = ", ".join(filter(None, (direction(compared.metric), compared.asked)))
+    part = f" ({compared.asked})" if compared.asked else ""
+    yield f"{compared.metric} ({about})", _groups(compared, words)
     if len(compared.differences):
-        yield f"Differences from {first}, on the same tasks", _differences(compared, words)
+        yield f"Differences from {first}, on the same tasks{part}", _differences(compared, words)
     if "tasks_won" in compared.differences:
-        yield f"Tasks better and worse than with {first}, these runs as they are", _tasks(compared)
+        yield f"Tasks better and worse than with {first}, these runs as they are{part}", _tasks(compared)
     if len(compared.settings):
         shown = compared.settings.copy()
         shown[["values", "changes with it"]] = shown[["values", "changes with it"]].map(_some)

@@ -124,9 +124,13 @@ def rank(
     return rows, notes
 
 
-def ranking_table(rows: Sequence[dict[str, Any]], metric: str, title: str, *, is_last: bool) -> Table:
-    """The ranking of a rung; at the last rung the first configuration has won."""
-    table = Table("", "configuration", f"mean {metric}", "runs", "", title=title, title_justify="left")
+def ranking_table(rows: Sequence[dict[str, Any]], heading: str, title: str, *, is_last: bool) -> Table:
+    """The ranking of a rung; at the last rung the first configuration has won.
+
+    Args:
+        heading: of the values.
+    """
+    table = Table("", "configuration", heading, "runs", "", title=title, title_justify="left")
     for place, row in enumerate(rows, start=1):
         outcome = "kept" if row["goes_on"] else "out"
         if is_last:

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from arc_experiments.composing.freezing import stop_at
-from arc_experiments.halving.ranking import rank, ranking_table, read_result, refuse_beyond
+from arc_experiments.halving.ranking import PASS_AT_2, rank, ranking_table, read_result, refuse_beyond
 from arc_experiments.launching import worker
 from arc_experiments.launching.pool import Pool, exit_code
 from arc_experiments.launching.tables import show_table
@@ -66,12 +66,21 @@ def run_halving(
                     console.print("This rung is not ranked yet: the same command runs what is missing.")
                     break
             rung = record.ranked[steps]
-            console.print(ranking_table(rung["ranking"], rungs.metric, title, is_last=is_last))
+            heading = f"mean {rungs.metric}{_part_asked(folders) if rungs.metric == PASS_AT_2 else ''}"
+            console.print(ranking_table(rung["ranking"], heading, title, is_last=is_last))
             for note in rung["notes"]:
                 console.print(note, markup=False)
             alive = [row["configuration"] for row in rung["ranking"] if row["goes_on"]]
         show_table(folders, sweep_folder, pool.state, console)
         return exit_code(folders, pool) or (worker.DONE if is_over else worker.FAILED)
+
+
+def _part_asked(runs: Sequence[RunFolder]) -> str:
+    """`, 16 of 100 tasks asked` if the scores are over a part, which is the same for all runs."""
+    from arc_experiments.scoring.metrics import tasks_asked  # loads numpy, which `--help` does not need
+
+    asked = (tasks_asked(read_object(run / "metrics.json")) for run in runs)
+    return next((f", {part}" for part in asked if part), "")
 
 
 def _train_to(

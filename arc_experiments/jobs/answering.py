@@ -29,9 +29,10 @@ from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.scoring import selection
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import Candidate, distinct_by_output
+from arc_experiments.scoring.selection import distinct_by_output
 from arc_experiments.scoring.submission import Submission, check_submission, submission
 from arc_experiments.tasks import TaskSet
 from arc_experiments.training.validation import ValidationLoss
@@ -145,7 +146,7 @@ def report(
 
 def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The parts `answered` and `score` of metrics.json, the latter if some task has solutions."""
-    metrics = answered(tasks)
+    metrics = answered(run, tasks)
     if len(solved(tasks)):
         rule = selection_rule(run)
         metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
@@ -153,10 +154,16 @@ def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[s
     return metrics
 
 
-def answered(tasks: TaskSet) -> dict[str, Any]:
-    """For metrics.json: how many tasks and test outputs were answered, and how many cannot be scored."""
-    counts = {"num_tasks": len(tasks), "num_test_outputs": tasks.num_test_outputs}
-    return {"answered": {**counts, "num_tasks_without_solutions": len(tasks) - len(solved(tasks))}}
+def answered(run: Run, tasks: TaskSet) -> dict[str, Any]:
+    """For metrics.json: how many tasks were answered, of how many, and how many of them cannot be scored."""
+    return {
+        "answered": {
+            "num_tasks": len(tasks),
+            "num_test_outputs": tasks.num_test_outputs,
+            "num_tasks_without_solutions": len(tasks) - len(solved(tasks)),
+            "num_validation_tasks": len(run.corpus.arc_tasks),
+        }
+    }
 
 
 def write_candidates(run: Run, name: str, candidates: Iterable[Candidate]) -> None:

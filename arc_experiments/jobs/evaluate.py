@@ -86,7 +86,7 @@ def _score_file(run: Run, file: Path, console: Console) -> None:
     candidates = attempted(submission, tasks)
     write_candidates(run, "predictions.jsonl", candidates)
     metrics = {
-        **answered(tasks),
+        **answered(run, tasks),
         "submission": {"path": str(file), **_mistakes(submission, tasks)},
         "score": score_attempts(tasks, candidates, run.corpus.source_of),
     }

@@ -7,10 +7,16 @@ from typing import Any
 
 from rich.console import Console
 
-from arc_experiments.jobs.answering import finish, is_reported, score_in_training, validation_metrics
+from arc_experiments.jobs.answering import (
+    answered,
+    finish,
+    is_reported,
+    score_in_training,
+    validation_metrics,
+)
 from arc_experiments.jobs.beginning import begin, find_leaks, leak_metrics
 from arc_experiments.jobs.estimate import show_estimate
-from arc_experiments.jobs.results import show_finished
+from arc_experiments.jobs.results import part_asked, show_finished
 from arc_experiments.jobs.terminal import ProgressBar, progress, show_leaks, show_plan, show_sample
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.models.adapters import begins_as_base
@@ -260,7 +266,8 @@ def _show_stop(run: Run, metrics: dict[str, Any], console: Console) -> None:
         console.print(f"Stopped at step {steps} of {optim.max_steps}, as asked.")
     if "best" in metrics:
         best = metrics["best"]
+        part = part_asked(answered(run, run.predicted_tasks())) if best["by"] == "pass_at_2" else ""
         console.print(
-            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}. They were chosen "
-            "on these validation tasks, so the scores on them are somewhat too good."
+            f"Kept: the weights of step {best['step']}, {best['by']} {best['value']:.4f}{part}. They were "
+            "chosen on these validation tasks, so the scores on them are somewhat too good."
         )

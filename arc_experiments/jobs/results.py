@@ -5,10 +5,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from arc_experiments.report.programs import HEADINGS, program_rows, program_sentences
 from arc_experiments.report.wording import (
     BY_KAGGLE,
     BY_OUTPUT,
     KINDS,
+    PROGRAMS,
     adaptation_sentences,
     cost_sentence,
     label,
@@ -21,7 +23,7 @@ from arc_experiments.report.wording import (
     unscored_sentence,
 )
 from arc_experiments.run import Run
-from arc_experiments.scoring.metrics import in_todays_terms
+from arc_experiments.scoring.metrics import in_todays_terms, tasks_asked
 
 SHOWN_IDS = 12  # of tasks won or lost
 SHOWN_MISTAKES = 10  # of a submission
@@ -56,16 +58,34 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
 
 def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> None:
     """Show the scores in a table, by rule and by kind of task, and how many answers were invalid."""
-    score = metrics["score"]
-    title = f"{plural(score['num_tasks'], 'task')}, {plural(score['num_test_outputs'], 'test output')}"
+    score, part = metrics["score"], part_asked(metrics)
+    title = f"{plural(score['num_tasks'], 'task')}, {plural(score['num_test_outputs'], 'test output')}{part}"
     console.print(_paired_table(metrics, title) if "before" in metrics else _score_table(score, title))
     if "by_selection" in score:
-        console.print(selection_table(score["by_selection"], selection))
-    _show_groups(score.get("by_group", {}), console)
-    console.print(rules_sentence(score))
+        console.print(selection_table(score["by_selection"], selection, part))
+    _show_groups(score.get("by_group", {}), part, console)
+    console.print(rules_sentence(score, part))
     invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
     if invalid:
         console.print(f"invalid answers: {invalid}")
+    if "programs" in score:
+        show_programs(score["programs"], part, console)
+
+
+def show_programs(programs: dict[str, Any], part: str, console: Console) -> None:
+    """Show how many programs do what, against the number sampled for a task."""
+    table = Table(*HEADINGS, title=f"programs{part}", caption=PROGRAMS)
+    for row in program_rows(programs):
+        table.add_row(*row)
+    console.print(table)
+    for sentence in program_sentences(programs):
+        console.print(sentence, markup=False)
+
+
+def part_asked(metrics: dict[str, Any]) -> str:
+    """` (16 of 100 tasks asked)`, to follow a score; nothing if all were asked."""
+    asked = tasks_asked(metrics)
+    return f" ({asked})" if asked else ""
 
 
 def _score_table(score: dict[str, Any], title: str) -> Table:
@@ -77,14 +97,14 @@ def _score_table(score: dict[str, Any], title: str) -> Table:
     return table
 
 
-def _show_groups(by_group: dict[str, dict[str, Any]], console: Console) -> None:
+def _show_groups(by_group: dict[str, dict[str, Any]], part: str, console: Console) -> None:
     """Show pass@2 by kind of task, a line a kind; the page has the intervals."""
     for kind, groups in by_group.items():
         parts = (
             f"{name} {percent(group['pass_at_2'])} ({plural(group['num_tasks'], 'task')})"
             for name, group in groups.items()
         )
-        console.print(f"pass@2 by {KINDS[kind]}: {', '.join(parts)}", markup=False)
+        console.print(f"pass@2 by {KINDS[kind]}{part}: {', '.join(parts)}", markup=False)
 
 
 def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
@@ -130,7 +150,8 @@ def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
 
 def _show_losses(losses: dict[str, Any], console: Console) -> None:
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
-    console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token")
+    over = plural(losses["loss"]["num_tasks"], "task")
+    console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token, over {over}")
     by_source = losses["loss"]["by_source"]
     if len(by_source) > 1:
         console.print(
@@ -138,9 +159,13 @@ def _show_losses(losses: dict[str, Any], console: Console) -> None:
         )
 
 
-def selection_table(by_selection: dict[str, dict[str, float]], named: str) -> Table:
-    """What each selection rule would have scored; the rule that gave the attempts is marked."""
-    table = Table("selection", "pass@1", "pass@2", caption="by Kaggle's and ARC Prize's rule")
+def selection_table(by_selection: dict[str, dict[str, float]], named: str, part: str) -> Table:
+    """What each selection rule would have scored; the rule that gave the attempts is marked.
+
+    Args:
+        part: of `part_asked`.
+    """
+    table = Table("selection", "pass@1", "pass@2", caption=f"by Kaggle's and ARC Prize's rule{part}")
     for name, values in by_selection.items():
         mark = " (the attempts)" if name == named else ""
         table.add_row(name + mark, *(percent(values[key]) for key in ("pass_at_1", "pass_at_2")))

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from arc_experiments.jobs.beginning import Leaks, leaks_text
-from arc_experiments.report.wording import unscored_sentence
+from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.run import Run
 from arc_experiments.runs.run_state import duration
 from arc_experiments.scoring.per_output import solved
@@ -27,12 +27,14 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
     config, validation = run.config, run.validation_tasks
     total = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    num_outputs = validation.num_test_outputs
+    num_outputs, num_asked = validation.num_test_outputs, len(run.predicted_tasks())
+    is_part = 0 < num_asked < len(run.corpus.arc_tasks)
     lines = {
         config.job.name: str(run.folder),
         "data": f"{config.data.name}: {count_tasks(run, run.partition.train)} train, "
         f"{count_tasks(run, validation.ids)} validate"
-        + (f" ({num_outputs} test outputs)" if num_outputs else ""),
+        + (f" ({plural(num_outputs, 'test output')})" if num_outputs else "")
+        + (f", {num_asked} of them asked (inference.limit)" if is_part else ""),
         "model": f"{config.model.path}: {_millions(total)} parameters, {_millions(trained)} of them trained, "
         f"{str(run.dtype).removeprefix('torch.')} on {device_name(run.device)}",
         "augmentation": ", ".join(config.augmentation) or "none",
@@ -77,8 +79,8 @@ def _notes(run: Run, *, trains: bool) -> Iterator[tuple[str, str]]:
 def count_tasks(run: Run, ids: Sequence[str]) -> str:
     """`7 tasks and 20 rows`."""
     num_rows = sum(task_id in run.corpus.rows for task_id in ids)
-    counts = {"tasks": len(ids) - num_rows, "rows": num_rows}
-    return " and ".join(f"{count} {name}" for name, count in counts.items() if count) or "0 tasks"
+    counts = {"task": len(ids) - num_rows, "row": num_rows}
+    return " and ".join(plural(count, noun) for noun, count in counts.items() if count) or "0 tasks"
 
 
 def _batch(run: Run) -> str:

@@ -70,15 +70,19 @@ def progress_cells(state: RunState) -> tuple[str, str, str]:
 
 def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: StateOf, console: Console) -> None:
     """Print the results of all jobs, write them to sweep.csv, and say which jobs are missing and why."""
-    table = Table("job", "state", *COLUMNS)
+    results = [(folder, state_of(folder), *_results(folder)) for folder in folders]
+    # Scores of a part must not look like scores of all tasks.
+    parts = ["asked"] if any(asked for *_, asked in results) else []
+    table = Table("job", "state", *COLUMNS, *parts)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["job", "state", *COLUMNS, "error", "folder"])
+    rows.writerow(["job", "state", *COLUMNS, "asked", "error", "folder"])
     missing = []
-    for folder in folders:
-        name, values, state = folder.path.name, _metrics(folder), state_of(folder)
-        table.add_row(name, state.name, *("" if value is None else f"{value:.4g}" for value in values))
-        rows.writerow([name, state.name, *values, state.error, folder])
+    for folder, state, values, asked in results:
+        name = folder.path.name
+        cells = ["" if value is None else f"{value:.4g}" for value in values]
+        table.add_row(name, state.name, *cells, *([asked] if parts else []))
+        rows.writerow([name, state.name, *values, asked, state.error, folder])
         if state.name != DONE:
             missing.append(f"not finished: {name}: {state.text}; see {folder}/output.log")
     console.print(table)
@@ -92,14 +96,18 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
         console.print(f"table: {RunFolder(sweep_folder)}/sweep.csv", markup=False)
 
 
-def _metrics(folder: RunFolder) -> list[float | None]:
-    from arc_experiments.scoring.metrics import in_todays_terms  # loads numpy, which `status` does not need
+def _results(folder: RunFolder) -> tuple[list[float | None], str]:
+    """A value for each of `COLUMNS`, and `16 of 100 tasks` if not all were asked."""
+    from arc_experiments.scoring.metrics import (  # loads numpy, which `status` does not need
+        in_todays_terms,
+        tasks_asked,
+    )
 
     try:
         metrics = in_todays_terms(read_object(folder / "metrics.json"))
     except (OSError, ValueError):  # damaged
         metrics = {}
-    return [number_at(metrics, key) for key in COLUMNS.values()]
+    return [number_at(metrics, key) for key in COLUMNS.values()], tasks_asked(metrics).removesuffix(" asked")
 
 
 def number_at(metrics: object, dotted: str) -> float | None:

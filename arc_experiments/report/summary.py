@@ -17,6 +17,7 @@ from arc_experiments.report.wording import (
     percent_range,
     plural,
 )
+from arc_experiments.scoring.metrics import tasks_asked
 
 SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit",
@@ -58,11 +59,12 @@ def subtitle(settings: dict[str, str]) -> str:
 
 def tiles(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     """The headline numbers: name, value, and notes below it."""
-    score, train = metrics.get("score", {}), metrics.get("train", {})
+    score, train, asked = metrics.get("score", {}), metrics.get("train", {}), tasks_asked(metrics)
     for name, title in (("pass_at_2", "Right in two attempts"), ("pass_at_1", "Right in one attempt")):
         if name in score:
             bounds = score.get("interval", {}).get(name)
             notes = [f"Kaggle's and ARC Prize's rule, mean over {plural(score['num_tasks'], 'task')}"]
+            notes += [asked] if asked else []
             notes += [f"95% interval {percent_range(bounds)}"] if bounds else []
             yield f"{title} ({name})", percent(score[name]), notes
     yield from _validation_tile(metrics.get("validation", {}))

@@ -16,9 +16,10 @@ from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import fill, write_page
 from arc_experiments.report.summary import settings
 from arc_experiments.report.wording import duration, plural
+from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.scoring.metrics import tasks_asked
 from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, means, solved, task_shares
-from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks.task import TaskSet
 
 STATES = {
@@ -78,6 +79,7 @@ def render_versus(before: Answered, after: Answered) -> str:
         before=before.run,
         after=after.run,
         scope=f"{plural(len(tasks), 'task')}, {plural(tasks.num_test_outputs, 'test output')}",
+        asked=[part for one in (before, after) if (part := tasks_asked(one.run.metrics))],
         notices=list(_notices(before, after, tasks)),
         scores=scores,
         difference={name: gains[name] for name in _comparable(before.run, after.run)},

@@ -32,6 +32,11 @@ BY_RULE = {
     "test_output": "right test outputs / all test outputs",
     "task_strict": "share of tasks with every test output right",
 }
+# What the rows of `score.programs.by_num_sampled` say:
+PROGRAMS = (
+    "means over tasks: valid and distinct are numbers of programs, verified and right shares of tasks with "
+    "at least one (unbiased pass@n)"
+)
 # What `score.by_group` groups by.
 KINDS = {
     "output_cells": "cells of the test output",
@@ -121,12 +126,12 @@ def label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def rules_sentence(score: dict[str, Any]) -> str:
-    """Two attempts by the three rules in use."""
+def rules_sentence(score: dict[str, Any], part: str) -> str:
+    """Two attempts by the three rules in use; `part` says of which tasks, if not of all."""
     values = {name: percent(value) for name, value in score["by_rule"].items()}
     return (
-        f"two attempts: {values['task_fraction']} by {KAGGLE} (pass@2); {values['test_output']} of all test "
-        f"outputs right; {values['task_strict']} of tasks with every test output right"
+        f"two attempts{part}: {values['task_fraction']} by {KAGGLE} (pass@2); {values['test_output']} of all "
+        f"test outputs right; {values['task_strict']} of tasks with every test output right"
     )
 
 
