@@ -148,8 +148,8 @@ class Server:
 def main() -> None:
     """Serve whoever started this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ends with its standard input
-    # What modules have done first in a child (threading, random) takes longer than the fork. It is not needed:
-    # there are no threads, and children seed the generators.
+    # What some modules have done first in a child takes longer than the fork. It is not needed: there are no
+    # threads, and children seed the generators.
     os.register_at_fork = lambda **_: None
     Server(Options(**json.loads(sys.argv[1]))).serve()
 

@@ -59,16 +59,10 @@ def _takes_array(function: ast.FunctionDef, body: Sequence[ast.stmt]) -> bool:
 
 
 def _converts(function: ast.FunctionDef, grid: str) -> bool:
-    """Whether the function begins with `grid = np.array(grid)`, after its docstring."""
-    body = [statement for statement in function.body if not _is_docstring(statement)]
-    match body[:1]:
-        case [
-            ast.Assign(
-                [ast.Name(target)], ast.Call(ast.Attribute(_, "array" | "asarray"), [ast.Name(value), *_])
-            )
-        ]:
-            return target == value == grid
-    return False
+    """Whether the function itself has a `grid = np.array(grid)`."""
+    beginnings = tuple(f"{grid} = np.{name}({grid}" for name in ("array", "asarray"))
+    assignments = (one for one in function.body if isinstance(one, ast.Assign))
+    return any(ast.unparse(one).startswith(beginnings) for one in assignments)
 
 
 def _needs_array(node: ast.AST, grid: str) -> bool:
@@ -92,6 +86,7 @@ def helpers_of_barc(body: Sequence[ast.stmt]) -> list[str]:
     """Return the helpers of `common` that a program uses by `from common import *`, and that are not here."""
     if not any(_imports_common(one) and _is_star(one) for one in body):
         return []
+    body = [one for one in body if not _is_for_scripts(one)]
     used = _used(body, find_entry(body).function)
     names = {one.names[0].name for one in _resolved_stars(used, Names(used)) if one.module == COMMON}
     return sorted(names - set(IN_PRELUDE))
@@ -133,8 +128,7 @@ def normal_form(body: list[ast.stmt]) -> ast.Module:
     entry = find_entry(body)
     if entry.takes_array:
         grid = (entry.function.args.posonlyargs + entry.function.args.args)[0].arg
-        place = int(_is_docstring(entry.function.body[0]))
-        entry.function.body.insert(place, ast.parse(f"{grid} = np.array({grid})").body[0])
+        entry.function.body.insert(0, ast.parse(f"{grid} = np.array({grid})").body[0])
     module = _Stripped().visit(ast.Module(body, []))
     body = [statement for statement in module.body if not _is_for_scripts(statement)]
     if not Names(body).used & DYNAMIC:

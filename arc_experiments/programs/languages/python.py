@@ -73,10 +73,13 @@ class Python:
         That is comments, docstrings, annotations, layout, imports and helpers that it does not use, and the
         names of local variables. It is a function `transform` of nested lists.
         """
+        body = statements(text)
         try:
-            return ast.unparse(normal_form(statements(text)))
-        except RecursionError as error:
-            raise UnreadableProgram("syntax", "the program is nested too deeply") from error
+            return ast.unparse(normal_form(body))
+        except UnreadableProgram:
+            raise
+        except (RecursionError, ValueError) as error:  # too deep, or a number of thousands of digits
+            raise UnreadableProgram("syntax", str(error)) from error
 
     def as_function(self, text: str) -> str:
         try:
