@@ -48,6 +48,19 @@ def support(group: Iterable[Candidate]) -> Support | None:
     )
 
 
+def best_program(group: Iterable[Candidate]) -> Candidate | None:
+    """The candidate of the program that says most for its grid: more demonstrations right, then cells, then
+    the shorter; None if no program gave the grid.
+    """
+
+    def order(one: Candidate) -> tuple[float, ...]:
+        assert one.program is not None
+        right = sum(one.program.demonstrations)
+        return -right, -one.program.right_cells, _length(one.program.program), one.view, one.sample
+
+    return min((one for one in group if one.program is not None), key=order, default=None)
+
+
 @lru_cache(maxsize=2**16)
 def _length(program: Program) -> int:
     return language(program.language).length(program.text)
