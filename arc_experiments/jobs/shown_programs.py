@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
 from arc_experiments.augmentation import NotInImage, View, draw_views
 from arc_experiments.programs.languages import language
 from arc_experiments.programs.sandbox import Outcome, Sandbox
 from arc_experiments.report.programs import ShownProgram
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.per_output import by_output
-from arc_experiments.scoring.selection import NUM_ATTEMPTS, Rule, alike, select
+from arc_experiments.scoring.selection import NUM_ATTEMPTS, Rule, select
 from arc_experiments.scoring.support import best_program
 from arc_experiments.tasks import Program, Task, TaskSet
 from arc_experiments.tasks.grids import Grid
@@ -52,14 +54,14 @@ def _behind_attempts(
     candidates: Sequence[Candidate], rule: Rule
 ) -> Iterator[tuple[int, tuple[int, Program]]]:
     """The number of each attempt that programs gave, from 1, and the best of these, with its view."""
-    groups = {(group[0].grid.shape, group[0].grid.tobytes()): group for group in alike(candidates)}
     for number, ranked in enumerate(select(candidates, rule)[:NUM_ATTEMPTS], start=1):
         if ranked.support is None or not (ranked.support.num_verified or not ranked.support.num_answers):
             continue
-        best = best_program(groups[ranked.grid.shape, ranked.grid.tobytes()])
-        assert best is not None
-        assert best.program is not None
-        yield number, (best.view, best.program.program)
+        best = best_program(
+            one for one in candidates if one.grid is not None and np.array_equal(one.grid, ranked.grid)
+        )
+        if best is not None and best.program is not None:
+            yield number, (best.view, best.program.program)
 
 
 def _output(view: View, outcome: Outcome) -> Grid | str:
