@@ -10,8 +10,10 @@ import pytest
 from task_files import GOOD, write
 
 from arc_experiments.programs.languages import UnreadableProgram, language
+from arc_experiments.programs.languages._dsl_colours import BINDERS, signatures
+from arc_experiments.programs.languages._dsl_types import signature
 from arc_experiments.programs.languages.dsl import solution
-from arc_experiments.programs.re_arc import verifiers
+from arc_experiments.programs.re_arc import functions, verifiers
 from arc_experiments.programs.sandbox import Limits, Sandbox
 from arc_experiments.sources import Files, ReArc
 from arc_experiments.sources.pools.generators import MAX_TRIES, Recipe, as_cells, verifier
@@ -203,3 +205,91 @@ def test_tasks_of_other_ids_have_no_program_of_re_arc(tmp_path: Path) -> None:
         Files(path=str(tmp_path), programs="re_arc").read(BadTasks())
     with pytest.raises(ValueError, match="programs=re_ark is not re_arc"):
         Files(path=str(tmp_path), programs="re_ark")
+
+
+@pytest.mark.parametrize(
+    ("text", "renamed"),
+    [
+        # 1 becomes 2, 2 becomes 3, 3 becomes 1
+        ("O = replace(I, ONE, FIVE)", "O = replace(I, TWO, FIVE)"),
+        ("O = upscale(I, TWO)", "O = upscale(I, TWO)"),
+        ("x1 = astuple(TWO, TWO)\nO = canvas(TWO, x1)", "x1 = astuple(TWO, TWO)\nO = canvas(THREE, x1)"),
+        (
+            "x1 = mfilter(objects(I, T, F, T), matcher(color, THREE))\nO = fill(I, ONE, x1)",
+            "x1 = mfilter(objects(I, T, F, T), matcher(color, ONE))\nO = fill(I, TWO, x1)",
+        ),
+        (
+            "x1 = palette(I)\nx2 = other(x1, TWO)\nx4 = ofcolor(I, x2)\nO = fill(I, ONE, x4)",
+            "x1 = palette(I)\nx2 = other(x1, THREE)\nx3 = ofcolor(I, x2)\nO = fill(I, TWO, x3)",
+        ),
+        (
+            "x1 = asobject(I)\nx2 = matcher(first, ONE)\nx3 = sfilter(x1, x2)\nx4 = lbind(recolor, TWO)\n"
+            "x5 = x4(x3)\nO = paint(I, x5)",
+            "x1 = asobject(I)\nx2 = matcher(first, TWO)\nx3 = sfilter(x1, x2)\nx4 = lbind(recolor, THREE)\n"
+            "x5 = x4(x3)\nO = paint(I, x5)",
+        ),
+        ("O = I", "O = I"),
+        ("x1 = palette(I)\nx2 = maximum(x1)\nx3 = shape(I)\nO = canvas(x2, x3)", None),
+        ("x1 = leastcolor(I)\nx2 = increment(x1)\nx3 = shape(I)\nO = canvas(x2, x3)", None),
+        ("x1 = equality(ONE, TWO)\nO = branch(x1, I, I)", None),
+        ("x1 = numcolors(I)\nO = replace(I, ZERO, x1)", None),
+        ("x1 = color(I)\nO = replace(I, ZERO, x1)", None),
+        ("x1 = lbind(rbind, I)\nO = I", "O = I"),
+        ("O = shape(I)", None),
+    ],
+)
+def test_only_constants_that_are_colours_are_renamed(text: str, renamed: str | None) -> None:
+    given = DSL.recolour(text, {1: 2, 2: 3, 3: 1})
+    assert given == (renamed and DSL.normalise(renamed))
+
+
+def test_colours_that_become_one_are_not_renamed() -> None:
+    assert DSL.recolour("O = replace(I, ONE, FIVE)", {1: 2}) is None
+
+
+def recoloured(ids: list[str], num_pairs: int) -> tuple[int, list[str]]:
+    """Return how many of these solutions can be recoloured, and which then do not solve the renamed pairs."""
+    own = np.random.default_rng(0)
+    colours = {task_id: own.permutation(10).astype(np.uint8) for task_id in ids}
+    texts = {task_id: str(getattr(solution(task_id), "text", "")) for task_id in ids}
+    renamed = {
+        task_id: text
+        for task_id in ids
+        if (text := DSL.recolour(texts[task_id], dict(enumerate(colours[task_id].tolist()))))
+    }
+    inputs = {task_id: [pair.input for pair in pairs_of(task_id, num_pairs)] for task_id in renamed}
+    with Sandbox(limits=Limits(cpu_seconds=20)) as sandbox:
+        as_they_are = sandbox.run(
+            [Program(language="dsl", text=texts[task_id]) for task_id in renamed], list(inputs.values())
+        )
+        in_new_colours = sandbox.run(
+            [Program(language="dsl", text=text) for text in renamed.values()],
+            [[colours[task_id][grid] for grid in grids] for task_id, grids in inputs.items()],
+        )
+    wrong = [
+        task_id
+        for task_id, before, after in zip(renamed, as_they_are, in_new_colours, strict=True)
+        for one, other in zip(before.outcomes, after.outcomes, strict=True)
+        if one.grid is None or not np.array_equal(colours[task_id][one.grid], other.grid)
+    ]
+    return len(renamed), wrong
+
+
+def test_a_recoloured_solution_solves_the_recoloured_pairs() -> None:
+    num_renamed, wrong = recoloured(random.Random(1).sample(sorted(verifiers()), 40), 2)
+    assert wrong == []
+    assert num_renamed > 30
+
+
+@pytest.mark.slow
+def test_every_solution_that_can_be_recoloured_solves_the_recoloured_pairs() -> None:
+    num_renamed, wrong = recoloured(sorted(verifiers()), 10)
+    assert wrong == []
+    assert num_renamed == 371
+
+
+def test_every_function_of_the_language_has_a_type_of_as_many_arguments() -> None:
+    typed = signatures()
+    assert {*typed, *BINDERS} == set(functions())
+    for name, written in typed.items():
+        assert len(signature(written).parts) - 1 == len(functions()[name].args.args), name

@@ -16,6 +16,8 @@ from textwrap import indent
 from typing import Literal
 
 from arc_experiments.programs.languages import UnreadableProgram
+from arc_experiments.programs.languages._dsl_colours import DIGITS, colour_constants
+from arc_experiments.programs.languages._dsl_types import NoType
 from arc_experiments.programs.languages._reading import (
     source_of_prelude,
     statements,
@@ -23,6 +25,7 @@ from arc_experiments.programs.languages._reading import (
     without_fences,
 )
 from arc_experiments.programs.re_arc import constants, functions, not_installed, verifiers
+from arc_experiments.tasks.grids import NUM_COLOURS
 from arc_experiments.tasks.task import Program
 
 INPUT, OUTPUT = "I", "O"
@@ -61,7 +64,25 @@ class Dsl:
         return len(read(text).calls)
 
     def recolour(self, text: str, mapping: Mapping[int, int]) -> str | None:
-        return None
+        """Rename the constants that are colours; None if colours are used as numbers or it is unclear.
+
+        `maximum(palette(I))` is the colour with the largest number: after renaming, that is another colour.
+        """
+        renamed = {DIGITS[colour]: DIGITS[mapping.get(colour, colour)] for colour in range(NUM_COLOURS)}
+        program = read(text)
+        try:
+            places = colour_constants(program.calls, program.output)
+        except NoType:
+            return None
+        if len({*renamed.values()}) < NUM_COLOURS:
+            return None
+        calls = tuple(
+            tuple(
+                renamed[str(part)] if (number, place) in places else part for place, part in enumerate(call)
+            )
+            for number, call in enumerate(program.calls)
+        )
+        return write(Calls(calls=calls, output=program.output))
 
     def turn(self, text: str, symmetry: str, height: int, width: int) -> str | None:
         """Return None: directions are spread over functions, constants and their combinations."""
