@@ -101,6 +101,9 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         trainer = run.trainer(model, is_pause_due=pause.is_due)
         recorder = _recorder(run, trainer, model, bar, tracker)
         validating = _begin_at(resumed_step, run, model, recorder, console)
+        tracker.begin()
+        if run.config.hardware.num_workers:
+            tracker.settle()
         begun = time.perf_counter()
         with pause.listening(resumed_step or 0):
             trainer.resume_or_start()

@@ -1,9 +1,11 @@
 """Weights & Biases at arm's length: a tracker that fails or hangs is a warning, never the end of a run."""
 
+import functools
 import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
@@ -27,6 +29,43 @@ PATIENCE_SECONDS = 120  # for any one call: more than wandb's own limits, which 
 NAME_LENGTH = 128  # of a run or a group; wandb's limit for projects
 
 
+class Call:
+    """A call under way in a thread of its own, where it may hang or raise without harm.
+
+    Attributes:
+        value: what it has returned.
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.value: Any = None
+        self._call, self._deadline = call, time.monotonic() + PATIENCE_SECONDS
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is not waited for any longer."""
+        return not self._thread.is_alive() or time.monotonic() > self._deadline
+
+    def error(self) -> BaseException | None:
+        """Wait for its end; return what it has raised.
+
+        Raises:
+            TimeoutError: it took longer than PATIENCE_SECONDS.
+        """
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._thread.is_alive():
+            raise TimeoutError
+        return self._error
+
+    def _work(self) -> None:
+        try:
+            self.value = self._call()
+        except BaseException as error:  # noqa: BLE001 (a tracker must not end the run)
+            self._error = error
+
+
 class Tracker:
     """Sends values to wandb: their means every `tracking.log_steps` steps, then pictures and final metrics.
 
@@ -37,39 +76,59 @@ class Tracker:
 
     def __init__(self, folder: RunFolder, config: Config, console: Console, *, is_main: bool = True) -> None:
         self._folder, self._config, self._console = folder, config, console
-        self._waiting: dict[str, list[float]] = {}
+        self._means: dict[str, list[float]] = {}  # values whose means are due
+        self._unsent: list[Callable[[Any], Any]] = []  # until wandb has begun
         self._run: Any = None
-        # The first values begin it: a job that ends before it has any makes no wandb run.
+        # A job that ends before it has anything to send makes no wandb run.
         self._is_to_begin = is_main and self._config.tracking.mode != "off"
+        self._beginning: Call | None = None
+
+    def begin(self) -> None:
+        """Begin in the background, which takes seconds; values wait until it is done."""
+        if self._is_to_begin:
+            self._is_to_begin, self._beginning = False, Call(self._begin)
+
+    def settle(self) -> None:
+        """Wait until it has begun, and send what has waited for that.
+
+        To be called before processes are forked: they would inherit libraries that are half imported.
+        """
+        self.begin()
+        if self._beginning is not None:
+            self._run, self._beginning = self._guarded(self._beginning), None
+        unsent, self._unsent = self._unsent, []
+        for call in unsent:
+            if self._run is not None:
+                self._guarded(Call(functools.partial(call, self._run)))
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Add one step's values, which are sent as means over `tracking.log_steps` steps."""
         for name, value in values.items():
-            self._waiting.setdefault(name, []).append(value)
+            self._means.setdefault(name, []).append(value)
         if step % self._config.tracking.log_steps == 0:
             self._flush(step)
+            if not self._is_to_begin and (self._beginning is None or self._beginning.is_over):
+                self.settle()
 
     def log_answers(self, tasks: TaskSet, attempts: Submission) -> None:
         """Send a picture for each test output of the first `tracking.num_images` tasks, in one call."""
         self._flush()
         pictures = answer_pictures(list(islice(tasks, self._config.tracking.num_images)), attempts)
         if pictures:
-            self._send(lambda run: run.log({"answers": _images(pictures)}))
+            self._unsent.append(lambda run: run.log({"answers": _images(pictures)}))
+        self.settle()
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Send what is left and the final metrics, and close."""
         self._flush()
-        self._send(lambda run: run.summary.update(metrics))
-        self._send(lambda run: run.finish())
+        self._unsent += [lambda run: run.summary.update(metrics), lambda run: run.finish()]
+        self.settle()
 
     def _flush(self, step: int | None = None) -> None:
-        means = {name: sum(values) / len(values) for name, values in self._waiting.items()}
-        self._waiting.clear()
-        if self._is_to_begin:
-            self._is_to_begin = False
-            self._run = self._guarded(self._begin)
+        means = {name: sum(values) / len(values) for name, values in self._means.items()}
+        self._means.clear()
         if means:
-            self._send(lambda run: run.log(means, step=step))
+            self._unsent.append(lambda run: run.log(means, step=step))
 
     def _begin(self) -> Any:
         import wandb  # a second, and only where it is used
@@ -110,28 +169,16 @@ class Tracker:
             ),
         )
 
-    def _send(self, call: Callable[[Any], Any]) -> None:
-        run = self._run
-        if run is not None:
-            self._guarded(lambda: call(run))
-
-    def _guarded(self, call: Callable[[], Any]) -> Any:
+    def _guarded(self, call: Call) -> Any:
         """Return what the call returns; if it raises or hangs, return None and stop tracking."""
-        results: list[Any] = []
-        errors: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                results.append(call())
-            except BaseException as error:  # noqa: BLE001 (a tracker must not end the run)
-                errors.append(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        thread.join(PATIENCE_SECONDS)
-        if results:
-            return results[0]
-        reason = _words(errors[0]) if errors else f"no answer in {PATIENCE_SECONDS} s"
+        try:
+            error = call.error()
+        except TimeoutError:
+            reason = f"no answer in {PATIENCE_SECONDS} s"
+        else:
+            if error is None:
+                return call.value
+            reason = _words(error)
         self._warn(f"tracking is off from here on: {reason}")
         self._run = None
         return None

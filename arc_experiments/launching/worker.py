@@ -21,6 +21,7 @@ from rich.console import Console
 from arc_experiments.config.check import check
 from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.config.schema import Config
+from arc_experiments.launching.quick_imports import quick_imports
 from arc_experiments.runs import cores_and_gpus, pausing
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
 
@@ -106,10 +107,10 @@ def _run_job(folder: RunFolder, config: Config, console: Console) -> None:
     if job_kind(config.job.name).assigns_gpus:
         cores_and_gpus.show_gpus(config.hardware)
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
-    # Libraries read the environment when they are imported.
-    from arc_experiments.run import Run
+    with quick_imports(config):  # now, since libraries read the environment when they are imported
+        from arc_experiments.run import Run
 
-    job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
+        job = importlib.import_module(f"arc_experiments.jobs.{config.job.name}")
     job.main(Run(folder, config), console)
 
 

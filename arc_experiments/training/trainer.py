@@ -198,6 +198,9 @@ class StreamTrainer(SFTTrainer):
             optimizers.load_moments(optimizer, now, self._load_state)
         return optimizer
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write no model card into checkpoints, for which TRL asks wandb."""
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Create the named schedule, or the cyclic one, which transformers lacks."""
         if self._cycles is not None and self.lr_scheduler is None:
