@@ -66,14 +66,14 @@ def make_rescoring_requests(
 ) -> Iterator[RescoringRequest]:
     """Write the prompts that candidates are scored after, in order: task, test pair, view.
 
-    A view whose prompt does not fit is left out for all candidates of that test input.
+    Grids that programs gave are not scored. A view whose prompt does not fit is left out for all candidates of that test input.
 
     Args:
         tasks: those of the candidates; solutions are neither needed nor looked at.
     """
     grids: dict[tuple[str, int], dict[GridKey, Grid]] = defaultdict(dict)
     for candidate in candidates:
-        if candidate.grid is not None:
+        if candidate.grid is not None and candidate.program is None:
             grids[candidate.task_id, candidate.test_index].setdefault(_key(candidate.grid), candidate.grid)
     for task in tasks.without_solutions():
         views = draw_views(task, num_views, seed)
