@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from arc_experiments.models.tokenizer import ArcTokenizer
     from arc_experiments.models.vocabulary import Vocabulary
     from arc_experiments.programs.sandbox import Sandbox
+    from arc_experiments.prompts.kinds import Asked
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
@@ -433,7 +434,7 @@ class Run:
 
         if self.config.inference.fallback == "none":
             return None
-        most = self.config.inference.max_new_tokens or self.prompt.longest_grid()
+        most = self.config.inference.max_new_tokens or self.prompt.longest_answer("grid")
         return Way(engine=Transformers(), max_new_tokens=most)
 
     @property
@@ -456,5 +457,7 @@ class Run:
         from arc_experiments.generation.requests import make_requests
 
         num_views, seed = self.config.inference.num_views, self.config.seeds.inference
-        asked = [self.prompt.asks, *(["grid"] if self.config.inference.fallback == "grid" else [])]
+        asked: list[Asked] = [self.prompt.asks]
+        if self.config.inference.fallback == "grid":
+            asked.append("grid")
         return make_requests(tasks, self.prompt, num_views=num_views, seed=seed, asked=asked)

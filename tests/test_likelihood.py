@@ -92,8 +92,8 @@ def compared(
     on_progress: OnProgress = ignore,
 ) -> list[Candidate]:
     predictor = Predictor(
-        prompt, Way(engine=Transformers(), max_new_tokens=1), batch_tokens=batch_tokens, scoring_views=num_views,
-        seed=1, processes=PartialState(cpu=True), autocast=nullcontext,
+        prompt, Way(engine=Transformers(), max_new_tokens=1), batch_tokens=batch_tokens,
+        scoring_views=num_views, seed=1, processes=PartialState(cpu=True), autocast=nullcontext,
     )  # fmt: skip
     return predictor.with_likelihoods(model, tasks, given, folder, on_progress)
 

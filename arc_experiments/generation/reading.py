@@ -24,8 +24,11 @@ Answers = Mapping[Key, Sequence[Answer]]
 
 def unanswered(request: Request, reason: str) -> list[Candidate]:
     """Make the invalid candidates of a request that was not asked."""
-    nothing = {"text": "", "num_tokens": 0, "log_probability": 0.0, "grid": None, "reason": reason}
-    return [_candidate(request, test_index, 0, **nothing) for test_index in request.test_indices]
+    nothing = {"text": "", "num_tokens": 0, "log_probability": 0.0}
+    return [
+        _candidate(request, test_index, 0, grid=None, reason=reason, **nothing)
+        for test_index in request.test_indices
+    ]
 
 
 def read_grids(

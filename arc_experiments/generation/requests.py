@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.generation.engine import Key
 from arc_experiments.prompts import Prompt
-from arc_experiments.prompts.templates import QUESTIONS, Asked
+from arc_experiments.prompts.kinds import QUESTIONS, Asked
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.tasks import Pair, Task, TaskSet
 

@@ -23,6 +23,7 @@ from arc_experiments.generation.batching import TokenBudget, halves_of
 from arc_experiments.generation.engine import pad_left, positions, read_prompts
 from arc_experiments.generation.resuming import Record
 from arc_experiments.prompts import Prompt
+from arc_experiments.prompts.kinds import QUESTIONS
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.candidates import Candidate, Likelihood
 from arc_experiments.tasks import Pair, Task, TaskSet
@@ -81,7 +82,7 @@ def make_rescoring_requests(
             distinct = tuple(grids[task.id, test_index].values())
             for view in views if distinct else ():
                 seen = [view.apply(_answered(task, test_index, grid)) for grid in distinct]
-                fitted = prompt.fit(seen[0], test_index, with_answer=False)
+                fitted = prompt.fit(seen[0], test_index, kind=QUESTIONS["grid"], with_answer=False)
                 if fitted is not None:
                     yield RescoringRequest(
                         task_id=task.id,
@@ -161,7 +162,7 @@ def _answered(task: Task, test_index: int, grid: Grid) -> Task:
 
 def answer_ids(prompt: Prompt, pair: Pair) -> Ids:
     """Encode a pair's output, with the end token; its tokens are the same after any prompt."""
-    encoded = prompt.encode(Task(id="", train=(pair,), test=(pair,)))
+    encoded = prompt.encode(Task(id="", train=(pair,), test=(pair,)), kind=QUESTIONS["grid"])
     return encoded.input_ids[encoded.num_prompt :]
 
 
