@@ -121,6 +121,11 @@ class Predictor:
             )
         ]
 
+    def by_way(self, requests: Sequence[Request]) -> list[tuple[Way, list[Request]]]:
+        """Return the ways of answering, each with its requests."""
+        ways = [self._way] if self._grids is None else [self._way, self._grids]
+        return [(way, [one for one in requests if self._way_of(one) is way]) for way in ways]
+
     def _way_of(self, request: Request) -> Way:
         return self._grids if self._grids is not None and request.seen is None else self._way
 
