@@ -67,7 +67,8 @@ def make_rescoring_requests(
 ) -> Iterator[RescoringRequest]:
     """Write the prompts that candidates are scored after, in order: task, test pair, view.
 
-    Grids that programs gave are not scored. A view whose prompt does not fit is left out for all candidates of that test input.
+    Grids that programs gave are not scored. A view whose prompt does not fit is left out for all candidates
+    of that test input.
 
     Args:
         tasks: those of the candidates; solutions are neither needed nor looked at.
