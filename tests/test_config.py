@@ -26,6 +26,7 @@ from arc_experiments.composing.naming import differences
 from arc_experiments.config.check import ConfigError, build, check
 from arc_experiments.config.exclusions import EXCLUSIONS, SOURCE_EXCLUSIONS, holds, parse
 from arc_experiments.config.job_kinds import JOBS
+from arc_experiments.config.sampling import temperatures
 from arc_experiments.config.schema import Config, Source, conf_dir
 from arc_experiments.runs.folder import FolderError
 
@@ -331,6 +332,32 @@ def test_our_own_checks_tell_all_mistakes_together(mistakes: list[tuple[str, lis
     message = str(raised.value)
     for _, expected in mistakes:
         assert [part for part in expected if part not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    ("number", "temperature", "expected"),
+    [
+        ("64", "0.9", []),
+        ("[8,128]", "[0.1,0.9]", []),
+        ("[8,128]", "0.9", ["inference.num_samples=[8, 128] inference.temperature=0.9 must be two numbers"]),
+        ("[8,128]", "[0.1,0.5,0.9]", ["two lists of one length"]),
+        ("[8,0]", "[0.1,0.9]", ["inference.num_samples=[8, 0] is neither a number of answers"]),
+        ("1.5", "0.9", ["inference.num_samples=1.5 is neither a number of answers"]),
+        ("[8,128]", "[0,0.9]", ["temperature 0 gives the same answer each time", "0.05"]),
+        ("1", "hot", ["inference.temperature=hot is neither a number from 0"]),
+        ("1", "-1", ["inference.temperature=-1 is neither a number from 0"]),
+    ],
+)
+def test_samples_and_temperatures_are_numbers_or_lists_of_one_length(
+    number: str, temperature: str, expected: list[str]
+) -> None:
+    typed = [f"inference.num_samples={number}", f"inference.temperature={temperature}"]
+    if not expected:
+        assert len(temperatures(check(compose_config(typed)).inference)) in (64, 136)
+        return
+    with pytest.raises(ConfigError) as raised:
+        compose_config(typed)
+    assert [part for part in expected if part not in str(raised.value)] == []
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from arc_experiments.programs.languages.dsl import solution
 from arc_experiments.sources.archive import File
 from arc_experiments.sources.files import BESIDE_TASKS
 from arc_experiments.sources.parsing import load_json
@@ -127,6 +128,7 @@ class ReArc:
             max_side=self.max_side,
             leave_out=self.leave_out,
             generated=self.path is None,
+            program_of=solution,
         )
 
 
