@@ -117,18 +117,17 @@ class Server:
 
     def _start(self, cpu_seconds: float) -> Running:
         answers, writes = os.pipe()
-        reads, asked = os.pipe()
-        token = os.urandom(4).hex().encode()
+        reads, questions = os.pipe()
         process = os.fork()
         if not process:
             os.close(answers)
-            os.close(asked)
-            self._become_child((reads, writes), token, cpu_seconds)
+            os.close(questions)
+            self._become_child((reads, writes), cpu_seconds)
         os.close(writes)
         os.close(reads)
-        return Running(process, (answers, asked), token, self._options)
+        return Running(process, (answers, questions), self._options)
 
-    def _become_child(self, files: tuple[int, int], token: bytes, cpu_seconds: float) -> NoReturn:
+    def _become_child(self, files: tuple[int, int], cpu_seconds: float) -> NoReturn:
         status = 1
         try:
             for number in (0, 1, 2):
@@ -137,7 +136,7 @@ class Server:
             memory_bytes = self._address_space + self._options.memory_bytes
             kernel.limit_resources(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
             if self._confine is None or self._confine():
-                self._child.run(files, token)
+                self._child.run(files)
                 status = 0
         except MemoryError:
             status = OUT_OF_MEMORY
