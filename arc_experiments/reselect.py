@@ -16,9 +16,10 @@ from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
 from arc_experiments.report.files import read_run
 from arc_experiments.report.wording import unscored_sentence
 from arc_experiments.runs.folder import write_whole
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import Candidate, Rule, rules
+from arc_experiments.scoring.selection import Rule, rules
 from arc_experiments.scoring.submission import check_submission, submission
 from arc_experiments.tasks import TaskSet
 

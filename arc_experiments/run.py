@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.rules import answer_limit
+from arc_experiments.config.sampling import temperatures
 from arc_experiments.config.schema import Config, Model, PromptOptions
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.partitions import Partition
@@ -27,7 +28,7 @@ from arc_experiments.models.weights import Weights
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.stream.building import check_programs, make_parts, with_steps_of_epochs
 from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet
@@ -405,6 +406,11 @@ class Run:
     def max_new_tokens(self) -> int:
         """The longest answer: as configured, or what the largest grid needs."""
         return self.config.inference.max_new_tokens or self.prompt.longest_answer()
+
+    @property
+    def num_samples(self) -> int:
+        """How many answers each question gets."""
+        return len(temperatures(self.config.inference))
 
     @cached_property
     def requests(self) -> "list[Request]":

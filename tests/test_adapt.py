@@ -42,7 +42,7 @@ from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.run import Run, compose, load_run
 from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.submission import GrowingSubmission
 
 

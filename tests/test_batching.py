@@ -18,7 +18,7 @@ from arc_experiments.generation.rescoring import log_probabilities
 from arc_experiments.generation.threshold_search import Threshold
 from arc_experiments.run import Run
 
-SAMPLES = Transformers(num_samples=5, temperature=1.0, seed=5)
+SAMPLES = Transformers(num_samples=5, temperatures=(1.0,), seed=5)
 LIMITS = Limits(max_new_tokens=8, stop_ids=tuple(range(40)), pad_id=0)
 KEYS: list[Key] = [("task", 0, view) for view in range(5)]
 PROMPTS = [np.arange(60, 60 + length, dtype=np.int32) for length in (30, 17, 9, 5, 2)]

@@ -25,8 +25,8 @@ from arc_experiments.comparison.groups import differing
 from arc_experiments.comparison.page import render
 from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import find_folders, read_result
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score as score_of
-from arc_experiments.scoring.selection import Candidate
 
 Tree = dict[str, Any]
 

@@ -26,6 +26,7 @@ from arc_experiments.composing.naming import differences
 from arc_experiments.config.check import ConfigError, build, check
 from arc_experiments.config.exclusions import EXCLUSIONS, SOURCE_EXCLUSIONS, holds, parse
 from arc_experiments.config.job_kinds import JOBS
+from arc_experiments.config.sampling import temperatures
 from arc_experiments.config.schema import Config, Source, conf_dir
 from arc_experiments.runs.folder import FolderError
 
@@ -186,20 +187,26 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("+optim.lr=3", ["optim.lr", "optim has: name, learning_rate"]),
     ("augmentation.geometry.prob=1", ["augmentation.geometry.prob", "probability"]),
     ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
-    ("prompt/grid=wrong", ["prompt/grid/wrong", "colour_names", "shape_and_row_numbers"]),
+    ("prompt/grid=wrong", ["prompt/grid=wrong", "colour_names", "shape_and_row_numbers"]),
     ("prompt.kinds.output_from_inputs=1", ["prompt.kinds.output_from_inputs", "kinds.output_from_outputs"]),
     ("prompt.kinds.input_from_inputs=often", ["prompt.kinds.input_from_inputs", "often", "Float"]),
     ("prompt.input_from_inputs.system=x", ["prompt.input_from_inputs.system", "mean: prompt.system?"]),
     ("prompt.grid.separater=-", ["prompt.grid.separater", "prompt.grid.separator"]),
     # unknown options
-    ("data=arc3", ["data/arc3", "arc1", "arc2"]),
+    ("data=arc3", ["data=arc3 is not an option of data", "Did you mean", "data=arc2", "re_arc"]),
+    ("prompt/grid=fram", ["prompt/grid=fram is not", "Did you mean: prompt/grid=framed?", "minimal"]),
+    ("prompt=grid", ["prompt=grid is not an option of prompt", "framed"]),
+    ("model=qwen5", ["Did you mean: model=qwen15 or model=qwen05?", "tiny"]),
+    ("model=me/mine", ["model=me/mine is not", "a folder: model=custom model.path=me/mine.", "tiny"]),
+    ("model=./mine", ["model=./mine is not", "model=custom model.path=./mine."]),
+    ("model=/mine", ["model=/mine is not", "model=custom model.path=/mine."]),
     ("data=3", ["data=3", "arc1, arc2"]),
     ("optim=null", ["optim=null", "adamw"]),
     ("augmentation=null", ["augmentation=null", "geometry", "none"]),
-    ("augmentation=[geometry,colour]", ["augmentation/colour", "colours, compose, geometry"]),
-    ("experiment=nothing", ["experiment/nothing", "smoke"]),
-    ("sweep=nothing", ["sweep/nothing", "seeds"]),
-    ("job=train", ["job/train", "finetune"]),
+    ("augmentation=[geometry,colour]", ["augmentation=colour is", "Did you mean: augmentation=colours?"]),
+    ("experiment=nothing", ["experiment=nothing is", "smoke"]),
+    ("sweep=nothing", ["sweep=nothing is", "seeds"]),
+    ("job=train", ["job=train is", "finetune"]),
     # wrong types
     ("seed=x", ["seed", "'x'", "Integer"]),
     ("optim.max_steps=1.5", ["optim.max_steps", "1.5", "Integer"]),
@@ -217,6 +224,11 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("data=files", ["data.path is needed", "data.path=..."]),
     ("model=custom", ["model.path is needed", "model.path=..."]),
     ("model=custom model.path=./nowhere", ["model.path=./nowhere is not a folder", "owner/name"]),
+    (
+        "model.path=me/mine",
+        ["another model than model=tiny (package:tiny)", "model=custom model.path=me/mine", "model.name="],
+    ),
+    ("model=qwen05 model.path=me/mine", ["another model than model=qwen05 (Qwen/Qwen2.5-0.5B-Instruct)"]),
     ("from_run=nowhere", ["nowhere is not a run folder", "run.yaml"]),
     # not an override at all
     ("seed", ["seed", "missing EQUAL"]),
@@ -323,6 +335,32 @@ def test_our_own_checks_tell_all_mistakes_together(mistakes: list[tuple[str, lis
     message = str(raised.value)
     for _, expected in mistakes:
         assert [part for part in expected if part not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    ("number", "temperature", "expected"),
+    [
+        ("64", "0.9", []),
+        ("[8,128]", "[0.1,0.9]", []),
+        ("[8,128]", "0.9", ["inference.num_samples=[8, 128] inference.temperature=0.9 must be two numbers"]),
+        ("[8,128]", "[0.1,0.5,0.9]", ["two lists of one length"]),
+        ("[8,0]", "[0.1,0.9]", ["inference.num_samples=[8, 0] is neither a number of answers"]),
+        ("1.5", "0.9", ["inference.num_samples=1.5 is neither a number of answers"]),
+        ("[8,128]", "[0,0.9]", ["temperature 0 gives the same answer each time", "0.05"]),
+        ("1", "hot", ["inference.temperature=hot is neither a number from 0"]),
+        ("1", "-1", ["inference.temperature=-1 is neither a number from 0"]),
+    ],
+)
+def test_samples_and_temperatures_are_numbers_or_lists_of_one_length(
+    number: str, temperature: str, expected: list[str]
+) -> None:
+    typed = [f"inference.num_samples={number}", f"inference.temperature={temperature}"]
+    if not expected:
+        assert len(temperatures(check(compose_config(typed)).inference)) in (64, 136)
+        return
+    with pytest.raises(ConfigError) as raised:
+        compose_config(typed)
+    assert [part for part in expected if part not in str(raised.value)] == []
 
 
 @pytest.mark.parametrize(
@@ -445,6 +483,21 @@ def test_a_grid_text_that_is_typed_beside_from_run_is_not_lost(earlier_run: Path
     assert compose_config([*typed, "prompt.grid.separator=/"]).prompt.grid.separator == "/"
 
 
+def test_a_named_model_may_lie_elsewhere_or_be_trained_further_or_lend_its_settings(
+    earlier_run: Path, tmp_path: Path
+) -> None:
+    copy = ["model=qwen05", "model.path=/models/Qwen2.5-0.5B-Instruct"]
+    (tmp_path / "Qwen2.5-0.5B-Instruct").mkdir()
+    copy[1] = f"model.path={tmp_path}/Qwen2.5-0.5B-Instruct"
+    assert compose_config(copy).model.name == "qwen05"
+    shutil.copytree(earlier_run, tmp_path / "run")
+    (tmp_path / "run" / "model").mkdir()
+    name = compose_config(["job=evaluate", f"from_run={earlier_run}"]).model.name
+    assert compose_config([f"model={name}", f"model.path={tmp_path}/run/model"]).model.name == name
+    mine = compose_config(["model.path=me/mine", "model.name=mine"])
+    assert (mine.model.name, mine.prompt.name) == ("mine", "framed"), "tiny's settings, by wish"
+
+
 def test_from_run_brings_the_adapter_once_there_is_one(earlier_run: Path, tmp_path: Path) -> None:
     config = compose_config(["job=evaluate", f"from_run={earlier_run}"])
     assert config.model.adapter == str(earlier_run / "adapter")
@@ -492,7 +545,7 @@ def command(folder: Path, environment: dict[str, str], *arguments: str) -> subpr
         ("data=3", "arc1"),
         ("optim.learning_rate=0", "above 0"),
         ("job=evaluate from_run=nowhere", "not a run folder"),
-        ("--multirun seed=1 data=arc1,arc3", "data/arc3"),
+        ("--multirun seed=1 data=arc1,arc3", "data=arc3"),
     ],
 )
 def test_the_command_answers_a_mistake_without_traceback_or_torch(

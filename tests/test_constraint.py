@@ -208,7 +208,7 @@ def test_a_constrained_search_finds_what_the_free_one_finds_without_what_is_no_g
 
 def test_samples_under_the_constraint_are_grids_and_the_same_in_any_batch(model: torch.nn.Module) -> None:
     prompt = LENIENT
-    engine = Transformers(num_samples=2, temperature=1.0, constraint=grid_constraint(prompt))
+    engine = Transformers(num_samples=2, temperatures=(1.0,), constraint=grid_constraint(prompt))
     limits = Limits(max_new_tokens=40, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
     prompts = [prompt.encode_prompt(task) for task in TASKS]
     keys = [(task.id, 0, 0) for task in TASKS]

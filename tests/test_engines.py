@@ -18,10 +18,10 @@ from arc_experiments.generation.engine import Answer, Limits
 from arc_experiments.jobs import evaluate
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 
 NUM_TOKENS = 8
-SAMPLES = Transformers(num_samples=3, temperature=1.0, seed=5)
+SAMPLES = Transformers(num_samples=3, temperatures=(1.0,), seed=5)
 LIMITS = Limits(max_new_tokens=NUM_TOKENS, stop_ids=tuple(range(40)), pad_id=0)
 PROMPTS = [np.arange(60, 60 + length, dtype=np.int32) for length in (9, 30, 17, 1)]
 KEYS = [("task", 0, view) for view in range(len(PROMPTS))]
@@ -79,14 +79,14 @@ def test_an_answer_is_the_same_to_the_last_bit_whatever_was_answered_before() ->
 
 def test_fewer_samples_are_the_first_ones_and_another_seed_gives_others(model: torch.nn.Module) -> None:
     three = as_given(SAMPLES.answer(model, PROMPTS, KEYS, LIMITS))
-    one = Transformers(temperature=1.0, seed=5).answer(model, PROMPTS, KEYS, LIMITS)
+    one = Transformers(temperatures=(1.0,), seed=5).answer(model, PROMPTS, KEYS, LIMITS)
     assert as_given(one) == [group[:1] for group in three]
-    other = Transformers(num_samples=3, temperature=1.0, seed=6).answer(model, PROMPTS, KEYS, LIMITS)
+    other = Transformers(num_samples=3, temperatures=(1.0,), seed=6).answer(model, PROMPTS, KEYS, LIMITS)
     assert as_given(other) != three
 
 
 @pytest.mark.parametrize(
-    "engine", [Transformers(), SAMPLES, Transformers(num_samples=2, temperature=0.7, top_p=0.5)]
+    "engine", [Transformers(), SAMPLES, Transformers(num_samples=2, temperatures=(0.7,), top_p=0.5)]
 )
 def test_the_log_probability_of_an_answer_is_the_models_own(
     model: torch.nn.Module, engine: Transformers
@@ -104,7 +104,7 @@ def test_the_log_probability_of_an_answer_is_the_models_own(
 
 
 def test_samples_come_as_often_as_the_model_says(model: torch.nn.Module) -> None:
-    engine = Transformers(num_samples=2000, temperature=0.8)
+    engine = Transformers(num_samples=2000, temperatures=(0.8,))
     limits = Limits(max_new_tokens=1, stop_ids=(), pad_id=0)
     (answers,) = engine.answer(model, PROMPTS[:1], KEYS[:1], limits)
     with torch.inference_mode():
@@ -115,7 +115,7 @@ def test_samples_come_as_often_as_the_model_says(model: torch.nn.Module) -> None
 
 
 def test_a_small_top_p_leaves_the_best_token_alone(model: torch.nn.Module) -> None:
-    narrow = Transformers(temperature=1.0, top_p=1e-6).answer(model, PROMPTS, KEYS, LIMITS)
+    narrow = Transformers(temperatures=(1.0,), top_p=1e-6).answer(model, PROMPTS, KEYS, LIMITS)
     assert as_given(narrow) == as_given(Transformers().answer(model, PROMPTS, KEYS, LIMITS))
 
 
@@ -217,3 +217,21 @@ def test_constrained_answers_hold_nothing_but_grids(tmp_path: Path) -> None:
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
     assert all(set(json.loads(line)["text"]) <= set("0123456789\n") for line in lines)
     assert not (run.folder / PARTIAL_PREDICTIONS).exists()
+
+
+def test_samples_at_several_temperatures_are_those_at_each(model: torch.nn.Module) -> None:
+    mixed = Transformers(num_samples=5, temperatures=(0.3, 0.3, 2.0, 2.0, 2.0), seed=5)
+    cold, hot = (Transformers(num_samples=5, temperatures=(value,), seed=5) for value in (0.3, 2.0))
+    together, low, high = (
+        as_given(engine.answer(model, PROMPTS, KEYS, LIMITS)) for engine in (mixed, cold, hot)
+    )
+    assert low != high
+    for each, cool, warm in zip(together, low, high, strict=True):
+        assert each == [*cool[:2], *warm[2:]]
+
+
+def test_later_samples_go_through_the_temperatures_again(model: torch.nn.Module) -> None:
+    engine = Transformers(num_samples=2, temperatures=(0.3, 2.0), seed=5)
+    every = Transformers(num_samples=6, temperatures=(0.3, 2.0), seed=5)
+    later = as_given(engine.only(range(4, 6)).answer(model, PROMPTS, KEYS, LIMITS))
+    assert later == [group[4:] for group in as_given(every.answer(model, PROMPTS, KEYS, LIMITS))]

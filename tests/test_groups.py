@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import HEADLINES
-from arc_experiments.scoring.selection import Candidate, majority_vote
+from arc_experiments.scoring.selection import majority_vote
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 

@@ -28,7 +28,7 @@ from arc_experiments.jobs.answering import score_in_training
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.tokens import Ids
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks import Pair, Task, TaskSet
 from arc_experiments.tasks.grids import Grid
 

@@ -3,9 +3,10 @@
 import pytest
 from toy_grids import grid
 
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.paired_difference import difference
-from arc_experiments.scoring.selection import Candidate, votes_then_log_probability
+from arc_experiments.scoring.selection import votes_then_log_probability
 from arc_experiments.tasks import Pair, Task, TaskSet
 
 RULE = votes_then_log_probability

@@ -23,8 +23,8 @@ from arc_experiments.report.page import write_report
 from arc_experiments.report.run_charts import count_not_finite, loss_chart, read_points, smooth, thin
 from arc_experiments.report.wording import duration, memory, number, plural
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
-from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks.grids import PALETTE, Grid, check_grid, to_rich, to_svg
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 

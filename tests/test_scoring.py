@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arc_experiments.scoring.candidates import Candidate, Likelihood
 from arc_experiments.scoring.metrics import in_todays_terms, score
 from arc_experiments.scoring.per_output import HEADLINES
-from arc_experiments.scoring.selection import Candidate, Likelihood, Ranked, rules, votes_then_log_probability
+from arc_experiments.scoring.selection import Ranked, rules, votes_then_log_probability
 from arc_experiments.scoring.submission import check_submission, submission
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import Pair, Task, TaskSet

@@ -11,14 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
-from arc_experiments.scoring.selection import (
-    Candidate,
-    Likelihood,
-    Ranked,
-    rules,
-    select,
-    votes_then_log_probability,
-)
+from arc_experiments.scoring.candidates import Candidate, Likelihood
+from arc_experiments.scoring.selection import Ranked, rules, select, votes_then_log_probability
 
 A, B, C = [[1]], [[2]], [[3, 3]]
 

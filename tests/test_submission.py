@@ -14,7 +14,7 @@ from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import answering, evaluate
 from arc_experiments.run import Run
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 
 RIGHT, WRONG = [[1, 2]], [[0, 0]]
 ENTRY = {"attempt_1": WRONG, "attempt_2": RIGHT}

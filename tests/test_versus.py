@@ -18,7 +18,7 @@ from arc_experiments import compose
 from arc_experiments.jobs import evaluate
 from arc_experiments.report.__main__ import main
 from arc_experiments.report.versus import write_versus
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks import Pair, Task, TaskSet
 
 RUN_YAML = """\

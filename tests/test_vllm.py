@@ -121,7 +121,7 @@ def test_every_sample_has_a_seed_of_its_own_that_the_batch_does_not_change(
     base: Path, stand_in: type[StandIn]
 ) -> None:
     model = load(settings(base), trainable=False).eval()
-    vllm = engine(base, num_samples=3, temperature=0.7, top_p=0.9, seed=2)
+    vllm = engine(base, num_samples=3, temperatures=(0.7,), top_p=0.9, seed=2)
     answers = vllm.answer(model, PROMPTS, KEYS, LIMITS)
     assert [len(group) for group in answers] == [3, 3]
     vllm.answer(model, PROMPTS[1:], KEYS[1:], LIMITS)

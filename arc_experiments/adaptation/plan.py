@@ -15,7 +15,7 @@ from arc_experiments.adaptation.work_queue import WorkQueue
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import seconds_since_start
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 
 CAUTION = 2.0  # times the seconds that answers took so far, left for them when a deadline ends a training
 TIDYING_SECONDS = 3.0  # between a training and its answers

@@ -23,7 +23,7 @@ from arc_experiments.generation.batching import OutOfMemory
 from arc_experiments.generation.predict import unanswered
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
-from arc_experiments.scoring.selection import Candidate, NotFinite
+from arc_experiments.scoring.candidates import Candidate, NotFinite
 from arc_experiments.stream.samples import NothingFits, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, TaskSet
 from arc_experiments.training.checkpoints import last_complete

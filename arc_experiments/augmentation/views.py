@@ -7,7 +7,7 @@ the symmetries, so that eight views cover all eight, with random colours and ord
 from dataclasses import dataclass
 
 from arc_experiments.augmentation.augmentations import Colours, Order
-from arc_experiments.augmentation.steps import SYMMETRIES, Reversible, Symmetry
+from arc_experiments.augmentation.steps import SYMMETRIES, GridStep, Reversible, Symmetry
 from arc_experiments.tasks import Task
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.rngs import rng_for
@@ -39,6 +39,13 @@ class View:
         for step in self.steps:
             task = step.apply(task)
         return task
+
+    def see(self, grid: Grid) -> Grid:
+        """Return a grid of the task as it looks in this view."""
+        for step in self.steps:
+            if isinstance(step, GridStep):
+                grid = step.apply_grid(grid)
+        return grid
 
     def undo(self, grid: Grid) -> Grid:
         """Map an answer back to the original task; raise NotInImage if no grid becomes this one."""

@@ -207,8 +207,8 @@ class Inference:
 
     num_views: int = limited(8, low=1)
     engine: str = one_of("transformers", "threshold", "vllm")
-    num_samples: int = limited(1, low=1)
-    temperature: float = limited(0.0, low=0)
+    num_samples: Any = 1  # or a list, a number for each temperature; no union: OmegaConf cannot merge one
+    temperature: Any = 0.0
     top_p: float = limited(1.0, above=0, high=1)
     threshold: float = limited(0.1, above=0, high=1)
     constrain: str = one_of("none", "grid")

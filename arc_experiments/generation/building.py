@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from arc_experiments.config.paths import local_path
+from arc_experiments.config.sampling import temperatures
 from arc_experiments.config.schema import Config
 from arc_experiments.generation.constraint import grid_constraint
 from arc_experiments.generation.decoding import Transformers
@@ -29,8 +30,8 @@ def make_engine(config: Config, prompt: Prompt, tokenizer: Any, dtype: "torch.dt
     if options.engine == "threshold":
         return Threshold(threshold=options.threshold, constraint=constraint)
     sampling: dict[str, Any] = {
-        "num_samples": options.num_samples,
-        "temperature": options.temperature,
+        "num_samples": len(temperatures(options)),
+        "temperatures": temperatures(options),
         "top_p": options.top_p,
         "seed": config.seeds.inference,
     }

@@ -19,13 +19,14 @@ from arc_experiments.tasks.rngs import rng_for
 
 @dataclass(frozen=True, kw_only=True)
 class Transformers:
-    """One greedy answer to each prompt (temperature 0), or samples.
+    """One greedy answer to each prompt (temperature 0), or samples at one temperature or several.
 
     The draws of sample s of a prompt depend on (seed, key, s) alone. Logits depend on the rest of the batch
     by rounding: a sample changes with the batch only if a draw falls that close to the edge of a token.
 
     Attributes:
         num_samples: answers to each prompt; more than one needs a temperature.
+        temperatures: sample s has number s of them, and after the last the first again.
         top_p: draw from the smallest set of tokens that holds this share of the probability.
         seed: of the draws.
         constraint: which tokens can be chosen; None for all.
@@ -33,7 +34,7 @@ class Transformers:
     """
 
     num_samples: int = 1
-    temperature: float = 0.0
+    temperatures: tuple[float, ...] = (0.0,)
     top_p: float = 1.0
     seed: int = 0
     constraint: Constraint | None = None
@@ -71,17 +72,20 @@ class Transformers:
         return [answers[start : start + rows] for start in range(0, len(answers), rows)]
 
     def _chooser(self, keys: Sequence[Key], limits: Limits, device: torch.device) -> "_Greedy | _Chooser":
-        if self.temperature == 0:
+        if self.temperatures == (0.0,):
             return _Greedy() if self.constraint is None else _Chooser(_best, self.constraint)
+        samples = range(self.first_sample, self.first_sample + self.num_samples)
         draws = [
             rng_for("sample", self.seed, *key, sample).random(limits.max_new_tokens)
             for key in keys
-            for sample in range(self.first_sample, self.first_sample + self.num_samples)
+            for sample in samples
         ]
         uniform = torch.from_numpy(np.stack(draws)).to(device)
+        each = [self.temperatures[sample % len(self.temperatures)] for sample in samples] * len(keys)
+        temperature = torch.tensor(each, dtype=torch.float64, device=device)[:, None]
 
         def draw(logits: torch.Tensor, step: int) -> torch.Tensor:
-            return _draw(logits, uniform[:, step], self.temperature, self.top_p)
+            return _draw(logits, uniform[:, step], temperature, self.top_p)
 
         return _Chooser(draw, self.constraint)
 
@@ -131,7 +135,16 @@ def _best(logits: torch.Tensor, step: int) -> torch.Tensor:
     return logits.argmax(-1)
 
 
-def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+def _draw(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: torch.Tensor, top_p: float
+) -> torch.Tensor:
+    """Draw a token a row.
+
+    Args:
+        logits: float32, shape (rows, vocabulary).
+        uniform: float64 in [0, 1), shape (rows,).
+        temperature: float64, shape (rows, 1).
+    """
     shares = (logits.double() / temperature).softmax(-1)
     if top_p < 1:
         ordered, ids = shares.sort(dim=-1, descending=True, stable=True)

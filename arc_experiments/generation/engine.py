@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import Cache
 
-Key = tuple[str, int, int]
-"""Identifies a prompt: task id, test index, number of the view."""
+Key = tuple[str, int, int] | tuple[str, int, int, str]
+"""Identifies a prompt: task id, test index, number of the view, and "program" if it asks for one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from arc_experiments.generation.rescoring import RescoringBatch, join_likelihood
 from arc_experiments.generation.resuming import Record, ResumableResults
 from arc_experiments.prompts import Prompt, UnreadableGrid
 from arc_experiments.prompts.tokens import Ids
-from arc_experiments.scoring.selection import Candidate
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks import TaskSet
 
 OnProgress = Callable[[int, int], None]

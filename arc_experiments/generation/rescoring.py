@@ -24,7 +24,7 @@ from arc_experiments.generation.engine import pad_left, positions, read_prompts
 from arc_experiments.generation.resuming import Record
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.tokens import Ids
-from arc_experiments.scoring.selection import Candidate, Likelihood
+from arc_experiments.scoring.candidates import Candidate, Likelihood
 from arc_experiments.tasks import Pair, Task, TaskSet
 from arc_experiments.tasks.grids import Grid
 

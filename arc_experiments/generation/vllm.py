@@ -26,6 +26,7 @@ class Vllm:
     """Greedy answers (temperature 0) or samples, like `Transformers`. Draws depend on (seed, key, s) alone.
 
     Args:
+        temperatures: of the samples in turn.
         base: where vLLM loads the base model from: a folder or a hub id.
         dtype: what it computes in.
         max_length: of a prompt, in tokens.
@@ -48,7 +49,7 @@ class Vllm:
         memory_share: float,
         save: Callable[[Any, Path], None],
         num_samples: int = 1,
-        temperature: float = 0.0,
+        temperatures: Sequence[float] = (0.0,),
         top_p: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -59,7 +60,7 @@ class Vllm:
             )
         self._base, self._dtype, self._max_length = base, dtype, max_length
         self._memory_share, self._save = memory_share, save
-        self._num_samples, self._temperature, self._top_p = num_samples, temperature, top_p
+        self._num_samples, self._temperatures, self._top_p = num_samples, temperatures, top_p
         self._seed = seed
         self._folder = tempfile.TemporaryDirectory(prefix="vllm-")
         self._model: Any = None  # whose weights vLLM has
@@ -79,7 +80,7 @@ class Vllm:
                 asked.append({"prompt_token_ids": prompt.tolist()})
                 how.append(
                     params(
-                        temperature=self._temperature,
+                        temperature=self._temperatures[sample % len(self._temperatures)],
                         top_p=self._top_p,
                         seed=int(rng_for("sample", self._seed, *key, sample).integers(2**31)),
                         max_tokens=limits.max_new_tokens,

@@ -29,10 +29,10 @@ from arc_experiments.launching.commands import helper_environments, start_helper
 from arc_experiments.run import Run
 from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.run_state import duration
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import Candidate
 from arc_experiments.scoring.submission import FILE, GrowingSubmission
 
 BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"

@@ -29,9 +29,10 @@ from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.scoring import selection
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import Candidate, distinct_by_output
+from arc_experiments.scoring.selection import distinct_by_output
 from arc_experiments.scoring.submission import Submission, check_submission, submission
 from arc_experiments.tasks import TaskSet
 from arc_experiments.training.validation import ValidationLoss

@@ -5,10 +5,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from arc_experiments.report.programs import HEADINGS, program_rows, program_sentences
 from arc_experiments.report.wording import (
     BY_KAGGLE,
     BY_OUTPUT,
     KINDS,
+    PROGRAMS,
     adaptation_sentences,
     cost_sentence,
     label,
@@ -66,6 +68,18 @@ def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> No
     invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
     if invalid:
         console.print(f"invalid answers: {invalid}")
+    if "programs" in score:
+        show_programs(score["programs"], part, console)
+
+
+def show_programs(programs: dict[str, Any], part: str, console: Console) -> None:
+    """Show how many programs do what, against the number sampled for a task."""
+    table = Table(*HEADINGS, title=f"programs{part}", caption=PROGRAMS)
+    for row in program_rows(programs):
+        table.add_row(*row)
+    console.print(table)
+    for sentence in program_sentences(programs):
+        console.print(sentence, markup=False)
 
 
 def part_asked(metrics: dict[str, Any]) -> str:

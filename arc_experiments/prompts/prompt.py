@@ -158,11 +158,16 @@ class Prompt:
         """
         return self._encoders.language
 
-    def longest_answer(self) -> int:
-        """Return the most tokens, end included, that an answer can take; of programs, that are allowed."""
-        if self.asks == "program":
+    def longest_answer(self, kind: Kind | None = None) -> int:
+        """Return the most tokens, end included, that an answer can take; of a program, that are allowed.
+
+        Args:
+            kind: of question; None: the main one.
+        """
+        kind = kind or self.main
+        if kind == "program_from_examples":
             return LONGEST_PROGRAM
-        return self._encoders.of(probe_tasks()[0], self.main).max_answer_tokens(MAX_SIDE, MAX_SIDE)
+        return self._encoders.of(probe_tasks()[0], kind).max_answer_tokens(MAX_SIDE, MAX_SIDE)
 
     def encode(
         self, task: Task, test_index: int = 0, *, kind: Kind | None = None, with_answer: bool = True

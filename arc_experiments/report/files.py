@@ -11,9 +11,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from arc_experiments.report.programs import FILE, ShownProgram
 from arc_experiments.runs.folder import read_object
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import in_todays_terms
-from arc_experiments.scoring.selection import Candidate, Rule, rules, votes_then_log_probability
+from arc_experiments.scoring.selection import Rule, rules, votes_then_log_probability
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,6 +26,7 @@ class RunFiles:
         settings: `run.yaml` as nested dictionaries; `settings_text` is the file itself.
         validation_ids: every validation task in order, also those that were not predicted.
         log: one record per logged step, either of training or of validation.
+        programs: those behind attempts.
     """
 
     name: str
@@ -35,6 +38,7 @@ class RunFiles:
     validation_ids: tuple[str, ...]
     log: tuple[dict[str, Any], ...]
     candidates: tuple[Candidate, ...]
+    programs: tuple[ShownProgram, ...] = ()
 
     @property
     def rule(self) -> Rule:
@@ -64,6 +68,7 @@ def read_run(folder: Path) -> RunFiles:
         validation_ids=tuple(read_object(folder / "partition.json").get("validation", ())),
         log=tuple(read_lines(folder / "train_log.jsonl", json.loads)),
         candidates=tuple(read_lines(folder / "predictions.jsonl", Candidate.from_json)),
+        programs=tuple(read_lines(folder / FILE, lambda line: ShownProgram.from_record(json.loads(line)))),
     )
 
 

@@ -12,20 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arc_experiments.report.wording import number, plural, times
-from arc_experiments.scoring.selection import (
-    NUM_ATTEMPTS,
-    Candidate,
-    Ranked,
-    Rule,
-    select,
-    votes_then_log_probability,
-)
+from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.scoring.selection import NUM_ATTEMPTS, Ranked, Rule, select, votes_then_log_probability
 from arc_experiments.scoring.submission import ATTEMPTS, Submission
 from arc_experiments.tasks.grids import Grid, to_pixels, to_svg
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 PICTURE_SIDE = 132  # pixels of a picture's longer side, as far as its cells stay between 4 and 16 pixels
 MAX_TEXTS = 16  # invalid answers shown of a test output
+MAX_GRIDS = 16  # distinct grids shown of a test output
 GAP = 12  # pixels between grids
 
 
@@ -37,7 +32,7 @@ class ShownAnswer:
         verdict: "right", "wrong", or "unknown" if there is no solution to compare with.
         difference: how a wrong answer differs from the solution, in words.
         log_probability: "" if no model wrote it.
-        views: name of each view that gave this grid.
+        views: name of each view that gave this grid, and how often if more than once.
     """
 
     grid: Grid
@@ -50,12 +45,15 @@ class ShownAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class TestCard:
-    """One test output; `answers` are all distinct grids, best first, `invalid` the first `MAX_TEXTS`."""
+    """One test output; `answers` are the first `MAX_GRIDS` distinct grids, best first, `invalid` the first
+    `MAX_TEXTS`.
+    """
 
     heading: str
     input: Grid
     expected: Grid | None
     answers: tuple[ShownAnswer, ...]
+    num_grids: int
     invalid: tuple[Candidate, ...]
     num_invalid: int
     reasons: tuple[tuple[str, int], ...]
@@ -145,11 +143,13 @@ def task_cards(
 def _test_card(task: Task, index: int, candidates: Sequence[Candidate], rule: Rule) -> TestCard:
     pair = task.test[index]
     invalid = sorted((c for c in candidates if c.grid is None), key=lambda candidate: candidate.view)
+    ranked = select(candidates, rule)
     return TestCard(
         heading=f"Test {index + 1} of {len(task.test)}" if len(task.test) > 1 else "Test",
         input=pair.input,
         expected=pair.output,
-        answers=tuple(_answer(ranked, pair.output, candidates) for ranked in select(candidates, rule)),
+        answers=tuple(_answer(one, pair.output, candidates) for one in ranked[:MAX_GRIDS]),
+        num_grids=len(ranked),
         invalid=tuple(invalid[:MAX_TEXTS]),
         num_invalid=len(invalid),
         reasons=tuple(Counter(str(candidate.reason) for candidate in invalid).most_common()),
@@ -164,14 +164,18 @@ def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidat
     return ShownAnswer(
         grid=ranked.grid,
         verdict="unknown" if expected is None else "right" if right else "wrong",
-        difference="" if expected is None or right else _difference(ranked.grid, expected),
+        difference="" if expected is None or right else difference(ranked.grid, expected),
         votes=f"{ranked.votes} of {plural(len(candidates), 'vote')}",
         log_probability=number(ranked.log_probability, 3) if is_generated else "",
-        views=tuple(f"{view}: {names[view]}" for view in ranked.views),
+        views=tuple(
+            f"{view}: {names[view]}" + (f", {count} times" if count > 1 else "")
+            for view, count in Counter(ranked.views).items()
+        ),
     )
 
 
-def _difference(grid: Grid, expected: Grid) -> str:
+def difference(grid: Grid, expected: Grid) -> str:
+    """How a wrong grid differs, in words."""
     if grid.shape != expected.shape:
         return f"{size(grid)} instead of {size(expected)}"
     return f"{np.count_nonzero(grid != expected)} of {plural(expected.size, 'cell')} wrong"

@@ -11,11 +11,13 @@ from markupsafe import Markup
 from arc_experiments.report import gallery, leaks, summary, wording
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
+from arc_experiments.report.programs import HEADINGS, program_cards, program_rows, program_sentences
 from arc_experiments.report.run_charts import (
     count_not_finite,
     learning_rate_chart,
     loss_chart,
     predictions_chart,
+    programs_chart,
 )
 from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.runs.folder import write_whole
@@ -59,7 +61,7 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
     cards = task_cards(tasks, run.candidates, num_asked, run.rule)
     counts = Counter(name for card in cards for name in ("all", *card.filters))
     compared = [run.leaks[name] for name in leaks.COMPARED if name in run.leaks]
-    by_number = score.get("by_num_predictions", [])
+    by_number, programs = score.get("by_num_predictions", []), score.get("programs")
     environment_rows = {key: value for key, value in run.environment.items() if key != "command"}
     return fill(
         "page.html.j2",
@@ -78,6 +80,8 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         phases=[(name, wording.duration(seconds)) for name, seconds in summary.phases(metrics)],
         by_number=by_number,
         predictions=predictions_chart(by_number) if len(by_number) > 1 else None,
+        programs=_programs(programs) if programs else None,
+        program_cards=program_cards(run.programs, tasks),
         losses=loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
         learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
@@ -90,6 +94,16 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         buttons=[(name, text, counts[name]) for name, text in BUTTONS.items()],
         not_predicted=_not_predicted(run, cards),
     )
+
+
+def _programs(programs: dict[str, Any]) -> dict[str, Any]:
+    """What the page says of all programs together."""
+    return {
+        "sentences": list(program_sentences(programs)),
+        "chart": programs_chart(programs["by_num_sampled"]),
+        "headings": HEADINGS,
+        "rows": program_rows(programs),
+    }
 
 
 def fill(template: str, **values: Any) -> str:

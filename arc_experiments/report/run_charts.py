@@ -1,6 +1,6 @@
 """Charts of one run: losses and learning rate over optimizer steps, scores over numbers of predictions.
 
-In: the records of `train_log.jsonl`, or of `score.by_num_predictions`. Out: charts, or None.
+In: the records of `train_log.jsonl`, `score.by_num_predictions` or `score.programs`. Out: charts, or None.
 """
 
 import math
@@ -10,6 +10,7 @@ from typing import Any
 
 from arc_experiments.report.chart_kinds import Line, Point, line_chart
 from arc_experiments.report.drawing import SERIES, Chart
+from arc_experiments.scoring.by_program import SHARES
 
 MAX_POINTS = 600  # more cannot be distinguished at the width of a chart
 STEP = "optimizer step"
@@ -46,18 +47,35 @@ def learning_rate_chart(log: Sequence[dict[str, Any]]) -> Chart | None:
 
 def predictions_chart(rows: Sequence[dict[str, Any]]) -> Chart | None:
     """Draw `SCORES` in percent over the number of predictions, whose doublings are equally far apart."""
-    marks = [(float(place), str(row["predictions"])) for place, row in enumerate(rows)]
+    return _by_number(rows, "predictions", SCORES, "predictions for a test output", "score, %")
+
+
+def programs_chart(rows: Sequence[dict[str, Any]]) -> Chart | None:
+    """Draw the shares of tasks with a verified and with a right program over the number sampled."""
+    return _by_number(rows, "sampled", SHARES, "programs sampled for a task", "tasks, %")
+
+
+def _by_number(
+    rows: Sequence[dict[str, Any]], counted: str, names: Sequence[str], x_label: str, y_label: str
+) -> Chart | None:
+    marks = [(float(place), str(row[counted])) for place, row in enumerate(rows)]
+    intervals = [row.get("interval", {}) for row in rows]
     lines = [
         Line(
             name=name, colour=colour, style=style,
             points=[(float(place), 100 * row[name]) for place, row in enumerate(rows)],
-            words=lambda point: f"{marks[int(point[0])][1]} predictions: {point[1]:.1f}%",
+            band=[
+                (100 * low, 100 * high)
+                for row, interval in zip(rows, intervals, strict=True)
+                for low, high in [interval.get(name) or (row[name], row[name])]
+            ]
+            if any(intervals)
+            else (),
+            words=lambda point: f"{marks[int(point[0])][1]} {counted}: {point[1]:.1f}%",
         )
-        for name, style, colour in zip(SCORES, STYLES, SERIES, strict=False)
+        for name, style, colour in zip(names, STYLES, SERIES, strict=False)
     ]  # fmt: skip
-    return _chart(
-        lines, x_label="predictions for a test output", y_label="score, %", x_marks=marks, from_zero=True
-    )
+    return _chart(lines, x_label=x_label, y_label=y_label, x_marks=marks, from_zero=True)
 
 
 def read_points(log: Iterable[dict[str, Any]], key: str) -> list[Point]:

@@ -16,10 +16,10 @@ from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import fill, write_page
 from arc_experiments.report.summary import settings
 from arc_experiments.report.wording import duration, plural
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import tasks_asked
 from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, means, solved, task_shares
-from arc_experiments.scoring.selection import Candidate
 from arc_experiments.tasks.task import TaskSet
 
 STATES = {

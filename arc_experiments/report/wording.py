@@ -32,6 +32,11 @@ BY_RULE = {
     "test_output": "right test outputs / all test outputs",
     "task_strict": "share of tasks with every test output right",
 }
+# What the rows of `score.programs.by_num_sampled` say:
+PROGRAMS = (
+    "means over tasks: valid and distinct are numbers of programs, verified and right shares of tasks with "
+    "at least one (unbiased pass@n)"
+)
 # What `score.by_group` groups by.
 KINDS = {
     "output_cells": "cells of the test output",

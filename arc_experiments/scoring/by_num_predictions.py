@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.per_output import (
     HEADLINES,
     Marks,
@@ -22,7 +23,7 @@ from arc_experiments.scoring.per_output import (
     solutions,
     task_shares,
 )
-from arc_experiments.scoring.selection import Candidate, Rule, alike, rank, votes_then_log_probability
+from arc_experiments.scoring.selection import Rule, alike, in_order, rank, votes_then_log_probability
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.rngs import rng_for
 from arc_experiments.tasks.task import TaskSet
@@ -101,7 +102,7 @@ def _marks(expected: Grid, members: Sequence[tuple[int, Candidate]], rule: Rule)
         groups[number].append(candidate)
     grids = [rank(group) for group in groups.values()]
     most_voted = votes_then_log_probability(grids)
-    attempts = most_voted if rule is votes_then_log_probability else rule(grids)
+    attempts = in_order(grids, rule)
     return {
         f"{name}_{k}": right_within(order[:k], expected)
         for name, order in (("pass_at", attempts), ("vote", most_voted))

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from arc_experiments.scoring.by_kind import by_group
+from arc_experiments.scoring.by_program import program_scores
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.per_output import (
     HEADLINES,
     ByOutput,
@@ -22,9 +24,9 @@ from arc_experiments.scoring.per_output import (
 )
 from arc_experiments.scoring.selection import (
     NUM_ATTEMPTS,
-    Candidate,
     Rule,
     distinct,
+    in_order,
     rules,
     votes_then_log_probability,
 )
@@ -74,6 +76,7 @@ def score(
       (`by_group`).
     - `by_task`: the share of right outputs of each task within two attempts.
     - `invalid`: number of candidates by reason.
+    - `programs`: of answers that are programs (`program_scores`); missing without.
     - `interval`: 95% bootstrap interval [low, high] of each headline score.
     - `num_tasks_without_solutions`: tasks that are not scored, as not all of their test outputs are known.
     - `version`: `METRICS_VERSION`.
@@ -81,12 +84,14 @@ def score(
     Raises:
         ValueError: no task has solutions, or a candidate is of no task.
     """
+    candidates = list(candidates)
     found = by_output(tasks, candidates)
     marks = marks_of(tasks, found, rule)
     shares = task_shares(marks)
     outputs = [row for rows in marks.values() for row in rows]
     by_task = {task_id: share["pass_at_2"] for task_id, share in shares.items()}
     result: dict[str, Any] = means(shares)
+    programs = program_scores(tasks, candidates)
     return {
         **result,
         **{name: mean([row[name] for row in outputs]) for name in outputs[0] if name not in HEADLINES},
@@ -102,6 +107,7 @@ def score(
         "by_group": by_group(tasks, marks, source_of),
         "by_task": by_task,
         "invalid": _reasons(c for (task_id, _), group in found.items() if task_id in marks for c in group),
+        **({} if programs is None else {"programs": programs}),
         "interval": bootstrap(list(shares.values())),
         "version": METRICS_VERSION,
     }
@@ -169,7 +175,7 @@ def _by_selection(expected: dict[str, list[Grid]], found: ByOutput) -> dict[str,
         marks = {
             task_id: [
                 {at: right_within(order[:k], output) for k, at in enumerate(names, start=1)}
-                for output, order in ((output, rule(group)) for output, group in outputs)
+                for output, order in ((output, in_order(group, rule)) for output, group in outputs)
             ]
             for task_id, outputs in grids.items()
         }

@@ -8,8 +8,9 @@ In: the tasks with solutions, and the candidates before and after. Out: the `dif
 from collections.abc import Iterable
 from typing import Any
 
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, means, task_shares
-from arc_experiments.scoring.selection import Candidate, Rule
+from arc_experiments.scoring.selection import Rule
 from arc_experiments.scoring.uncertainty import bootstrap
 from arc_experiments.tasks.task import TaskSet
 

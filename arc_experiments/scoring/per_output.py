@@ -10,13 +10,8 @@ from math import fsum
 
 import numpy as np
 
-from arc_experiments.scoring.selection import (
-    Candidate,
-    Ranked,
-    Rule,
-    distinct,
-    votes_then_log_probability,
-)
+from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.scoring.selection import Ranked, Rule, distinct, in_order, votes_then_log_probability
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import TaskSet
 
@@ -107,7 +102,7 @@ def marks_of(tasks: TaskSet, found: ByOutput, rule: Rule) -> dict[str, list[Mark
 def _marks(expected: Grid, candidates: Sequence[Candidate], rule: Rule) -> Marks:
     """Every metric of one test output; its mean over test outputs is the metric of that name."""
     grids = distinct(candidates)
-    attempts, most_voted = rule(grids), votes_then_log_probability(grids)
+    attempts, most_voted = in_order(grids, rule), votes_then_log_probability(grids)
     # Once per distinct grid, weighted by its votes: hundreds of samples are mostly repetitions.
     sizes = [float(ranked.grid.shape == expected.shape) for ranked in grids]
     pixels = [_share_of_right_cells(ranked.grid, expected) for ranked in grids]

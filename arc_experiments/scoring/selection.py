@@ -5,137 +5,21 @@ Out: the distinct valid grids, ordered by a rule; the first `NUM_ATTEMPTS` are t
 
     views 0 and 2 answer A, view 1 answers B, view 3 cannot be parsed
     -> [A with 2 votes of views (0, 2), B with 1 vote of views (1,)]
+
+Grids that verified programs gave come before those of the rule, grids of other programs behind them.
 """
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
-from arc_experiments.tasks.grids import Grid, check_grid
+from arc_experiments.scoring.candidates import Candidate, Likelihood
+from arc_experiments.scoring.support import Support, support
+from arc_experiments.tasks.grids import Grid
 
 NUM_ATTEMPTS = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Likelihood:
-    """The log-probability of an answer under one view: natural, summed over its tokens and its end."""
-
-    view: int
-    log_probability: float
-    num_tokens: int
-
-
-class NotFinite(ValueError):
-    """A log-probability is not a finite number: the model's activations overflowed."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Candidate:
-    """One answer of the model to one view of one test input.
-
-    Attributes:
-        view: position of the view; `transforms` is its name, such as "rot90 colours_0213456789".
-        sample: number of the answer among those to this view.
-        text: the answer as generated, in the orientation and colours of the view.
-        log_probability: natural logarithm, summed over the generated tokens.
-        grid: the answer in the original orientation and colours; None if it is not valid.
-        reason: why it is not valid, as the parser calls it ("no_grid", "ragged"); None if it is.
-        likelihoods: how probable its grid is under each scoring view, which all candidates share.
-
-    Raises:
-        ValueError: a log-probability that is not finite, or not exactly one of grid and reason.
-    """
-
-    task_id: str
-    test_index: int
-    view: int
-    transforms: str
-    text: str
-    num_tokens: int
-    log_probability: float
-    grid: Grid | None
-    reason: str | None
-    sample: int = 0
-    likelihoods: tuple[Likelihood, ...] = ()
-
-    def __post_init__(self) -> None:
-        where = f"candidate of task {self.task_id}, test output {self.test_index}, view {self.view}"
-        values = [self.log_probability, *(one.log_probability for one in self.likelihoods)]
-        if not all(map(math.isfinite, values)):
-            raise NotFinite(
-                f"{where}: log_probability is {values[0] if len(values) == 1 else values}, "
-                "so the model's numbers overflowed; try model.dtype=float32"
-            )
-        if (self.grid is None) == (self.reason is None):
-            raise ValueError(f"{where}: it needs either a grid or the reason why there is none")
-
-    @property
-    def mean_log_probability(self) -> float:
-        """Per generated token, so that a large grid does not count less than a small one."""
-        return self.log_probability / max(self.num_tokens, 1)
-
-    def to_record(self) -> dict[str, Any]:
-        """The object that `to_json` writes."""
-        return {
-            "task": self.task_id,
-            "test_index": self.test_index,
-            "view": self.view,
-            "sample": self.sample,
-            "transforms": self.transforms,
-            "text": self.text,
-            "num_tokens": self.num_tokens,
-            "log_probability": self.log_probability,
-            "valid": self.grid is not None,
-            "reason": self.reason,
-            "grid": None if self.grid is None else self.grid.tolist(),
-            "likelihoods": [[one.view, one.log_probability, one.num_tokens] for one in self.likelihoods],
-        }
-
-    def to_json(self) -> str:
-        """One line of `predictions.jsonl`, without the line break."""
-        return json.dumps(self.to_record())
-
-    @classmethod
-    def from_record(cls, record: Any) -> "Candidate":
-        """Read a record; fields that older versions did not write may be missing.
-
-        Raises:
-            ValueError: a field is missing, or the grid breaks the rules.
-        """
-        try:
-            return cls(
-                task_id=record["task"],
-                test_index=record["test_index"],
-                view=record["view"],
-                sample=record.get("sample", 0),
-                transforms=record["transforms"],
-                text=record["text"],
-                num_tokens=record["num_tokens"],
-                log_probability=record["log_probability"],
-                grid=None if record["grid"] is None else check_grid(record["grid"]),
-                reason=record["reason"],
-                likelihoods=tuple(
-                    Likelihood(view=view, log_probability=value, num_tokens=num_tokens)
-                    for view, value, num_tokens in record.get("likelihoods", [])
-                ),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"this line holds no whole candidate ({error}): {json.dumps(record)[:80]}"
-            ) from error
-
-    @classmethod
-    def from_json(cls, line: str) -> "Candidate":
-        """Read a line that `to_json` wrote.
-
-        Raises:
-            ValueError: not JSON, a field is missing, or the grid breaks the rules.
-        """
-        return cls.from_record(json.loads(line))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,10 +28,12 @@ class Ranked:
 
     Attributes:
         votes: number of candidates with this grid.
-        log_probability: mean over these candidates of their mean log-probability per token.
+        log_probability: mean over these candidates of their mean log-probability per token. If some answered
+            the grid itself, they alone count here and below.
         sum_log_probability: sum over these candidates of their log-probabilities.
         views: the view of each of these candidates, ascending.
         likelihoods: under the scoring views; empty if none were computed.
+        support: the programs that gave it; None if there are none.
     """
 
     grid: Grid
@@ -156,6 +42,7 @@ class Ranked:
     sum_log_probability: float
     views: tuple[int, ...]
     likelihoods: tuple[Likelihood, ...] = ()
+    support: Support | None = None
 
 
 Rule = Callable[[Iterable[Ranked]], list[Ranked]]
@@ -261,22 +148,51 @@ def distinct_by_output(candidates: Iterable[Candidate]) -> list[Ranked]:
 
 
 def select(candidates: Sequence[Candidate], rule: Rule = votes_then_log_probability) -> list[Ranked]:
-    """The distinct valid grids among the candidates of one test output, in the order of the rule."""
+    """The distinct valid grids among the candidates of one test output, best first (see `in_order`)."""
     assert len({(candidate.task_id, candidate.test_index) for candidate in candidates}) <= 1
-    return rule(distinct(candidates))
+    return in_order(distinct(candidates), rule)
+
+
+def in_order(grids: Iterable[Ranked], rule: Rule) -> list[Ranked]:
+    """Order the distinct grids of one test output, best first.
+
+    1. Grids of verified programs: more distinct programs first, then the shortest program.
+    2. Grids that were answered themselves, by the rule, for which other programs do not count.
+    3. Grids of other programs: by the demonstrations and cells that the best of them got right, then by the
+       number of distinct programs.
+    """
+    verified, answered, others = [], [], []
+    for ranked in grids:
+        found = ranked.support
+        if found is None:
+            answered.append(ranked)
+        elif found.num_verified:
+            verified.append(((-found.num_verified, found.shortest, *_fixed(ranked)), ranked))
+        elif found.num_answers:
+            answered.append(replace(ranked, votes=found.num_answers))
+        else:
+            right, cells = found.best
+            others.append(((-right, -cells, -found.num_programs, *_fixed(ranked)), ranked))
+    return [
+        *(ranked for _, ranked in sorted(verified, key=lambda one: one[0])),
+        *rule(answered),
+        *(ranked for _, ranked in sorted(others, key=lambda one: one[0])),
+    ]
 
 
 def rank(group: Sequence[Candidate]) -> Ranked:
     """The evidence for the one grid of these candidates."""
     assert group[0].grid is not None
+    counted = [candidate for candidate in group if candidate.program is None] or group
     return Ranked(
         grid=group[0].grid,
         votes=len(group),
         # fsum is exact, so the order of the candidates cannot decide a tie by rounding.
-        log_probability=math.fsum(candidate.mean_log_probability for candidate in group) / len(group),
-        sum_log_probability=math.fsum(candidate.log_probability for candidate in group),
-        views=tuple(sorted(candidate.view for candidate in group)),
-        likelihoods=group[0].likelihoods,
+        log_probability=math.fsum(candidate.mean_log_probability for candidate in counted) / len(counted),
+        sum_log_probability=math.fsum(candidate.log_probability for candidate in counted),
+        views=tuple(sorted(candidate.view for candidate in counted)),
+        likelihoods=counted[0].likelihoods,
+        support=support(group) if len(counted) < len(group) or counted[0].program is not None else None,
     )
 
 

@@ -13,16 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from arc_experiments.runs.folder import RunFolder
+from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import by_output
-from arc_experiments.scoring.selection import (
-    NUM_ATTEMPTS,
-    Candidate,
-    Ranked,
-    Rule,
-    select,
-    votes_then_log_probability,
-)
+from arc_experiments.scoring.selection import NUM_ATTEMPTS, Ranked, Rule, select, votes_then_log_probability
 from arc_experiments.sources.parsing import load_json
 from arc_experiments.tasks.grids import Grid, GridError, check_grid
 from arc_experiments.tasks.task import TaskSet

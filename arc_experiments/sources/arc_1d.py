@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from arc_experiments.programs.re_arc import not_installed
 from arc_experiments.sources.files import Files
-from arc_experiments.sources.pools.generators import INSTALL
 from arc_experiments.sources.pools.pooled import check_only_generated
 from arc_experiments.sources.sampled import without_repetitions
 from arc_experiments.tasks.grids import MAX_SIDE, GridError, check_grid
@@ -87,7 +87,7 @@ def _generators() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     try:
         from reasoning_gym.arc.arc_1d_tasks import ARC_1D_TASKS
     except ImportError as error:
-        raise ValueError(f"data=arc_1d needs reasoning-gym ({error}): {INSTALL}") from error
+        raise not_installed("data=arc_1d", error) from error
     return {f"1d_{name}": ARC_1D_TASKS[name] for name in sorted(ARC_1D_TASKS)}
 
 

@@ -10,10 +10,12 @@ All of these may contain tasks that are drawn (see parsing.py), may be mixed in 
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from arc_experiments.programs.languages.dsl import solution
+from arc_experiments.programs.re_arc import verifiers
 from arc_experiments.sources.archive import File, opened, solutions_name
 from arc_experiments.sources.parsing import load_json, parse, with_plain_cells, with_solutions
 from arc_experiments.sources.sampled import Drawn, kept_tasks
@@ -42,12 +44,18 @@ class Files:
         splits: reads only these: names of folders, of files, of Kaggle's sets; None: all.
         text_cells: reads a cell "3" as 3 and null as 0, as Mini-ARC's drawing tool writes them.
         origin: where to get such files, for the message if `path` is missing.
+        programs: `re_arc`: each task has the program of the RE-ARC task that its id begins with.
     """
 
     path: str
     splits: list[str] | None = None
     text_cells: bool = False
     origin: str = ""
+    programs: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.programs not in (None, "re_arc"):
+            raise ValueError(f"programs={self.programs} is not re_arc (null: none)")
 
     def read(self, bad_tasks: BadTasks) -> TrainingSource:
         """Read the tasks; raise ValueError if there are none, or for an invalid one."""
@@ -69,7 +77,8 @@ class Files:
                     "(data.source.splits=[...] reads only some folders or sets)"
                 )
             with bad_tasks.caught():
-                yield entry.parse()
+                task = entry.parse()
+                yield task if self.programs is None else _with_program(task, file)
 
     def _entries(self, files: list[File], bad_tasks: BadTasks) -> Iterator[tuple[File, "_Entry"]]:
         """Yield the tasks of the chosen splits, not yet parsed."""
@@ -104,6 +113,14 @@ class Files:
             _Entry(id=task_id, data=item, split=split, where=file.shown, solutions=solved)
             for task_id, item in data.items()
         ]
+
+
+def _with_program(task: Task | Drawn, file: File) -> Task:
+    """Return the task with RE-ARC's program, which is missing only if the package is."""
+    program = solution(task.id.partition("_")[0])
+    if not isinstance(task, Task) or (program is None and verifiers()):
+        raise ValueError(f"{file.shown}: task {task.id} has no program in RE-ARC (data.source.programs=null)")
+    return replace(task, program=program)
 
 
 @dataclass(frozen=True, kw_only=True)

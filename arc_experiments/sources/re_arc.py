@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from arc_experiments.programs.languages.dsl import solution
 from arc_experiments.sources.archive import File
 from arc_experiments.sources.files import BESIDE_TASKS
 from arc_experiments.sources.parsing import load_json
@@ -127,6 +128,7 @@ class ReArc:
             max_side=self.max_side,
             leave_out=self.leave_out,
             generated=self.path is None,
+            program_of=solution,
         )
 
 
@@ -140,8 +142,8 @@ def _raw_tasks(files: Sequence[File]) -> list[RawTask]:
     return [(file.name.stem, file.shown, partial(_read_task, file)) for file in chosen]
 
 
-def _read_task(file: File) -> list[Any]:
+def _read_task(file: File) -> tuple[list[Any], str]:
     items = load_json(file.read(), file.shown)
     if not isinstance(items, list) or not items:
         raise ValueError(f"{file.shown}: not a list of pairs, as in RE-ARC's task files")
-    return items
+    return items, ""

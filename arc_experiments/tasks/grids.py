@@ -42,6 +42,10 @@ class GridError(ValueError):
     """Raised for an invalid grid; the message says which rule it breaks."""
 
 
+class OversizeGrid(GridError):
+    """Raised for a grid over 30 a side."""
+
+
 def check_grid(cells: object) -> Grid:
     """Convert nested lists or an array to a grid.
 
@@ -57,7 +61,7 @@ def check_grid(cells: object) -> Grid:
     if array.ndim != 2 or array.size == 0:
         raise GridError(f"it is not a table of rows and columns (shape {list(array.shape)})")
     if max(array.shape) > MAX_SIDE:
-        raise GridError(f"it is {array.shape[0]}x{array.shape[1]}, over {MAX_SIDE} a side")
+        raise OversizeGrid(f"it is {array.shape[0]}x{array.shape[1]}, over {MAX_SIDE} a side")
     if array.dtype.kind not in "iu":
         raise GridError(f"its cells are {array.dtype}, not integers")
     # numpy reads True as 1 if other cells are integers.

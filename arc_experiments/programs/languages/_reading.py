@@ -11,14 +11,20 @@ MAX_CHARACTERS = 20_000  # of a program; Python's parser may exhaust the stack o
 _FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
 
+def fenced_blocks(answer: str) -> list[str]:
+    """Return what stands between fences, the last of which may be missing."""
+    blocks: list[str] = _FENCED.findall(answer)
+    return blocks
+
+
 def without_fences(answer: str) -> str:
     """Return the last fenced block of the answer, or all of it if there is none.
 
     Raises:
         UnreadableProgram: that is empty.
     """
-    blocks = _FENCED.findall(answer)
-    text: str = (blocks[-1] if blocks else answer).strip()
+    blocks = fenced_blocks(answer)
+    text = (blocks[-1] if blocks else answer).strip()
     if not text:
         raise UnreadableProgram("no_program", "the answer has no program")
     return text

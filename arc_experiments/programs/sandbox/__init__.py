@@ -9,7 +9,6 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib import import_module
 from types import TracebackType
 from typing import Self
 
@@ -19,9 +18,6 @@ from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import Program
 
 __all__ = ["REASONS", "Limits", "Outcome", "Ran", "Reason", "Runner", "Sandbox"]
-
-# The module of each kind of sandbox; its `open_runner` yields a `Runner` and ends its processes afterwards.
-MODULES = {"monty": "monty", "process": "processes"}
 
 
 class Sandbox:
@@ -67,8 +63,11 @@ class Sandbox:
         """Return the language's interpreters, started on first use."""
         if name not in self._runners:
             found = language(name)
-            module = import_module(f"{__name__}.{MODULES[found.runs_in]}")
+            if found.runs_in == "monty":  # imported here: a run of one language needs nothing of the others
+                from arc_experiments.programs.sandbox.monty import open_runner
+            else:
+                from arc_experiments.programs.sandbox.processes import open_runner
             self._runners[name] = self._open.enter_context(
-                module.open_runner(found, num_processes=self._num_processes, limits=self._limits)
+                open_runner(found, num_processes=self._num_processes, limits=self._limits)
             )
         return self._runners[name]

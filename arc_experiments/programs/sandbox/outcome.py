@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-from arc_experiments.tasks.grids import Grid
+from arc_experiments.tasks.grids import Grid, GridError, OversizeGrid, check_grid
 
 # Why a program gave no grid: it cannot be parsed; it imports what it may not; it used too much CPU time or
 # memory; it raised an exception; it returned something else; its grid has over 30 rows or columns, or its
@@ -49,6 +49,16 @@ class Outcome:
     grid: Grid | None = None
     reason: Reason | None = None
     message: str = ""
+
+
+def outcome_of(cells: object) -> Outcome:
+    """Return the outcome of a program that returned this: a grid, if it is a list of rows of integers."""
+    try:
+        return Outcome(grid=check_grid(cells))
+    except OversizeGrid as error:
+        return Outcome(reason="too_large", message=str(error))
+    except GridError as error:
+        return Outcome(reason="not_a_grid", message=str(error))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from arc_experiments.programs.languages.dsl import solution
+from arc_experiments.programs.re_arc import PACKAGE, not_installed
 from arc_experiments.tasks.grids import MAX_SIDE, Grid, GridError, check_grid
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
 VALIDATION = 2  # the version of the refusals, in the key of every cache; pairs are verified since 2
 MAX_TRIES = 10_000
 Cells = tuple[tuple[int, ...], ...]  # a grid in the form of RE-ARC's programs
-PACKAGE = "reasoning-gym"
-INSTALL = f"pip install 'arc_experiments[re-arc]' && pip install --no-deps {PACKAGE}==0.1.25"
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def generators() -> dict[str, Callable[..., dict[str, Any]]]:
     try:
         from reasoning_gym.arc.rearc_utils import generators as module  # takes 1 s
     except ImportError as error:
-        raise _not_installed(error) from error
+        raise not_installed("data=re_arc", error) from error
     prefix = "generate_"
     names = sorted(name for name in vars(module) if name.startswith(prefix))
     return {name.removeprefix(prefix): getattr(module, name) for name in names}
@@ -79,11 +79,7 @@ def package_version() -> str:
     try:
         return version(PACKAGE)
     except PackageNotFoundError as error:
-        raise _not_installed(error) from error
-
-
-def _not_installed(error: Exception) -> ValueError:
-    return ValueError(f"data=re_arc needs {PACKAGE} ({error}): {INSTALL}")
+        raise not_installed("data=re_arc", error) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +176,14 @@ class GeneratedTasks:
                 )
             pairs.append(pair)
         *train, test = pairs
-        return Task(id=task_id, train=tuple(train), test=(test,), split="re_arc", refused=refused)
+        return Task(
+            id=task_id,
+            train=tuple(train),
+            test=(test,),
+            split="re_arc",
+            program=solution(task_id),
+            refused=refused,
+        )
 
     def pairs(self, number: int) -> Iterable[Pair]:
         return ()

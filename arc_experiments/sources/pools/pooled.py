@@ -1,6 +1,6 @@
 """Tasks with many stored pairs, of which every visit draws a few; the last is the test pair."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from arc_experiments.sources.pools.pair_store import PairStore
 from arc_experiments.tasks.grids import MAX_SIDE
 from arc_experiments.tasks.source import BadTasks
-from arc_experiments.tasks.task import Pair, Task, TaskSet
+from arc_experiments.tasks.task import Pair, Program, Task, TaskSet
 
 NUM_NAMED = 10
+
+
+def no_program(task_id: str) -> Program | None:
+    """Return None, for tasks whose programs are not known."""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,7 @@ class PooledTasks:
         max_side: pairs with a larger grid are not drawn.
         leave_out: ids of tasks that are not drawn.
         generated: whether generators made the pairs, so that they cannot occur in another set.
+        program_of: the program of a task, by its id.
     """
 
     store: PairStore
@@ -35,6 +41,7 @@ class PooledTasks:
     max_side: int = MAX_SIDE
     leave_out: tuple[str, ...] = ()
     generated: bool = False
+    program_of: Callable[[str], Program | None] = no_program
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the fields alone: a worker process computes the rest again."""
@@ -76,7 +83,14 @@ class PooledTasks:
         wanted = min(int(rng.integers(low, high + 1)) + 1, len(numbers))
         chosen = rng.choice(numbers, wanted, replace=False)
         *train, test = (self.store.pair(int(pair)) for pair in chosen)
-        return Task(id=self.ids[number], train=tuple(train), test=(test,), split=self.split)
+        task_id = self.ids[number]
+        return Task(
+            id=task_id,
+            train=tuple(train),
+            test=(test,),
+            split=self.split,
+            program=self.program_of(task_id),
+        )
 
     def pairs(self, number: int) -> Iterable[Pair]:
         return () if self.generated else (self.store.pair(int(pair)) for pair in self._of(number))
@@ -94,6 +108,7 @@ def pooled(
     max_side: int | None,
     leave_out: Sequence[str],
     generated: bool = False,
+    program_of: Callable[[str], Program | None] = no_program,
 ) -> PooledTasks:
     """Make a source of a store's tasks; note those with too few pairs.
 
@@ -109,6 +124,7 @@ def pooled(
         max_side=max_side or MAX_SIDE,
         leave_out=tuple(leave_out),
         generated=generated,
+        program_of=program_of,
     )
     small = "" if max_side is None else f" of at most {max_side} cells a side"
     if not tasks.ids:
