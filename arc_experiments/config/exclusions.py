@@ -38,6 +38,7 @@ _BY_STEPS, _BY_SECONDS = "launch.chain.steps_per_job!=null", "launch.chain.secon
 _ENDLESS_JOB = "launch.name=local launch.chain.seconds_per_job=null launch.chain.total_jobs!=1"
 _ALONE = "or adapt.together=1"
 _LAYERS, _ELEMENTWISE = "|".join(VOCABULARY_LAYERS), "|".join(ELEMENTWISE)
+_ANY_TOKEN = ("programs may hold any token", "take model.vocabulary=full")
 _ANSWERS = "set inference.limit=null or above 0"
 
 # fmt: off
@@ -88,7 +89,11 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
      "likelihoods are those of grids, and none are asked for", "take 0, or inference.fallback=grid"),
     ("inference.fallback_run!=null", "inference.scoring_views!=0",
      "that run's grids have the likelihoods of its own model", "take 0, and set it in that run"),
+    ("prompt.asks=program", "inference.constrain=grid",
+     "the answers are programs", "take inference.constrain=none"),
     # model
+    ("prompt.kinds.program_from_examples!=0", "model.vocabulary=arc", *_ANY_TOKEN),
+    ("prompt.kinds.output_from_program!=0", "model.vocabulary=arc", *_ANY_TOKEN),
     ("model.lora=null", "model.quantisation!=none",
      "quantised weights cannot be trained", "take a LoRA, or model.quantisation=none"),
     ("model.lora.initialisation=pissa|olora", "model.quantisation!=none",

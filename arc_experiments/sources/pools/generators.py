@@ -187,3 +187,6 @@ class GeneratedTasks:
 
     def pairs(self, number: int) -> Iterable[Pair]:
         return ()
+
+    def language(self, number: int) -> str | None:
+        return None

@@ -95,6 +95,9 @@ class PooledTasks:
     def pairs(self, number: int) -> Iterable[Pair]:
         return () if self.generated else (self.store.pair(int(pair)) for pair in self._of(number))
 
+    def language(self, number: int) -> str | None:
+        return None
+
 
 def pooled(
     store: PairStore,
