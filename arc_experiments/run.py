@@ -444,7 +444,7 @@ class Run:
 
         if self.config.inference.fallback == "none":
             return None
-        most = self.config.inference.max_new_tokens or self.prompt.longest_answer("grid")
+        most = self.config.inference.max_new_tokens or self.prompt.longest_answer("output_from_examples")
         return Way(engine=Transformers(), max_new_tokens=most)
 
     @property
