@@ -189,4 +189,5 @@ class GeneratedTasks:
         return ()
 
     def language(self, number: int) -> str | None:
-        return None
+        program = solution(self.ids[number])
+        return None if program is None else program.language

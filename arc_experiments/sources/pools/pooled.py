@@ -96,7 +96,8 @@ class PooledTasks:
         return () if self.generated else (self.store.pair(int(pair)) for pair in self._of(number))
 
     def language(self, number: int) -> str | None:
-        return None
+        program = self.program_of(self.ids[number])
+        return None if program is None else program.language
 
 
 def pooled(
