@@ -29,7 +29,7 @@ from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.candidates import Candidate
-from arc_experiments.stream.building import make_parts, with_steps_of_epochs
+from arc_experiments.stream.building import check_programs, make_parts, with_steps_of_epochs
 from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet
 
@@ -149,7 +149,11 @@ class Run:
         return self._make_prompt(self.config.prompt, list(self.corpus.rows.values()))
 
     def _make_prompt(self, own: PromptOptions, rows: Sequence[Row] = ()) -> Prompt:
-        return verified_prompt(own, self.tokenizer, self.corpus.examples(NUM_VERIFIED), rows)
+        examples, language = self.corpus.examples(NUM_VERIFIED), None
+        if own.kinds.need_programs:
+            examples += self.corpus.programs(NUM_VERIFIED)
+            language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
+        return verified_prompt(own, self.tokenizer, examples, rows, language)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -162,6 +166,7 @@ class Run:
             ValueError: no task of a source is left to train on.
         """
         self.corpus.check_trains()
+        check_programs(self.config.prompt, self.corpus.shares)
         parts = make_parts(self.corpus.shares, self._transforms, self._make_prompt)
         return self._stream(parts, self.config.seeds.stream)
 
@@ -318,11 +323,16 @@ class Run:
 
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
+    @property
+    def can_validate(self) -> bool:
+        """Whether some held-out task's answer is known, or a ready row is held out."""
+        return any(self.prompt.has_answer(task) for task in self.validation_tasks)
+
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The exact loss over all validation tasks with solutions; None if there is none."""
         from arc_experiments.training.validation import validation_loss
 
-        if not self.corpus.can_validate:
+        if not self.can_validate:
             return None
         records, too_long = self.validation_records
         with self.autocast():

@@ -38,6 +38,7 @@ _BY_STEPS, _BY_SECONDS = "launch.chain.steps_per_job!=null", "launch.chain.secon
 _ENDLESS_JOB = "launch.name=local launch.chain.seconds_per_job=null launch.chain.total_jobs!=1"
 _ALONE = "or adapt.together=1"
 _LAYERS, _ELEMENTWISE = "|".join(VOCABULARY_LAYERS), "|".join(ELEMENTWISE)
+_ANY_TOKEN = ("programs may hold any token", "take model.vocabulary=full")
 _ANSWERS = "set inference.limit=null or above 0"
 
 # fmt: off
@@ -76,7 +77,11 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     (f"inference.selection={'|'.join(NEED_LIKELIHOODS)}", "inference.scoring_views=0",
      "the rule needs likelihoods",
      "set inference.scoring_views=8, or take inference.selection=votes_then_log_probability"),
+    ("prompt.asks=program", "inference.constrain=grid",
+     "the answers are programs", "take inference.constrain=none"),
     # model
+    ("prompt.kinds.program_from_examples!=0", "model.vocabulary=arc", *_ANY_TOKEN),
+    ("prompt.kinds.output_from_program!=0", "model.vocabulary=arc", *_ANY_TOKEN),
     ("model.lora=null", "model.quantisation!=none",
      "quantised weights cannot be trained", "take a LoRA, or model.quantisation=none"),
     ("model.lora.initialisation=pissa|olora", "model.quantisation!=none",

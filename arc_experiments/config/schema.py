@@ -44,9 +44,15 @@ def one_of(*choices: str) -> Any:
 class Kinds:
     """Weights of the kinds of question in training; they need not sum to 1."""
 
-    output_from_examples: float = limited(1.0, above=0)
+    output_from_examples: float = limited(1.0, low=0)
     input_from_inputs: float = limited(0.0, low=0)
     output_from_outputs: float = limited(0.0, low=0)
+    program_from_examples: float = limited(0.0, low=0)
+    output_from_program: float = limited(0.0, low=0)
+
+    @property
+    def need_programs(self) -> bool:
+        return self.program_from_examples + self.output_from_program > 0
 
 
 @dataclass
@@ -54,7 +60,7 @@ class TemplateOptions:
     """The texts of one of the additional kinds of question."""
 
     introduction: str = ""
-    demonstration: str = MISSING
+    demonstration: str = ""
     question: str = ""
     answer: str = MISSING
 
@@ -72,6 +78,11 @@ class PromptOptions:
     answer: str = MISSING
     input_from_inputs: TemplateOptions | None = None
     output_from_outputs: TemplateOptions | None = None
+    program_from_examples: TemplateOptions | None = None
+    output_from_program: TemplateOptions | None = None
+    languages: dict[str, str] = field(default_factory=dict)  # what {language} becomes
+    language: str | None = None
+    asks: str = one_of("grid", "program")
     kinds: Kinds = field(default_factory=Kinds)
     chat: str = one_of("auto", "never")
     loss_on: str = one_of("test_output", "all_outputs")
