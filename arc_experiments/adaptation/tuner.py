@@ -20,7 +20,7 @@ from arc_experiments.adaptation.training import ANSWERS, CHECKPOINTS, seed_of, t
 from arc_experiments.adapters_at_once.stacked import Stack, check_stackable
 from arc_experiments.corpus.partitions import leave_out
 from arc_experiments.generation.batching import OutOfMemory
-from arc_experiments.generation.predict import unanswered
+from arc_experiments.generation.reading import unanswered
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
 from arc_experiments.scoring.candidates import Candidate, NotFinite
@@ -88,7 +88,8 @@ class Tuner:
 
     def no_answers(self, tasks: TaskSet, reason: str) -> Candidates:
         """Return what takes the place of answers to tasks that cannot be answered."""
-        return tuple(unanswered(request, reason) for request in self._run.requests_of(tasks))
+        requests = self._run.requests_of(tasks)
+        return tuple(one for request in requests for one in unanswered(request, reason))
 
     def adapt(self, group: TaskGroup, lost: float = 0.0) -> Adapted:
         """Train on the group's demonstrations, answer its test inputs, and put the weights back.

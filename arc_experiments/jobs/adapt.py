@@ -114,7 +114,12 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     leaks = find_leaks(run, trains=False)
     tracker = Tracker(run.folder, run.config, console)
     work = AdaptationPlan(run, lambda: False)
-    growing = GrowingSubmission(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
+    growing = GrowingSubmission(
+        run.folder,
+        run.predicted_tasks(),
+        selection_rule(run),
+        lambda: [*work.candidates(), *run.fallback],
+    )
     growing.write()
     work.start()
 
@@ -178,13 +183,13 @@ def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | 
 def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
     """What job=adapt adds to metrics.json."""
     tasks, rule = run.predicted_tasks(), selection_rule(run)
-    after = merged(before, units)
+    first, last = ([*answers, *run.fallback] for answers in (before, merged(before, units)))
     phases = {name: sum(unit.seconds[name] for unit in units) for name in ("training", "inference")}
     peak = max(unit.peak_memory_bytes for unit in units)
     compared: dict[str, Any] = {}
     if len(solved(tasks)):
-        compared["before"] = {"score": score(tasks, before, rule, run.corpus.source_of)}
-        compared["difference"] = difference(tasks, before, after, rule)
+        compared["before"] = {"score": score(tasks, first, rule, run.corpus.source_of)}
+        compared["difference"] = difference(tasks, first, last, rule)
     return {
         **compared,
         "adaptation": totals(units),
