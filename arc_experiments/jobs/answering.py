@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from arc_experiments.config.schema import NEED_LIKELIHOODS
-from arc_experiments.generation.predict import Request
+from arc_experiments.generation.requests import Request
 from arc_experiments.generation.resuming import Spent, forget, spent
 from arc_experiments.jobs.results import show_scores
 from arc_experiments.jobs.terminal import progress, show_shrunk, timed
@@ -64,7 +64,8 @@ def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | Non
 
 def score_in_training(run: Run, model: Any) -> dict[str, float]:
     """What the finished run would score with the model as it is now: `{"pass_at_2": ...}`."""
-    scores = score(run.predicted_tasks(), answer_in_training(run, model), selection_rule(run))
+    candidates = [*answer_in_training(run, model), *run.fallback]
+    scores = score(run.predicted_tasks(), candidates, selection_rule(run))
     return {"pass_at_2": scores["pass_at_2"]}
 
 
@@ -111,7 +112,8 @@ def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
     num_views = run.config.inference.scoring_views
     if num_views == 0:
         return candidates
-    num_outputs = len({(one.task_id, one.test_index) for one in candidates if one.grid is not None})
+    grids = [one for one in candidates if one.grid is not None and one.program is None]
+    num_outputs = len({(one.task_id, one.test_index) for one in grids})
     partial = run.folder / PARTIAL_PREDICTIONS / LIKELIHOODS
     with progress(console, "comparing", num_outputs * num_views) as bar:
         return run.predictor.with_likelihoods(model, run.predicted_tasks(), candidates, partial, timed(bar))
@@ -124,9 +126,13 @@ def report(
     tracker: Tracker,
     console: Console,
 ) -> None:
-    """Score the answers; write predictions, submission, metrics and page; show and track them."""
+    """Score the answers; write predictions, submission, metrics and page; show and track them.
+
+    Those of `inference.fallback_run` join them.
+    """
     tasks, attempts = run.predicted_tasks(), Submission()
     if len(tasks):
+        candidates = [*candidates, *run.fallback]
         metrics |= _scored(run, tasks, candidates)
         attempts = submission(tasks, candidates, selection_rule(run))
         check_submission(attempts, tasks)
@@ -187,6 +193,10 @@ def cost(
     """
     num_gpus = torch.cuda.device_count() if run.config.hardware.parallelism == "split" else 1
     seconds = spent.seconds * max(1, num_gpus)
+    # A program's tokens are those of each of its candidates: one per test output.
+    generated = [
+        one for candidates in answers for one in candidates if one.program is None or one.test_index == 0
+    ]
     compared = [ranked for candidates in answers for ranked in distinct_by_output(candidates)]
     return {
         "device": device_name(run.device),
@@ -194,7 +204,7 @@ def cost(
         "device_seconds": seconds,
         "device_seconds_per_task": seconds / len(run.predicted_tasks()),
         "prompt_tokens": sum(len(request.ids) for request in requests if request.ids is not None),
-        "generated_tokens": sum(one.num_tokens for candidates in answers for one in candidates),
+        "generated_tokens": sum(one.num_tokens for one in generated),
         "compared_tokens": sum(one.num_tokens for ranked in compared for one in ranked.likelihoods),
         **more,
         "peak_memory_bytes": spent.peak_memory_bytes,
