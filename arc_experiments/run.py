@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.rules import answer_limit
-from arc_experiments.config.sampling import temperatures
+from arc_experiments.config.sampling import temperatures, with_samples_of_programs
 from arc_experiments.config.schema import Config, Model, PromptOptions
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.partitions import Partition
@@ -30,7 +30,7 @@ from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.candidates import Candidate
-from arc_experiments.stream.building import make_parts, with_steps_of_epochs
+from arc_experiments.stream.building import check_programs, make_parts, with_steps_of_epochs
 from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet
 
@@ -91,9 +91,9 @@ class Run:
     """
 
     def __init__(self, folder: RunFolder, config: Config) -> None:
-        self.folder, self.config = folder, config
+        self.folder, self.config = folder, with_samples_of_programs(config)
         if config.optim.epochs is not None:
-            self.config = with_steps_of_epochs(config, self.corpus.shares)
+            self.config = with_steps_of_epochs(self.config, self.corpus.shares)
 
     # What feeds the model.
 
@@ -153,7 +153,11 @@ class Run:
         return self._make_prompt(self.config.prompt, list(self.corpus.rows.values()))
 
     def _make_prompt(self, own: PromptOptions, rows: Sequence[Row] = ()) -> Prompt:
-        return verified_prompt(own, self.tokenizer, self.corpus.examples(NUM_VERIFIED), rows)
+        examples, language = self.corpus.examples(NUM_VERIFIED), None
+        if own.kinds.need_programs:
+            examples += self.corpus.programs(NUM_VERIFIED)
+            language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
+        return verified_prompt(own, self.tokenizer, examples, rows, language)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -166,6 +170,7 @@ class Run:
             ValueError: no task of a source is left to train on.
         """
         self.corpus.check_trains()
+        check_programs(self.config.prompt, self.corpus.shares)
         parts = make_parts(self.corpus.shares, self._transforms, self._make_prompt)
         return self._stream(parts, self.config.seeds.stream)
 
@@ -322,11 +327,16 @@ class Run:
 
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
+    @property
+    def can_validate(self) -> bool:
+        """Whether some held-out task's answer is known, or a ready row is held out."""
+        return any(self.prompt.has_answer(task) for task in self.validation_tasks)
+
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The exact loss over all validation tasks with solutions; None if there is none."""
         from arc_experiments.training.validation import validation_loss
 
-        if not self.corpus.can_validate:
+        if not self.can_validate:
             return None
         records, too_long = self.validation_records
         with self.autocast():
@@ -434,7 +444,7 @@ class Run:
 
         if self.config.inference.fallback == "none":
             return None
-        most = self.config.inference.max_new_tokens or self.prompt.longest_answer("grid")
+        most = self.config.inference.max_new_tokens or self.prompt.longest_answer("output_from_examples")
         return Way(engine=Transformers(), max_new_tokens=most)
 
     @property
