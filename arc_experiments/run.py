@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.rules import answer_limit
-from arc_experiments.config.sampling import temperatures
+from arc_experiments.config.sampling import temperatures, with_samples_of_programs
 from arc_experiments.config.schema import Config, Model, PromptOptions
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.partitions import Partition
@@ -91,9 +91,9 @@ class Run:
     """
 
     def __init__(self, folder: RunFolder, config: Config) -> None:
-        self.folder, self.config = folder, config
+        self.folder, self.config = folder, with_samples_of_programs(config)
         if config.optim.epochs is not None:
-            self.config = with_steps_of_epochs(config, self.corpus.shares)
+            self.config = with_steps_of_epochs(self.config, self.corpus.shares)
 
     # What feeds the model.
 

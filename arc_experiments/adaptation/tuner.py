@@ -5,14 +5,18 @@ what came before or on who does it: the weights are restored bit for bit, the op
 is drawn for the tasks' ids. Only a time budget makes a difference.
 """
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate.utils import release_memory
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Outcome, this_worker
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, in_turn, make_task_groups
@@ -253,6 +257,20 @@ class Tuner:
             folder.parent.mkdir(exist_ok=True)
         ancestry = weights.ancestry(dtype=self._run.dtype, shares=shares)
         weights.save(self.model, self._run.tokenizer, ancestry, folder=folder)
+
+    def keep(self, file: Path, training: AdaptationCounts) -> None:
+        """Write the trained weights and what their training was to a file, whole or not at all."""
+        values = {str(number): value.detach().cpu() for number, (value, _) in enumerate(self._weights)}
+        partial = file.with_suffix(".partial")
+        save_file(values, partial, metadata={"training": json.dumps(asdict(training))})
+        partial.rename(file)
+
+    def take(self, file: Path) -> AdaptationCounts | None:
+        """Take the weights that `keep` wrote; return what their training was."""
+        with safe_open(file, "pt") as kept, torch.no_grad():
+            for number, (parameter, _) in enumerate(self._weights):
+                parameter.copy_(kept.get_tensor(str(number)))
+            return AdaptationCounts.from_json(json.loads(kept.metadata()["training"]))
 
     def restore(self) -> None:
         """Put the weights back as they were before the first adaptation."""

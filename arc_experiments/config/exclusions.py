@@ -32,6 +32,7 @@ _VLLM, _VLLM_REMEDY = "inference.engine=vllm", "change it, or take inference.eng
 _THRESHOLD, _GREEDY = "inference.engine=threshold", "inference.engine!=threshold inference.temperature=0"
 _NOT_DRAWN = "leave it out, or take inference.engine=transformers"
 _FSDP, _HALVING, _ADAPT = "hardware.parallelism=fsdp", "halving.rungs!=[]", "job.name=adapt"
+_SEARCH = "job.name=adapt adapt.method=search_and_learn"
 _TOGETHER = "job.name=adapt adapt.together!=1"
 _TOGETHER_NEW = "job.name=adapt model.adapter=null adapt.together!=1"
 _BY_STEPS, _BY_SECONDS = "launch.chain.steps_per_job!=null", "launch.chain.seconds_per_job!=null"
@@ -180,6 +181,21 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     (_ADAPT, "model.compile=true", "it would compile anew for each task", "take false"),
     (_ADAPT, "hardware.parallelism=fsdp",
      "each process adapts to tasks of its own, which takes a whole model", "take data"),
+    (_SEARCH, "prompt.asks!=program",
+     "it searches for programs", "take a prompt that asks for them: prompt=program or program_compact"),
+    (_SEARCH, "inference.temperature=0",
+     "greedy programs of a view are all the same", "set inference.temperature=0.9"),
+    (_SEARCH, "inference.fallback!=none",
+     "its rounds ask for programs alone", "take none, and inference.fallback_run for grids of another run"),
+    (_SEARCH, "adapt.together!=1", "its rounds train one adapter at a time", "take adapt.together=1"),
+    (_SEARCH, "adapt.leave_out!=1",
+     "it trains on relabelled programs, not on demonstrations left out", "leave it at [1]"),
+    (_SEARCH, "adapt.seconds_per_task!=null",
+     "its budget is counted in programs", "set adapt.programs, or adapt.seconds for the whole job"),
+    ("job.name=adapt adapt.method!=search_and_learn", "adapt.programs!=null",
+     "nothing writes programs in rounds", "take adapt.method=search_and_learn"),
+    ("job.name=adapt adapt.method=search_and_learn adapt.programs!=null", "inference.num_samples!=1",
+     "adapt.programs says how many programs a task gets", "leave one of them out"),
     ("job.name=adapt adapt.mode=groups", "adapt.groups=null",
      "the number of groups is needed", "set adapt.groups=4"),
     ("job.name=adapt adapt.mode!=groups", "adapt.groups!=null",

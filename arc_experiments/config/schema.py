@@ -311,10 +311,14 @@ class Inspect:
 class Adapt:
     """Test-time fine-tuning (job=adapt): which tasks share a model, what it is trained on, for how long."""
 
+    method: str = one_of("fine_tune", "search_and_learn")
     mode: str = one_of("per_task", "joint", "groups")
     groups: int | None = limited(None, low=2)  # of mode=groups
     together: int = limited(1, low=1)  # of mode=per_task
     leave_out: list[int] = field(default_factory=lambda: [1])
+    programs: int | None = limited(None, low=1)  # of method=search_and_learn, as the next two
+    rounds: int = limited(4, low=1)
+    relabelled: int = limited(8, low=1)
     seconds_per_task: float | None = limited(None, above=0)
     seconds: float | None = limited(None, above=0)
     deadline_hours: float | None = limited(None, above=0)

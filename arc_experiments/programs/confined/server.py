@@ -1,11 +1,13 @@
 r"""Fork children that run programs: `python -m arc_experiments.programs.confined.server '{"seed": 1, ...}'`.
 
-    -> {"programs": [["def transform(grid): ...", ["[[0]]", "[[1]]"]]]}        sources, and inputs in JSON
-    <- {"ran": [[[["{\"grid\": [[1]]}"], ["", "timeout", "..."]], 0.002]]}     answers, and CPU seconds
+    -> {"programs": [["def transform(grid): ...", ["[[0]]", "[[1]]"]]], "alone": true}
+    <- {"ran": [[[["{\"grid\": [[1]]}"], ["", "timeout", "..."]], 0.002]]}
 
-Programs that are asked for together share a child, one after the other, until it ends. An answer is the line
-of the child, or a reason and a message about the child's end. The first line written says what this machine
-allows: {"namespaces": true, "filter": true}. The server ends with its standard input.
+A program comes with its inputs in JSON. Each has a child alone, or all share one in turn until it ends. Back
+come answers and CPU seconds: an answer is the line of the child, or a reason and a message about its end.
+
+The first line written says what this machine allows, {"namespaces": true, "filter": true}. The server ends
+with its standard input.
 """
 
 import gc
@@ -52,14 +54,13 @@ class Server:
         """Run what is asked until there is nothing more."""
         self._say({"namespaces": self._is_first, "filter": self._confine is not None})
         for line in sys.stdin.buffer:
-            programs = json.loads(line)["programs"]
-            self._say({"ran": self._run(programs)})
+            self._say({"ran": self._run(**json.loads(line))})
 
     def _say(self, answer: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
-    def _run(self, programs: list[Asked]) -> list[tuple[list[Answer], float]]:
+    def _run(self, programs: list[Asked], alone: bool) -> list[tuple[list[Answer], float]]:
         """Return the answers of each program to its inputs, and the CPU seconds that it took."""
         ran = [Ran() for _ in programs]
         seconds = self._options.cpu_seconds * sum(1 + len(inputs) for _, inputs in programs)
@@ -72,6 +73,7 @@ class Server:
                     is_alive = self._continue(child, programs[number], ran[number])
                     if len(ran[number].answers) == len(programs[number][1]):
                         waiting.popleft()
+                        is_alive = is_alive and not alone
             finally:
                 child.end()
                 if self._confine is None:  # else there are none
