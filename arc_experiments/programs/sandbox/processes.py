@@ -47,12 +47,12 @@ log = logging.getLogger(__name__)
 def open_runner(language: Language, *, num_processes: int, limits: Limits) -> Iterator[Runner]:
     """Yield a runner whose processes end with this context."""
     with ExitStack() as opened:
-        pairs = []
-        for _ in range(num_processes):
-            pairs.append(tuple(_Server(language, seed, limits) for seed in SEEDS))
-            for server in pairs[-1]:
-                opened.callback(server.close)
-        _warn_of_missing(pairs[0][0].allowed)
+        pairs = [tuple(_Server(language, seed, limits) for seed in SEEDS) for _ in range(num_processes)]
+        servers = list(chain.from_iterable(pairs))
+        for server in servers:
+            opened.callback(server.close)
+        allowed = [server.begin() for server in servers]  # all have been started, and begin at once
+        _warn_of_missing(allowed[0])
         yield _Processes(language, pairs)
 
 
@@ -150,7 +150,7 @@ class _Server:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         root = Path(arc_experiments.__file__).parents[1]
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", SERVER, json.dumps(self._options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -163,12 +163,14 @@ class _Server:
             },
             start_new_session=True,  # Ctrl-C is for this process alone
         )
-        self._process = process
+
+    def begin(self) -> dict[str, bool]:
+        """Wait until it works; return which of `LAYERS` this machine allows."""
         try:
-            self.allowed: dict[str, bool] = self._read()
+            allowed: dict[str, bool] = self._read()
         except EOFError as error:
             raise RuntimeError(f"{SERVER} does not start: see what it printed") from error
-        return process
+        return allowed
 
     def run(self, programs: Sequence[_Asked], *, alone: bool, again: bool = True) -> list[Ran]:
         """Run programs one after the other, each in its own process, or in one as long as it lasts.
@@ -184,6 +186,7 @@ class _Server:
         except (BrokenPipeError, EOFError):
             self.close()
             self._process = self._start()
+            self.begin()
             if again:
                 return [self.run([program], alone=True, again=False)[0] for program in programs]
             crashed = Outcome(reason="crashed", message="the process that started it ended")
