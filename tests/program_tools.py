@@ -20,8 +20,9 @@ DRAWINGS = [
     "data.validation_source.num_demonstrations=[2,2]",
 ]  # fmt: skip
 SETTINGS = [
-    "prompt=program_compact", "prompt.max_length=400", "augmentation=none", "tracking=off",
-    "hardware=cpu", "hardware.threads=1", "inference=one_view", "inference.max_new_tokens=40",
+    "prompt=program_compact", "model.name=by_heart", "prompt.max_length=400",
+    "augmentation=none", "tracking=off", "hardware=cpu", "hardware.threads=1",
+    "inference=one_view", "inference.max_new_tokens=40",
 ]  # fmt: skip
 OPTIONS = [*DRAWINGS, *SETTINGS]
 

@@ -9,6 +9,7 @@ Its seconds were spent on finished pieces of work, in all attempts and processes
 model). Work that a kill cut off is not counted. The peak is that of the process that needed most.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -22,13 +23,16 @@ from arc_experiments.config.schema import NEED_LIKELIHOODS
 from arc_experiments.generation.requests import Request
 from arc_experiments.generation.resuming import Spent, forget, spent
 from arc_experiments.jobs.results import show_scores
+from arc_experiments.jobs.shown_programs import shown_programs
 from arc_experiments.jobs.terminal import progress, show_shrunk, timed
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.report.page import write_report
+from arc_experiments.report.programs import FILE as PROGRAMS
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.scoring import selection
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
+from arc_experiments.scoring.by_program import verified_tasks
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
@@ -138,6 +142,7 @@ def report(
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
         write_candidates(run, "predictions.jsonl", candidates)
+        _write_programs(run, tasks, candidates)
     metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
     metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
@@ -150,9 +155,20 @@ def report(
     show_scores(metrics, run, console)
 
 
+def _write_programs(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> None:
+    """Write the programs behind the attempts, if programs were asked for."""
+    if any(one.program is not None for one in candidates):
+        found = shown_programs(
+            tasks, candidates, selection_rule(run), run.sandbox, seed=run.config.seeds.inference
+        )
+        run.folder.write(PROGRAMS, "".join(f"{json.dumps(one.to_record())}\n" for one in found))
+
+
 def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The parts `answered` and `score` of metrics.json, the latter if some task has solutions."""
     metrics = answered(run, tasks)
+    if (verified := verified_tasks(candidates)) is not None:
+        metrics["answered"]["num_tasks_verified"] = len(verified)
     if len(solved(tasks)):
         rule = selection_rule(run)
         metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
