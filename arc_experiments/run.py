@@ -409,7 +409,12 @@ class Run:
 
         options = self.config.programs
         limits = Limits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
-        sandbox = Sandbox(num_processes=options.num_processes or share_of_cores(), limits=limits)
+        library = options.barc_library
+        sandbox = Sandbox(
+            num_processes=options.num_processes or share_of_cores(),
+            limits=limits,
+            barc_library=None if library is None else Path(library).expanduser(),
+        )
         weakref.finalize(self, sandbox.__exit__, None, None, None)
         return sandbox
 

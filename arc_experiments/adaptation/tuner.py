@@ -189,7 +189,7 @@ class Tuner:
 
     def _answer_adapted(self, group: TaskGroup) -> list[Candidates | Outcome]:
         """Save the weights if asked, then answer task by task: one that fails costs no other."""
-        self._save(group)
+        self.save(group)
         return [
             self.answer(single.tasks, f"{group.name}/{ANSWERS}/{single.name}")
             for single in make_task_groups(group.tasks, None)
@@ -242,8 +242,8 @@ class Tuner:
         release_memory()
         return Outcome.OUT_OF_MEMORY, None
 
-    def _save(self, group: TaskGroup) -> None:
-        """Save the weights with their ancestry, if asked."""
+    def save(self, group: TaskGroup) -> None:
+        """Save the adapted weights with their ancestry, if asked; of mode=joint always."""
         adapt, weights = self._run.config.adapt, self._run.weights
         if not adapt.save and adapt.mode != "joint":
             return

@@ -40,6 +40,7 @@ def check_sections(config: Config) -> Iterator[str]:
     yield from _check_hardware(config, shares_batch=not kind.shares_folder)
     yield from _check_launch(config)
     yield from check_path("submission", config.submission)
+    yield from check_path("programs.barc_library", config.programs.barc_library)
     yield from check_path("inference.fallback_run", config.inference.fallback_run)
     own_checks = {"adapt": _check_adapt, "audit": _check_audit, "benchmark": _check_benchmark}
     if config.job.name in own_checks:

@@ -230,6 +230,7 @@ class Programs:
     cpu_seconds: float = limited(2.0, above=0)
     memory_megabytes: int = limited(512, low=16)
     num_processes: int | None = limited(None, low=1)
+    barc_library: str | None = None
 
 
 @dataclass

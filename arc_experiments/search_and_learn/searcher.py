@@ -95,6 +95,8 @@ class Searcher:
                     break
                 programs += found
                 rounds.append(Round.of(programs, relabelled=relabelled, training=training))
+            if len(rounds) > 1:
+                self._tuner.save(group)
         finally:
             self._tuner.restore()
         shutil.rmtree(self._folder / group.name, ignore_errors=True)

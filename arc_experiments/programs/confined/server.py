@@ -1,13 +1,14 @@
-r"""Fork children that run programs: `python -m arc_experiments.programs.confined.server '{"seed": 1, ...}'`.
+r"""Fork children that run programs: `python -m arc_experiments.programs.confined.server`.
 
+    -> {"prelude": "import numpy as np", "seed": 1, ...}        the options
+    <- {"namespaces": true, "filter": true}                     what this machine allows
     -> {"programs": [["def transform(grid): ...", ["[[0]]", "[[1]]"]]], "alone": true}
     <- {"ran": [[[["{\"grid\": [[1]]}"], ["", "timeout", "..."]], 0.002]]}
 
 A program comes with its inputs in JSON. Each has a child alone, or all share one in turn until it ends. Back
 come answers and CPU seconds: an answer is the line of the child, or a reason and a message about its end.
 
-The first line written says what this machine allows, {"namespaces": true, "filter": true}. The server ends
-with its standard input.
+The server ends with its standard input.
 """
 
 import gc
@@ -46,8 +47,8 @@ class Server:
             kernel.adopt_orphans()
         self._confine = kernel.system_call_filter() if options.filter else None
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._child = Child(options.prelude, options.seed, options.output_bytes)
         warnings.simplefilter("ignore")
+        self._child = Child(options.prelude, options.barc_library, options.seed, options.output_bytes)
         self._freeze()
 
     def serve(self) -> None:
@@ -152,7 +153,7 @@ def main() -> None:
     # What some modules have done first in a child takes longer than the fork. It is not needed: there are no
     # threads, and children seed the generators.
     os.register_at_fork = lambda **_: None
-    Server(Options(**json.loads(sys.argv[1]))).serve()
+    Server(Options(**json.loads(sys.stdin.buffer.readline()))).serve()
 
 
 if __name__ == "__main__":

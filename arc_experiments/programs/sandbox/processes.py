@@ -44,10 +44,24 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def open_runner(language: Language, *, num_processes: int, limits: Limits) -> Iterator[Runner]:
-    """Yield a runner whose processes end with this context."""
+def open_runner(
+    language: Language, *, num_processes: int, limits: Limits, barc_library: Path | None = None
+) -> Iterator[Runner]:
+    """Yield a runner whose processes end with this context.
+
+    Args:
+        barc_library: the file that is the module `common`; None: what the prelude defines.
+    """
+    options = {
+        "prelude": language.prelude,
+        "barc_library": None if barc_library is None else barc_library.read_text("utf-8"),
+        "cpu_seconds": limits.cpu_seconds,
+        "memory_bytes": limits.memory_bytes,
+        "output_bytes": limits.output_bytes,
+        **LAYERS,
+    }
     with ExitStack() as opened:
-        pairs = [tuple(_Server(language, seed, limits) for seed in SEEDS) for _ in range(num_processes)]
+        pairs = [tuple(_Server(options, seed) for seed in SEEDS) for _ in range(num_processes)]
         servers = list(chain.from_iterable(pairs))
         for server in servers:
             opened.callback(server.close)
@@ -136,22 +150,15 @@ def _agreed(first: Outcome, second: Outcome) -> Outcome:
 class _Server:
     """A process that forks a child for each program; another one replaces it if it dies."""
 
-    def __init__(self, language: Language, seed: int, limits: Limits) -> None:
+    def __init__(self, options: Mapping[str, Any], seed: int) -> None:
         self._seed = seed
-        self._options = {
-            "prelude": language.prelude,
-            "seed": seed,
-            "cpu_seconds": limits.cpu_seconds,
-            "memory_bytes": limits.memory_bytes,
-            "output_bytes": limits.output_bytes,
-            **LAYERS,
-        }
+        self._options = {**options, "seed": seed}
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         root = Path(arc_experiments.__file__).parents[1]
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", SERVER, json.dumps(self._options)],
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
@@ -163,6 +170,10 @@ class _Server:
             },
             start_new_session=True,  # Ctrl-C is for this process alone
         )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(self._options).encode() + b"\n")
+        process.stdin.flush()
+        return process
 
     def begin(self) -> dict[str, bool]:
         """Wait until it works; return which of `LAYERS` this machine allows."""
