@@ -88,7 +88,7 @@ def test_a_task_has_the_program_of_its_line_in_its_normal_form(write: Any, tmp_p
         ]
         assert bad_tasks.notes == [
             "1 of 3 programs cannot be read: their tasks have none",
-            "1 of 3 programs cannot be run: they use helpers of BARC's library `common`",
+            "1 of 3 programs run only with programs.barc_library, since they use helpers of BARC's `common`",
         ]
 
 

@@ -53,23 +53,29 @@ def test_hostile_programs_are_labelled_and_touch_neither_the_machine_nor_each_ot
     texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKEN", "hidden")
-    mixed = [text for number, one in enumerate(texts.values()) for text in (one, GOOD[number % len(GOOD)])]
+    draw = Program(language="draw", text="rect(4,0,0,0,1)")
+    good = [*(Program(language="python", text=text) for text in GOOD), draw]
+    hostile = [Program(language="python", text=text) for text in texts.values()]
+    mixed = [one for number, each in enumerate(hostile) for one in (each, good[number % len(good)])]
     before = descendants()
     with Sandbox(num_processes=2, limits=LIMITS) as sandbox:
-        alone = [shown(one) for one in run(sandbox, *GOOD)]
+        alone = [shown(ran.outcomes) for ran in sandbox.run(good, [GRIDS] * len(good))]
+        assert alone[-1] == [[[4, 4], [2, 3]], [[4, 4], [5, 5]]]
         servers = descendants()
-        outcomes = run(sandbox, *mixed)
+        outcomes = [ran.outcomes for ran in sandbox.run(mixed, [GRIDS] * len(mixed))]
         assert descendants() == servers
     assert {name: shown(one)[0] for name, one in zip(texts, outcomes[::2], strict=True)} == {
         name: right for name, (_, right) in HOSTILE.items()
     }
-    assert [shown(one) for one in outcomes[1::2]] == [alone[n % len(GOOD)] for n in range(len(texts))]
+    assert [shown(one) for one in outcomes[1::2]] == [alone[n % len(good)] for n in range(len(texts))]
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
     assert descendants() == before
 
 
 def descendants() -> set[int]:
-    return {process.pid for process in psutil.Process().children(recursive=True)}
+    """The processes of programs in Python, and their servers."""
+    found = psutil.Process().children(recursive=True)
+    return {process.pid for process in found if processes.SERVER in process.cmdline()}
 
 
 @pytest.mark.slow
@@ -113,13 +119,25 @@ def test_without_a_filter_of_system_calls_no_process_outlives_its_program(
     assert ("no namespaces" in caplog.text) != namespaces
 
 
-def test_a_server_that_dies_costs_one_program(sandbox: Sandbox) -> None:
-    run(sandbox, GOOD[0])
+def test_a_server_that_is_killed_is_replaced(sandbox: Sandbox) -> None:
+    expected = [shown(one) for one in run(sandbox, *GOOD)]
     for process in psutil.Process().children(recursive=True):
         process.kill()
-    first, second = run(sandbox, GOOD[0], GOOD[0])
-    assert shown(first) == ["crashed", "crashed"]
-    assert shown(second)[0] == [[1, 3], [0, 2]]
+    assert [shown(one) for one in run(sandbox, *GOOD)] == expected
+
+
+def test_a_program_that_kills_its_server_has_crashed(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LAYERS", {"namespaces": False, "filter": False})
+    kills = does("if grid[0][0] == 0: OS['kill'](OS['getppid'](), 9)", "return grid", before=OS)
+    with Sandbox(num_processes=1, limits=LIMITS) as unconfined:
+        outcomes = run(unconfined, GOOD[0], kills, GOOD[1])
+    assert [shown(one) for one in outcomes] == [
+        *([shown(one) for one in run(sandbox, GOOD[0])]),
+        ["crashed", "crashed"],
+        *([shown(one) for one in run(sandbox, GOOD[1])]),
+    ]
 
 
 def test_the_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             language=options.language, text=language(options.language).extract(_read(options.program))
         )
         limits = Limits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
-        with Sandbox(num_processes=1, limits=limits) as sandbox:
+        with Sandbox(num_processes=1, limits=limits, barc_library=options.barc_library) as sandbox:
             (verdict,) = verify(sandbox, [(task, program)])
     except UnreadableProgram as error:
         console.print(f"not a program in {options.language} ({error.reason}): {error}", markup=False)
@@ -74,6 +74,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--cpu-seconds", type=_seconds, default=2.0, help="for each input (default: %(default)s)"
     )
     check.add_argument("--memory-megabytes", type=_megabytes, default=512, help="default: %(default)s")
+    check.add_argument(
+        "--barc-library", type=Path, metavar="FILE", help="BARC's common.py, for programs that import it"
+    )
     return parser.parse_args(arguments)
 
 

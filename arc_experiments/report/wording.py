@@ -148,6 +148,14 @@ def unscored_sentence(num_tasks: int, num_unsolved: int) -> str:
     )
 
 
+def verified_sentence(answered: dict[str, Any]) -> str:
+    """Say how many tasks have a verified program; "" if programs were not asked for."""
+    if "num_tasks_verified" not in answered:
+        return ""
+    verified, tasks = answered["num_tasks_verified"], plural(answered["num_tasks"], "task")
+    return f"{verified:,} of {tasks} have a program that gives the output of every demonstration"
+
+
 def cost_sentence(cost: dict[str, Any]) -> str:
     """What the answers cost, per task and at the peak."""
     tokens = [f"{cost[f'{kind}_tokens']:,} {kind}" for kind in TOKENS if cost.get(f"{kind}_tokens")]

@@ -80,6 +80,12 @@ def program_scores(tasks: TaskSet, candidates: Iterable[Candidate]) -> dict[str,
     }
 
 
+def verified_tasks(candidates: Iterable[Candidate]) -> frozenset[str] | None:
+    """The tasks with a verified program, which needs no solutions; None if programs were not asked for."""
+    answers = [(one.task_id, one.program) for one in candidates if one.program is not None]
+    return frozenset(task_id for task_id, program in answers if program.verified) if answers else None
+
+
 def _sampled(
     expected: Mapping[str, Sequence[Grid]], candidates: Iterable[Candidate]
 ) -> dict[str, list[_Sampled]]:

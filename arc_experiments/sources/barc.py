@@ -30,7 +30,7 @@ COLUMN, PROGRAM_COLUMN = "examples", "source"
 LANGUAGE = "python"
 COUNTED = {
     "unreadable": "cannot be read: their tasks have none",
-    "helpers": "cannot be run: they use helpers of BARC's library `common`",
+    "helpers": "run only with programs.barc_library, since they use helpers of BARC's `common`",
 }
 HELPER = re.compile(r"from common import (?!Color\b)")
 ROWS_AT_ONCE = 64  # of Parquet

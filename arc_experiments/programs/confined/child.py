@@ -66,16 +66,19 @@ class Child:
 
     Args:
         prelude: what is executed before each program.
+        barc_library: the source of the module `common`; None: what the prelude defines.
         seed: of the generators of random numbers.
     """
 
-    def __init__(self, prelude: str, seed: int, output_bytes: int) -> None:
+    def __init__(self, prelude: str, barc_library: str | None, seed: int, output_bytes: int) -> None:
         self._prelude = compile(prelude, "<prelude>", "exec")
         self._seed, self._output_bytes = seed, output_bytes
         self._stand_ins = {"sys": _module("sys", _few_of_sys())}
         self._next = self._fresh_namespace()
         names = {name: value for name, value in self._next.items() if not name.startswith("_")}
-        self._stand_ins["common"] = _module("common", names)
+        self._stand_ins["common"] = common = _module("common", names)
+        if barc_library is not None:
+            exec(compile(barc_library, "common.py", "exec"), vars(common))
 
     def _fresh_namespace(self) -> dict[str, Any]:
         namespace: dict[str, Any] = {

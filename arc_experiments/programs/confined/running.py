@@ -29,6 +29,7 @@ class Options:
 
     Attributes:
         prelude: what is executed before each.
+        barc_library: the source of the module `common`; None: what the prelude defines.
         seed: of the generators of random numbers.
         cpu_seconds: for loading a program, and again for each input.
         memory_bytes: beside what the server itself takes.
@@ -37,6 +38,7 @@ class Options:
     """
 
     prelude: str
+    barc_library: str | None
     seed: int
     cpu_seconds: float
     memory_bytes: int
