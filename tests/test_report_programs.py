@@ -149,8 +149,8 @@ def test_a_part_of_the_page_says_how_the_programs_did(folder: Path, tasks: TaskS
     assert (
         "4 programs for 2 tasks: 3 distinct; of all, 3 gave a grid for every demonstration, 1 the" in section
     )
-    assert "verified and wrong on a test: 0 of 1 distinct program" in section
-    assert "programs without a grid for some demonstration: 1 syntax" in section
+    assert "Verified and wrong on a test: 0 of 1 distinct program" in section
+    assert "Programs without a grid for some demonstration: 1 syntax" in section
     assert "1 0.8 0.8 25.0%" in section, "a row of the table"
 
 

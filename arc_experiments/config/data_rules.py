@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_class
+
 from arc_experiments.config.exclusions import SOURCE_EXCLUSIONS, VOCABULARY_LAYERS, excluded
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Config, Data, Lora, Model, PromptOptions, Source, TemplateOptions
@@ -134,6 +136,7 @@ def check_prompts(config: Config) -> Iterator[str]:
     for name, source in config.data.sources.items():
         if source.prompt is not None:
             prompts[f"data.sources.{name}.prompt"] = source.prompt
+    yield from _check_carried(config)
     for place, prompt in prompts.items():
         yield from _check_templates(prompt, place)
         if config.optim.pack_length is not None and config.optim.pack_length < prompt.max_length:
@@ -141,6 +144,24 @@ def check_prompts(config: Config) -> Iterator[str]:
                 f"optim.pack_length={config.optim.pack_length} is less than "
                 f"{place}.max_length={prompt.max_length}: a row must hold the longest sample, raise the "
                 "former or lower the latter"
+            )
+
+
+def _check_carried(config: Config) -> Iterator[str]:
+    """Check that tasks which train on their programs are augmented in ways that programs can follow."""
+    carried = {
+        name: getattr(get_class(options["_target_"]), "carries_programs", False)
+        for name, options in config.augmentation.items()
+    }
+    for name, source in (config.data.sources or {"": config.data}).items():
+        own = source.augmentation if source.augmentation is not None else list(carried)
+        wrong = [each for each in own if not carried.get(each, True)]
+        if wrong and source.trains and (source.prompt or config.prompt).kinds.need_programs:
+            key = f"data.sources.{name}.augmentation" if name else "augmentation"
+            left = ",".join(each for each in own if each not in wrong)
+            yield (
+                f"{key} has {', '.join(wrong)}, which no program can follow, and the prompt trains on "
+                f"programs: {key}=[{left}]"
             )
 
 
