@@ -10,6 +10,7 @@ What builds a part lies with its stage; this file is the table of contents, for 
 Libraries that take long to import are imported by the parts that need them.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
 from arc_experiments.config.rules import answer_limit
-from arc_experiments.config.sampling import temperatures
+from arc_experiments.config.sampling import temperatures, with_samples_of_programs
 from arc_experiments.config.schema import Config, Model, PromptOptions
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.partitions import Partition
@@ -29,7 +30,7 @@ from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.candidates import Candidate
-from arc_experiments.stream.building import make_parts, with_steps_of_epochs
+from arc_experiments.stream.building import check_programs, make_parts, with_steps_of_epochs
 from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet
 
@@ -39,9 +40,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from arc_experiments.generation.engine import Engine
-    from arc_experiments.generation.predict import Predictor, Request
+    from arc_experiments.generation.predict import Predictor, Way
+    from arc_experiments.generation.requests import Request
     from arc_experiments.models.tokenizer import ArcTokenizer
     from arc_experiments.models.vocabulary import Vocabulary
+    from arc_experiments.programs.sandbox import Sandbox
+    from arc_experiments.prompts.kinds import Asked
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
@@ -87,9 +91,9 @@ class Run:
     """
 
     def __init__(self, folder: RunFolder, config: Config) -> None:
-        self.folder, self.config = folder, config
+        self.folder, self.config = folder, with_samples_of_programs(config)
         if config.optim.epochs is not None:
-            self.config = with_steps_of_epochs(config, self.corpus.shares)
+            self.config = with_steps_of_epochs(self.config, self.corpus.shares)
 
     # What feeds the model.
 
@@ -149,7 +153,11 @@ class Run:
         return self._make_prompt(self.config.prompt, list(self.corpus.rows.values()))
 
     def _make_prompt(self, own: PromptOptions, rows: Sequence[Row] = ()) -> Prompt:
-        return verified_prompt(own, self.tokenizer, self.corpus.examples(NUM_VERIFIED), rows)
+        examples, language = self.corpus.examples(NUM_VERIFIED), None
+        if own.kinds.need_programs:
+            examples += self.corpus.programs(NUM_VERIFIED)
+            language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
+        return verified_prompt(own, self.tokenizer, examples, rows, language)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -162,6 +170,7 @@ class Run:
             ValueError: no task of a source is left to train on.
         """
         self.corpus.check_trains()
+        check_programs(self.config.prompt, self.corpus.shares)
         parts = make_parts(self.corpus.shares, self._transforms, self._make_prompt)
         return self._stream(parts, self.config.seeds.stream)
 
@@ -318,11 +327,16 @@ class Run:
 
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
+    @property
+    def can_validate(self) -> bool:
+        """Whether some held-out task's answer is known, or a ready row is held out."""
+        return any(self.prompt.has_answer(task) for task in self.validation_tasks)
+
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The exact loss over all validation tasks with solutions; None if there is none."""
         from arc_experiments.training.validation import validation_loss
 
-        if not self.corpus.can_validate:
+        if not self.can_validate:
             return None
         records, too_long = self.validation_records
         with self.autocast():
@@ -372,12 +386,14 @@ class Run:
     @cached_property
     def predictor(self) -> "Predictor":
         """Answers and rescores as `inference` says, with this run's prompt, engine and processes."""
-        from arc_experiments.generation.predict import Predictor
+        from arc_experiments.generation.predict import Predictor, Way
+        from arc_experiments.generation.reading import ProgramReader
 
+        programs = ProgramReader(sandbox=self.sandbox) if self.prompt.asks == "program" else None
         return Predictor(
             self.prompt,
-            self.engine,
-            max_new_tokens=self.max_new_tokens,
+            Way(engine=self.engine, max_new_tokens=self.max_new_tokens, programs=programs),
+            grids=self._grids,
             batch_tokens=self.config.inference.batch_tokens,
             scoring_views=self.config.inference.scoring_views,
             seed=self.config.seeds.inference,
@@ -386,11 +402,55 @@ class Run:
         )
 
     @cached_property
+    def sandbox(self) -> "Sandbox":
+        """Runs programs, as `programs` says; its processes end with this object, at the latest at exit."""
+        from arc_experiments.programs.sandbox import Limits, Sandbox
+        from arc_experiments.runs.cores_and_gpus import share_of_cores
+
+        options = self.config.programs
+        limits = Limits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
+        library = options.barc_library
+        sandbox = Sandbox(
+            num_processes=options.num_processes or share_of_cores(),
+            limits=limits,
+            barc_library=None if library is None else Path(library).expanduser(),
+        )
+        weakref.finalize(self, sandbox.__exit__, None, None, None)
+        return sandbox
+
+    @cached_property
+    def fallback(self) -> list[Candidate]:
+        """The grids of another run (`inference.fallback_run`) for the tasks that are to be answered.
+
+        Raises:
+            ValueError: that run has not answered all of them.
+        """
+        from arc_experiments.generation.fallback import check_likelihoods, grids_of_run
+
+        if self.config.inference.fallback_run is None:
+            return []
+        other = load_run(Path(self.config.inference.fallback_run).expanduser())
+        found = grids_of_run(other.folder.path, other.predicted_tasks(), self.predicted_tasks())
+        check_likelihoods(found, self.config.inference.selection)
+        return found
+
+    @cached_property
     def engine(self) -> "Engine":
         """What generates answers (see `make_engine`)."""
         from arc_experiments.generation.building import make_engine
 
         return make_engine(self.config, self.prompt, self.tokenizer, self.dtype)
+
+    @cached_property
+    def _grids(self) -> "Way | None":
+        """How grids are answered beside programs (`inference.fallback=grid`): greedily."""
+        from arc_experiments.generation.decoding import Transformers
+        from arc_experiments.generation.predict import Way
+
+        if self.config.inference.fallback == "none":
+            return None
+        most = self.config.inference.max_new_tokens or self.prompt.longest_answer("output_from_examples")
+        return Way(engine=Transformers(), max_new_tokens=most)
 
     @property
     def max_new_tokens(self) -> int:
@@ -409,7 +469,10 @@ class Run:
 
     def requests_of(self, tasks: TaskSet) -> "list[Request]":
         """The same of other tasks, whose test outputs may be missing."""
-        from arc_experiments.generation.predict import make_requests
+        from arc_experiments.generation.requests import make_requests
 
         num_views, seed = self.config.inference.num_views, self.config.seeds.inference
-        return make_requests(tasks, self.prompt, num_views=num_views, seed=seed)
+        asked: list[Asked] = [self.prompt.asks]
+        if self.config.inference.fallback == "grid":
+            asked.append("grid")
+        return make_requests(tasks, self.prompt, num_views=num_views, seed=seed, asked=asked)

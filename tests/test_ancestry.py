@@ -156,7 +156,9 @@ def test_a_model_of_the_package_takes_any_prompt_and_another_model_its_own_alone
     assert note is not None
     assert "package:tiny was trained with another prompt" in note
     assert "prompt.question" in note
-    of_folder = Weights(check(compose_config([f"model.path={tmp_path}"])), RunFolder(tmp_path))
+    of_folder = Weights(
+        check(compose_config([f"model.path={tmp_path}", "model.name=mine"])), RunFolder(tmp_path)
+    )
     with pytest.raises(ValueError, match=r"prompt\.question: trained with '\?'"):
         of_folder.check_ancestry(dtype=torch.float32)
 

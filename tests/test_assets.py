@@ -16,10 +16,12 @@ from arc_experiments.config.check import check
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Config
 from arc_experiments.models.ancestry import read_ancestry
-from arc_experiments.sources import Files
-from arc_experiments.sources.pools.generators import follows_rule
+from arc_experiments.programs.languages.dsl import solution
+from arc_experiments.sources import Drawings, Files
+from arc_experiments.sources.pools.generators import follows_rule, generators
 from arc_experiments.tasks import BadTasks
-from tools.make_models import CONFIG, make_tokenizer, take_weights
+from arc_experiments.tasks.rngs import rng_for
+from tools.make_models import make_config, make_tokenizer, take_weights
 from tools.make_re_arc_tasks import REPEATED, TRAINED
 
 
@@ -54,12 +56,31 @@ def test_the_other_tasks_that_it_is_judged_by_are_trained_on() -> None:
     assert not set(ancestry.trained_on) & (set(tasks_of("held_out")) | REPEATED)
 
 
-def test_the_model_is_what_its_files_are_made_to_be_and_knows_a_task_it_has_not_seen(tmp_path: Path) -> None:
-    folder = Path(local_path("package:tiny"))
-    make_tokenizer().save_pretrained(tmp_path)
-    CONFIG.save_pretrained(tmp_path)
+@pytest.mark.parametrize("name", ["tiny", "tiny_program"])
+def test_the_models_are_what_their_files_are_made_to_be(tmp_path: Path, name: str) -> None:
+    folder = Path(local_path(f"package:{name}"))
+    make_tokenizer(name).save_pretrained(tmp_path)
+    make_config(name).save_pretrained(tmp_path)
     for file in tmp_path.iterdir():
         assert json.loads((folder / file.name).read_text()) == json.loads(file.read_text()), file.name
+
+
+def test_the_program_models_tokenizer_writes_every_program_and_reads_it_back() -> None:
+    tokenizer = make_tokenizer("tiny_program")
+    drawings = Drawings(draws=[1, 16], side=[10, 30], noise=[0.0, 0.3])
+    drawn = [
+        drawings.draw(number, rng_for("test", number, visit)).program
+        for number in range(len(drawings.ids))
+        for visit in range(20)
+    ]
+    for program in (*drawn, *map(solution, generators())):
+        assert program is not None
+        ids = tokenizer(program.text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids) == program.text
+
+
+def test_the_model_knows_a_task_it_has_not_seen(tmp_path: Path) -> None:
     run = compose(["job=evaluate", "data=re_arc_held_out", "data.limit=4", "tracking=off"], tmp_path / "run")
     loss = run.validation_loss(run.model(trainable=False))
     assert loss is not None

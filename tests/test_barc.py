@@ -1,6 +1,7 @@
 """BARC: lines of examples, as JSONL and as Parquet."""
 
 import json
+import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from pyarrow import parquet
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.sources import Barc
-from arc_experiments.tasks import BadTasks, TrainingSource
+from arc_experiments.tasks import BadTasks, Program, TrainingSource
 from arc_experiments.tasks.rngs import rng_for
 
 
@@ -23,7 +24,7 @@ def example(number: int) -> list[list[list[int]]]:
 
 def line(task: int, num_examples: int = 8) -> dict[str, Any]:
     return {
-        "source": "def main(grid): ...", "seeds": ["025d127b.py"],
+        "source": "def main(grid): return grid", "seeds": ["025d127b.py"],
         "examples": [example(10 * task + number) for number in range(num_examples)],
     }  # fmt: skip
 
@@ -54,6 +55,41 @@ def shown(source: TrainingSource, number: int) -> list[Any]:
         for pair in source.pairs(number)
         if pair.output is not None
     ]
+
+
+SOURCES = [
+    "from common import *\n\ndef main(input_grid):\n    # turn it\n    return input_grid.T",
+    "from common import *\n\ndef main(input_grid):\n    return crop(input_grid)\n\ndef unused(): ...",
+    "def main(input_grid",
+    None,
+]
+
+
+@pytest.mark.parametrize("write", [write_jsonl, write_parquet])
+def test_a_task_has_the_program_of_its_line_in_its_normal_form(write: Any, tmp_path: Path) -> None:
+    path = tmp_path / f"a{'.jsonl' if write is write_jsonl else '.parquet'}"
+    write(path, [{**line(number), "source": source} for number, source in enumerate(SOURCES)])
+    for _ in range(2):  # from the file, then from the cache
+        bad_tasks = BadTasks()
+        source = pickle.loads(pickle.dumps(read(path, bad_tasks)))
+        tasks = [source.draw(number, rng_for("test", number)) for number in range(4)]
+        assert [task.program for task in tasks] == [
+            Program(
+                language="python",
+                text="import numpy as np\n\ndef transform(v0):\n    v0 = np.array(v0)\n    return v0.T",
+            ),
+            Program(
+                language="python",
+                text="from common import crop\nimport numpy as np\n\n"
+                "def transform(v0):\n    v0 = np.array(v0)\n    return crop(v0)",
+            ),
+            None,
+            None,
+        ]
+        assert bad_tasks.notes == [
+            "1 of 3 programs cannot be read: their tasks have none",
+            "1 of 3 programs run only with programs.barc_library, since they use helpers of BARC's `common`",
+        ]
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet])

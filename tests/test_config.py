@@ -187,20 +187,26 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("+optim.lr=3", ["optim.lr", "optim has: name, learning_rate"]),
     ("augmentation.geometry.prob=1", ["augmentation.geometry.prob", "probability"]),
     ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
-    ("prompt/grid=wrong", ["prompt/grid/wrong", "colour_names", "shape_and_row_numbers"]),
+    ("prompt/grid=wrong", ["prompt/grid=wrong", "colour_names", "shape_and_row_numbers"]),
     ("prompt.kinds.output_from_inputs=1", ["prompt.kinds.output_from_inputs", "kinds.output_from_outputs"]),
     ("prompt.kinds.input_from_inputs=often", ["prompt.kinds.input_from_inputs", "often", "Float"]),
     ("prompt.input_from_inputs.system=x", ["prompt.input_from_inputs.system", "mean: prompt.system?"]),
     ("prompt.grid.separater=-", ["prompt.grid.separater", "prompt.grid.separator"]),
     # unknown options
-    ("data=arc3", ["data/arc3", "arc1", "arc2"]),
+    ("data=arc3", ["data=arc3 is not an option of data", "Did you mean", "data=arc2", "re_arc"]),
+    ("prompt/grid=fram", ["prompt/grid=fram is not", "Did you mean: prompt/grid=framed?", "minimal"]),
+    ("prompt=grid", ["prompt=grid is not an option of prompt", "framed"]),
+    ("model=qwen5", ["Did you mean: model=qwen15 or model=qwen05?", "tiny"]),
+    ("model=me/mine", ["model=me/mine is not", "a folder: model=custom model.path=me/mine.", "tiny"]),
+    ("model=./mine", ["model=./mine is not", "model=custom model.path=./mine."]),
+    ("model=/mine", ["model=/mine is not", "model=custom model.path=/mine."]),
     ("data=3", ["data=3", "arc1, arc2"]),
     ("optim=null", ["optim=null", "adamw"]),
     ("augmentation=null", ["augmentation=null", "geometry", "none"]),
-    ("augmentation=[geometry,colour]", ["augmentation/colour", "colours, compose, geometry"]),
-    ("experiment=nothing", ["experiment/nothing", "smoke"]),
-    ("sweep=nothing", ["sweep/nothing", "seeds"]),
-    ("job=train", ["job/train", "finetune"]),
+    ("augmentation=[geometry,colour]", ["augmentation=colour is", "Did you mean: augmentation=colours?"]),
+    ("experiment=nothing", ["experiment=nothing is", "smoke"]),
+    ("sweep=nothing", ["sweep=nothing is", "seeds"]),
+    ("job=train", ["job=train is", "finetune"]),
     # wrong types
     ("seed=x", ["seed", "'x'", "Integer"]),
     ("optim.max_steps=1.5", ["optim.max_steps", "1.5", "Integer"]),
@@ -218,6 +224,11 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("data=files", ["data.path is needed", "data.path=..."]),
     ("model=custom", ["model.path is needed", "model.path=..."]),
     ("model=custom model.path=./nowhere", ["model.path=./nowhere is not a folder", "owner/name"]),
+    (
+        "model.path=me/mine",
+        ["another model than model=tiny (package:tiny)", "model=custom model.path=me/mine", "model.name="],
+    ),
+    ("model=qwen05 model.path=me/mine", ["another model than model=qwen05 (Qwen/Qwen2.5-0.5B-Instruct)"]),
     ("from_run=nowhere", ["nowhere is not a run folder", "run.yaml"]),
     # not an override at all
     ("seed", ["seed", "missing EQUAL"]),
@@ -289,7 +300,10 @@ OWN_MISTAKES: dict[str, list[tuple[str, list[str]]]] = {
         ("prompt.input_from_inputs.question='{input}'", ["prompt.input_from_inputs.question must not hold"]),
         ("prompt.output_from_outputs=null", []),
         ("prompt.kinds.output_from_outputs=1", ["needs a template", "prompt.output_from_outputs"]),
-        ("prompt.kinds.output_from_examples=0", ["prompt.kinds.output_from_examples=0.0", "above 0"]),
+        ("prompt.kinds.output_from_examples=0", ["prompt.asks=grid asks what is not trained on"]),
+        ("prompt.kinds.program_from_examples=1", ["needs a template", "prompt=program"]),
+        ("prompt.asks=grid", ["set prompt.kinds.output_from_examples above 0"]),
+        ("prompt.language=draw", ["prompt.language=draw has no text in prompt.languages"]),
         ("prompt.kinds.input_from_inputs=-1", ["prompt.kinds.input_from_inputs=-1.0", "at least 0"]),
         ("prompt.fit=cut", ["prompt.fit=cut is not one of: drop, redraw"]),
     ],
@@ -469,6 +483,21 @@ def test_a_grid_text_that_is_typed_beside_from_run_is_not_lost(earlier_run: Path
     assert compose_config([*typed, "prompt.grid.separator=/"]).prompt.grid.separator == "/"
 
 
+def test_a_named_model_may_lie_elsewhere_or_be_trained_further_or_lend_its_settings(
+    earlier_run: Path, tmp_path: Path
+) -> None:
+    copy = ["model=qwen05", "model.path=/models/Qwen2.5-0.5B-Instruct"]
+    (tmp_path / "Qwen2.5-0.5B-Instruct").mkdir()
+    copy[1] = f"model.path={tmp_path}/Qwen2.5-0.5B-Instruct"
+    assert compose_config(copy).model.name == "qwen05"
+    shutil.copytree(earlier_run, tmp_path / "run")
+    (tmp_path / "run" / "model").mkdir()
+    name = compose_config(["job=evaluate", f"from_run={earlier_run}"]).model.name
+    assert compose_config([f"model={name}", f"model.path={tmp_path}/run/model"]).model.name == name
+    mine = compose_config(["model.path=me/mine", "model.name=mine"])
+    assert (mine.model.name, mine.prompt.name) == ("mine", "framed"), "tiny's settings, by wish"
+
+
 def test_from_run_brings_the_adapter_once_there_is_one(earlier_run: Path, tmp_path: Path) -> None:
     config = compose_config(["job=evaluate", f"from_run={earlier_run}"])
     assert config.model.adapter == str(earlier_run / "adapter")
@@ -516,7 +545,7 @@ def command(folder: Path, environment: dict[str, str], *arguments: str) -> subpr
         ("data=3", "arc1"),
         ("optim.learning_rate=0", "above 0"),
         ("job=evaluate from_run=nowhere", "not a run folder"),
-        ("--multirun seed=1 data=arc1,arc3", "data/arc3"),
+        ("--multirun seed=1 data=arc1,arc3", "data=arc3"),
     ],
 )
 def test_the_command_answers_a_mistake_without_traceback_or_torch(

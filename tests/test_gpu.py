@@ -92,7 +92,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "num_key_value_heads": 2, "initializer_range": 0.05,
     }  # fmt: skip
     folder = make_base(tmp_path_factory.mktemp("base") / "qwen", AutoTokenizer.from_pretrained(TINY), **shape)
-    return [HERE, f"model.path={folder}", "model.weights=pretrained", "optim.learning_rate=1e-3"]
+    return [
+        HERE,
+        f"model.path={folder}",
+        "model.name=toy",
+        "model.weights=pretrained",
+        "optim.learning_rate=1e-3",
+    ]
 
 
 @contextlib.contextmanager
@@ -398,7 +404,10 @@ def shape_of_qwen(folder: Path) -> list[str]:
         num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True,
         pad_token_id=0, bos_token_id=1, eos_token_id=2,
     ).save_pretrained(folder)  # fmt: skip
-    return [f"model.path={folder}", "model.weights=random", "model.dtype=auto", "model.lora.rank=128"]
+    return [
+        f"model.path={folder}", "model.name=toy", "model.weights=random", "model.dtype=auto",
+        "model.lora.rank=128",
+    ]  # fmt: skip
 
 
 # Which GPUs

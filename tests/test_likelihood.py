@@ -21,7 +21,7 @@ from arc_experiments.augmentation import draw_views
 from arc_experiments.generation import rescoring
 from arc_experiments.generation.batching import TokenBudget
 from arc_experiments.generation.decoding import Transformers
-from arc_experiments.generation.predict import OnProgress, Predictor, ignore
+from arc_experiments.generation.predict import OnProgress, Predictor, Way, ignore
 from arc_experiments.generation.rescoring import log_probabilities
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.answering import score_in_training
@@ -92,8 +92,8 @@ def compared(
     on_progress: OnProgress = ignore,
 ) -> list[Candidate]:
     predictor = Predictor(
-        prompt, Transformers(), max_new_tokens=1, batch_tokens=batch_tokens, scoring_views=num_views,
-        seed=1, processes=PartialState(cpu=True), autocast=nullcontext,
+        prompt, Way(engine=Transformers(), max_new_tokens=1), batch_tokens=batch_tokens,
+        scoring_views=num_views, seed=1, processes=PartialState(cpu=True), autocast=nullcontext,
     )  # fmt: skip
     return predictor.with_likelihoods(model, tasks, given, folder, on_progress)
 

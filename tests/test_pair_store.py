@@ -20,6 +20,7 @@ from arc_experiments.sources.pools.pair_store import (
     CELLS,
     HEADER,
     INDEX,
+    TEXTS,
     DamagedStore,
     PairStore,
     StoreWriter,
@@ -56,6 +57,23 @@ def toy_store(folder: Path, tasks: dict[str, list[Pair]] = TOY) -> PairStore:
 def cells_of(pair: Pair) -> tuple[object, object]:
     assert pair.output is not None
     return pair.input.tolist(), pair.output.tolist()
+
+
+def test_texts_are_kept_by_task(tmp_path: Path) -> None:
+    texts = {"a": "def f():\n    return 'ä'", "b": "", "c": "x"}
+
+    def make(writer: StoreWriter) -> None:
+        for task_id, text in texts.items():
+            writer.add(task_id, pack(TOY["a"]), text)
+        writer.finish({})
+
+    open_or_make("texts", {}, make, str(tmp_path))
+    store = pickle.loads(pickle.dumps(open_or_make("texts", {}, make, str(tmp_path))))
+    assert {task_id: store.text(task_id) for task_id in texts} == texts
+    (store.path / TEXTS).write_text("cut")
+    with pytest.raises(DamagedStore, match=r"texts\.bin does not have the 25 bytes"):
+        PairStore(store.path)
+    assert toy_store(tmp_path).text("a") == ""
 
 
 @settings(max_examples=30)

@@ -1,5 +1,7 @@
 """Programs in Python as published: found in answers, in their normal form, made callable."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -236,6 +238,38 @@ def test_barcs_helpers_that_are_not_here_are_named() -> None:
     (outcome,) = ran.outcomes
     assert outcome.reason == "import"
     assert "common is here without crop, detect_objects" in outcome.message
+
+
+LIBRARY = """
+import random
+import numpy as np
+
+class Color:
+    RED = 4
+
+def detect_objects(grid):
+    from scipy.ndimage import label
+    labels, count = label(grid)
+    return [np.where(labels == number + 1, grid, 0) for number in range(count)]
+
+def crop(grid, background=0):
+    rows, columns = np.nonzero(grid != background)
+    return grid[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
+"""
+
+
+def test_barcs_helpers_are_those_of_its_library_where_it_is_given(tmp_path: Path) -> None:
+    library = tmp_path / "common.py"
+    library.write_text(LIBRARY)
+    text = (
+        "from common import *\ndef main(input_grid):\n"
+        "    first = crop(detect_objects(input_grid)[0])\n    first[0, 0] = Color.RED\n    return first"
+    )
+    with Sandbox(num_processes=1, barc_library=library) as sandbox:
+        for program in (text, PYTHON.normalise(text)):
+            (ran,) = sandbox.run([Program(language="python", text=program)], [[GRID]])
+            assert ran.outcomes[0].grid is not None
+            assert ran.outcomes[0].grid.tolist() == [[4], [3]]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from arc_experiments.programs.canvases import painted
 from arc_experiments.programs.languages.draw import read_calls
 from arc_experiments.report.page import write_report
 from arc_experiments.report.programs import ShownProgram, highlighted
+from arc_experiments.scoring.by_program import verified_tasks
 from arc_experiments.scoring.candidates import Candidate, ProgramAnswer
 from arc_experiments.scoring.metrics import score
 from arc_experiments.tasks.grids import Grid
@@ -147,8 +149,8 @@ def test_a_part_of_the_page_says_how_the_programs_did(folder: Path, tasks: TaskS
     assert (
         "4 programs for 2 tasks: 3 distinct; of all, 3 gave a grid for every demonstration, 1 the" in section
     )
-    assert "verified and wrong on a test: 0 of 1 distinct program" in section
-    assert "programs without a grid for some demonstration: 1 syntax" in section
+    assert "Verified and wrong on a test: 0 of 1 distinct program" in section
+    assert "Programs without a grid for some demonstration: 1 syntax" in section
     assert "1 0.8 0.8 25.0%" in section, "a row of the table"
 
 
@@ -160,6 +162,23 @@ def test_the_terminal_says_the_same(tasks: TaskSet) -> None:
     assert "programs (2 of 5 tasks asked)" in text
     assert re.search(r"2 +│ 1\.0 +│ 1\.0 +│ 50\.0%", text)
     assert "2 programs for 2 tasks: 2 distinct" in text
+
+
+def test_verified_tasks_are_counted_without_solutions(folder: Path, tasks: TaskSet) -> None:
+    candidates = [candidate(tasks[0], 0, TRUTH), candidate(tasks[1], 0, CLOSE)]
+    assert verified_tasks(candidates) == {"found"}
+    grids = [replace(one, program=None) for one in candidates]
+    assert verified_tasks(grids) is None
+    answered = {
+        "num_tasks": 2,
+        "num_test_outputs": 2,
+        "num_tasks_without_solutions": 2,
+        "num_tasks_verified": 1,
+    }
+    (folder / "metrics.json").write_text(json.dumps({"answered": answered}), encoding="utf-8")
+    page = words_of(write_report(folder, tasks.without_solutions()).read_text(encoding="utf-8"))
+    assert "1 of 2 tasks have a program that gives the output of every demonstration." in page
+    assert "attempt 1: draw, length 2, 2 of 3 demonstrations right" in page
 
 
 def test_numbers_and_what_is_called_are_coloured() -> None:

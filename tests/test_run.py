@@ -15,7 +15,7 @@ from toy_models import make_base
 from arc_experiments import compose, load_run
 from arc_experiments import run as run_module
 from arc_experiments.config.check import ConfigError
-from arc_experiments.generation.predict import make_requests
+from arc_experiments.generation.requests import make_requests
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.beginning import begin
 from arc_experiments.launching import worker

@@ -28,10 +28,12 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import build, check
 from arc_experiments.config.schema import conf_dir
 from arc_experiments.prompts import KINDS, GridText, Kind, Prompt
+from arc_experiments.prompts.kinds import PROGRAM_KINDS
 from arc_experiments.prompts.tokens import probe_tasks
 from arc_experiments.tasks import BadTasks, Task
 
-ALL_KINDS = dict.fromkeys(KINDS, 1.0)
+GRID_KINDS = [kind for kind in KINDS if kind not in PROGRAM_KINDS]
+ALL_KINDS = dict.fromkeys(GRID_KINDS, 1.0)
 TOKENIZERS = [byte_tokenizer, word_tokenizer]
 
 
@@ -64,7 +66,7 @@ def test_the_table_equals_the_tokenizer(
     prompt.verify([])
     assert (prompt.exact_table, prompt.table_refused) == (True, None)
     for task in (TOY, *map(random_task, range(3))):
-        for kind in KINDS:
+        for kind in GRID_KINDS:
             assert_equal(prompt, asked, task, kind)
 
 
@@ -73,7 +75,7 @@ def test_the_shipped_tokenizers_table_is_exact() -> None:
     prompt, asked = (make(tiny, "prompt=compact", kinds=ALL_KINDS) for _ in range(2))
     prompt.verify([])
     assert prompt.exact_table
-    for task, kind in itertools.product(map(random_task, range(10)), KINDS):
+    for task, kind in itertools.product(map(random_task, range(10)), GRID_KINDS):
         assert_equal(prompt, asked, task, kind)
         whole = prompt.encode(task, kind=kind).input_ids
         assert tiny(prompt.decode(whole), add_special_tokens=False)["input_ids"] == whole.tolist()
@@ -131,7 +133,9 @@ def test_a_tokenizer_that_joins_digits_gets_no_table_but_where_digits_stand_apar
 def test_a_kind_that_was_not_verified_asks_the_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = make(byte_tokenizer(), "prompt=compact")
     prompt.verify([TOY])
-    monkeypatch.setattr(prompt._table, "write", lambda fixed, grids: pytest.fail("the table was used"))
+    monkeypatch.setattr(
+        prompt._encoders.table, "write", lambda fixed, grids: pytest.fail("the table was used")
+    )
     prompt.encode(TOY, kind="input_from_inputs")
 
 
@@ -163,8 +167,8 @@ def real_tasks() -> list[Task]:
 
 def differing(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task]) -> Iterator[str]:
     """Tasks whose tokens by table are not the tokenizer's, asked for many texts at once."""
-    for kind in KINDS:
-        encoders = [prompt._encoder(kind, len(task.train)) for task in tasks]
+    for kind in GRID_KINDS:
+        encoders = [prompt._encoders.of(task, kind) for task in tasks]
         texts = [
             text
             for encoder, task in zip(encoders, tasks, strict=True)
@@ -222,5 +226,5 @@ def test_a_real_tokenizer_agrees_on_made_tasks(grid_text: str) -> None:
     tasks = [random_task(number) for number in range(3)]
     prompt.verify(tasks)
     assert prompt.exact_table == (grid_text != "framed"), "it joins what fills a frame"
-    for task, kind in itertools.product(tasks, KINDS):
+    for task, kind in itertools.product(tasks, GRID_KINDS):
         assert_equal(prompt, asked, task, kind)

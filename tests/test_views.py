@@ -14,7 +14,8 @@ from transformers import AutoTokenizer
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.augmentation.steps import SYMMETRIES, Magnified, OneSided, PairOrder, Step, Symmetry
 from arc_experiments.generation.engine import Answer
-from arc_experiments.generation.predict import Predictor, Request
+from arc_experiments.generation.predict import Predictor, Way
+from arc_experiments.generation.requests import Request
 from arc_experiments.prompts import GridText, Prompt
 from arc_experiments.tasks import Pair, Task, TaskSet
 from arc_experiments.tasks.grids import Grid
@@ -114,7 +115,7 @@ def test_an_answer_without_a_way_back_is_an_invalid_candidate(tmp_path: Path) ->
         for text in texts
     ]
     predictor = Predictor(
-        prompt, Canned(answers), max_new_tokens=9, batch_tokens=10_000, scoring_views=0, seed=1,
+        prompt, Way(engine=Canned(answers), max_new_tokens=9), batch_tokens=10_000, scoring_views=0, seed=1,
         processes=PartialState(cpu=True), autocast=nullcontext,
     )  # fmt: skip
     candidates = predictor.predict(None, requests, tmp_path / "kept")

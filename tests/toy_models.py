@@ -41,7 +41,7 @@ def untrained(hidden_size: int = 40, intermediate_size: int = 80) -> list[str]:
         tie_word_embeddings=True, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     config.save_pretrained(folder)
-    return [f"model.path={folder}", "model.weights=random", "prompt=compact"]
+    return [f"model.path={folder}", "model.name=untrained", "model.weights=random", "prompt=compact"]
 
 
 def byte_tokenizer() -> Qwen2Tokenizer:

@@ -2,35 +2,61 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged
-from arc_experiments.adaptation.task_groups import make_bundles, make_task_groups
+from arc_experiments.adaptation.task_groups import Bundle, make_bundles, make_task_groups
 from arc_experiments.adaptation.time_limits import TimeLimit
-from arc_experiments.adaptation.tuner import Tuner
+from arc_experiments.adaptation.tuner import Candidates
 from arc_experiments.adaptation.work_queue import WorkQueue
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import seconds_since_start
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.tasks import TaskSet
 
 CAUTION = 2.0  # times the seconds that answers took so far, left for them when a deadline ends a training
 TIDYING_SECONDS = 3.0  # between a training and its answers
 FOLDER = ".adapt"  # in the run folder, until the report is written
 
 
+class Method(Protocol):
+    """A way to adapt a model that is in memory: `Tuner`, or `Searcher`."""
+
+    @property
+    def model(self) -> Any: ...
+
+    def answer(self, tasks: TaskSet, place: str) -> Candidates | Outcome:
+        """Answer tasks with the model as it is; return why where it cannot."""
+
+    def no_answers(self, tasks: TaskSet, reason: str) -> Candidates:
+        """Return what takes the place of answers to tasks that cannot be answered."""
+
+    def adapt_bundle(self, bundle: Bundle) -> list[Adapted]:
+        """Adapt to each group of a bundle and answer its tasks; put the weights back."""
+
+
+MakeMethod = Callable[
+    [Run, Path, Callable[[], bool], Callable[[], None], Callable[[str], Sequence[Candidate]]], Method
+]
+"""Makes a method from: the run, a folder for unfinished work, whether the time has run out, what to call
+often, and the answers before adaptation by task id."""
+
+
 class AdaptationPlan:
     """The work that all processes at the run share; what is done stays done if they are killed.
 
     Args:
+        make_method: of adaptation.
         is_over: whether the process that holds the run folder has collected the results.
     """
 
-    def __init__(self, run: Run, is_over: Callable[[], bool]) -> None:
-        self._run, self._is_over = run, is_over
+    def __init__(self, run: Run, make_method: MakeMethod, is_over: Callable[[], bool]) -> None:
+        self._run, self._make_method, self._is_over = run, make_method, is_over
         self.folder = RunFolder(run.folder / FOLDER)
         tasks, adapt = run.predicted_tasks().without_solutions(), run.config.adapt
         num_groups = {"per_task": None, "joint": 1, "groups": adapt.groups}[adapt.mode]
@@ -81,9 +107,14 @@ class AdaptationPlan:
         return self._deadline.seconds_left
 
     @cached_property
-    def tuner(self) -> Tuner:
+    def method(self) -> Method:
         """What adapts and answers; the model is loaded at the first use."""
-        return Tuner(self._run, self.folder.path, self._is_late, self._note)
+        return self._make_method(self._run, self.folder.path, self._is_late, self._note, self._answers_before)
+
+    def _answers_before(self, task_id: str) -> Sequence[Candidate]:
+        """Return a task's answers before adaptation, which every process has waited for."""
+        by_task = {one.candidates[0].task_id: one for one in self._before.finished.values() if one.candidates}
+        return by_task[task_id].candidates if task_id in by_task else ()
 
     def answer(self, on_progress: Callable[[int], None]) -> None:
         """Answer every task with the model as it is."""
@@ -102,7 +133,7 @@ class AdaptationPlan:
             bundle = self._bundles[name]
             num_tasks = sum(len(group.tasks) for group in bundle.groups)
             self._needed = CAUTION * self._seconds_a_task() * num_tasks + TIDYING_SECONDS
-            adapted = self.tuner.adapt_bundle(bundle)
+            adapted = self.method.adapt_bundle(bundle)
             last = adapted[-1]
             return [one.to_json() for one in adapted]
 
@@ -130,11 +161,11 @@ class AdaptationPlan:
         return [done.get(group.tasks.ids) or Adapted.cut_off(group.tasks.ids) for group in self._groups]
 
     def _answer(self, name: str) -> dict[str, Any]:
-        tuner, tasks = self.tuner, self._singles[name]  # loading the model does not count
+        method, tasks = self.method, self._singles[name]  # loading the model does not count
         start = time.perf_counter()
-        answers = tuner.answer(tasks, name)
+        answers = method.answer(tasks, name)
         if isinstance(answers, Outcome):
-            answers = tuner.no_answers(tasks, answers)
+            answers = method.no_answers(tasks, answers)
         return Before(candidates=answers, seconds=time.perf_counter() - start).to_json()
 
     def _seconds_a_task(self) -> float:

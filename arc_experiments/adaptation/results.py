@@ -11,6 +11,8 @@ from typing import Any
 
 from arc_experiments.scoring.candidates import Candidate
 
+COUNTS = ("steps", "samples", "tokens", "samples_shrunk", "samples_redrawn")
+
 
 class Outcome(StrEnum):
     """How an adaptation ended. Except for the first two, the model's answers are those before adaptation."""
@@ -35,6 +37,53 @@ class AdaptationCounts:
     samples_shrunk: int
     samples_redrawn: int
     loss: tuple[float, float] | None
+
+    @classmethod
+    def total(cls, trainings: Iterable["AdaptationCounts | None"]) -> "AdaptationCounts | None":
+        """Add up trainings that followed each other; None if there was none."""
+        done = [one for one in trainings if one is not None]
+        if not done:
+            return None
+        losses = [one.loss for one in done if one.loss is not None]
+        sums = {name: sum(getattr(one, name) for one in done) for name in COUNTS}
+        return cls(**sums, loss=(losses[0][0], losses[-1][1]) if losses else None)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any] | None) -> "AdaptationCounts | None":
+        if values is None:
+            return None
+        loss = values["loss"]
+        return cls(**values | {"loss": None if loss is None else tuple(loss)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """A round of search and learn, and what all rounds up to it have found.
+
+    Attributes:
+        programs: that were written, in all tasks.
+        solved: ids of the tasks of which a program solves all demonstrations.
+        relabelled: tasks that it trained on before it wrote.
+    """
+
+    programs: int
+    solved: tuple[str, ...]
+    relabelled: int
+    training: AdaptationCounts | None
+
+    @classmethod
+    def of(
+        cls, written: Iterable[Candidate], *, relabelled: int, training: AdaptationCounts | None
+    ) -> "Round":
+        """Sum up all programs that were written so far."""
+        programs = [one for one in written if one.program is not None and one.test_index == 0]
+        solved = {one.task_id: None for one in programs if one.program is not None and one.program.verified}
+        return cls(programs=len(programs), solved=tuple(solved), relabelled=relabelled, training=training)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Round":
+        training = AdaptationCounts.from_json(values["training"])
+        return cls(**values | {"solved": tuple(values["solved"]), "training": training})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +113,7 @@ class Adapted:
         candidates: the answers to the other tasks; None if the model answered no differently than before.
         seconds: by phase.
         worker: the process that did it, "<host>:<process id>", or that found it unfinished.
+        rounds: of search and learn.
     """
 
     task_ids: tuple[str, ...]
@@ -74,6 +124,7 @@ class Adapted:
     seconds: dict[str, float]
     peak_memory_bytes: int
     worker: str
+    rounds: tuple[Round, ...] = ()
 
     @classmethod
     def cut_off(cls, task_ids: tuple[str, ...]) -> "Adapted":
@@ -93,6 +144,7 @@ class Adapted:
         return vars(self) | {
             "training": None if self.training is None else asdict(self.training),
             "candidates": None if self.candidates is None else [one.to_json() for one in self.candidates],
+            "rounds": [asdict(one) for one in self.rounds],
         }
 
     def summary(self) -> str:
@@ -101,15 +153,13 @@ class Adapted:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Adapted":
-        training, candidates = values["training"], values["candidates"]
-        if training is not None:
-            loss = training["loss"]
-            training = AdaptationCounts(**training | {"loss": None if loss is None else tuple(loss)})
+        candidates = values["candidates"]
         known = {
             "task_ids": tuple(values["task_ids"]),
             "outcome": Outcome(values["outcome"]),
             "unanswered": {task_id: Outcome(reason) for task_id, reason in values["unanswered"].items()},
-            "training": training,
+            "training": AdaptationCounts.from_json(values["training"]),
+            "rounds": tuple(map(Round.from_json, values.get("rounds", []))),
             "candidates": None if candidates is None else _candidates(candidates),
         }
         return cls(**values | known)
@@ -144,10 +194,27 @@ def totals(groups: Sequence[Adapted]) -> dict[str, Any]:
     for group in groups:
         outcomes.update(group.unanswered.get(task_id, group.outcome).value for task_id in group.task_ids)
     trainings = [group.training for group in groups if group.training is not None]
-    counts = ("steps", "samples", "tokens", "samples_shrunk", "samples_redrawn")
-    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in trainings) for name in counts}
+    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in trainings) for name in COUNTS}
     losses = [one.loss for one in trainings if one.loss is not None]
     if losses:
         first, last = zip(*losses, strict=True)
         sums |= {"initial_loss": sum(first) / len(first), "final_loss": sum(last) / len(last)}
-    return {"outcomes": dict(outcomes), **sums}
+    return {"outcomes": dict(outcomes), **sums, **_rounds(groups)}
+
+
+def _rounds(groups: Sequence[Adapted]) -> dict[str, Any]:
+    """Return the rounds of all groups together: what each had written, solved and trained on at its end."""
+    num_rounds = max((len(group.rounds) for group in groups), default=0)
+    rounds = []
+    for number in range(num_rounds):
+        last = [group.rounds[min(number, len(group.rounds) - 1)] for group in groups if group.rounds]
+        now = [group.rounds[number] for group in groups if number < len(group.rounds)]
+        rounds.append(
+            {
+                "programs": sum(one.programs for one in last),
+                "solved": sum(len(one.solved) for one in last),
+                "relabelled": sum(one.relabelled for one in now),
+                "steps": sum(one.training.steps for one in now if one.training is not None),
+            }
+        )
+    return {"rounds": rounds} if rounds else {}

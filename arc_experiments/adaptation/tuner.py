@@ -5,14 +5,18 @@ what came before or on who does it: the weights are restored bit for bit, the op
 is drawn for the tasks' ids. Only a time budget makes a difference.
 """
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate.utils import release_memory
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Outcome, this_worker
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, in_turn, make_task_groups
@@ -20,7 +24,7 @@ from arc_experiments.adaptation.training import ANSWERS, CHECKPOINTS, seed_of, t
 from arc_experiments.adapters_at_once.stacked import Stack, check_stackable
 from arc_experiments.corpus.partitions import leave_out
 from arc_experiments.generation.batching import OutOfMemory
-from arc_experiments.generation.predict import unanswered
+from arc_experiments.generation.reading import unanswered
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
 from arc_experiments.scoring.candidates import Candidate, NotFinite
@@ -88,7 +92,8 @@ class Tuner:
 
     def no_answers(self, tasks: TaskSet, reason: str) -> Candidates:
         """Return what takes the place of answers to tasks that cannot be answered."""
-        return tuple(unanswered(request, reason) for request in self._run.requests_of(tasks))
+        requests = self._run.requests_of(tasks)
+        return tuple(one for request in requests for one in unanswered(request, reason))
 
     def adapt(self, group: TaskGroup, lost: float = 0.0) -> Adapted:
         """Train on the group's demonstrations, answer its test inputs, and put the weights back.
@@ -184,7 +189,7 @@ class Tuner:
 
     def _answer_adapted(self, group: TaskGroup) -> list[Candidates | Outcome]:
         """Save the weights if asked, then answer task by task: one that fails costs no other."""
-        self._save(group)
+        self.save(group)
         return [
             self.answer(single.tasks, f"{group.name}/{ANSWERS}/{single.name}")
             for single in make_task_groups(group.tasks, None)
@@ -237,8 +242,8 @@ class Tuner:
         release_memory()
         return Outcome.OUT_OF_MEMORY, None
 
-    def _save(self, group: TaskGroup) -> None:
-        """Save the weights with their ancestry, if asked."""
+    def save(self, group: TaskGroup) -> None:
+        """Save the adapted weights with their ancestry, if asked; of mode=joint always."""
         adapt, weights = self._run.config.adapt, self._run.weights
         if not adapt.save and adapt.mode != "joint":
             return
@@ -252,6 +257,20 @@ class Tuner:
             folder.parent.mkdir(exist_ok=True)
         ancestry = weights.ancestry(dtype=self._run.dtype, shares=shares)
         weights.save(self.model, self._run.tokenizer, ancestry, folder=folder)
+
+    def keep(self, file: Path, training: AdaptationCounts) -> None:
+        """Write the trained weights and what their training was to a file, whole or not at all."""
+        values = {str(number): value.detach().cpu() for number, (value, _) in enumerate(self._weights)}
+        partial = file.with_suffix(".partial")
+        save_file(values, partial, metadata={"training": json.dumps(asdict(training))})
+        partial.rename(file)
+
+    def take(self, file: Path) -> AdaptationCounts | None:
+        """Take the weights that `keep` wrote; return what their training was."""
+        with safe_open(file, "pt") as kept, torch.no_grad():
+            for number, (parameter, _) in enumerate(self._weights):
+                parameter.copy_(kept.get_tensor(str(number)))
+            return AdaptationCounts.from_json(json.loads(kept.metadata()["training"]))
 
     def restore(self) -> None:
         """Put the weights back as they were before the first adaptation."""

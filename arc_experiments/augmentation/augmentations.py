@@ -9,8 +9,8 @@ A transform draws all its numbers in one call and always the same number of them
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -32,28 +32,51 @@ from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
 
 class Transform(Protocol):
-    """An augmentation; `draw` returns None to leave the task unchanged."""
+    """An augmentation; `draw` returns None to leave the task unchanged.
+
+    One whose class has `carries_programs = True` draws steps that can `carry` some programs; others cannot be
+    used in training on programs.
+    """
 
     def draw(self, task: Task, rng: np.random.Generator) -> Step | None: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Augmented:
-    """A task and the steps that made it, in order."""
+    """A task and the steps that made it, in order.
+
+    Attributes:
+        num_left_out: further steps, which were drawn and could not be carried into the task's program.
+    """
 
     task: Task
     steps: tuple[Step, ...]
+    num_left_out: int = 0
 
 
-def augment(task: Task, transforms: Sequence[Transform], rng: np.random.Generator) -> Augmented:
-    """Draw and apply the transforms in order."""
-    steps = []
+def augment(
+    task: Task, transforms: Sequence[Transform], rng: np.random.Generator, *, keeps_program: bool = False
+) -> Augmented:
+    """Draw and apply the transforms in order.
+
+    Args:
+        keeps_program: change the task's program along, and leave a step out for which this cannot be done;
+            otherwise the task loses its program.
+    """
+    steps, num_left_out = [], 0
     for transform in transforms:
         step = transform.draw(task, rng)
-        if step is not None:
-            task = step.apply(task)
-            steps.append(step)
-    return Augmented(task=task, steps=tuple(steps))
+        if step is None:
+            continue
+        program = task.program if keeps_program else None
+        if program is not None:
+            program = step.carry(program, task)
+            if program is None:
+                num_left_out += 1
+                continue
+        task = replace(step.apply(task), program=program)
+        steps.append(step)
+    return Augmented(task=task, steps=tuple(steps), num_left_out=num_left_out)
 
 
 def check_probability(**values: float) -> None:
@@ -90,6 +113,8 @@ def factors(uniform: float, largest: int) -> tuple[int, int]:
 class Geometry:
     """Applies one of the eight symmetries, each equally likely, to all grids of the task."""
 
+    carries_programs: ClassVar[bool] = True
+
     probability: float = 1.0
 
     def __post_init__(self) -> None:
@@ -103,6 +128,8 @@ class Geometry:
 @dataclass(frozen=True, kw_only=True)
 class Colours:
     """Permutes the colours; the background (0) takes part with `background_probability` only."""
+
+    carries_programs: ClassVar[bool] = True
 
     probability: float = 1.0
     background_probability: float = 0.1
@@ -123,6 +150,8 @@ class Colours:
 class Order:
     """Shuffles the demonstrations."""
 
+    carries_programs: ClassVar[bool] = True
+
     probability: float = 1.0
 
     def __post_init__(self) -> None:
@@ -139,6 +168,8 @@ class Order:
 @dataclass(frozen=True, kw_only=True)
 class Swap:
     """Pools, shuffles and splits demonstrations and tests; for training, where all outputs are known."""
+
+    carries_programs: ClassVar[bool] = True
 
     probability: float = 1.0
 

@@ -5,17 +5,19 @@
     grid = step.undo(seen.test[0].output) # turned back
 
 `undo` refuses a grid that the step cannot produce, such as an answer of 3 rows to a task of doubled rows.
+`carry` changes the task's program along, where this can be done exactly.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.tasks import Pair, Task
+from arc_experiments.programs.languages import language
+from arc_experiments.tasks import Pair, Program, Task
 from arc_experiments.tasks.grids import TURNS, Grid
 
 Side = Literal["input", "output"]
@@ -38,7 +40,11 @@ class Step(Protocol):
     @property
     def name(self) -> str: ...
 
-    def apply(self, task: Task) -> Task: ...
+    def apply(self, task: Task) -> Task:
+        """Return the changed task, without its program, which `carry` changes."""
+
+    def carry(self, program: Program, task: Task) -> Program | None:
+        """Return the program of `apply(task)` if this is the task's; None if that cannot be done exactly."""
 
 
 @runtime_checkable
@@ -70,6 +76,10 @@ def map_grids(task: Task, on_input: Callable[[Grid], Grid], on_output: Callable[
     )
 
 
+def _changed(program: Program, text: str | None) -> Program | None:
+    return None if text is None else replace(program, text=text)
+
+
 class GridStep(ABC):
     """A step that treats every grid of the task the same way."""
 
@@ -86,6 +96,9 @@ class GridStep(ABC):
 
     def apply(self, task: Task) -> Task:
         return map_grids(task, self.apply_grid, self.apply_grid)
+
+    def carry(self, program: Program, task: Task) -> Program | None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,13 @@ class Symmetry(GridStep):
     def undo(self, grid: Grid) -> Grid:
         return TURNS[INVERSES.get(self.name, self.name)](grid)
 
+    def carry(self, program: Program, task: Task) -> Program | None:
+        shapes = {grid.shape for grid in grids_of(task, "input")}
+        if len(shapes) > 1:  # where a shape is turned to depends on them
+            return None
+        height, width = shapes.pop()
+        return _changed(program, language(program.language).turn(program.text, self.name, height, width))
+
 
 @dataclass(frozen=True)
 class ColourMap(GridStep):
@@ -120,6 +140,10 @@ class ColourMap(GridStep):
 
     def undo(self, grid: Grid) -> Grid:
         return self.table.argsort().astype(np.uint8)[grid]
+
+    def carry(self, program: Program, task: Task) -> Program | None:
+        mapping = dict(enumerate(self.table.tolist()))
+        return _changed(program, language(program.language).recolour(program.text, mapping))
 
 
 @dataclass(frozen=True)
@@ -229,6 +253,9 @@ class OneSided:
         change, keep = self.step.apply_grid, TURNS["identity"]
         return map_grids(task, change, keep) if self.side == "input" else map_grids(task, keep, change)
 
+    def carry(self, program: Program, task: Task) -> Program | None:
+        return None
+
 
 @dataclass(frozen=True)
 class PairOrder:
@@ -245,6 +272,9 @@ class PairOrder:
         ordered = tuple([pairs[index] for index in self.permutation])
         cut = len(task.train)
         return Task(id=task.id, train=ordered[:cut], test=ordered[cut:], split=task.split)
+
+    def carry(self, program: Program, task: Task) -> Program:
+        return program
 
 
 @dataclass(frozen=True)

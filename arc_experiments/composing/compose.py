@@ -1,6 +1,7 @@
 """Compose: config files and a command line become one complete, checked composition."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -15,8 +16,8 @@ from arc_experiments.composing.mistakes import explain, options_of
 from arc_experiments.composing.naming import folder_name, job_name
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
-from arc_experiments.config.schema import Data, conf_dir, store_schema, typed
-from arc_experiments.runs.folder import FolderError
+from arc_experiments.config.schema import Data, Model, conf_dir, store_schema, typed
+from arc_experiments.runs.folder import FolderError, RunFolder
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
@@ -76,15 +77,41 @@ def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def check_typed(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Check a complete composition, and that an adapter does not make a typed LoRA setting meaningless.
+    """Check a complete composition, and that its model is the one that it is named after.
 
     Raises:
         ConfigError: all mistakes together.
     """
     keys = [str(each.key_or_group) for each in OverridesParser.create().parse_overrides(list(overrides))]
-    ignored = list(ignored_lora(check(config).model, keys))
-    if ignored:
-        raise ConfigError(ignored)
+    model = check(config).model
+    mistakes = list(ignored_lora(model, keys))
+    if config.from_run is None:  # whose model may lie elsewhere now
+        mistakes += _other_model(model)
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _other_model(model: Model) -> Iterator[str]:
+    """Yield a line if a path replaces that of an option of `model` whose name, prompt and LoRA stay."""
+    file = conf_dir() / "model" / f"{model.name}.yaml"
+    options = OmegaConf.load(file) if file.exists() else OmegaConf.create()
+    named = OmegaConf.select(options, "path")  # None: missing, as in model=custom
+    if named is None or named.rpartition("/")[2] in model.path:  # it, or a copy of it
+        return
+    if _name_in_run(Path(model.path).expanduser()) == model.name:  # what a run has made of it
+        return
+    yield (
+        f"model.path={model.path} is another model than model={model.name} ({named}), whose name, "
+        f"prompt and LoRA settings it would have: model=custom model.path={model.path}, or to keep these "
+        f"settings: model.path={model.path} model.name=<a name for it>"
+    )
+
+
+def _name_in_run(weights: Path) -> str | None:
+    """`model.name` of the run whose `model/` this is; None if it is none."""
+    if not (weights.parent / "run.yaml").exists():
+        return None
+    return str(RunFolder(weights.parent).read_config().model.name)
 
 
 def register(arguments: Sequence[str] = ()) -> None:

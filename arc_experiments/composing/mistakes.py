@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -37,13 +37,40 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         return f"{error.override}: {message}"
     if message.startswith("Config group override must be"):
         return "\n".join(_not_options(overrides)) or message
-    missing = re.search(r"Could not load '([a-z_]+)/", message)
-    return f"{message} Available options: {', '.join(options_of(missing[1]))}" if missing else message
+    if isinstance(error, MissingConfigException):
+        return _no_option(error, overrides) or message
+    return message
 
 
 def options_of(group: str) -> list[str]:
     """The names of a group's YAML files."""
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _no_option(error: MissingConfigException, overrides: Sequence[str]) -> str:
+    """Say which option of which group is not there, and which is meant; "" if it is in no group of ours."""
+    words, depth = (error.missing_cfg_file or "").split("/"), 0
+    while (
+        depth < len(words) - 1
+        and words[depth].isidentifier()
+        and conf_dir().joinpath(*words[: depth + 1]).is_dir()
+    ):
+        depth += 1
+    if depth == 0:
+        return ""
+    group, option = "/".join(words[:depth]), "/".join(words[depth:])
+    options = list(error.options or options_of(group))
+    origin = re.match(r"In '([^']*)'", str(error))
+    is_typed = any(option in text for text in overrides) or origin is None
+    text = "" if is_typed or origin is None else f"{origin[1]}.yaml: "
+    text += f"{group}={option} is not an option of {group}"
+    if close := difflib.get_close_matches(option.lower(), options):
+        text += f". Did you mean: {' or '.join(f'{group}={name}' for name in close)}?"
+    elif group == "model":
+        text += f". For a hub id or a folder: model=custom model.path={option}."
+    else:
+        text += "."
+    return f"{text} Available options: {', '.join(options)}"
 
 
 def _not_options(overrides: Sequence[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from arc_experiments.config.schema import Job
 # Where and how a run is computed does not make it another run; some jobs hash some of these (JobKind.hashed).
 NOT_PART_OF_THE_RUN = (
     "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect", "audit",
-    "adapt", "halving",
+    "adapt", "halving", "programs.num_processes",
 )  # fmt: skip
 SLUG_LENGTH = 60
 

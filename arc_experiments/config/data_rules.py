@@ -6,9 +6,11 @@ Each check yields a line for each mistake: key, value, remedy.
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from hydra.utils import get_class
 
 from arc_experiments.config.exclusions import SOURCE_EXCLUSIONS, VOCABULARY_LAYERS, excluded
 from arc_experiments.config.paths import local_path
@@ -108,6 +110,25 @@ def _check_mixture(data: Data) -> Iterator[str]:
 
 # prompt
 
+# What the texts of each kind of question hold (see `_check_placeholders`).
+MAIN_PLACEHOLDERS = {
+    "introduction": "", "demonstration": "input output", "question": "input", "answer": "output",
+}  # fmt: skip
+PLACEHOLDERS = {
+    "input_from_inputs": {"introduction": "", "demonstration": "input", "question": "", "answer": "input"},
+    "output_from_outputs": {
+        "introduction": "", "demonstration": "output", "question": "", "answer": "output",
+    },
+    "program_from_examples": {
+        "introduction": "[language]", "demonstration": "input output", "question": "[language] [input]",
+        "answer": "program",
+    },
+    "output_from_program": {
+        "introduction": "[language]", "demonstration": "", "question": "[language] program input",
+        "answer": "output",
+    },
+}  # fmt: skip
+
 
 def check_prompts(config: Config) -> Iterator[str]:
     """Check the run's prompt, and those of single sources."""
@@ -115,6 +136,7 @@ def check_prompts(config: Config) -> Iterator[str]:
     for name, source in config.data.sources.items():
         if source.prompt is not None:
             prompts[f"data.sources.{name}.prompt"] = source.prompt
+    yield from _check_carried(config)
     for place, prompt in prompts.items():
         yield from _check_templates(prompt, place)
         if config.optim.pack_length is not None and config.optim.pack_length < prompt.max_length:
@@ -125,31 +147,65 @@ def check_prompts(config: Config) -> Iterator[str]:
             )
 
 
-def _check_templates(prompt: PromptOptions, key: str) -> Iterator[str]:
-    grids = {"demonstration": ["input", "output"], "question": ["input"], "answer": ["output"]}
-    yield from _check_placeholders(prompt, key, {"introduction": [], **grids})
-    for kind, side in (("input_from_inputs", "input"), ("output_from_outputs", "output")):
-        template, weight = getattr(prompt, kind), getattr(prompt.kinds, kind)
-        if template is not None:
-            grids = {"introduction": [], "demonstration": [side], "question": [], "answer": [side]}
-            yield from _check_placeholders(template, f"{key}.{kind}", grids)
-        elif weight > 0:
+def _check_carried(config: Config) -> Iterator[str]:
+    """Check that tasks which train on their programs are augmented in ways that programs can follow."""
+    carried = {
+        name: getattr(get_class(options["_target_"]), "carries_programs", False)
+        for name, options in config.augmentation.items()
+    }
+    for name, source in (config.data.sources or {"": config.data}).items():
+        own = source.augmentation if source.augmentation is not None else list(carried)
+        wrong = [each for each in own if not carried.get(each, True)]
+        if wrong and source.trains and (source.prompt or config.prompt).kinds.need_programs:
+            key = f"data.sources.{name}.augmentation" if name else "augmentation"
+            left = ",".join(each for each in own if each not in wrong)
             yield (
-                f"{key}.kinds.{kind}={weight} needs a template: {prompt.name} has no {key}.{kind}; "
-                "write one, or take a prompt that has it (prompt=arc24)"
+                f"{key} has {', '.join(wrong)}, which no program can follow, and the prompt trains on "
+                f"programs: {key}=[{left}]"
             )
 
 
+def _check_templates(prompt: PromptOptions, key: str) -> Iterator[str]:
+    yield from _check_placeholders(prompt, key, MAIN_PLACEHOLDERS)
+    for kind, placeholders in PLACEHOLDERS.items():
+        template, weight = getattr(prompt, kind), getattr(prompt.kinds, kind)
+        if template is not None:
+            yield from _check_placeholders(template, f"{key}.{kind}", placeholders)
+        elif weight > 0:
+            having = "program" if "program" in kind else "arc24"
+            yield (
+                f"{key}.kinds.{kind}={weight} needs a template: {prompt.name} has no {key}.{kind}; "
+                f"write one, or take a prompt that has it (prompt={having})"
+            )
+    asked = {"grid": "output_from_examples", "program": "program_from_examples"}.get(prompt.asks)
+    if asked is not None and getattr(prompt.kinds, asked) == 0:
+        yield (
+            f"{key}.asks={prompt.asks} asks what is not trained on: set {key}.kinds.{asked} above 0, or take "
+            f"{key}.asks={'program' if prompt.asks == 'grid' else 'grid'}"
+        )
+    if prompt.language is not None and prompt.language not in prompt.languages:
+        yield (
+            f"{key}.language={prompt.language} has no text in {key}.languages, which has: "
+            f"{', '.join(prompt.languages) or 'none'}"
+        )
+
+
 def _check_placeholders(
-    template: PromptOptions | TemplateOptions, key: str, grids: dict[str, list[str]]
+    template: PromptOptions | TemplateOptions, key: str, placeholders: Mapping[str, str]
 ) -> Iterator[str]:
-    """Check that each text holds the grids that it needs once, and no others."""
-    for name, sides in grids.items():
+    """Check that each text holds the grids and programs that it needs once, and no others.
+
+    Args:
+        placeholders: what each text holds, such as "input output"; in brackets if it need not be there.
+    """
+    for name, wanted in placeholders.items():
         text = getattr(template, name)
-        for side in ("input", "output"):
-            if text.count(f"{{{side}}}") != (side in sides):
-                needed = " and ".join(f"{{{side}}}" for side in sides)
-                rule = f"must hold {needed} once" if side in sides else f"must not hold {{{side}}}"
+        needed = [word for word in wanted.split() if not word.startswith("[")]
+        for word in ("input", "output", "program", "language"):
+            count, least = text.count(f"{{{word}}}"), word in needed
+            if not least <= count <= (word in needed or f"[{word}]" in wanted):
+                must = " and ".join(f"{{{each}}}" for each in needed)
+                rule = f"must hold {must} once" if least else f"must not hold {{{word}}}"
                 yield f"{key}.{name} {rule}: {text!r}"
                 break
         for place in ("number", "end"):

@@ -32,12 +32,14 @@ _VLLM, _VLLM_REMEDY = "inference.engine=vllm", "change it, or take inference.eng
 _THRESHOLD, _GREEDY = "inference.engine=threshold", "inference.engine!=threshold inference.temperature=0"
 _NOT_DRAWN = "leave it out, or take inference.engine=transformers"
 _FSDP, _HALVING, _ADAPT = "hardware.parallelism=fsdp", "halving.rungs!=[]", "job.name=adapt"
+_SEARCH = "job.name=adapt adapt.method=search_and_learn"
 _TOGETHER = "job.name=adapt adapt.together!=1"
 _TOGETHER_NEW = "job.name=adapt model.adapter=null adapt.together!=1"
 _BY_STEPS, _BY_SECONDS = "launch.chain.steps_per_job!=null", "launch.chain.seconds_per_job!=null"
 _ENDLESS_JOB = "launch.name=local launch.chain.seconds_per_job=null launch.chain.total_jobs!=1"
 _ALONE = "or adapt.together=1"
 _LAYERS, _ELEMENTWISE = "|".join(VOCABULARY_LAYERS), "|".join(ELEMENTWISE)
+_ANY_TOKEN = ("programs may hold any token", "take model.vocabulary=full")
 _ANSWERS = "set inference.limit=null or above 0"
 
 # fmt: off
@@ -73,10 +75,26 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
      "set inference.temperature above 0, or take more views (inference.num_views)"),
     (_GREEDY, "inference.top_p!=1",
      "greedy answers do not read it", "set inference.temperature above 0"),
-    (f"inference.selection={'|'.join(NEED_LIKELIHOODS)}", "inference.scoring_views=0",
-     "the rule needs likelihoods",
+    (f"inference.fallback_run=null inference.selection={'|'.join(NEED_LIKELIHOODS)}",
+     "inference.scoring_views=0", "the rule needs likelihoods",
      "set inference.scoring_views=8, or take inference.selection=votes_then_log_probability"),
+    # programs
+    ("prompt.asks=grid", "inference.fallback=grid", "grids are asked for anyway", "take none"),
+    ("prompt.asks=grid", "inference.fallback_run!=null",
+     "another run's grids stand behind verified programs", "take null, or prompt=program"),
+    (_VLLM, "inference.fallback=grid", "programs and grids need an engine each", _VLLM_REMEDY),
+    ("inference.fallback=grid", "prompt.kinds.output_from_examples=0",
+     "the model does not learn to answer grids",
+     "set prompt.kinds.output_from_examples=1, or name a run of grids by inference.fallback_run"),
+    ("prompt.asks=program inference.fallback=none", "inference.scoring_views!=0",
+     "likelihoods are those of grids, and none are asked for", "take 0, or inference.fallback=grid"),
+    ("inference.fallback_run!=null", "inference.scoring_views!=0",
+     "that run's grids have the likelihoods of its own model", "take 0, and set it in that run"),
+    ("prompt.asks=program", "inference.constrain=grid",
+     "the answers are programs", "take inference.constrain=none"),
     # model
+    ("prompt.kinds.program_from_examples!=0", "model.vocabulary=arc", *_ANY_TOKEN),
+    ("prompt.kinds.output_from_program!=0", "model.vocabulary=arc", *_ANY_TOKEN),
     ("model.lora=null", "model.quantisation!=none",
      "quantised weights cannot be trained", "take a LoRA, or model.quantisation=none"),
     ("model.lora.initialisation=pissa|olora", "model.quantisation!=none",
@@ -163,6 +181,21 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     (_ADAPT, "model.compile=true", "it would compile anew for each task", "take false"),
     (_ADAPT, "hardware.parallelism=fsdp",
      "each process adapts to tasks of its own, which takes a whole model", "take data"),
+    (_SEARCH, "prompt.asks!=program",
+     "it searches for programs", "take a prompt that asks for them: prompt=program or program_compact"),
+    (_SEARCH, "inference.temperature=0",
+     "greedy programs of a view are all the same", "set inference.temperature=0.9"),
+    (_SEARCH, "inference.fallback!=none",
+     "its rounds ask for programs alone", "take none, and inference.fallback_run for grids of another run"),
+    (_SEARCH, "adapt.together!=1", "its rounds train one adapter at a time", "take adapt.together=1"),
+    (_SEARCH, "adapt.leave_out!=1",
+     "it trains on relabelled programs, not on demonstrations left out", "leave it at [1]"),
+    (_SEARCH, "adapt.seconds_per_task!=null",
+     "its budget is counted in programs", "set adapt.programs, or adapt.seconds for the whole job"),
+    ("job.name=adapt adapt.method!=search_and_learn", "adapt.programs!=null",
+     "nothing writes programs in rounds", "take adapt.method=search_and_learn"),
+    ("job.name=adapt adapt.method=search_and_learn adapt.programs!=null", "inference.num_samples!=1",
+     "adapt.programs says how many programs a task gets", "leave one of them out"),
     ("job.name=adapt adapt.mode=groups", "adapt.groups=null",
      "the number of groups is needed", "set adapt.groups=4"),
     ("job.name=adapt adapt.mode!=groups", "adapt.groups!=null",

@@ -40,6 +40,8 @@ def check_sections(config: Config) -> Iterator[str]:
     yield from _check_hardware(config, shares_batch=not kind.shares_folder)
     yield from _check_launch(config)
     yield from check_path("submission", config.submission)
+    yield from check_path("programs.barc_library", config.programs.barc_library)
+    yield from check_path("inference.fallback_run", config.inference.fallback_run)
     own_checks = {"adapt": _check_adapt, "audit": _check_audit, "benchmark": _check_benchmark}
     if config.job.name in own_checks:
         yield from own_checks[config.job.name](config)
@@ -227,6 +229,13 @@ def _check_adapt(config: Config) -> Iterator[str]:
         yield (
             f"adapt.leave_out={adapt.leave_out} must name different numbers of 1 to {MOST_LEFT_OUT}, "
             "such as [1, 2]"
+        )
+    per_round = adapt.rounds * config.inference.num_views
+    if adapt.programs is not None and adapt.programs % per_round:
+        fitting = max(1, round(adapt.programs / per_round)) * per_round
+        yield (
+            f"adapt.programs={adapt.programs} cannot be shared out among adapt.rounds={adapt.rounds} and "
+            f"inference.num_views={config.inference.num_views}: take {fitting}"
         )
     hours, reserve = adapt.deadline_hours, adapt.reserve_seconds
     if hours is not None and reserve >= 3600 * hours:

@@ -5,9 +5,10 @@ num_samples=[8,128] temperature=[0.1,0.9]   samples 0 to 7 at 0.1, samples 8 to 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from arc_experiments.config.schema import Inference
+from arc_experiments.config.schema import Config, Inference
 
 
 def temperatures(inference: Inference) -> tuple[float, ...]:
@@ -39,3 +40,12 @@ def check_sampling(inference: Inference) -> Iterator[str]:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def with_samples_of_programs(config: Config) -> Config:
+    """Replace `adapt.programs` by the `inference.num_samples` that each round of it writes for a view."""
+    adapt, inference = config.adapt, config.inference
+    if config.job.name != "adapt" or adapt.method != "search_and_learn" or adapt.programs is None:
+        return config
+    num_samples = adapt.programs // (adapt.rounds * inference.num_views)
+    return replace(config, inference=replace(inference, num_samples=num_samples))

@@ -44,9 +44,15 @@ def one_of(*choices: str) -> Any:
 class Kinds:
     """Weights of the kinds of question in training; they need not sum to 1."""
 
-    output_from_examples: float = limited(1.0, above=0)
+    output_from_examples: float = limited(1.0, low=0)
     input_from_inputs: float = limited(0.0, low=0)
     output_from_outputs: float = limited(0.0, low=0)
+    program_from_examples: float = limited(0.0, low=0)
+    output_from_program: float = limited(0.0, low=0)
+
+    @property
+    def need_programs(self) -> bool:
+        return self.program_from_examples + self.output_from_program > 0
 
 
 @dataclass
@@ -54,7 +60,7 @@ class TemplateOptions:
     """The texts of one of the additional kinds of question."""
 
     introduction: str = ""
-    demonstration: str = MISSING
+    demonstration: str = ""
     question: str = ""
     answer: str = MISSING
 
@@ -72,6 +78,11 @@ class PromptOptions:
     answer: str = MISSING
     input_from_inputs: TemplateOptions | None = None
     output_from_outputs: TemplateOptions | None = None
+    program_from_examples: TemplateOptions | None = None
+    output_from_program: TemplateOptions | None = None
+    languages: dict[str, str] = field(default_factory=dict)  # what {language} becomes
+    language: str | None = None
+    asks: str = one_of("grid", "program")
     kinds: Kinds = field(default_factory=Kinds)
     chat: str = one_of("auto", "never")
     loss_on: str = one_of("test_output", "all_outputs")
@@ -201,6 +212,8 @@ class Inference:
     top_p: float = limited(1.0, above=0, high=1)
     threshold: float = limited(0.1, above=0, high=1)
     constrain: str = one_of("none", "grid")
+    fallback: str = one_of("none", "grid")
+    fallback_run: str | None = None
     vllm_memory_share: float = limited(0.6, above=0, high=1)
     scoring_views: int = limited(0, low=0)
     selection: str = one_of(*SELECTIONS)
@@ -208,6 +221,16 @@ class Inference:
     batch_tokens: int = limited(32768, low=1)
     limit: int | None = limited(None, low=0)
     force: bool = False
+
+
+@dataclass
+class Programs:
+    """How programs are run. The limits are those of one program on one input."""
+
+    cpu_seconds: float = limited(2.0, above=0)
+    memory_megabytes: int = limited(512, low=16)
+    num_processes: int | None = limited(None, low=1)
+    barc_library: str | None = None
 
 
 @dataclass
@@ -289,10 +312,14 @@ class Inspect:
 class Adapt:
     """Test-time fine-tuning (job=adapt): which tasks share a model, what it is trained on, for how long."""
 
+    method: str = one_of("fine_tune", "search_and_learn")
     mode: str = one_of("per_task", "joint", "groups")
     groups: int | None = limited(None, low=2)  # of mode=groups
     together: int = limited(1, low=1)  # of mode=per_task
     leave_out: list[int] = field(default_factory=lambda: [1])
+    programs: int | None = limited(None, low=1)  # of method=search_and_learn, as the next two
+    rounds: int = limited(4, low=1)
+    relabelled: int = limited(8, low=1)
     seconds_per_task: float | None = limited(None, above=0)
     seconds: float | None = limited(None, above=0)
     deadline_hours: float | None = limited(None, above=0)
@@ -373,6 +400,7 @@ class Config:
     augmentation: dict[str, Any] = field(default_factory=dict)  # open set; the order is that of application
     optim: Optim = MISSING
     inference: Inference = MISSING
+    programs: Programs = field(default_factory=Programs)
     hardware: Hardware = MISSING
     tracking: Tracking = MISSING
     job: Job = MISSING

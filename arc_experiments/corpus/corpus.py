@@ -3,6 +3,7 @@
 data (one source, or several with weights) ──> shares that train, validation tasks, one partition over all
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +59,22 @@ class Share:
     weight: float
     augmentation: tuple[str, ...] | None
     prompt: PromptOptions | None
+
+    @cached_property
+    def languages(self) -> Counter[str | None]:
+        """Count its training tasks by the language of their programs; None: they have none."""
+        return Counter(self.source.language(number) for number in self._numbers)
+
+    @property
+    def _numbers(self) -> list[int]:
+        position = {task_id: number for number, task_id in enumerate(self.source.ids)}
+        return [position[task_id] for task_id in self.task_ids]
+
+    def with_programs(self, limit: int) -> list[Task]:
+        """Draw up to `limit` training tasks that have a program, from all over their list."""
+        numbers = [number for number in self._numbers if self.source.language(number) is not None]
+        chosen = numbers[:: len(numbers) // limit + 1]
+        return [self.source.draw(number, rng_for("programs", 0, number)) for number in chosen]
 
 
 class Corpus:
@@ -168,13 +185,16 @@ class Corpus:
         known = [task for task in self.arc_tasks if task.test[0].output is not None]
         return known[:limit] or list(leave_out(self.arc_tasks[:limit], 1))
 
-    @property
-    def can_validate(self) -> bool:
-        """Return whether a validation loss can be measured, on a known test output or a ready row."""
-        return any(
-            isinstance(task, Row) or any(pair.output is not None for pair in task.test)
-            for task in self.validation_tasks
-        )
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Return the languages of the programs of training and held-out tasks, sorted."""
+        training = {language for share in self.shares for language in share.languages}
+        held_out = {task.program.language for task in self.validation_tasks if task.program is not None}
+        return tuple(sorted(filter(None, training | held_out)))
+
+    def programs(self, limit: int) -> list[Task]:
+        """Return training tasks with a program, up to `limit` of each source, from all over its list."""
+        return [task for share in self.shares for task in share.with_programs(limit)]
 
     @cached_property
     def source_of(self) -> dict[str, str]:

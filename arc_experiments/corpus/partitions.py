@@ -180,8 +180,8 @@ LEFT_OUT = "_leave_"
 def leave_out(tasks: Iterable[Task], count: int) -> TaskSet:
     """Make tasks of the tasks' demonstrations: the first `count` become tests, the rest stay demonstrations.
 
-    `<id>_leave_<count>` contains no test pair of task <id>, so it may train while <id> validates ("n-1 sets",
-    arc24). Tasks with too few demonstrations are skipped.
+    `<id>_leave_<count>` contains neither a test pair of task <id> nor its program, so it may train while <id>
+    validates ("n-1 sets", arc24). Tasks with too few demonstrations are skipped.
     """
     return TaskSet(
         Task(

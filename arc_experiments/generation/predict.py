@@ -1,4 +1,4 @@
-r"""Views of tasks -> prompts -> answers -> candidates.
+r"""Questions -> answers -> candidates, batch by batch.
 
 request (task 0a1b2c3d, test 0, view 3) -> "I10\n...O" -> "22\n02\n" -> grid, turned back by the view
 """
@@ -12,12 +12,13 @@ from typing import Any
 
 from accelerate import PartialState
 
-from arc_experiments.augmentation import NotInImage, View, draw_views
 from arc_experiments.generation.batching import PromptBatch, TokenBudget, plan_batches
 from arc_experiments.generation.engine import Answer, Engine, Key, Limits
+from arc_experiments.generation.reading import ProgramReader, read_grids, unanswered
+from arc_experiments.generation.requests import Request
 from arc_experiments.generation.rescoring import RescoringBatch, join_likelihoods, make_rescoring_requests
-from arc_experiments.generation.resuming import Record, ResumableResults
-from arc_experiments.prompts import Prompt, UnreadableGrid
+from arc_experiments.generation.resuming import ResumableResults
+from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks import TaskSet
@@ -29,34 +30,18 @@ def ignore(done: int, total: int) -> None:
     """Show no progress."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Request:
-    """One question to the model; `ids` is None if not even one demonstration fits the prompt."""
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How one kind of question is answered.
 
-    task_id: str
-    test_index: int
-    view: View
-    ids: Ids | None
-    num_dropped: int = 0
+    Attributes:
+        max_new_tokens: of an answer.
+        programs: reads the answers; None: they are grids.
+    """
 
-    @property
-    def key(self) -> Key:
-        return self.task_id, self.test_index, self.view.index
-
-
-def make_requests(tasks: TaskSet, prompt: Prompt, *, num_views: int, seed: int) -> list[Request]:
-    """Write all questions in order: task, test pair, view. Solutions are neither needed nor looked at."""
-    requests = []
-    for task in tasks.without_solutions():
-        views = [(view, view.apply(task)) for view in draw_views(task, num_views, seed)]
-        for test_index in range(len(task.test)):
-            for view, seen in views:
-                fitted = prompt.fit(seen, test_index, with_answer=False)
-                ids, dropped = (fitted.encoded.input_ids, fitted.num_dropped) if fitted else (None, 0)
-                requests.append(
-                    Request(task_id=task.id, test_index=test_index, view=view, ids=ids, num_dropped=dropped)
-                )
-    return requests
+    engine: Engine
+    max_new_tokens: int
+    programs: ProgramReader | None = None
 
 
 class Predictor:
@@ -66,7 +51,8 @@ class Predictor:
     evaluation resumes after its last whole batch; a batch that does not fit into memory is computed in parts.
 
     Args:
-        max_new_tokens: of an answer.
+        way: how questions are answered.
+        grids: how questions for grids are answered if `way` is that of programs. None: they are not asked.
         batch_tokens: how many tokens are computed at once, unless memory runs out.
         scoring_views: how many views candidates are rescored under; 0 for no rescoring.
         seed: of the views that candidates are rescored under.
@@ -76,17 +62,16 @@ class Predictor:
     def __init__(
         self,
         prompt: Prompt,
-        engine: Engine,
+        way: Way,
         *,
-        max_new_tokens: int,
+        grids: Way | None = None,
         batch_tokens: int,
         scoring_views: int,
         seed: int,
         processes: PartialState,
         autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._prompt, self._engine = prompt, engine
-        self._limits = Limits(max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
+        self._prompt, self._way, self._grids = prompt, way, grids
         self.budget = TokenBudget(batch_tokens)
         self._scoring_views, self._seed = scoring_views, seed
         self._processes, self._autocast = processes, autocast
@@ -105,14 +90,15 @@ class Predictor:
         Args:
             folder: candidates of finished batches are kept here, and taken from here.
             on_progress: called with (requests done, requests in all) at the start and after each batch.
-            first_sample: the number of each request's first answer, on which sampled answers depend.
+            first_sample: the number of each request's first answer, on which sampled answers depend. Above 0,
+                grids beside programs are not asked for again.
 
         Raises:
             OutOfMemory: a prompt does not fit into memory by itself.
         """
-        engine, asked = self._engine, [(one, one.ids) for one in requests if one.ids is not None]
         if first_sample:
-            engine = engine.only(range(first_sample, first_sample + engine.num_samples))
+            requests = [one for one in requests if self._way_of(one) is self._way]
+        asked = [(one, one.ids) for one in requests if one.ids is not None]
         num_too_long = len(requests) - len(asked)
         results = ResumableResults(
             folder,
@@ -120,22 +106,62 @@ class Predictor:
             self._processes,
             lambda done: on_progress(done + num_too_long, len(requests)),
         )
-        batches = plan_batches(
-            [len(ids) for _, ids in asked],
-            extra=self._limits.max_new_tokens,
-            batch_tokens=self.budget.planned,
-            rows_per_prompt=engine.rows_per_prompt,
-        )
-        for batch in results.unfinished(batches):
-            prompts = [(asked[position][0].key, asked[position][1]) for position in batch]
-            whole = PromptBatch(engine=engine, limits=self._limits, prompts=prompts)
-            with self._autocast():
-                answers = self.budget.in_parts(whole, lambda part: part.answer(model))
-            of_batch = [asked[position][0] for position in batch]
-            candidates = _read_answers(self._prompt, of_batch, answers, first_sample)
+        for batch in results.unfinished(self._plan(asked)):
+            of_batch = [asked[position] for position in batch]
+            candidates = self._answer(model, of_batch, first_sample)
             results.add(batch, [[one.to_record() for one in group] for group in candidates])
         found = {request.key: records for (request, _), records in zip(asked, results.all(), strict=True)}
-        return [candidate for request in requests for candidate in _candidates(request, found)]
+        return [
+            candidate
+            for request in requests
+            for candidate in (
+                map(Candidate.from_record, found[request.key])
+                if request.key in found
+                else unanswered(request, "too_long")
+            )
+        ]
+
+    def by_way(self, requests: Sequence[Request]) -> list[tuple[Way, list[Request]]]:
+        """Return the ways of answering, each with its requests."""
+        ways = [self._way] if self._grids is None else [self._way, self._grids]
+        return [(way, [one for one in requests if self._way_of(one) is way]) for way in ways]
+
+    def _way_of(self, request: Request) -> Way:
+        return self._grids if self._grids is not None and request.seen is None else self._way
+
+    def _plan(self, asked: Sequence[tuple[Request, Ids]]) -> list[list[int]]:
+        """Group the positions of these prompts into batches, each answered in one way."""
+        batches = []
+        for way in filter(None, (self._way, self._grids)):
+            places = [place for place, (request, _) in enumerate(asked) if self._way_of(request) is way]
+            planned = plan_batches(
+                [len(asked[place][1]) for place in places],
+                extra=way.max_new_tokens,
+                batch_tokens=self.budget.planned,
+                rows_per_prompt=way.engine.rows_per_prompt,
+            )
+            batches += [[places[position] for position in batch] for batch in planned]
+        return batches
+
+    def _answer(
+        self, model: Any, asked: Sequence[tuple[Request, Ids]], first_sample: int
+    ) -> list[list[Candidate]]:
+        """Answer the prompts of one batch; return the candidates of each request."""
+        requests, prompt = [request for request, _ in asked], self._prompt
+        way = self._way_of(requests[0])
+        limits = Limits(max_new_tokens=way.max_new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
+        engine = way.engine
+        if first_sample:
+            engine = engine.only(range(first_sample, first_sample + engine.num_samples))
+        prompts = [(request.key, ids) for request, ids in asked]
+        whole = PromptBatch(engine=engine, limits=limits, prompts=prompts)
+        with self._autocast():
+            answers = self.budget.in_parts(whole, lambda part: part.answer(model))
+        by_key: dict[Key, list[Answer]] = defaultdict(list)
+        for key, answer in answers:
+            by_key[key].append(answer)
+        read = read_grids if way.programs is None else way.programs.read
+        return read(prompt, requests, by_key, first_sample)
 
     def with_likelihoods(
         self,
@@ -181,59 +207,3 @@ class Predictor:
                 )
             results.add(batch, records)
         return join_likelihoods(candidates, requests, results.all())
-
-
-def _candidates(request: Request, found: dict[Key, list[Record]]) -> list[Candidate]:
-    if request.key not in found:
-        return [unanswered(request, "too_long")]
-    return [Candidate.from_record(record) for record in found[request.key]]
-
-
-def unanswered(request: Request, reason: str) -> Candidate:
-    """Make the invalid candidate of a request that was not asked."""
-    return _candidate(request, 0, text="", num_tokens=0, log_probability=0.0, grid=None, reason=reason)
-
-
-def _read_answers(
-    prompt: Prompt, requests: Sequence[Request], answers: Sequence[tuple[Key, Answer]], first_sample: int
-) -> list[list[Candidate]]:
-    """The candidates of each request, in the order of its answers."""
-    by_key: dict[Key, list[Answer]] = defaultdict(list)
-    for key, answer in answers:
-        by_key[key].append(answer)
-    return [
-        [
-            _read(prompt, request, sample, answer)
-            for sample, answer in enumerate(by_key[request.key], first_sample)
-        ]
-        for request in requests
-    ]
-
-
-def _read(prompt: Prompt, request: Request, sample: int, answer: Answer) -> Candidate:
-    text, grid, reason = prompt.decode(answer.ids), None, None
-    try:
-        grid = request.view.undo(prompt.read(text)) if answer.finished else None
-        reason = None if answer.finished else "unfinished"
-    except (UnreadableGrid, NotInImage) as error:
-        reason = error.reason
-    return _candidate(
-        request,
-        sample,
-        text=text,
-        num_tokens=answer.num_tokens,
-        log_probability=answer.log_probability,
-        grid=grid,
-        reason=reason,
-    )
-
-
-def _candidate(request: Request, sample: int, **found: Any) -> Candidate:
-    return Candidate(
-        task_id=request.task_id,
-        test_index=request.test_index,
-        view=request.view.index,
-        sample=sample,
-        transforms=request.view.name,
-        **found,
-    )

@@ -23,6 +23,7 @@ from arc_experiments.generation.batching import TokenBudget, halves_of
 from arc_experiments.generation.engine import pad_left, positions, read_prompts
 from arc_experiments.generation.resuming import Record
 from arc_experiments.prompts import Prompt
+from arc_experiments.prompts.kinds import QUESTIONS
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.candidates import Candidate, Likelihood
 from arc_experiments.tasks import Pair, Task, TaskSet
@@ -66,14 +67,15 @@ def make_rescoring_requests(
 ) -> Iterator[RescoringRequest]:
     """Write the prompts that candidates are scored after, in order: task, test pair, view.
 
-    A view whose prompt does not fit is left out for all candidates of that test input.
+    Grids that programs gave are not scored. A view whose prompt does not fit is left out for all candidates
+    of that test input.
 
     Args:
         tasks: those of the candidates; solutions are neither needed nor looked at.
     """
     grids: dict[tuple[str, int], dict[GridKey, Grid]] = defaultdict(dict)
     for candidate in candidates:
-        if candidate.grid is not None:
+        if candidate.grid is not None and candidate.program is None:
             grids[candidate.task_id, candidate.test_index].setdefault(_key(candidate.grid), candidate.grid)
     for task in tasks.without_solutions():
         views = draw_views(task, num_views, seed)
@@ -81,7 +83,7 @@ def make_rescoring_requests(
             distinct = tuple(grids[task.id, test_index].values())
             for view in views if distinct else ():
                 seen = [view.apply(_answered(task, test_index, grid)) for grid in distinct]
-                fitted = prompt.fit(seen[0], test_index, with_answer=False)
+                fitted = prompt.fit(seen[0], test_index, kind=QUESTIONS["grid"], with_answer=False)
                 if fitted is not None:
                     yield RescoringRequest(
                         task_id=task.id,
@@ -161,7 +163,7 @@ def _answered(task: Task, test_index: int, grid: Grid) -> Task:
 
 def answer_ids(prompt: Prompt, pair: Pair) -> Ids:
     """Encode a pair's output, with the end token; its tokens are the same after any prompt."""
-    encoded = prompt.encode(Task(id="", train=(pair,), test=(pair,)))
+    encoded = prompt.encode(Task(id="", train=(pair,), test=(pair,)), kind=QUESTIONS["grid"])
     return encoded.input_ids[encoded.num_prompt :]
 
 

@@ -10,14 +10,16 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from arc_experiments.adaptation.plan import FOLDER, AdaptationPlan
+from arc_experiments.adaptation.plan import FOLDER, AdaptationPlan, Method
 from arc_experiments.adaptation.results import Adapted, merged, totals
 from arc_experiments.adaptation.time_limits import done_within
+from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.resuming import Spent
 from arc_experiments.jobs.answering import cost, is_reported, report, selection_rule, write_candidates
@@ -34,6 +36,7 @@ from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import solved
 from arc_experiments.scoring.submission import FILE, GrowingSubmission
+from arc_experiments.search_and_learn.searcher import Searcher
 
 BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
 HELPER_SECONDS = 60  # for a helper to stop by itself
@@ -73,6 +76,19 @@ def main(run: Run, console: Console) -> None:
         _end(helpers)
 
 
+def _make_method(
+    run: Run,
+    folder: Path,
+    is_over: Callable[[], bool],
+    note: Callable[[], None],
+    answers_before: Callable[[str], Sequence[Candidate]],
+) -> Method:
+    """Make what `adapt.method` names (see `MakeMethod`)."""
+    if run.config.adapt.method == "search_and_learn":
+        return Searcher(run, folder, is_over, note, answers_before)
+    return Tuner(run, folder, is_over, note)
+
+
 def _take_share(hardware: Hardware) -> list[dict[str, str]]:
     """Keep this process's share of cores and GPUs; return the environments of helpers for the others."""
     is_helper = cores_and_gpus.HELPS in os.environ
@@ -99,7 +115,7 @@ def _check_own_gpu(hardware: Hardware, count: int) -> None:
 
 def _help(run: Run, console: Console) -> None:
     """Adapt to what is left; the process that holds the folder does the rest."""
-    work = AdaptationPlan(run, lambda: is_reported(run))
+    work = AdaptationPlan(run, _make_method, lambda: is_reported(run))
 
     def is_left() -> bool:
         with run.folder.locked() as is_free:
@@ -113,14 +129,19 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     """Adapt to what is left, with helpers or alone; then score, report and tidy up."""
     leaks = find_leaks(run, trains=False)
     tracker = Tracker(run.folder, run.config, console)
-    work = AdaptationPlan(run, lambda: False)
-    growing = GrowingSubmission(run.folder, run.predicted_tasks(), selection_rule(run), work.candidates)
+    work = AdaptationPlan(run, _make_method, lambda: False)
+    growing = GrowingSubmission(
+        run.folder,
+        run.predicted_tasks(),
+        selection_rule(run),
+        lambda: [*work.candidates(), *run.fallback],
+    )
     growing.write()
     work.start()
 
     def do() -> None:
         if work.num_waiting:
-            show_plan(run, work.tuner.model, console)
+            show_plan(run, work.method.model, console)
             _show_plan(work, run, console)
             show_leaks(leaks, console)
             show_shrunk(run, console)
@@ -178,13 +199,13 @@ def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | 
 def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
     """What job=adapt adds to metrics.json."""
     tasks, rule = run.predicted_tasks(), selection_rule(run)
-    after = merged(before, units)
+    first, last = ([*answers, *run.fallback] for answers in (before, merged(before, units)))
     phases = {name: sum(unit.seconds[name] for unit in units) for name in ("training", "inference")}
     peak = max(unit.peak_memory_bytes for unit in units)
     compared: dict[str, Any] = {}
     if len(solved(tasks)):
-        compared["before"] = {"score": score(tasks, before, rule, run.corpus.source_of)}
-        compared["difference"] = difference(tasks, before, after, rule)
+        compared["before"] = {"score": score(tasks, first, rule, run.corpus.source_of)}
+        compared["difference"] = difference(tasks, first, last, rule)
     return {
         **compared,
         "adaptation": totals(units),

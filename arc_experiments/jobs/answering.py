@@ -9,6 +9,7 @@ Its seconds were spent on finished pieces of work, in all attempts and processes
 model). Work that a kill cut off is not counted. The peak is that of the process that needed most.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -19,16 +20,19 @@ import torch
 from rich.console import Console
 
 from arc_experiments.config.schema import NEED_LIKELIHOODS
-from arc_experiments.generation.predict import Request
+from arc_experiments.generation.requests import Request
 from arc_experiments.generation.resuming import Spent, forget, spent
 from arc_experiments.jobs.results import show_scores
+from arc_experiments.jobs.shown_programs import shown_programs
 from arc_experiments.jobs.terminal import progress, show_shrunk, timed
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.report.page import write_report
+from arc_experiments.report.programs import FILE as PROGRAMS
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.scoring import selection
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
+from arc_experiments.scoring.by_program import verified_tasks
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
@@ -64,7 +68,8 @@ def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | Non
 
 def score_in_training(run: Run, model: Any) -> dict[str, float]:
     """What the finished run would score with the model as it is now: `{"pass_at_2": ...}`."""
-    scores = score(run.predicted_tasks(), answer_in_training(run, model), selection_rule(run))
+    candidates = [*answer_in_training(run, model), *run.fallback]
+    scores = score(run.predicted_tasks(), candidates, selection_rule(run))
     return {"pass_at_2": scores["pass_at_2"]}
 
 
@@ -111,7 +116,8 @@ def _answer(run: Run, model: Any, console: Console) -> Sequence[Candidate]:
     num_views = run.config.inference.scoring_views
     if num_views == 0:
         return candidates
-    num_outputs = len({(one.task_id, one.test_index) for one in candidates if one.grid is not None})
+    grids = [one for one in candidates if one.grid is not None and one.program is None]
+    num_outputs = len({(one.task_id, one.test_index) for one in grids})
     partial = run.folder / PARTIAL_PREDICTIONS / LIKELIHOODS
     with progress(console, "comparing", num_outputs * num_views) as bar:
         return run.predictor.with_likelihoods(model, run.predicted_tasks(), candidates, partial, timed(bar))
@@ -124,14 +130,19 @@ def report(
     tracker: Tracker,
     console: Console,
 ) -> None:
-    """Score the answers; write predictions, submission, metrics and page; show and track them."""
+    """Score the answers; write predictions, submission, metrics and page; show and track them.
+
+    Those of `inference.fallback_run` join them.
+    """
     tasks, attempts = run.predicted_tasks(), Submission()
     if len(tasks):
+        candidates = [*candidates, *run.fallback]
         metrics |= _scored(run, tasks, candidates)
         attempts = submission(tasks, candidates, selection_rule(run))
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
         write_candidates(run, "predictions.jsonl", candidates)
+        _write_programs(run, tasks, candidates)
     metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
     metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
@@ -144,9 +155,20 @@ def report(
     show_scores(metrics, run, console)
 
 
+def _write_programs(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> None:
+    """Write the programs behind the attempts, if programs were asked for."""
+    if any(one.program is not None for one in candidates):
+        found = shown_programs(
+            tasks, candidates, selection_rule(run), run.sandbox, seed=run.config.seeds.inference
+        )
+        run.folder.write(PROGRAMS, "".join(f"{json.dumps(one.to_record())}\n" for one in found))
+
+
 def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The parts `answered` and `score` of metrics.json, the latter if some task has solutions."""
     metrics = answered(run, tasks)
+    if (verified := verified_tasks(candidates)) is not None:
+        metrics["answered"]["num_tasks_verified"] = len(verified)
     if len(solved(tasks)):
         rule = selection_rule(run)
         metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
@@ -187,6 +209,10 @@ def cost(
     """
     num_gpus = torch.cuda.device_count() if run.config.hardware.parallelism == "split" else 1
     seconds = spent.seconds * max(1, num_gpus)
+    # A program's tokens are those of each of its candidates: one per test output.
+    generated = [
+        one for candidates in answers for one in candidates if one.program is None or one.test_index == 0
+    ]
     compared = [ranked for candidates in answers for ranked in distinct_by_output(candidates)]
     return {
         "device": device_name(run.device),
@@ -194,7 +220,7 @@ def cost(
         "device_seconds": seconds,
         "device_seconds_per_task": seconds / len(run.predicted_tasks()),
         "prompt_tokens": sum(len(request.ids) for request in requests if request.ids is not None),
-        "generated_tokens": sum(one.num_tokens for candidates in answers for one in candidates),
+        "generated_tokens": sum(one.num_tokens for one in generated),
         "compared_tokens": sum(one.num_tokens for ranked in compared for one in ranked.likelihoods),
         **more,
         "peak_memory_bytes": spent.peak_memory_bytes,

@@ -35,7 +35,7 @@ def begin(run: Run) -> None:
     environment = run.folder.read_json("environment.json")
     make_repeatable(run.config.hardware, _earlier_threads(run, environment))
     if run.config.inference.limit != 0:
-        _ = run.engine  # what it refuses is known before anything is trained
+        _ = run.engine, run.fallback  # what they refuse is known before anything is trained
     own = {
         "partition": run.partition.hash,
         "data": run.corpus.hash,

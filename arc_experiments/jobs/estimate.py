@@ -1,12 +1,15 @@
 """How long the rest of a training and the answers after it may take."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from rich.console import Console
 
 from arc_experiments.generation.batching import plan_batches
+from arc_experiments.generation.predict import Way
+from arc_experiments.generation.requests import Request
 from arc_experiments.run import Run
 from arc_experiments.runs.run_state import duration
 
@@ -29,19 +32,26 @@ def show_estimate(
     row = run.config.optim.pack_length or mean_length  # tokens
     trained = max(0, num_steps) * run.config.optim.batch_size * row
     asked = [len(request.ids) for request in run.requests if request.ids is not None]
-    batches = plan_batches(
-        asked,
-        extra=run.max_new_tokens,
-        batch_tokens=run.config.inference.batch_tokens,
-        rows_per_prompt=run.engine.rows_per_prompt,
+    writing = sum(
+        _writing_seconds(run, model, way, of_way) for way, of_way in run.predictor.by_way(run.requests)
     )
-    rows = run.engine.rows_per_prompt * max(map(len, batches), default=1)
-    writing = len(batches) * run.max_new_tokens * _forward_seconds(model, rows, 1)
     text = f"training about {duration(3 * read * trained)}"
     if asked:
         answering = duration(read * sum(asked) + writing)
         text += f", then {len(asked)} prompts, about {answering} if no answer ends early"
     console.print(f"[bold]estimate[/]     {text}")
+
+
+def _writing_seconds(run: Run, model: Any, way: Way, requests: Sequence[Request]) -> float:
+    """Seconds of the steps that write answers to these requests, if none ends early."""
+    batches = plan_batches(
+        [len(request.ids) for request in requests if request.ids is not None],
+        extra=way.max_new_tokens,
+        batch_tokens=run.config.inference.batch_tokens,
+        rows_per_prompt=way.engine.rows_per_prompt,
+    )
+    rows = way.engine.rows_per_prompt * max(map(len, batches), default=1)
+    return len(batches) * way.max_new_tokens * _forward_seconds(model, rows, 1)
 
 
 def _forward_seconds(model: Any, rows: int, length: int) -> float:

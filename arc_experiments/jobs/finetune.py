@@ -80,7 +80,7 @@ def _check_best(run: Run) -> None:
             "optim.best_by=pass_at_2 needs ARC tasks to answer, and only ready rows are held out: "
             "optim.best_by=validation_loss"
         )
-    can_choose = len(solved(run.predicted_tasks())) if by == "pass_at_2" else run.corpus.can_validate
+    can_choose = len(solved(run.predicted_tasks())) if by == "pass_at_2" else run.can_validate
     if by != "none" and not can_choose:
         raise ValueError(
             f"optim.best_by={by} needs validation tasks with solutions, and none of these has them: "

@@ -107,6 +107,8 @@ def _show_sample(sample: Sample, one: SampleCard, console: Console) -> None:
     console.print(f"{one.task_id} · {' · '.join(one.facts)}", markup=False)
     if console.is_terminal:
         console.print(Padding(_pictures(sample), (0, 0, 1, 2)))
+    if one.program is not None:
+        console.print(Padding(Text(one.program), (0, 0, 1, 2)))
     tokens, cut = one.tokens, Text()
     if len(tokens) > MOST_TOKENS:
         tokens, cut = (

@@ -21,6 +21,7 @@ from arc_experiments.report.wording import (
     points_range,
     rules_sentence,
     unscored_sentence,
+    verified_sentence,
 )
 from arc_experiments.run import Run
 from arc_experiments.scoring.metrics import in_todays_terms, tasks_asked
@@ -38,9 +39,7 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
     if "score" in metrics:
         _show_score(metrics, run.config.inference.selection, console)
     if "answered" in metrics:
-        counts = metrics["answered"]
-        if unscored := unscored_sentence(counts["num_tasks"], counts["num_tasks_without_solutions"]):
-            console.print(unscored)
+        _show_answered(metrics["answered"], console)
     if "adaptation" in metrics:
         _show_adaptation(metrics, console)
     if "cost" in metrics:
@@ -54,6 +53,13 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
     if (run.folder / "report.html").exists():
         console.print(f"report: {run.folder}/report.html")
     console.print(str(run.folder))
+
+
+def _show_answered(counts: dict[str, Any], console: Console) -> None:
+    """Show what is known of the answers without solutions."""
+    unscored = unscored_sentence(counts["num_tasks"], counts["num_tasks_without_solutions"])
+    for sentence in filter(None, (unscored, verified_sentence(counts))):
+        console.print(sentence)
 
 
 def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> None:

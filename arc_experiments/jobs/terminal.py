@@ -13,6 +13,7 @@ from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.run import Run
 from arc_experiments.runs.run_state import duration
 from arc_experiments.scoring.per_output import solved
+from arc_experiments.stream.building import program_notes
 from arc_experiments.stream.samples import Sample
 
 SHOWN_LINES = 14  # of the first sample's text, at its beginning and at its end
@@ -62,18 +63,23 @@ def _notes(run: Run, *, trains: bool) -> Iterator[tuple[str, str]]:
     about_model = notes(run.config.model, dtype=run.dtype, device=run.device, trainable=trains)
     for note in filter(None, [*about_model, run.weights.prompt_note()]):
         yield "note", note
-    if run.validation_tasks.num_test_outputs == 0:
-        yield (
-            "note",
-            "only ready rows are held out: their loss is measured, and nothing is answered or scored",
-        )
-    elif not run.corpus.can_validate:
-        yield "note", "no validation loss: no validation task has solutions"
+    yield from (("note", note) for note in _data_notes(run, trains=trains))
     asked = run.predicted_tasks()
     if unsolved := unscored_sentence(len(asked), len(asked) - len(solved(asked))):
         yield "note", unsolved
     if run.prompt.table_refused is not None:
         yield "note", f"slower text path for each sample: {run.prompt.table_refused}"
+
+
+def _data_notes(run: Run, *, trains: bool) -> Iterator[str]:
+    """What cannot be measured on this data, or not be asked about it."""
+    if run.validation_tasks.num_test_outputs == 0:
+        yield "only ready rows are held out: their loss is measured, and nothing is answered or scored"
+    elif not run.can_validate:
+        what = "solutions" if run.prompt.asks == "grid" else "a program"
+        yield f"no validation loss: no validation task has {what}"
+    if trains:
+        yield from program_notes(run.config.prompt, run.corpus.shares)
 
 
 def count_tasks(run: Run, ids: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # The options that change what a prompt looks like, which its length and its loss do not.
 PROMPT_LOOK = ("grid", "system", "introduction", "demonstration", "question", "answer", "chat")
+PROGRAM_LOOK = ("program_from_examples", "languages")  # also, of a prompt that asks for programs
 HASHED_BYTES = 2**20  # at either end of a file, for its fingerprint
 
 
@@ -146,7 +147,9 @@ class Weights:
         return temporary.rename(folder)
 
     def _prompt_look(self) -> dict[str, Any]:
-        return {name: getattr(self._config.prompt, name) for name in PROMPT_LOOK}
+        prompt = dataclasses.asdict(self._config.prompt)
+        programs = PROGRAM_LOOK if prompt["kinds"]["program_from_examples"] else ()
+        return {name: prompt[name] for name in (*PROMPT_LOOK, *programs)}
 
 
 def fingerprint(folder: Path) -> str:

@@ -61,4 +61,4 @@ def share_of_right_cells(grid: Grid | None, expected: Grid | None) -> float:
     """Return the share of cells that are as expected; 0 for a grid of another shape, or none."""
     if grid is None or expected is None or grid.shape != expected.shape:
         return 0.0
-    return np.count_nonzero(grid == expected) / expected.size
+    return float(np.count_nonzero(grid == expected) / expected.size)

@@ -2,13 +2,14 @@
 
 from arc_experiments.prompts.encoding import IGNORED, Encoded
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
+from arc_experiments.prompts.kinds import KINDS, QUESTIONS, Asked, Kind
 from arc_experiments.prompts.prompt import Fitted, Prompt
-from arc_experiments.prompts.templates import KINDS, MAIN, Kind
 
 __all__ = [
     "IGNORED",
     "KINDS",
-    "MAIN",
+    "QUESTIONS",
+    "Asked",
     "Encoded",
     "Fitted",
     "GridText",

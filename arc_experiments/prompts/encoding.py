@@ -4,12 +4,13 @@ Labels are made here, -100 wherever there is no loss, and never inferred from a 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from arc_experiments.prompts.grid_text import GridText
-from arc_experiments.prompts.templates import Side, Slot, split
+from arc_experiments.prompts.templates import Layout, Side, split
 from arc_experiments.prompts.tokens import Ids, TokenTable
 from arc_experiments.tasks import Pair
 from arc_experiments.tasks.grids import Grid
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+NUM_REMEMBERED = 4096  # texts around programs, with their tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,13 +51,19 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", text: str) -> Ids:
     return np.array(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
 
 
+@lru_cache(maxsize=NUM_REMEMBERED)
+def _tokenize_once(tokenizer: "PreTrainedTokenizerBase", text: str) -> Ids:
+    return tokenize(tokenizer, text)
+
+
 class Encoder:
     """Encodes tasks for one kind of question and one number of demonstrations.
 
-    The methods take `pairs`: the demonstrations, then the test pair.
+    The methods take `pairs`: the demonstrations, then the test pair; and `program`: the text of the task's
+    program, which is not looked at where the question has none.
 
     Args:
-        prompt, answer: texts with marks for grids; the answer has one.
+        prompt, answer: texts with marks for grids and program; the answer has one of either.
         learnt: the side that has a loss in all demonstrations but the first, in addition to the answer.
         end_id: the answer's last token.
         end: its text, which has a loss after each learnt output as after the answer.
@@ -79,12 +87,8 @@ class Encoder:
         self._learnt = frozenset(
             number for number, slot in enumerate(self._prompt.slots) if slot.side == learnt and slot.pair > 0
         )
-        fixed = [tokenize(tokenizer, text) for text in self._prompt.texts]
-        before, after = (tokenize(tokenizer, text) for text in self._answer.texts)
-        after = np.append(after, np.int32(end_id))
-        self._fixed = fixed
-        self._fixed_with_answer = [*fixed[:-1], np.concatenate([fixed[-1], before]), after]
-        self._num_answer_fixed = len(before) + len(after)
+        self._fixed = [tokenize(tokenizer, text) for text in self._prompt.texts]
+        self._fixed_answer = [tokenize(tokenizer, text) for text in self._answer.texts]
         self._num_closing = {number: self._closing(number, end) for number in self._learnt}  # characters
         self._num_closing_tokens = {
             number: int(np.sum(self._learn(self._prompt.texts[number + 1], [(0, count)])[1] != IGNORED))
@@ -93,41 +97,49 @@ class Encoder:
 
     def _closing(self, number: int, end: str) -> int:
         """Return how many characters after a learnt grid are learnt too: an answer's ending, or a newline."""
-        closing = self._answer.texts[-1] + end
+        closing = (self._answer.texts[-1] if self._answer.slots else self._grid_text.tail) + end
         return len(closing) if self._prompt.texts[number + 1].startswith(closing) else 1
 
-    def texts(self, pairs: list[Pair]) -> tuple[str, str]:
+    def texts(self, pairs: list[Pair], program: str = "") -> tuple[str, str]:
         """Write prompt and answer as text, without the end token."""
-        prompt, answer = (layout.write(pairs, self._grid_text) for layout in (self._prompt, self._answer))
+        prompt, answer = (
+            layout.with_program(program).write(pairs, self._grid_text)
+            for layout in (self._prompt, self._answer)
+        )
         return "".join(prompt), "".join(answer)
 
-    def num_tokens(self, pairs: list[Pair], *, with_answer: bool) -> int:
+    def num_tokens(self, pairs: list[Pair], program: str = "", *, with_answer: bool) -> int:
         """Return the number of tokens of `by_table` without making them."""
-        slots, fixed = self._parts(with_answer)
-        return sum(map(len, fixed)) + sum(self._table.num_tokens(slot.grid(pairs)) for slot in slots)
+        prompt, answer = self._fixed_ids(program)
+        count = self._count(self._prompt, prompt, pairs)
+        return count + self._count(self._answer, answer, pairs) + 1 if with_answer else count
 
     def max_answer_tokens(self, height: int, width: int) -> int:
-        """Return the most tokens, end included, that an answer of this shape takes."""
-        return self._num_answer_fixed + self._table.max_tokens(height, width)
+        """Return the most tokens, end included, that a grid of this shape takes as an answer."""
+        return sum(map(len, self._fixed_answer)) + 1 + self._table.max_tokens(height, width)
 
-    def by_table(self, pairs: list[Pair], *, with_answer: bool) -> Encoded:
+    def by_table(self, pairs: list[Pair], program: str = "", *, with_answer: bool) -> Encoded:
         """Encode by look-up."""
-        slots, fixed = self._parts(with_answer)
+        fixed, answer = self._fixed_ids(program)
+        slots, num_answer = self._prompt.slots, 0
+        if with_answer:
+            num_answer = self._count(self._answer, answer, pairs) + 1
+            between = np.concatenate([fixed[-1], answer[0]])
+            fixed, slots = [*fixed[:-1], between, *answer[1:]], self._slots
+            fixed[-1] = np.append(fixed[-1], np.int32(self._end_id))
         grids = [slot.grid(pairs) for slot in slots]
         ids = self._table.write(fixed, grids)
-        num_prompt = len(ids)
-        if with_answer:
-            num_prompt -= self._num_answer_fixed + self._table.num_tokens(grids[-1])
+        num_prompt = len(ids) - num_answer
         labels = np.full(len(ids), IGNORED, np.int32)
         labels[num_prompt:] = ids[num_prompt:]
         if self._learnt:
-            for start, end in self._learnt_spans(grids):
+            for start, end in self._learnt_spans(fixed, grids):
                 labels[start:end] = ids[start:end]
         return Encoded(input_ids=ids, labels=labels, num_prompt=num_prompt)
 
-    def by_tokenizer(self, pairs: list[Pair], *, with_answer: bool) -> Encoded:
+    def by_tokenizer(self, pairs: list[Pair], program: str = "", *, with_answer: bool) -> Encoded:
         """Encode with the tokenizer; a token has a label if it lies inside a learnt text."""
-        pieces = self._prompt.write(pairs, self._grid_text)
+        pieces = self._prompt.with_program(program).write(pairs, self._grid_text)
         ends = np.cumsum([len(piece) for piece in pieces])
         spans = [
             (ends[2 * number], ends[2 * number + 1] + count) for number, count in self._num_closing.items()
@@ -135,19 +147,30 @@ class Encoder:
         ids, labels = self._learn("".join(pieces), spans)
         num_prompt = len(ids)
         if with_answer:
-            answer = tokenize(self._tokenizer, "".join(self._answer.write(pairs, self._grid_text)))
-            answer = np.append(answer, np.int32(self._end_id))
+            text = "".join(self._answer.with_program(program).write(pairs, self._grid_text))
+            answer = np.append(tokenize(self._tokenizer, text), np.int32(self._end_id))
             ids, labels = np.concatenate([ids, answer]), np.concatenate([labels, answer])
         return Encoded(input_ids=ids, labels=labels, num_prompt=num_prompt)
 
-    def _parts(self, with_answer: bool) -> tuple[tuple[Slot, ...], list[Ids]]:
-        return (self._slots, self._fixed_with_answer) if with_answer else (self._prompt.slots, self._fixed)
+    def _fixed_ids(self, program: str) -> tuple[list[Ids], list[Ids]]:
+        """Return the ids of the texts between the grids of prompt and answer, with the program in them."""
+        prompt, answer = (
+            [_tokenize_once(self._tokenizer, text) for text in layout.with_program(program).texts]
+            if layout.has_program
+            else fixed
+            for layout, fixed in ((self._prompt, self._fixed), (self._answer, self._fixed_answer))
+        )
+        return prompt, answer
 
-    def _learnt_spans(self, grids: list[Grid]) -> list[tuple[int, int]]:
+    def _count(self, layout: Layout, fixed: list[Ids], pairs: list[Pair]) -> int:
+        grids = (slot.grid(pairs) for slot in layout.slots)
+        return sum(map(len, fixed)) + sum(map(self._table.num_tokens, grids))
+
+    def _learnt_spans(self, fixed: list[Ids], grids: list[Grid]) -> list[tuple[int, int]]:
         """Return start and end of the demonstrations' learnt grids and their endings, in tokens."""
         spans, place = [], 0
-        for number, fixed in enumerate(self._fixed[:-1]):
-            start = place + len(fixed)
+        for number in range(len(self._prompt.slots)):
+            start = place + len(fixed[number])
             place = start + self._table.num_tokens(grids[number])
             if number in self._learnt:
                 spans.append((start, place + self._num_closing_tokens[number]))

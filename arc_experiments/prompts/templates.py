@@ -7,12 +7,13 @@ With one demonstration, in the compact prompt:
     answer   ""  (test, output)  "\n"
 
 The fixed texts include what every grid's text begins and ends with (`GridText.head`, `GridText.tail`), since
-tokenizers merge newlines and backticks with the characters that follow.
+tokenizers merge newlines and backticks with the characters that follow. For the same reason a program has no
+slot: it is written into the text around it.
 """
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import TemplateError
 
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 TEST = -1  # the number of the test pair, which follows the demonstrations
 
 Side = Literal["input", "output"]
-Kind = Literal["output_from_examples", "input_from_inputs", "output_from_outputs"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-MAIN: Kind = "output_from_examples"  # the benchmark's question; the others are auxiliary training tasks
+PROGRAM = "\ue002"  # marks the program inside a text, by a private-use character that no template contains
 # Some chat templates (Llama 3's) write today's date into the prompt, which must not change from day to day.
 # They take it from `date_string`, or from a clock function, which a macro of the same name overrides.
 TEMPLATE_DATE = "26 Jul 2024"
@@ -54,6 +53,14 @@ class Layout:
 
     texts: tuple[str, ...]
     slots: tuple[Slot, ...]
+
+    @property
+    def has_program(self) -> bool:
+        return any(PROGRAM in text for text in self.texts)
+
+    def with_program(self, program: str) -> "Layout":
+        """Return the layout with the program written into its text."""
+        return Layout(tuple(text.replace(PROGRAM, program) for text in self.texts), self.slots)
 
     def write(self, pairs: list[Pair], grid_text: GridText) -> list[str]:
         """Return fixed texts and the grids' cores alternately, an odd number of texts."""
@@ -84,8 +91,8 @@ def split(text: str, grid_text: GridText) -> Layout:
 class Template:
     """The texts of one kind of question.
 
-    {input} and {output} are replaced by grids, {number} by a demonstration's number, {end} by the end of an
-    answer.
+    {input} and {output} are replaced by grids, {program} by the task's program, {language} by what is said of
+    its language, {number} by a demonstration's number, {end} by the end of an answer.
     """
 
     introduction: str
@@ -94,18 +101,33 @@ class Template:
     answer: str
 
     @property
-    def asked(self) -> Side:
-        """Return the side of a pair that is the answer."""
-        return "output" if "{output}" in self.answer else "input"
+    def learnt(self) -> Side:
+        """Return the side of the demonstrations that may have a loss: that of the answer, or the output."""
+        return "input" if "{input}" in self.answer else "output"
 
-    def write_prompt(self, num_demonstrations: int, end: str) -> str:
-        """Write all but the answer, with marks for grids."""
+    @property
+    def names_language(self) -> bool:
+        return "{language}" in self.introduction + self.question
+
+    @property
+    def shows_test_input(self) -> bool:
+        return "{input}" in self.question
+
+    def write_prompt(self, num_demonstrations: int, end: str, language: str = "") -> str:
+        """Write all but the answer, with marks for grids and program.
+
+        Args:
+            language: what is said of the program's language.
+        """
         demonstration = self.demonstration.replace("{end}", end)
         shown = [
             _mark(demonstration.replace("{number}", str(number + 1)), number)
             for number in range(num_demonstrations)
         ]
-        return self.introduction + "".join(shown) + _mark(self.question, TEST)
+        introduction, question = (
+            text.replace("{language}", language) for text in (self.introduction, self.question)
+        )
+        return introduction + "".join(shown) + _mark(question, TEST)
 
     def write_answer(self) -> str:
         return _mark(self.answer, TEST)
@@ -130,7 +152,8 @@ def render(
 
 
 def _mark(text: str, pair: int) -> str:
-    return text.replace("{input}", mark(pair, "input")).replace("{output}", mark(pair, "output"))
+    text = text.replace("{input}", mark(pair, "input")).replace("{output}", mark(pair, "output"))
+    return text.replace("{program}", PROGRAM)
 
 
 class Chat:
@@ -175,7 +198,7 @@ class Chat:
 
     def _find_end(self) -> int:
         if self._use_template:
-            answer = "\ue002"
+            answer = "\ue003"
             turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": answer}]
             after = self._render(turns, add_generation_prompt=False).split(answer)[1].strip()
             if after:

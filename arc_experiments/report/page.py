@@ -18,8 +18,9 @@ from arc_experiments.report.run_charts import (
     loss_chart,
     predictions_chart,
     programs_chart,
+    search_chart,
 )
-from arc_experiments.report.wording import plural, unscored_sentence
+from arc_experiments.report.wording import plural, unscored_sentence, verified_sentence
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.metrics import tasks_asked
 from arc_experiments.tasks.task import TaskSet
@@ -86,6 +87,7 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
         leak_rows=[row for one in compared for row in leaks.leak_rows(one, named=True)],
+        search=search_chart({run.name: programs}) if "rounds" in metrics.get("adaptation", {}) else None,
         adaptation=list(wording.adaptation_sentences(metrics["adaptation"]))
         if "adaptation" in metrics
         else [],
@@ -160,6 +162,8 @@ def _notices_on_scores(run: RunFiles, num_predicted: int) -> Iterator[str]:
         sentence = unscored_sentence(answered["num_tasks"], answered["num_tasks_without_solutions"])
         if sentence:
             yield f"{sentence[0].upper()}{sentence[1:]}."
+            if verified := verified_sentence(answered):
+                yield f"{verified}."
     elif not score and num_predicted:
         yield "There is no score in metrics.json yet, so the pictures below are all there is to see."
     if mistakes := run.metrics.get("submission", {}).get("mistakes"):

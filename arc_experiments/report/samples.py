@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from arc_experiments.prompts.kinds import PROGRAM_KINDS
 from arc_experiments.report.chart_kinds import histogram_chart
 from arc_experiments.report.page import fill, write_page
 from arc_experiments.report.wording import NO_VALUE, percent, plural
@@ -37,6 +38,7 @@ class SampleCard:
     facts: tuple[str, ...]
     demonstrations: tuple[Pair, ...]
     test: Pair | None
+    program: str | None  # of the task, in a question about programs
     tokens: tuple[Token, ...]
 
     @property
@@ -78,21 +80,24 @@ def card(
         decode: token ids to text.
         several: whether there are several sources, so that the sample's own is worth naming.
     """
-    learnt = sample.encoded.labels >= 0
+    task, learnt = sample.task, sample.encoded.labels >= 0
     facts = [f"from {source}"] if several else []
-    what = "ready row" if isinstance(sample.task, Row) else sample.kind.replace("_", " ")
+    what = "ready row" if isinstance(task, Row) else sample.kind.replace("_", " ")
     facts += [what, " ".join(sample.augmentation) or "not augmented"]
     facts += [f"{plural(len(sample.encoded), 'token')}, {int(learnt.sum()):,} of them with loss"]
     if sample.num_dropped:
         facts.append(f"{plural(sample.num_dropped, 'demonstration')} dropped to fit")
+    if sample.num_left_out:
+        facts.append(f"{plural(sample.num_left_out, 'augmentation')} left out: its program cannot follow")
     if sample.num_redrawn:
         facts.append(f"{plural(sample.num_redrawn, 'task')} drawn before did not fit")
     return SampleCard(
         number=number,
-        task_id=sample.task.id,
+        task_id=task.id,
         facts=tuple(facts),
-        demonstrations=sample.task.train,
-        test=None if isinstance(sample.task, Row) else sample.task.test[sample.test_index],
+        demonstrations=task.train,
+        test=None if isinstance(task, Row) else task.test[sample.test_index],
+        program=None if task.program is None or sample.kind not in PROGRAM_KINDS else task.program.text,
         tokens=_tokens(sample, decode),
     )
 

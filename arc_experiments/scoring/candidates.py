@@ -88,6 +88,7 @@ class Candidate:
         likelihoods: how probable its grid is under each scoring view, which all candidates share.
         program: of an answer to the question for a program. Text, tokens and log-probability are those of the
             program, the same for each of the task's test inputs.
+        origin: the run folder that it was taken from; "" if this run's model answered it.
 
     Raises:
         ValueError: a log-probability that is not finite, or not exactly one of grid and reason.
@@ -105,6 +106,7 @@ class Candidate:
     sample: int = 0
     likelihoods: tuple[Likelihood, ...] = ()
     program: ProgramAnswer | None = None
+    origin: str = ""
 
     def __post_init__(self) -> None:
         where = f"candidate of task {self.task_id}, test output {self.test_index}, view {self.view}"
@@ -138,7 +140,11 @@ class Candidate:
             "grid": None if self.grid is None else self.grid.tolist(),
             "likelihoods": [[one.view, one.log_probability, one.num_tokens] for one in self.likelihoods],
         }
-        return record if self.program is None else record | {"program": self.program.to_record()}
+        if self.program is not None:
+            record["program"] = self.program.to_record()
+        if self.origin:
+            record["origin"] = self.origin
+        return record
 
     def to_json(self) -> str:
         """One line of `predictions.jsonl`, without the line break."""
@@ -168,6 +174,7 @@ class Candidate:
                     for view, value, num_tokens in record.get("likelihoods", [])
                 ),
                 program=ProgramAnswer.from_record(record["program"]) if "program" in record else None,
+                origin=record.get("origin", ""),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(

@@ -57,6 +57,9 @@ class Arc1D:
     def pairs(self, number: int) -> Iterable[Pair]:
         return ()
 
+    def language(self, number: int) -> str | None:
+        return None
+
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(_generators())

@@ -154,6 +154,9 @@ class Drawings(Canvases):
     def pairs(self, number: int) -> Iterable[Pair]:
         return ()
 
+    def language(self, number: int) -> str:
+        return "draw"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FixedDrawings(Canvases):

@@ -142,8 +142,8 @@ def _raw_tasks(files: Sequence[File]) -> list[RawTask]:
     return [(file.name.stem, file.shown, partial(_read_task, file)) for file in chosen]
 
 
-def _read_task(file: File) -> list[Any]:
+def _read_task(file: File) -> tuple[list[Any], str]:
     items = load_json(file.read(), file.shown)
     if not isinstance(items, list) or not items:
         raise ValueError(f"{file.shown}: not a list of pairs, as in RE-ARC's task files")
-    return items
+    return items, ""

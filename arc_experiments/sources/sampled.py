@@ -101,6 +101,9 @@ class DrawnTasks:
     def pairs(self, number: int) -> Iterable[Pair]:
         return self.tasks[number].pairs
 
+    def language(self, number: int) -> str | None:
+        return None
+
 
 def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -> TrainingSource:
     """Make a source of the tasks that a reader found: the fixed ones, then the drawn ones, each by id.

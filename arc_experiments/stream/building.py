@@ -1,7 +1,7 @@
 """Build a stream's parts from a composition, and convert epochs over them to optimizer steps."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from arc_experiments.augmentation import Transform
@@ -38,6 +38,48 @@ def make_parts(
         )
         for share in shares
     ]
+
+
+def check_programs(own: PromptOptions, shares: Sequence[Share]) -> None:
+    """Raise ValueError if training tasks without a program can only be asked for one.
+
+    Args:
+        own: the run's prompt, which sources without their own use.
+    """
+    for share in shares:
+        prompt, missing = share.prompt or own, share.languages[None] if _needs_programs(own, share) else 0
+        if missing and not _asks_for_grids(prompt):
+            raise ValueError(
+                f"prompt={prompt.name} asks for programs alone, and {missing} of {len(share.task_ids)} "
+                f"training tasks of {share.name} have none: choose other data (data=re_arc, data=draw), or "
+                "train on grids, too (prompt.kinds.output_from_examples=1)"
+            )
+        known = share.languages.keys() - {None}
+        if _needs_programs(own, share) and prompt.language not in (None, *known) and known:
+            raise ValueError(
+                f"prompt.language={prompt.language}, but the programs of {share.name} are in "
+                f"{', '.join(sorted(filter(None, known)))}: leave it out"
+            )
+
+
+def program_notes(own: PromptOptions, shares: Sequence[Share]) -> Iterator[str]:
+    """Yield a sentence for each source of which only some tasks can be asked for a program."""
+    for share in shares:
+        missing = share.languages[None] if _needs_programs(own, share) else 0
+        if missing:
+            yield (
+                f"{missing} of {len(share.task_ids)} training tasks of {share.name} have no program: they "
+                "train on grids alone"
+            )
+
+
+def _needs_programs(own: PromptOptions, share: Share) -> bool:
+    return (share.prompt or own).kinds.need_programs
+
+
+def _asks_for_grids(prompt: PromptOptions) -> bool:
+    kinds = prompt.kinds
+    return kinds.output_from_examples + kinds.input_from_inputs + kinds.output_from_outputs > 0
 
 
 def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:

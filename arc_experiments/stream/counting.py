@@ -56,6 +56,7 @@ class SourceCount(Lengths):
 
     visits: Counter[str]
     kinds: Counter[str] = field(default_factory=Counter)
+    num_left_out: int = 0  # augmentation steps that the programs could not follow
 
     def add(self, sample: Sample) -> None:
         self.tokens.append(len(sample.encoded))
@@ -65,6 +66,7 @@ class SourceCount(Lengths):
         self.num_redrawn += sample.num_redrawn
         self.visits[sample.task.id] += 1
         self.kinds[sample.kind] += 1
+        self.num_left_out += sample.num_left_out
 
     def as_json(self) -> dict[str, Any]:
         """Return the same with the kinds of questions and the visits of each task."""
@@ -74,6 +76,7 @@ class SourceCount(Lengths):
         return {
             **super().as_json(),
             "kinds": dict(sorted(self.kinds.items())),
+            "steps_left_out": self.num_left_out,
             "tasks": {"num_tasks": len(counts), "never_drawn": never, **visits},
             "visits": dict(self.visits.most_common()),
         }

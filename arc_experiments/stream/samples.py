@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from arc_experiments.augmentation import Step, Transform, augment
 from arc_experiments.prompts import Encoded, Kind, Prompt
+from arc_experiments.prompts.kinds import PROGRAM_KINDS
 from arc_experiments.tasks import Row, Task, TrainingSource
 from arc_experiments.tasks.rngs import rng_for
 
@@ -73,6 +74,7 @@ class Sample:
     num_redrawn: int  # tasks drawn before this one that did not fit
     refused_pairs: Counter[str]  # generated pairs that were refused, over all tasks drawn, by reason
     steps: tuple[Step, ...]  # the augmentation's, in order
+    num_left_out: int = 0  # of these steps, for they could not be carried into the program
 
     @property
     def augmentation(self) -> tuple[str, ...]:
@@ -119,11 +121,14 @@ class SampleStream:
             drawn = part.source.draw(task_number, rng)
             refused_pairs.update(drawn.refused)
             steps: tuple[Step, ...] = ()
+            num_left_out = 0
             if isinstance(drawn, Row):  # neither augmented nor shortened
                 fitted = prompt.fit_row(drawn)
             else:
-                made = augment(drawn, part.transforms, rng)
-                fitted, steps = prompt.sample(made.task, rng), made.steps
+                kind = prompt.draw_kind(drawn, rng) if prompt.trains_on_programs else None
+                made = augment(drawn, part.transforms, rng, keeps_program=kind in PROGRAM_KINDS)
+                fitted, steps = prompt.sample(made.task, rng, kind), made.steps
+                num_left_out = made.num_left_out
             if fitted is not None:
                 return Sample(
                     task=fitted.task,
@@ -135,6 +140,7 @@ class SampleStream:
                     num_redrawn=num_redrawn,
                     refused_pairs=refused_pairs,
                     steps=steps,
+                    num_left_out=num_left_out,
                 )
             task_number = int(rng.choice(part.numbers))
         raise NothingFits(

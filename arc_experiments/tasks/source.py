@@ -33,6 +33,9 @@ class TrainingSource(Protocol):
     def pairs(self, number: int) -> Iterable[Pair]:
         """Return every stored pair of task `number`; none if a generator makes its pairs."""
 
+    def language(self, number: int) -> str | None:
+        """Return the language of the programs that task `number` is drawn with; None if it has none."""
+
 
 class Reader(Protocol):
     """An option of `data.source`."""
@@ -64,6 +67,10 @@ class FixedTasks:
         task = self.fixed[number]
         return (*task.train, *task.test)
 
+    def language(self, number: int) -> str | None:
+        program = self.fixed[number].program
+        return None if program is None else program.language
+
 
 class Joined:
     """Concatenate the tasks of several sources; their ids must differ."""
@@ -81,6 +88,10 @@ class Joined:
     def pairs(self, number: int) -> Iterable[Pair]:
         source, own = self._place(number)
         return source.pairs(own)
+
+    def language(self, number: int) -> str | None:
+        source, own = self._place(number)
+        return source.language(own)
 
     def _place(self, number: int) -> tuple[TrainingSource, int]:
         place = bisect_right(self._ends, number)

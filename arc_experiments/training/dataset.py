@@ -28,7 +28,7 @@ from arc_experiments.training.checkpoints import last_complete, step_of
 
 Arrays = dict[str, NDArray[Any]]
 # What `marks` counts, before the pairs redrawn for each of `REFUSALS` and the samples of each part.
-COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn", "pairs_redrawn")
+COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn", "steps_left_out", "pairs_redrawn")
 
 
 def make_row(stream: SampleStream | JoinedStreams, index: int) -> Arrays:
@@ -80,7 +80,8 @@ def training_rows(
 
 def _marks(sample: Sample, num_parts: int) -> NDArray[np.int64]:
     shrunk, redrawn = sample.num_dropped > 0, sample.num_redrawn > 0
-    counted = [1, len(sample.encoded), shrunk, redrawn, sample.refused_pairs.total()]
+    left_out, refused = sample.num_left_out, sample.refused_pairs.total()
+    counted = [1, len(sample.encoded), shrunk, redrawn, left_out, refused]
     by_reason = [sample.refused_pairs[reason] for reason in REFUSALS]
     return np.array([*counted, *by_reason, *(part == sample.part for part in range(num_parts))], np.int64)
 

@@ -44,6 +44,7 @@ class Counts:
     tokens: int = 0
     samples_shrunk: int = 0
     samples_redrawn: int = 0
+    steps_left_out: int = 0  # of augmentations, for they could not be carried into a program
     pairs_redrawn: int = 0  # by generators
     pairs_redrawn_by_reason: dict[str, int] = field(default_factory=dict)  # of REFUSALS
     by_source: dict[str, int] = field(default_factory=dict)  # samples

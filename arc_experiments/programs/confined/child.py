@@ -9,7 +9,8 @@ Both sides write lines of JSON:
     <- {"reason": "raised", "message": "line 2: ..."}     or why there is none
     <- {"missing": "scipy.ndimage"}                       or start again with this module
 
-Each answer begins with the token that the child got.
+A token comes before each line, in an answer that of its question, by which it is told from what a program
+writes there itself.
 """
 
 import ast
@@ -31,15 +32,17 @@ MODULES = frozenset((
     "__future__", "abc", "array", "bisect", "cmath", "collections", "collections.abc", "copy",
     "dataclasses", "decimal", "enum", "fractions", "functools", "heapq", "itertools", "json",
     "math", "numbers", "operator", "queue", "random", "re", "statistics", "string", "struct",
-    "textwrap", "types", "typing", "typing_extensions", "warnings", "numpy", "numpy.fft",
+    "textwrap", "types", "typing", "typing_extensions", "unicodedata", "warnings", "numpy", "numpy.fft",
     "numpy.lib", "numpy.lib.stride_tricks", "numpy.linalg", "numpy.ma", "numpy.polynomial",
     "numpy.random", "numpy.typing", "scipy", "scipy.ndimage", "scipy.optimize", "scipy.signal",
     "scipy.spatial", "scipy.spatial.distance", "scipy.stats",
 ))  # fmt: skip
+_array, _ndarray = np.array, np.ndarray  # a program may alter numpy
 FILENAME = "<program>"
 MOST_CELLS = 10_000  # of a result that is written out; no grid has as many
 MOST_RECURSION = 20_000
 MESSAGE_LENGTH = 500
+TOKEN_LENGTH = 8
 OUT_OF_MEMORY = 77  # exit status
 _LIMIT, _END = "_sandbox_memory_error", "_sandbox_out_of_memory"
 
@@ -63,16 +66,19 @@ class Child:
 
     Args:
         prelude: what is executed before each program.
+        barc_library: the source of the module `common`; None: what the prelude defines.
         seed: of the generators of random numbers.
     """
 
-    def __init__(self, prelude: str, seed: int, output_bytes: int) -> None:
+    def __init__(self, prelude: str, barc_library: str | None, seed: int, output_bytes: int) -> None:
         self._prelude = compile(prelude, "<prelude>", "exec")
         self._seed, self._output_bytes = seed, output_bytes
         self._stand_ins = {"sys": _module("sys", _few_of_sys())}
         self._next = self._fresh_namespace()
         names = {name: value for name, value in self._next.items() if not name.startswith("_")}
-        self._stand_ins["common"] = _module("common", names)
+        self._stand_ins["common"] = common = _module("common", names)
+        if barc_library is not None:
+            exec(compile(barc_library, "common.py", "exec"), vars(common))
 
     def _fresh_namespace(self) -> dict[str, Any]:
         namespace: dict[str, Any] = {
@@ -84,18 +90,16 @@ class Child:
         exec(self._prelude, namespace)
         return namespace
 
-    def run(self, files: tuple[int, int], token: bytes) -> None:
+    def run(self, files: tuple[int, int]) -> None:
         """Execute programs and answer inputs until there are no more.
 
         Args:
             files: the numbers of the files to read from and to write to.
-            token: begins each answer, so that what a program writes there itself is told apart.
         """
         self._input, self._output = files
-        self._token = token
         sys.meta_path.insert(0, _Loader)
         while line := self._read():
-            asked = json.loads(line)
+            self._token, asked = line[:TOKEN_LENGTH], json.loads(line[TOKEN_LENGTH:])
             self._write(
                 self._answer(partial(self._load if isinstance(asked, str) else self._transform, asked))
             )
@@ -191,15 +195,14 @@ def may_load(name: str) -> bool:
 
 def compile_program(source: str) -> CodeType:
     """Compile a program so that no `except` of its own catches the end of its memory."""
-    if "except" not in source:
+    if "try" not in source:
         return compile(source, FILENAME, "exec", dont_inherit=True)  # three times as fast
     tree = ast.parse(source, FILENAME)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Try) and node.handlers:
+        if isinstance(node, ast.Try):
             end = ast.Expr(ast.Call(ast.Name(_END, ast.Load()), [], []))
             first = ast.ExceptHandler(ast.Name(_LIMIT, ast.Load()), None, [end])
-            node.handlers.insert(0, ast.copy_location(first, node.handlers[0]))
-            ast.fix_missing_locations(first)
+            node.handlers.insert(0, ast.fix_missing_locations(ast.copy_location(first, node)))
     return compile(tree, FILENAME, "exec", dont_inherit=True)
 
 
@@ -210,7 +213,7 @@ def as_cells(result: object) -> list[list[int]]:
         Unanswered: it is no table of whole numbers, or has too many.
     """
     try:
-        array = result if type(result) is np.ndarray else np.array(result)
+        array = result if type(result) is _ndarray else _array(result)
     except (ValueError, TypeError) as error:
         raise Unanswered("not_a_grid", f"a {type(result).__name__}: {error}") from error
     if array.dtype.kind not in "iufb":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from arc_experiments.programs.confined import kernel
-from arc_experiments.programs.confined.child import OUT_OF_MEMORY, may_load
+from arc_experiments.programs.confined.child import OUT_OF_MEMORY, TOKEN_LENGTH, may_load
 
 # A process that gets less than this share of a core for so long waits for something: even on a machine with
 # many more processes than cores the others leave it more.
@@ -29,6 +29,7 @@ class Options:
 
     Attributes:
         prelude: what is executed before each.
+        barc_library: the source of the module `common`; None: what the prelude defines.
         seed: of the generators of random numbers.
         cpu_seconds: for loading a program, and again for each input.
         memory_bytes: beside what the server itself takes.
@@ -37,6 +38,7 @@ class Options:
     """
 
     prelude: str
+    barc_library: str | None
     seed: int
     cpu_seconds: float
     memory_bytes: int
@@ -66,13 +68,12 @@ class Running:
     """A child that runs programs.
 
     Args:
-        files: the numbers of the files to read answers from and to write what is asked to.
-        token: begins each answer.
+        files: the numbers of the files to read answers from and to write questions to.
     """
 
-    def __init__(self, process: int, files: tuple[int, int], token: bytes, options: Options) -> None:
-        self._process, self._token, self._options = process, token, options
-        self._answers, self._asked = files
+    def __init__(self, process: int, files: tuple[int, int], options: Options) -> None:
+        self._process, self._options = process, options
+        self._answers, self._questions = files
         self._clock = kernel.cpu_clock(process)
 
     def load(self, source: str) -> bytes:
@@ -91,12 +92,13 @@ class Running:
             Ended: the answer is over-long, takes too long, never comes, or is none.
         """
         limit = self.used() + self._options.cpu_seconds
+        token = os.urandom(TOKEN_LENGTH // 2).hex().encode()
         with contextlib.suppress(BrokenPipeError):  # reading says how it ended
-            os.write(self._asked, f"{text}\n".encode())
+            os.write(self._questions, token + text.encode() + b"\n")
         line = self._read(limit)
-        if not line.startswith(self._token) or line.count(b"\n") > 1:
+        if not line.startswith(token) or line.find(b"\n") < len(line) - 1:
             raise Ended("crashed", "it wrote what only its interpreter may write")
-        answer = line[len(self._token) : -1]
+        answer = line[TOKEN_LENGTH:-1]
         if answer.startswith(b'{"missing": '):
             module = json.loads(answer)["missing"]
             if may_load(module) and module not in sys.modules:
@@ -104,14 +106,14 @@ class Running:
         return answer
 
     def _read(self, limit: float) -> bytes:
-        """Return the next line; raise Ended.
+        """Return the next line, and what is there after it; raise Ended.
 
         Args:
             limit: of the process's CPU seconds.
         """
         line = b""
         since, then = time.monotonic(), self.used()
-        while not line.endswith(b"\n"):
+        while b"\n" not in line:
             used, now = self.used(), time.monotonic()
             self._check_time(used, limit)
             if now - since >= WAITING_SECONDS:
@@ -153,7 +155,7 @@ class Running:
     def end(self) -> None:
         """Kill it."""
         os.close(self._answers)
-        os.close(self._asked)
+        os.close(self._questions)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)

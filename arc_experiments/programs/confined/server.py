@@ -1,11 +1,14 @@
-r"""Fork children that run programs: `python -m arc_experiments.programs.confined.server '{"seed": 1, ...}'`.
+r"""Fork children that run programs: `python -m arc_experiments.programs.confined.server`.
 
-    -> {"programs": [["def transform(grid): ...", ["[[0]]", "[[1]]"]]]}        sources, and inputs in JSON
-    <- {"ran": [[[["{\"grid\": [[1]]}"], ["", "timeout", "..."]], 0.002]]}     answers, and CPU seconds
+    -> {"prelude": "import numpy as np", "seed": 1, ...}        the options
+    <- {"namespaces": true, "filter": true}                     what this machine allows
+    -> {"programs": [["def transform(grid): ...", ["[[0]]", "[[1]]"]]], "alone": true}
+    <- {"ran": [[[["{\"grid\": [[1]]}"], ["", "timeout", "..."]], 0.002]]}
 
-Programs that are asked for together share a child, one after the other, until it ends. An answer is the line
-of the child, or a reason and a message about the child's end. The first line written says what this machine
-allows: {"namespaces": true, "filter": true}. The server ends with its standard input.
+A program comes with its inputs in JSON. Each has a child alone, or all share one in turn until it ends. Back
+come answers and CPU seconds: an answer is the line of the child, or a reason and a message about its end.
+
+The server ends with its standard input.
 """
 
 import gc
@@ -44,22 +47,21 @@ class Server:
             kernel.adopt_orphans()
         self._confine = kernel.system_call_filter() if options.filter else None
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._child = Child(options.prelude, options.seed, options.output_bytes)
         warnings.simplefilter("ignore")
+        self._child = Child(options.prelude, options.barc_library, options.seed, options.output_bytes)
         self._freeze()
 
     def serve(self) -> None:
         """Run what is asked until there is nothing more."""
         self._say({"namespaces": self._is_first, "filter": self._confine is not None})
         for line in sys.stdin.buffer:
-            programs = json.loads(line)["programs"]
-            self._say({"ran": self._run(programs)})
+            self._say({"ran": self._run(**json.loads(line))})
 
     def _say(self, answer: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
-    def _run(self, programs: list[Asked]) -> list[tuple[list[Answer], float]]:
+    def _run(self, programs: list[Asked], alone: bool) -> list[tuple[list[Answer], float]]:
         """Return the answers of each program to its inputs, and the CPU seconds that it took."""
         ran = [Ran() for _ in programs]
         seconds = self._options.cpu_seconds * sum(1 + len(inputs) for _, inputs in programs)
@@ -72,6 +74,7 @@ class Server:
                     is_alive = self._continue(child, programs[number], ran[number])
                     if len(ran[number].answers) == len(programs[number][1]):
                         waiting.popleft()
+                        is_alive = is_alive and not alone
             finally:
                 child.end()
                 if self._confine is None:  # else there are none
@@ -117,18 +120,17 @@ class Server:
 
     def _start(self, cpu_seconds: float) -> Running:
         answers, writes = os.pipe()
-        reads, asked = os.pipe()
-        token = os.urandom(4).hex().encode()
+        reads, questions = os.pipe()
         process = os.fork()
         if not process:
             os.close(answers)
-            os.close(asked)
-            self._become_child((reads, writes), token, cpu_seconds)
+            os.close(questions)
+            self._become_child((reads, writes), cpu_seconds)
         os.close(writes)
         os.close(reads)
-        return Running(process, (answers, asked), token, self._options)
+        return Running(process, (answers, questions), self._options)
 
-    def _become_child(self, files: tuple[int, int], token: bytes, cpu_seconds: float) -> NoReturn:
+    def _become_child(self, files: tuple[int, int], cpu_seconds: float) -> NoReturn:
         status = 1
         try:
             for number in (0, 1, 2):
@@ -137,7 +139,7 @@ class Server:
             memory_bytes = self._address_space + self._options.memory_bytes
             kernel.limit_resources(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
             if self._confine is None or self._confine():
-                self._child.run(files, token)
+                self._child.run(files)
                 status = 0
         except MemoryError:
             status = OUT_OF_MEMORY
@@ -151,7 +153,7 @@ def main() -> None:
     # What some modules have done first in a child takes longer than the fork. It is not needed: there are no
     # threads, and children seed the generators.
     os.register_at_fork = lambda **_: None
-    Server(Options(**json.loads(sys.argv[1]))).serve()
+    Server(Options(**json.loads(sys.stdin.buffer.readline()))).serve()
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ def read_function(function: ast.FunctionDef) -> Calls:
 
 
 @cache
+@cache
 def solution(task_id: str) -> Program | None:
     """Return RE-ARC's program for one of its 400 tasks; None if it has none, or is not installed."""
     verifier = verifiers().get(task_id)

@@ -8,7 +8,7 @@ import numpy as np  # noqa: F401
 class Color:
     """BARC's names of the colours."""
 
-    BLACK = 0
+    BLACK = BACKGROUND = TRANSPARENT = 0
     BLUE = 1
     RED = 2
     GREEN = 3

@@ -8,20 +8,17 @@ with Sandbox(num_processes=2, limits=Limits(cpu_seconds=1)) as sandbox:
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
-from importlib import import_module
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from arc_experiments.programs.languages import language
+from arc_experiments.programs.languages import Language, language
 from arc_experiments.programs.sandbox.outcome import REASONS, Limits, Outcome, Ran, Reason, Runner
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import Program
 
 __all__ = ["REASONS", "Limits", "Outcome", "Ran", "Reason", "Runner", "Sandbox"]
-
-# The module of each kind of sandbox; its `open_runner` yields a `Runner` and ends its processes afterwards.
-MODULES = {"monty": "monty", "process": "processes"}
 
 
 class Sandbox:
@@ -29,11 +26,19 @@ class Sandbox:
 
     Args:
         num_processes: interpreters that work at the same time, for each language; None: one per core.
+        barc_library: BARC's `common.py`, for programs in Python that import it.
     """
 
-    def __init__(self, *, num_processes: int | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        num_processes: int | None = None,
+        limits: Limits | None = None,
+        barc_library: Path | None = None,
+    ) -> None:
         self._num_processes = num_processes or len(os.sched_getaffinity(0))
         self._limits = limits or Limits()
+        self._barc_library = barc_library
         self._runners: dict[str, Runner] = {}
         self._open = ExitStack()
 
@@ -66,9 +71,20 @@ class Sandbox:
     def _runner(self, name: str) -> Runner:
         """Return the language's interpreters, started on first use."""
         if name not in self._runners:
-            found = language(name)
-            module = import_module(f"{__name__}.{MODULES[found.runs_in]}")
-            self._runners[name] = self._open.enter_context(
-                module.open_runner(found, num_processes=self._num_processes, limits=self._limits)
-            )
+            self._runners[name] = self._open.enter_context(self._opened(language(name)))
         return self._runners[name]
+
+    def _opened(self, found: Language) -> AbstractContextManager[Runner]:
+        # Imported here, since a run of one language needs nothing of the others.
+        if found.runs_in == "monty":
+            from arc_experiments.programs.sandbox import monty
+
+            return monty.open_runner(found, num_processes=self._num_processes, limits=self._limits)
+        from arc_experiments.programs.sandbox import processes
+
+        return processes.open_runner(
+            found,
+            num_processes=self._num_processes,
+            limits=self._limits,
+            barc_library=self._barc_library,
+        )

@@ -44,15 +44,29 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def open_runner(language: Language, *, num_processes: int, limits: Limits) -> Iterator[Runner]:
-    """Yield a runner whose processes end with this context."""
+def open_runner(
+    language: Language, *, num_processes: int, limits: Limits, barc_library: Path | None = None
+) -> Iterator[Runner]:
+    """Yield a runner whose processes end with this context.
+
+    Args:
+        barc_library: the file that is the module `common`; None: what the prelude defines.
+    """
+    options = {
+        "prelude": language.prelude,
+        "barc_library": None if barc_library is None else barc_library.read_text("utf-8"),
+        "cpu_seconds": limits.cpu_seconds,
+        "memory_bytes": limits.memory_bytes,
+        "output_bytes": limits.output_bytes,
+        **LAYERS,
+    }
     with ExitStack() as opened:
-        pairs = []
-        for _ in range(num_processes):
-            pairs.append(tuple(_Server(language, seed, limits) for seed in SEEDS))
-            for server in pairs[-1]:
-                opened.callback(server.close)
-        _warn_of_missing(pairs[0][0].allowed)
+        pairs = [tuple(_Server(options, seed) for seed in SEEDS) for _ in range(num_processes)]
+        servers = list(chain.from_iterable(pairs))
+        for server in servers:
+            opened.callback(server.close)
+        allowed = [server.begin() for server in servers]  # all have been started, and begin at once
+        _warn_of_missing(allowed[0])
         yield _Processes(language, pairs)
 
 
@@ -67,16 +81,17 @@ class _Processes:
             self._idle.put(pair)
 
     def run(self, texts: Sequence[str], inputs: Sequence[Sequence[Grid]]) -> list[Ran]:
-        asked = [
-            (self._language.as_function(text), [json.dumps(grid.tolist()) for grid in grids])
-            for text, grids in zip(texts, inputs, strict=True)
-        ]
-        size = max(1, min(MOST_TOGETHER, len(asked) // self._threads))
-        batches = [asked[start : start + size] for start in range(0, len(asked), size)]
+        work = list(zip(texts, inputs, strict=True))
+        size = max(1, min(MOST_TOGETHER, len(work) // self._threads))
+        batches = [work[start : start + size] for start in range(0, len(work), size)]
         with ThreadPoolExecutor(self._threads) as pool:
             return list(chain.from_iterable(pool.map(self._run, batches)))
 
-    def _run(self, programs: Sequence[_Asked]) -> list[Ran]:
+    def _run(self, batch: Sequence[tuple[str, Sequence[Grid]]]) -> list[Ran]:
+        programs = [
+            (self._language.as_function(text), [json.dumps(grid.tolist()) for grid in grids])
+            for text, grids in batch
+        ]
         pair = self._idle.get()
         try:
             return _run_twice(programs, *pair)
@@ -89,18 +104,18 @@ def _run_twice(programs: Sequence[_Asked], first: "_Server", second: "_Server") 
 
     So a program that others disturb is found to differ, and has its second time alone as well.
     """
-    ran = [first.run([program])[0] for program in programs]
+    ran = first.run(programs, alone=True)
     places = [_to_repeat(one) for one in ran]
     asked = [
         (source, [inputs[place] for place in some])
         for (source, inputs), some in zip(programs, places, strict=True)
     ]
-    for number, again in enumerate(second.run(asked)):
+    for number, again in enumerate(second.run(asked, alone=False)):
         outcomes = list(ran[number].outcomes)
         if not all(
             _same(outcomes[p], outcome) for p, outcome in zip(places[number], again.outcomes, strict=True)
         ):
-            again = second.run([asked[number]])[0]
+            again = second.run([asked[number]], alone=True)[0]
         for place, outcome in zip(places[number], again.outcomes, strict=True):
             outcomes[place] = _agreed(outcomes[place], outcome)
         ran[number] = Ran(outcomes=tuple(outcomes), cpu_seconds=ran[number].cpu_seconds + again.cpu_seconds)
@@ -135,22 +150,15 @@ def _agreed(first: Outcome, second: Outcome) -> Outcome:
 class _Server:
     """A process that forks a child for each program; another one replaces it if it dies."""
 
-    def __init__(self, language: Language, seed: int, limits: Limits) -> None:
+    def __init__(self, options: Mapping[str, Any], seed: int) -> None:
         self._seed = seed
-        self._options = {
-            "prelude": language.prelude,
-            "seed": seed,
-            "cpu_seconds": limits.cpu_seconds,
-            "memory_bytes": limits.memory_bytes,
-            "output_bytes": limits.output_bytes,
-            **LAYERS,
-        }
+        self._options = {**options, "seed": seed}
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         root = Path(arc_experiments.__file__).parents[1]
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", SERVER, json.dumps(self._options)],
+            [sys.executable, "-P", "-m", SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
@@ -162,23 +170,36 @@ class _Server:
             },
             start_new_session=True,  # Ctrl-C is for this process alone
         )
-        self._process = process
-        try:
-            self.allowed: dict[str, bool] = self._read()
-        except EOFError as error:
-            raise RuntimeError(f"{SERVER} does not start: see what it printed") from error
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(self._options).encode() + b"\n")
+        process.stdin.flush()
         return process
 
-    def run(self, programs: Sequence[_Asked]) -> list[Ran]:
-        """Run programs one after the other, in one process as long as it lasts."""
+    def begin(self) -> dict[str, bool]:
+        """Wait until it works; return which of `LAYERS` this machine allows."""
+        try:
+            allowed: dict[str, bool] = self._read()
+        except EOFError as error:
+            raise RuntimeError(f"{SERVER} does not start: see what it printed") from error
+        return allowed
+
+    def run(self, programs: Sequence[_Asked], *, alone: bool, again: bool = True) -> list[Ran]:
+        """Run programs one after the other, each in its own process, or in one as long as it lasts.
+
+        Args:
+            again: whether to run them once more if this process dies, which something else may have killed.
+        """
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"programs": programs}).encode() + b"\n")
+            self._process.stdin.write(json.dumps({"programs": programs, "alone": alone}).encode() + b"\n")
             self._process.stdin.flush()
             ran = self._read()["ran"]
         except (BrokenPipeError, EOFError):
             self.close()
             self._process = self._start()
+            self.begin()
+            if again:
+                return [self.run([program], alone=True, again=False)[0] for program in programs]
             crashed = Outcome(reason="crashed", message="the process that started it ended")
             return [Ran(outcomes=(crashed,) * len(inputs), cpu_seconds=0.0) for _, inputs in programs]
         return [

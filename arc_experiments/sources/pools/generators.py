@@ -187,3 +187,7 @@ class GeneratedTasks:
 
     def pairs(self, number: int) -> Iterable[Pair]:
         return ()
+
+    def language(self, number: int) -> str | None:
+        program = solution(self.ids[number])
+        return None if program is None else program.language

@@ -1,7 +1,8 @@
 """Convert files with many pairs per task to a store, task by task: read once, then memory-mapped."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from arc_experiments.sources.archive import File, opened
@@ -11,8 +12,9 @@ from arc_experiments.sources.sampled import without_repetitions
 from arc_experiments.tasks.source import BadTasks
 from arc_experiments.tasks.task import Pair
 
-RawTask = tuple[str, str, Callable[[], list[Any]]]
-"""Id, location for messages, and a function that reads the pairs, each {"input": grid, "output": grid}."""
+RawTask = tuple[str, str, Callable[[], tuple[list[Any], str]]]
+"""Id, location for messages, and a function that reads the pairs, each {"input": grid, "output": grid}, and a
+text to keep with them."""
 
 
 def converted(
@@ -22,6 +24,8 @@ def converted(
     *,
     bad_tasks: BadTasks,
     cache_dir: str | None,
+    key: Mapping[str, Any] = MappingProxyType({}),
+    counts: Mapping[str, int] = MappingProxyType({}),
 ) -> PairStore:
     """Return the store of the tasks at this path, converting the files unless an earlier run did.
 
@@ -30,6 +34,8 @@ def converted(
     Args:
         name: of the format.
         raw_tasks: yields the tasks in these files; raises ValueError if there are none.
+        key: what else the store depends on; JSON.
+        counts: numbers that reading changes, to be noted as `counts`.
 
     Raises:
         ValueError: a pair or task is invalid and not skipped, there are no pairs, or two tasks share an id.
@@ -50,11 +56,13 @@ def converted(
                     advance(1)
             written.extend(bad_tasks.skipped[num_before:])
             try:
-                writer.finish({"skipped": written, "repeated": num_repeated})
+                writer.finish({"skipped": written, "repeated": num_repeated, "counts": dict(counts)})
             except ValueError as error:
                 raise ValueError(f"data.path={path}: {error}") from error
 
-        store = open_or_make(name, {"format": name, "files": _fingerprint(path, files)}, make, cache_dir)
+        store = open_or_make(
+            name, {"format": name, "files": _fingerprint(path, files), **key}, make, cache_dir
+        )
     for message in store.notes["skipped"][len(written) :]:  # by an earlier run
         with bad_tasks.caught():
             raise ValueError(message)
@@ -72,13 +80,14 @@ def _convert(writer: StoreWriter, task: RawTask, bad_tasks: BadTasks) -> int:
     """Write one task; return how many of its pairs are repeated."""
     task_id, where, read = task
     items: list[Any] = []
+    text = ""
     with bad_tasks.caught():
-        items = read()
+        items, text = read()
     pairs: list[Pair] = []
     for number, item in enumerate(items):
         with bad_tasks.caught():
             pairs.append(parse_pair(item, f"{where}: task {task_id}, pair {number}", solved=True))
     different = without_repetitions(pairs)
     if different:
-        writer.add(task_id, pack(different))
+        writer.add(task_id, pack(different), text)
     return len(pairs) - len(different)

@@ -3,6 +3,7 @@
     header.json  the tasks' ids and numbers of pairs, the key (what the store was made from), notes
     index.bin    one entry per pair, task after task: start of its cells, rows and columns of input and output
     cells.bin    one byte per cell, row by row: the input's, then the output's
+    texts.bin    one text per task in UTF-8, if they have any (their lengths are in the header): its program
 
 One process at a time writes a store, under another name, and renames it when it is complete. The operating
 system releases the lock when its holder ends.
@@ -18,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from arc_experiments.tasks.task import Pair
 
 FORMAT = 1
 ENTRY = np.dtype([("start", "<u8"), ("sides", "u1", 4)])
-HEADER, INDEX, CELLS = "header.json", "index.bin", "cells.bin"
+HEADER, INDEX, CELLS, TEXTS = "header.json", "index.bin", "cells.bin", "texts.bin"
 
 Packed = tuple[
     NDArray[np.uint8], NDArray[np.uint8]
@@ -64,11 +66,15 @@ class PairStore:
             if header["format"] != FORMAT:
                 raise DamagedStore(f"{path} has the format {header['format']}, not {FORMAT}")
             num_pairs, num_cells = sum(header["counts"]), header["num_cells"]
+            lengths = header.get("text_lengths", [0] * len(header["ids"]))
             self.ids = tuple(header["ids"])
             self.key, self.notes = header["key"], header["notes"]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise DamagedStore(f"{path / HEADER} is not a store's header: {error!r}") from error
-        for name, size in ((INDEX, num_pairs * ENTRY.itemsize), (CELLS, num_cells)):
+        sizes = {INDEX: num_pairs * ENTRY.itemsize, CELLS: num_cells, TEXTS: sum(lengths)}
+        for name, size in sizes.items():
+            if name == TEXTS and not size:
+                continue
             if not (path / name).exists() or (path / name).stat().st_size != size:
                 raise DamagedStore(f"{path / name} does not have the {size} bytes that the header states")
         self.starts = np.concatenate([[0], np.cumsum(header["counts"], dtype=np.int64)])
@@ -76,6 +82,8 @@ class PairStore:
         index = np.asarray(np.memmap(path / INDEX, ENTRY, mode="r"))
         self._offsets, self.sides = index["start"], index["sides"]
         self._cells = np.asarray(np.memmap(path / CELLS, np.uint8, mode="r"))
+        self._text_starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._texts = np.asarray(np.memmap(path / TEXTS, np.uint8, mode="r")) if sum(lengths) else None
 
     def __reduce__(self) -> tuple[type["PairStore"], tuple[Path]]:
         return PairStore, (self.path,)
@@ -106,6 +114,16 @@ class PairStore:
             output=cells[middle:].reshape(output_rows, output_columns),
         )
 
+    def text(self, task_id: str) -> str:
+        """Return the text of a task, empty if it has none."""
+        number = self._numbers[task_id]
+        start, end = self._text_starts[number : number + 2]
+        return "" if self._texts is None else self._texts[start:end].tobytes().decode()
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {task_id: number for number, task_id in enumerate(self.ids)}
+
     def _damaged(self, number: int) -> DamagedStore:
         return DamagedStore(
             f"{self.path} is damaged (pair {number}): remove the folder to have it made again"
@@ -130,10 +148,12 @@ class StoreWriter:
         self._path, self._key = path, key
         self._ids: list[str] = []
         self._counts: list[int] = []
+        self._text_lengths: list[int] = []
         self._num_cells = 0
         with ExitStack() as opened:
             self._index = opened.enter_context((path / INDEX).open("wb"))
             self._cells = opened.enter_context((path / CELLS).open("wb"))
+            self._texts = opened.enter_context((path / TEXTS).open("wb"))
             self._files = opened.pop_all()
 
     def __enter__(self) -> "StoreWriter":
@@ -142,8 +162,8 @@ class StoreWriter:
     def __exit__(self, *error: object) -> None:
         self._files.close()
 
-    def add(self, task_id: str, packed: Packed) -> None:
-        """Add a task and its pairs, which may be none."""
+    def add(self, task_id: str, packed: Packed, text: str = "") -> None:
+        """Add a task, its pairs, which may be none, and its text."""
         sides, cells = packed
         sizes = sides.astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes[:, 0] * sizes[:, 1] + sizes[:, 2] * sizes[:, 3])])
@@ -153,6 +173,7 @@ class StoreWriter:
         entries["sides"] = sides
         self._index.write(entries.tobytes())
         self._cells.write(cells.tobytes())
+        self._text_lengths.append(self._texts.write(text.encode()))
         self._ids.append(task_id)
         self._counts.append(len(sides))
         self._num_cells += len(cells)
@@ -173,6 +194,10 @@ class StoreWriter:
             "format": FORMAT, "key": self._key, "notes": notes,
             "ids": self._ids, "counts": self._counts, "num_cells": self._num_cells,
         }  # fmt: skip
+        if any(self._text_lengths):
+            header["text_lengths"] = self._text_lengths
+        else:
+            (self._path / TEXTS).unlink()
         (self._path / HEADER).write_text(json.dumps(header), encoding="utf-8")
 
 

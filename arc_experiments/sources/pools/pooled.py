@@ -95,6 +95,10 @@ class PooledTasks:
     def pairs(self, number: int) -> Iterable[Pair]:
         return () if self.generated else (self.store.pair(int(pair)) for pair in self._of(number))
 
+    def language(self, number: int) -> str | None:
+        program = self.program_of(self.ids[number])
+        return None if program is None else program.language
+
 
 def pooled(
     store: PairStore,

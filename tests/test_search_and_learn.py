@@ -1,0 +1,180 @@
+"""Search and learn: what is relabelled, what a round adds, and that a killed search loses nothing."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from adapt_tools import VARYING, predictions
+from program_tools import DRAWINGS, SETTINGS, learnt_by_heart
+from rich.console import Console
+
+from arc_experiments import compose
+from arc_experiments.config.check import ConfigError
+from arc_experiments.jobs import adapt
+from arc_experiments.programs.sandbox import Sandbox
+from arc_experiments.run import Run
+from arc_experiments.search_and_learn.relabelling import Quality, Relabelled, Written, best_last, relabel
+from arc_experiments.search_and_learn.searcher import Searcher
+from arc_experiments.tasks import Pair, Program, Task
+
+CANVAS = np.zeros((3, 4), np.uint8)
+TASK = Task(
+    id="drawing", train=(Pair(input=CANVAS, output=CANVAS + 1),), test=(Pair(input=CANVAS, output=None),)
+)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(num_processes=1) as opened:
+        yield opened
+
+
+def written(text: str, quality: Quality = (0, 0.5)) -> Written:
+    return Written(view=0, program=Program(language="draw", text=text), quality=quality)
+
+
+def relabelled(sandbox: Sandbox, *programs: Written, most: int = 8) -> list[Relabelled]:
+    return relabel({0: TASK}, programs, sandbox, most=most)
+
+
+def texts(found: list[Relabelled]) -> list[str]:
+    return [one.task.program.text for one in found if one.task.program is not None]
+
+
+def test_a_wrong_program_solves_the_task_of_its_own_outputs(sandbox: Sandbox) -> None:
+    [found] = relabelled(sandbox, written("pixel(5,0,3)"))
+    expected = CANVAS.copy()
+    expected[0, 3] = 5
+    for pair in (*found.task.train, *found.task.test):
+        assert np.array_equal(pair.input, CANVAS)
+        assert pair.output is not None
+        assert np.array_equal(pair.output, expected)
+    assert found.task.program == Program(language="draw", text="pixel(5,0,3)")
+
+
+def test_programs_that_fail_or_change_nothing_teach_nothing(sandbox: Sandbox) -> None:
+    assert relabelled(sandbox, written("circle(1,1)"), written("pixel(0,0,0)")) == []
+
+
+def test_of_programs_that_do_the_same_the_shortest_is_kept(sandbox: Sandbox) -> None:
+    long, short = written("pixel(3,0,0)\npixel(5,0,0)"), written("pixel(5,0,0)")
+    assert texts(relabelled(sandbox, long, short, long)) == ["pixel(5,0,0)"]
+
+
+def test_the_best_programs_are_kept_and_come_last(sandbox: Sandbox) -> None:
+    programs = [written(f"pixel({colour},0,0)", (0, colour / 10)) for colour in (4, 9, 2, 7)]
+    found = relabelled(sandbox, *programs, most=3)
+    assert texts(found) == ["pixel(4,0,0)", "pixel(7,0,0)", "pixel(9,0,0)"]
+    other = relabelled(sandbox, written("pixel(8,1,1)", (0, 0.5)), written("pixel(1,1,1)", (1, 1.0)))
+    names = [task.program.text for task in best_last([found, other]) if task.program is not None]
+    assert names == ["pixel(4,0,0)", "pixel(8,1,1)", "pixel(7,0,0)", "pixel(9,0,0)", "pixel(1,1,1)"]
+
+
+OPTIONS = [
+    *DRAWINGS, *SETTINGS, "job=adapt", "adapt.method=search_and_learn", "adapt.mode=joint", "adapt.rounds=3",
+    "adapt.programs=24", "inference.temperature=1.2", "inference.limit=null", "optim.max_steps=4",
+    "optim.batch_size=2", "optim.learning_rate=1e-3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A model that knows one of the four drawings."""
+    return learnt_by_heart(tmp_path_factory.mktemp("model"), number=1)
+
+
+def searched(folder: Path, model: list[str], *overrides: str) -> Run:
+    torch.set_num_threads(1)
+    run = compose([*OPTIONS, *model, *overrides], folder)
+    adapt.main(run, Console(file=io.StringIO(), width=200))
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(model: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return searched(tmp_path_factory.mktemp("finished") / "run", model)
+
+
+def lasting(run: Run) -> dict[str, Any]:
+    metrics = run.folder.read_json("metrics.json")
+    return {name: value for name, value in metrics.items() if name not in VARYING}
+
+
+def rounds_of(run: Run) -> list[dict[str, Any]]:
+    rounds: list[dict[str, Any]] = run.folder.read_json("metrics.json")["adaptation"]["rounds"]
+    return rounds
+
+
+def test_a_round_trains_on_relabelled_programs_and_asks_for_unsolved_tasks_only(finished: Run) -> None:
+    first, *later = rounds_of(finished)
+    assert (first["programs"], first["relabelled"], first["steps"]) == (4 * 8, 0, 0)
+    assert first["solved"] >= 1, "the drawing that the model knows"
+    before = first
+    for each in later:
+        assert each["programs"] == before["programs"] + 8 * (4 - before["solved"])
+        assert each["relabelled"] > 0
+        assert each["steps"] == 4
+        before = each
+
+
+def test_one_round_is_the_control_and_each_sample_is_what_it_is_in_one_round(
+    finished: Run, model: list[str], tmp_path: Path
+) -> None:
+    control = searched(tmp_path / "control", model, "adapt.rounds=1")
+    assert [each["programs"] for each in rounds_of(control)] == [4 * 24]
+    ours, theirs = (
+        {
+            (line["task"], line["sample"]): line["program"]["text"]
+            for line in predictions(run)
+            if line["sample"] < 8
+        }
+        for run in (finished, control)
+    )
+    assert ours == theirs, "the first round's"
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
+    finished: Run, model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """Stopped before a training, or after one and before its programs."""
+    calls = 0
+    learn = Searcher._learn
+
+    def stops(self: Searcher, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KeyboardInterrupt
+        found = learn(self, *arguments)
+        calls += 1
+        if calls == call:
+            raise KeyboardInterrupt
+        return found
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Searcher, "_learn", stops)
+        with pytest.raises(KeyboardInterrupt):
+            searched(folder, model)
+    assert lasting(searched(folder, model)) == lasting(finished)
+    for name in ("predictions.jsonl", "submission.json"):
+        assert (folder / name).read_bytes() == (finished.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["prompt=compact"], "it searches for programs"),
+        (["inference.temperature=0"], "set inference.temperature=0.9"),
+        (["adapt.programs=25"], "adapt.programs=25 cannot be shared out .* take 24"),
+        (["adapt.method=fine_tune"], "adapt.method=search_and_learn"),
+    ],
+)
+def test_what_a_search_cannot_do_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose([*OPTIONS, *overrides], tmp_path / "run")
