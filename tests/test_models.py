@@ -58,6 +58,15 @@ def test_every_attention_gives_the_same_logits(base: Path) -> None:
         assert torch.allclose(logits(model), truth, atol=1e-4), name
 
 
+def test_weights_stored_quantised_are_loaded_if_asked_for(base: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "stored"
+    load(settings(base, quantisation="4bit"), trainable=False).save_pretrained(stored)
+    with pytest.raises(ModelError, match=r"has quantised weights .* add model\.quantisation=4bit, or use"):
+        load(settings(stored))
+    again, first = (load(settings(path, quantisation="4bit"), trainable=False) for path in (stored, base))
+    assert torch.allclose(logits(again), logits(first), atol=1e-4)
+
+
 def test_float16_must_be_named_and_needs_a_gpu() -> None:
     with pytest.raises(ModelError, match=r"model\.dtype=float16 needs a GPU"):
         pick_dtype("float16", CPU)

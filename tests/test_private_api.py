@@ -7,7 +7,7 @@ from accelerate import DistributedType, PartialState
 from datasets import Dataset
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
-from trl.trainer import utils
+from trl.trainer import base_trainer, sft_trainer, utils
 
 
 def parameters(function: object) -> list[str]:
@@ -56,6 +56,18 @@ def test_the_fused_lm_head_gives_token_log_probabilities() -> None:
     """adapters_at_once/trainer.py: the loss of each adapter on a GPU."""
     assert "fused_lm_head=False" in inspect.getsource(utils.add_fused_lm_head)
     assert "log_probs" in utils.FusedCausalLMOutput.__dataclass_fields__
+
+
+def test_trl_needs_wandb_for_model_cards_alone() -> None:
+    """launching/quick_imports.py: TRL is imported without wandb. training/trainer.py: no model cards."""
+    for module in (base_trainer, sft_trainer, utils):
+        functions = [value for _, value in inspect.getmembers(module, inspect.isfunction)]
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            functions += [value for value in vars(kind).values() if inspect.isfunction(value)]
+        own = [function for function in functions if function.__module__ == module.__name__]
+        users = {function.__name__ for function in own if "wandb" in function.__code__.co_names}
+        assert users <= {"create_model_card"}
+    assert parameters(SFTTrainer.create_model_card) == ["self", "model_name", "dataset_name", "tags"]
 
 
 def test_sharding_reaches_accelerate_by_the_names_that_we_set() -> None:

@@ -41,14 +41,19 @@ def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
 class FakeWandb:
     """Notes what it is called with; raises, or waits for ever, in the calls named."""
 
-    def __init__(self, *, failing: tuple[str, ...] = (), hanging: str = "") -> None:
+    def __init__(
+        self, *, failing: tuple[str, ...] = (), hanging: str = "", go: threading.Event | None = None
+    ) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self._go = go  # what `init` waits for
         self._failing, self._hanging = failing, hanging
         self.summary = SimpleNamespace(update=lambda metrics: self._call("summary", metrics))
         self.Settings = wandb.Settings
         self.Image = wandb.Image
 
     def init(self, **options: Any) -> "FakeWandb":
+        if self._go is not None:
+            self._go.wait()
         self._call(f"init {options['mode']}", options)
         return self
 
@@ -208,6 +213,35 @@ def test_off_and_other_processes_track_nothing(tmp_path: Path, fake: Callable[..
     tracker.log(0, {"loss": 1.0})
     tracker.log_answers(*answered())
     tracker.finish({})
+    assert stand_in.calls == []
+
+
+def test_values_wait_while_wandb_begins_in_the_background(
+    tmp_path: Path, fake: Callable[..., FakeWandb]
+) -> None:
+    go = threading.Event()
+    stand_in = fake(go=go)
+    folder = make_folder(tmp_path / "r")
+    tracker = Tracker(folder, load_run(folder.path).config, Console(file=io.StringIO()))
+    tracker.log(0, {"loss": 3.0})
+    tracker.begin()
+    for step in range(1, 11):
+        tracker.log(step, {"loss": 2.0})
+    assert stand_in.calls == []
+    go.set()
+    tracker.settle()
+    assert stand_in.calls[1:] == [("log", (0, {"loss": 3.0})), ("log", (10, {"loss": 2.0}))]
+    for step in range(11, 21):
+        tracker.log(step, {"loss": 1.0})
+    assert stand_in.calls[-1] == ("log", (20, {"loss": 1.0})), "at once, from here on"
+
+
+def test_a_job_that_ends_before_it_begins_makes_no_wandb_run(
+    tmp_path: Path, fake: Callable[..., FakeWandb]
+) -> None:
+    stand_in = fake()
+    folder = make_folder(tmp_path / "r")
+    Tracker(folder, load_run(folder.path).config, Console(file=io.StringIO())).log(0, {"loss": 3.0})
     assert stand_in.calls == []
 
 

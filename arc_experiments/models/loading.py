@@ -64,6 +64,7 @@ def load_base(
     attention = pick_attention(model.attention, device=device, dtype=dtype, packs_rows=packs_rows)
     config = load(AutoConfig, model)
     _check_kind(model, config)
+    _check_stored(model, config)
     if model.weights == "random":
         if device_map is not None:
             raise ModelError("model.weights=random: random weights are not spread over GPUs")
@@ -108,6 +109,17 @@ def _check_kind(model: Model, config: Any) -> None:
         raise ModelError(
             f"model.path={model.path} is a {architectures[0]}, which is no causal language model: use one "
             "that is (its config.json names a ...ForCausalLM)"
+        )
+
+
+def _check_stored(model: Model, config: Any) -> None:
+    """Refuse weights that bitsandbytes has quantised, unless they are asked for: they cannot be cast."""
+    stored = getattr(config, "quantization_config", None) or {}
+    if stored.get("quant_method") == "bitsandbytes" and model.quantisation == "none":
+        bits = "4bit" if stored.get("load_in_4bit") else "8bit"
+        raise ModelError(
+            f"model.path={model.path} has quantised weights (see its config.json): add "
+            f"model.quantisation={bits}, or use the model that they were made from"
         )
 
 
