@@ -83,6 +83,6 @@ class Encoders:
         if language not in self._languages:
             raise ValueError(
                 f"prompt.languages has no text for {language}, the language of a task's program: "
-                f"prompt.languages.{language}=... says what is expected"
+                f"+prompt.languages.{language}=... says what is expected"
             )
         return self._languages[language]
