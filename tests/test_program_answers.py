@@ -248,6 +248,13 @@ def test_programs_known_by_heart_are_verified_and_right(model: list[str], tmp_pa
     assert any(one["program"]["text"] == known[one["task"]] for one in right)
     assert "verified" in printed
     assert metrics["cost"]["generated_tokens"] == sum(one["num_tokens"] for one in written)
+    shown = {one["task"]: one for one in lines(run, "programs.jsonl") if one["attempts"][0] == [0, 1]}
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    for task in list(run.validation_tasks)[:KNOWN]:
+        demonstrations = [pair.output.tolist() for pair in task.train if pair.output is not None]
+        assert shown[task.id]["outputs"] == demonstrations
+    assert page.count("attempt 1: draw, length") == len(shown)
+    assert metrics["answered"]["num_tasks_verified"] == KNOWN
 
 
 def test_tokens_of_a_program_are_counted_once_however_many_tests_its_task_has(

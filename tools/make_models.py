@@ -1,5 +1,8 @@
 """Make the files of a model of the package: `python -m tools.make_models tiny|tiny_program [<run folder>]`.
 
+`python -m tools.make_models tiny_program --start <folder>` makes what the training of `tiny_program` starts
+from: `tiny` with further tokens.
+
 Both are a Qwen2 whose tokenizer has one token per cell: the ten colours, the padding of a frame, the end of a
 row, `I` and `O` before an input and an output, and tokens for padding, begin, end and unknown. The tokenizer
 of `tiny_program` has the words of the languages draw and dsl besides, one token each. The weights come from
@@ -29,6 +32,7 @@ PROGRAM_SYMBOLS = ["D", "L", "T", "F", "x", "(", ")", ",", "\u0120", "="]  # \u0
 NUM_VARIABLES = 30  # with a token of their own; x31 takes two
 VOCABULARY_SIZES = {"tiny": 32, "tiny_program": 352}  # leave room for further symbols
 WEIGHTS = "model.safetensors"
+ASSETS = Path(__file__).parents[1] / "arc_experiments/assets"
 
 
 def make_tokenizer(name: str) -> Qwen2Tokenizer:
@@ -86,9 +90,25 @@ def take_weights(run_folder: Path, folder: Path) -> None:
     shutil.copy(run_folder / "model" / ANCESTRY, folder / ANCESTRY)
 
 
+def start_from_tiny(folder: Path) -> None:
+    """Write the weights of `tiny`, with random embeddings of further tokens, and its ancestry."""
+    folder.mkdir(parents=True, exist_ok=True)
+    make_tokenizer("tiny_program").save_pretrained(folder)
+    make_config("tiny_program").save_pretrained(folder)
+    weights, name = load_file(ASSETS / "tiny" / WEIGHTS), "model.embed_tokens.weight"
+    num_known = len(SPECIAL + SYMBOLS)
+    known = weights[name][:num_known].float()
+    rows = VOCABULARY_SIZES["tiny_program"], known.shape[1]
+    embeddings = torch.randn(rows, generator=torch.Generator().manual_seed(0)) * known.std()
+    embeddings[:num_known] = known
+    weights[name] = embeddings.to(torch.bfloat16)
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    shutil.copy(ASSETS / "tiny" / ANCESTRY, folder / ANCESTRY)
+
+
 def main(name: str, run_folder: str | None = None) -> None:
     """Write tokenizer, config and, if a run is given, its weights into the package's folder of the model."""
-    folder = Path(__file__).parents[1] / "arc_experiments/assets" / name
+    folder = ASSETS / name
     make_tokenizer(name).save_pretrained(folder)
     make_config(name).save_pretrained(folder)
     if run_folder is not None:
@@ -96,4 +116,8 @@ def main(name: str, run_folder: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    match sys.argv[1:]:
+        case "tiny_program", "--start", place:
+            start_from_tiny(Path(place))
+        case arguments:
+            main(*arguments)

@@ -18,6 +18,7 @@ from arc_experiments.report.run_charts import (
     loss_chart,
     predictions_chart,
     programs_chart,
+    search_chart,
 )
 from arc_experiments.report.wording import plural, unscored_sentence, verified_sentence
 from arc_experiments.runs.folder import write_whole
@@ -86,6 +87,7 @@ def render(run: RunFiles, tasks: TaskSet) -> str:
         learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
         leak_rows=[row for one in compared for row in leaks.leak_rows(one, named=True)],
+        search=search_chart({run.name: programs}) if "rounds" in metrics.get("adaptation", {}) else None,
         adaptation=list(wording.adaptation_sentences(metrics["adaptation"]))
         if "adaptation" in metrics
         else [],

@@ -4,7 +4,7 @@ In: the records of `train_log.jsonl`, `score.by_num_predictions` or `score.progr
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -53,6 +53,23 @@ def predictions_chart(rows: Sequence[dict[str, Any]]) -> Chart | None:
 def programs_chart(rows: Sequence[dict[str, Any]]) -> Chart | None:
     """Draw the shares of tasks with a verified and with a right program over the number sampled."""
     return _by_number(rows, "sampled", SHARES, "programs sampled for a task", "tasks, %")
+
+
+def search_chart(searches: Mapping[str, dict[str, Any]]) -> Chart | None:
+    """Draw how many tasks have a verified program against the programs spent on a task.
+
+    Args:
+        searches: `score.programs` of each run by its name.
+    """
+    lines = []
+    for (name, programs), colour, style in zip(searches.items(), SERIES, STYLES, strict=False):
+        spent = sorted(programs["first_verified"].values())
+        steps = [(float(x), float(y)) for place, x in enumerate(spent) for y in (place, place + 1)]
+        most, solved = float(programs["most_sampled"]), float(len(spent))
+        points = [(0.0, 0.0), *steps, (most, solved)]
+        lines.append(Line(name=name, points=points, colour=colour, style=style))
+    x_label, y_label = "programs spent on a task", "tasks with a verified program"
+    return _chart(lines, x_label=x_label, y_label=y_label, from_zero=True)
 
 
 def _by_number(

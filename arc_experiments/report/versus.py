@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from arc_experiments.composing.naming import slug
+from arc_experiments.report.drawing import Chart
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import fill, write_page
+from arc_experiments.report.run_charts import search_chart
 from arc_experiments.report.summary import settings
 from arc_experiments.report.wording import duration, plural
 from arc_experiments.scoring.candidates import Candidate
@@ -82,11 +84,20 @@ def render_versus(before: Answered, after: Answered) -> str:
         asked=[part for one in (before, after) if (part := tasks_asked(one.run.metrics))],
         notices=list(_notices(before, after, tasks)),
         scores=scores,
+        search=_search(before.run, after.run),
         difference={name: gains[name] for name in _comparable(before.run, after.run)},
         settings=list(_differing(before.run, after.run)),
         states=[(name, *words, counts[name]) for name, words in STATES.items()],
         cards=cards,
     )
+
+
+def _search(before: RunFiles, after: RunFiles) -> Chart | None:
+    """Draw both runs' solved tasks against programs, where both have asked for programs."""
+    programs = [run.metrics.get("score", {}).get("programs", {}) for run in (before, after)]
+    if not all("first_verified" in one for one in programs):
+        return None
+    return search_chart(dict(zip((f"A: {before.name}", f"B: {after.name}"), programs, strict=True)))
 
 
 def _comparable(*runs: RunFiles) -> tuple[str, ...]:

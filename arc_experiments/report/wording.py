@@ -1,6 +1,7 @@
 """Numbers and scores in words, for the terminal, the report and the comparison alike."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import starmap
 from typing import Any
 
 from arc_experiments.runs import run_state
@@ -170,6 +171,7 @@ def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
     """What test-time fine-tuning came to for the tasks, what it trained on, and how the loss fell."""
     outcomes = [(OUTCOMES[name], count) for name, count in adaptation["outcomes"].items() if count]
     yield "; ".join(f"{plural(count, 'task')} {words}" for words, count in outcomes)
+    yield from starmap(_round_sentence, enumerate(adaptation.get("rounds", []), 1))
     if not adaptation["samples"]:
         return
     loss = ""
@@ -181,3 +183,14 @@ def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
     if adaptation["samples_redrawn"]:
         redrawn = plural(adaptation["samples_redrawn"], "sample")
         yield f"{redrawn} replaced others that did not fit at all"
+
+
+def _round_sentence(number: int, found: dict[str, int]) -> str:
+    """What all rounds of search and learn up to this one have written and solved."""
+    learnt = ""
+    if found["relabelled"]:
+        learnt = f"trained on {plural(found['relabelled'], 'relabelled program')} in {found['steps']} steps, "
+    return (
+        f"round {number}: {learnt}{plural(found['programs'], 'program')} so far, "
+        f"{plural(found['solved'], 'task')} with a verified one"
+    )

@@ -3,6 +3,7 @@
     {"num_tasks": 8, "sampled": 1024, "valid": 610, "distinct": 433, "verified": 41, "right": 40,
      "by_num_sampled": [{"sampled": 1, "valid": 0.6, "distinct": 1.0, "verified": 0.04, "right": 0.04,
                          "interval": {"verified": [0.0, 0.1], "right": [0.0, 0.1]}}, ...],
+     "first_verified": {"0a1b2c3d": 17, ...}, "most_sampled": 128,
      "verified_wrong": {"programs": 30, "wrong": 1, "tasks": 5, "tasks_wrong": 0},
      "reasons": {"raised": 301, "syntax": 113}}
 
@@ -54,6 +55,9 @@ def program_scores(tasks: TaskSet, candidates: Iterable[Candidate]) -> dict[str,
     programs a task, `verified` and `right` shares of tasks with at least one (pass@n; Chen et al., 2021,
     Evaluating Large Language Models Trained on Code). A task with fewer programs gives all it has.
 
+    - `first_verified`: of each task with a verified program, how many programs were sampled when the first
+      one came (samples by number, those of one number by view).
+    - `most_sampled`: the most programs that a task got.
     - `verified_wrong`: of the distinct verified programs those with a wrong test output, and of the tasks
       with a verified program those where none of them is right.
     - `reasons`: why sampled programs are not valid.
@@ -75,6 +79,8 @@ def program_scores(tasks: TaskSet, candidates: Iterable[Candidate]) -> dict[str,
         "verified": sum(one.program.verified for one in every),
         "right": sum(one.right for one in every),
         "by_num_sampled": [_expected(list(sampled.values()), number) for number in [*numbers, most]],
+        "first_verified": _first_verified(sampled),
+        "most_sampled": most,
         "verified_wrong": _verified_wrong(sampled.values()),
         "reasons": _reasons(every),
     }
@@ -89,15 +95,15 @@ def verified_tasks(candidates: Iterable[Candidate]) -> frozenset[str] | None:
 def _sampled(
     expected: Mapping[str, Sequence[Grid]], candidates: Iterable[Candidate]
 ) -> dict[str, list[_Sampled]]:
-    """The sampled programs of each task."""
+    """The sampled programs of each task, by the number of the sample, then by view."""
     by_sample: dict[str, dict[tuple[int, int], list[Candidate]]] = {
         task_id: defaultdict(list) for task_id in expected
     }
     for one in candidates:
         if one.program is not None and one.task_id in by_sample:
-            by_sample[one.task_id][one.view, one.sample].append(one)
+            by_sample[one.task_id][one.sample, one.view].append(one)
     return {
-        task_id: [_read(group, expected[task_id]) for group in groups.values()]
+        task_id: [_read(groups[key], expected[task_id]) for key in sorted(groups)]
         for task_id, groups in by_sample.items()
     }
 
@@ -145,6 +151,14 @@ def _chance(total: int, count: int, number: int) -> float:
 def _distinct(programs: Iterable[_Sampled]) -> Counter[tuple[int, str]]:
     """How often each program was sampled."""
     return Counter(one.name for one in programs if one.program.is_program)
+
+
+def _first_verified(sampled: Mapping[str, Sequence[_Sampled]]) -> dict[str, int]:
+    places = {
+        task_id: next((place for place, one in enumerate(programs, 1) if one.program.verified), None)
+        for task_id, programs in sampled.items()
+    }
+    return {task_id: place for task_id, place in places.items() if place is not None}
 
 
 def _verified_wrong(by_task: Iterable[Sequence[_Sampled]]) -> dict[str, int]:
