@@ -108,7 +108,7 @@ def test_programs_that_do_not_solve_their_pairs_are_found_once(mine: Path, cache
         wrong = wrong_programs(share, lambda: sandbox)
         assert wrong.keys() == {"wrong", "crashing"}
         assert wrong["wrong"] == "pair 0 (from 0): it gives 2 wrong cells"
-        assert wrong["crashing"].startswith("pair 0 (from 0): raised: IndexError")
+        assert wrong["crashing"].startswith("pair 0 (from 0): raised: ")
         assert wrong_programs(share, no_sandbox) == wrong, "the second time, the cache says it"
         (file,) = cache.glob("*.json")
         assert json.loads(file.read_text()) == wrong
