@@ -440,7 +440,7 @@ class Run:
         Raises:
             ValueError: that run has not answered all of them.
         """
-        from arc_experiments.generation.fallback import check_likelihoods, grids_of_run
+        from arc_experiments.generation.other_run import check_likelihoods, grids_of_run
 
         if self.config.inference.fallback_run is None:
             return []
