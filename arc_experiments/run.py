@@ -13,6 +13,7 @@ Libraries that take long to import are imported by the parts that need them.
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from arc_experiments.config.check import build, check
 from arc_experiments.config.rules import answer_limit
 from arc_experiments.config.sampling import temperatures, with_samples_of_programs
 from arc_experiments.config.schema import Config, Model, PromptOptions
-from arc_experiments.corpus.corpus import Corpus
+from arc_experiments.corpus.corpus import Corpus, Share
 from arc_experiments.corpus.partitions import Partition
 from arc_experiments.models.ancestry import Ancestry
 from arc_experiments.models.weights import Weights
@@ -101,7 +102,21 @@ class Run:
     def corpus(self) -> Corpus:
         """The tasks that train and those that are held out."""
         seed = self.config.seeds.partition
-        return Corpus(self.config.data, partition_seed=seed, tokenizer=lambda: self._full_tokenizer)
+        return Corpus(
+            self.config.data,
+            partition_seed=seed,
+            tokenizer=lambda: self._full_tokenizer,
+            find_wrong=self._wrong_programs,
+        )
+
+    def _wrong_programs(self, share: Share) -> dict[str, str]:
+        from arc_experiments.corpus.programs import wrong_programs
+
+        if not (share.prompt or self.config.prompt).kinds.need_programs:
+            return {}
+        return wrong_programs(
+            share, lambda: self.sandbox, str(replace(self.config.programs, num_processes=None))
+        )
 
     @property
     def partition(self) -> Partition:
@@ -425,7 +440,7 @@ class Run:
         Raises:
             ValueError: that run has not answered all of them.
         """
-        from arc_experiments.generation.fallback import check_likelihoods, grids_of_run
+        from arc_experiments.generation.other_run import check_likelihoods, grids_of_run
 
         if self.config.inference.fallback_run is None:
             return []

@@ -1,11 +1,12 @@
 """Grids behind programs: another run's, or the same model's."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from program_tools import DRAWINGS, KNOWN, OPTIONS, evaluated, learnt_by_heart
+from program_tools import KNOWN, OPTIONS, evaluated, learnt_by_heart
 from toy_models import make_base
 
 from arc_experiments import compose
@@ -59,6 +60,7 @@ def test_another_runs_grids_stand_behind_verified_programs(
     assert run.folder.read_json("metrics.json")["cost"]["generated_tokens"] == sum(
         one["num_tokens"] for one in lines(alone)
     )
+    assert f"view 0: identity ({of_grids.folder})" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_that_has_not_answered_all_tasks_is_refused_before_anything_is_asked(
@@ -125,11 +127,26 @@ def test_grids_of_programs_are_given_no_likelihoods(tmp_path: Path) -> None:
     assert after.likelihoods == ()
 
 
-@pytest.mark.parametrize("overrides", [DRAWINGS])
-def test_grids_are_not_the_fallback_of_grids(overrides: list[str]) -> None:
-    for own, message in (
-        (["inference.fallback=grid"], "grids are asked for anyway"),
-        (["inference.fallback_run=."], "another run's grids stand behind verified programs"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            compose([*overrides, "prompt=compact", *own], None)
+BESIDE = "inference.fallback=grid"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["prompt=compact", BESIDE], "grids are asked for anyway"),
+        (
+            ["prompt=compact", "inference.fallback_run=."],
+            "another run's grids stand behind verified programs",
+        ),
+        ([BESIDE], "does not learn to answer grids; set prompt.kinds.output_from_examples=1"),
+        ([BESIDE, "inference.engine=vllm"], "programs and grids need an engine each"),
+        (["inference.scoring_views=2"], "none are asked for; take 0, or inference.fallback=grid"),
+        (["inference.fallback_run=.", "inference.scoring_views=2"], "the likelihoods of its own model"),
+        (["inference.fallback_run=nowhere"], "inference.fallback_run=nowhere does not exist"),
+    ],
+)
+def test_what_does_not_go_with_programs_is_refused_with_the_remedy(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        compose([*OPTIONS, *overrides], tmp_path / "run")

@@ -216,6 +216,22 @@ def test_any_text_is_answered_with_a_candidate(prompt: Prompt, sandbox: Recordin
     assert [Candidate.from_json(one.to_json()).to_json() for one in found] == [one.to_json() for one in found]
 
 
+def test_programs_in_python_are_run_as_well(
+    sandbox: Recording, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("python")
+    own = [*OPTIONS, f"model.path={make_base(folder / 'base')}", "prompt=program", "prompt.language=python"]
+    prompt = compose(own, folder / "run").prompt
+    body = "    return np.full_like(grid, 3)"
+    written = f"Here it is:\n```python\nimport numpy as np\ndef transform(grid):  # all of it\n{body}\n```"
+    found = read(prompt, sandbox, View(index=0), written, f"def transform(g):\n{body.replace('grid', 'g')}")
+    assert [one.grid.tolist() for one in found if one.grid is not None] == [
+        pair.output.tolist() for pair in PAINTED.test if pair.output is not None
+    ] * 2
+    texts = {one.program.program.text for one in found if one.program is not None}
+    assert len(texts) == 1, "they have one normal form"
+
+
 # From the command line to the files
 
 

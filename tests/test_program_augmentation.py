@@ -106,3 +106,12 @@ def test_an_augmentation_that_no_program_can_follow_is_refused(name: str) -> Non
     assert "augmentation=[colours,swap]" in str(raised.value)
     check(compose_config([*words[1:], "prompt=arc24"]))
     check(compose_config([*words, "data.augmentation=[colours,swap]"]))
+
+
+def test_test_time_fine_tuning_on_demonstrations_needs_a_question_about_grids() -> None:
+    words = ["data=draw", "prompt=program", "job=adapt"]
+    with pytest.raises(
+        ConfigError, match=r"job=adapt does not go with prompt\.kinds\.output_from_examples=0"
+    ):
+        check(compose_config(words))
+    check(compose_config([*words, "prompt.kinds.output_from_examples=1"]))

@@ -4,8 +4,7 @@
     clock.json  {"attempt": 2, "spent": 310.5, "until": 1760000000.0}
 
 The process that holds the run folder keeps a file for each. Only the time at work counts: what a killed job
-    had left is
-still there for the next attempt.
+had left is still there for the next attempt. `adapt.seconds_per_task` ends single trainings, see training.py.
 """
 
 import signal

@@ -39,6 +39,10 @@ _BY_STEPS, _BY_SECONDS = "launch.chain.steps_per_job!=null", "launch.chain.secon
 _ENDLESS_JOB = "launch.name=local launch.chain.seconds_per_job=null launch.chain.total_jobs!=1"
 _ALONE = "or adapt.together=1"
 _LAYERS, _ELEMENTWISE = "|".join(VOCABULARY_LAYERS), "|".join(ELEMENTWISE)
+_NO_GRIDS = (
+    "prompt.kinds.input_from_inputs=0 prompt.kinds.output_from_outputs=0 "
+    "adapt.method!=search_and_learn job.name=adapt"
+)
 _ANY_TOKEN = ("programs may hold any token", "take model.vocabulary=full")
 _ANSWERS = "set inference.limit=null or above 0"
 
@@ -181,6 +185,9 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     (_ADAPT, "model.compile=true", "it would compile anew for each task", "take false"),
     (_ADAPT, "hardware.parallelism=fsdp",
      "each process adapts to tasks of its own, which takes a whole model", "take data"),
+    (_NO_GRIDS, "prompt.kinds.output_from_examples=0",
+     "the tasks that it trains on have no program",
+     "set it to 1, or take adapt.method=search_and_learn"),
     (_SEARCH, "prompt.asks!=program",
      "it searches for programs", "take a prompt that asks for them: prompt=program or program_compact"),
     (_SEARCH, "inference.temperature=0",

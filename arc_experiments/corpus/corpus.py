@@ -5,7 +5,7 @@ data (one source, or several with weights) ──> shares that train, validation
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -63,16 +63,17 @@ class Share:
     @cached_property
     def languages(self) -> Counter[str | None]:
         """Count its training tasks by the language of their programs; None: they have none."""
-        return Counter(self.source.language(number) for number in self._numbers)
+        return Counter(self.source.language(number) for number in self.numbers)
 
-    @property
-    def _numbers(self) -> list[int]:
+    @cached_property
+    def numbers(self) -> list[int]:
+        """Return the positions of its training tasks in the source."""
         position = {task_id: number for number, task_id in enumerate(self.source.ids)}
         return [position[task_id] for task_id in self.task_ids]
 
     def with_programs(self, limit: int) -> list[Task]:
         """Draw up to `limit` training tasks that have a program, from all over their list."""
-        numbers = [number for number in self._numbers if self.source.language(number) is not None]
+        numbers = [number for number in self.numbers if self.source.language(number) is not None]
         chosen = numbers[:: len(numbers) // limit + 1]
         return [self.source.draw(number, rng_for("programs", 0, number)) for number in chosen]
 
@@ -83,11 +84,18 @@ class Corpus:
     Args:
         partition_seed: determines which tasks a partition holds out.
         tokenizer: loads the model's tokenizer, for a source that needs it.
+        find_wrong: returns what is wrong with programs of a share's tasks, which then do not train, by task.
     """
 
     def __init__(
-        self, data: Data, *, partition_seed: int, tokenizer: Callable[[], Any] = lambda: None
+        self,
+        data: Data,
+        *,
+        partition_seed: int,
+        tokenizer: Callable[[], Any] = lambda: None,
+        find_wrong: Callable[[Share], Mapping[str, str]] = lambda share: {},
     ) -> None:
+        self._find_wrong = find_wrong
         self._sources = {
             name: _Source(entry, partition_seed, entry.limit or data.limit, tokenizer)
             for name, entry in (data.sources or {data.name: data}).items()
@@ -123,6 +131,11 @@ class Corpus:
                 holds.setdefault(task_id, []).append(leak.task.id)
         return holds
 
+    @cached_property
+    def wrong_programs(self) -> dict[str, Mapping[str, str]]:
+        """Return, by source, what is wrong with the programs of tasks that therefore do not train."""
+        return {share.name: self._find_wrong(share) for share in self._shares(self._candidates)}
+
     def _shares(self, ids: Mapping[str, tuple[str, ...]]) -> list[Share]:
         return [
             Share(
@@ -150,7 +163,11 @@ class Corpus:
     def _train_ids(self) -> dict[str, tuple[str, ...]]:
         """Return the training tasks by source."""
         return {
-            name: tuple(task_id for task_id in ids if task_id not in self.dropped)
+            name: tuple(
+                task_id
+                for task_id in ids
+                if task_id not in self.dropped and task_id not in self.wrong_programs.get(name, {})
+            )
             for name, ids in self._candidates.items()
         }
 
@@ -173,7 +190,22 @@ class Corpus:
     @cached_property
     def validation_tasks(self) -> TaskSet:
         """Return the held-out tasks with their solutions, in the partition's order."""
+        wrong = self._wrong_in_validation
+        return TaskSet(replace(task, program=None) if task.id in wrong else task for task in self._held_out)
+
+    @cached_property
+    def _held_out(self) -> TaskSet:
         return TaskSet(self._sources[name].pool[task_id] for task_id, name in self.source_of.items())
+
+    @cached_property
+    def _wrong_in_validation(self) -> Mapping[str, str]:
+        """Return what is wrong with programs of held-out tasks, which are not measured on them."""
+        tasks = self._held_out
+        share = Share(
+            name="validation", source=FixedTasks(tasks), task_ids=tasks.ids, weight=0.0, augmentation=None,
+            prompt=None,
+        )  # fmt: skip
+        return self._find_wrong(share)
 
     @property
     def arc_tasks(self) -> list[Task]:
@@ -251,8 +283,20 @@ class Corpus:
 
     @property
     def skipped(self) -> dict[str, list[str]]:
-        """Return a message for each skipped task, by source."""
-        return {name: source.bad_tasks.skipped for name, source in self._sources.items()}
+        """Return a message for each task that was skipped or has a wrong program, by source."""
+        return {
+            name: [
+                *source.bad_tasks.skipped,
+                *(f"task {task_id}: its program is wrong, {what}" for task_id, what in wrong.items()),
+            ]
+            for name, source in self._sources.items()
+            for wrong in [self._wrong_of(name)]
+        }
+
+    def _wrong_of(self, name: str) -> dict[str, str]:
+        held_out = self._wrong_in_validation.items()
+        found = {task_id: what for task_id, what in held_out if self.source_of[task_id] == name}
+        return {**self.wrong_programs.get(name, {}), **found}
 
     @property
     def notes(self) -> dict[str, list[str]]:

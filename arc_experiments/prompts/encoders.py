@@ -1,6 +1,7 @@
 """The encoders of a prompt: one for each kind of question, number of demonstrations and language."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from arc_experiments.prompts.encoding import Encoder, tokenize
@@ -37,7 +38,7 @@ class Encoders:
         self._tokenizer, self._grid, self._chat, self._templates = tokenizer, grid, chat, templates
         self._languages, self._language = dict(languages), language
         self._learns_demonstrations = learns_demonstrations
-        self.table = TokenTable(grid, lambda text: tokenize(tokenizer, text))
+        self.table = TokenTable(grid, partial(tokenize, tokenizer))
         self._made: dict[tuple[Kind, int, str], Encoder] = {}
 
     def of(self, task: Task, kind: Kind) -> Encoder:
@@ -83,6 +84,6 @@ class Encoders:
         if language not in self._languages:
             raise ValueError(
                 f"prompt.languages has no text for {language}, the language of a task's program: "
-                f"prompt.languages.{language}=... says what is expected"
+                f"+prompt.languages.{language}=... says what is expected"
             )
         return self._languages[language]

@@ -158,7 +158,10 @@ def _test_card(task: Task, index: int, candidates: Sequence[Candidate], rule: Ru
 
 
 def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidate]) -> ShownAnswer:
-    names = {candidate.view: candidate.transforms for candidate in candidates}
+    # Its views are those of answered grids, if there are any; another run's may have other names.
+    by_programs = ranked.support is not None and not ranked.support.num_answers
+    alike = [candidate for candidate in candidates if (candidate.program is not None) == by_programs]
+    names = {candidate.view: _view_name(candidate) for candidate in alike}
     is_generated = any(candidate.num_tokens for candidate in candidates)
     right = expected is not None and np.array_equal(ranked.grid, expected)
     return ShownAnswer(
@@ -172,6 +175,10 @@ def _answer(ranked: Ranked, expected: Grid | None, candidates: Sequence[Candidat
             for view, count in Counter(ranked.views).items()
         ),
     )
+
+
+def _view_name(candidate: Candidate) -> str:
+    return f"{candidate.transforms} ({candidate.origin})" if candidate.origin else candidate.transforms
 
 
 def difference(grid: Grid, expected: Grid) -> str:

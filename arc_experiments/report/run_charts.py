@@ -1,6 +1,7 @@
 """Charts of one run: losses and learning rate over optimizer steps, scores over numbers of predictions.
 
-In: the records of `train_log.jsonl`, `score.by_num_predictions` or `score.programs`. Out: charts, or None.
+In: the records of `train_log.jsonl`, `score.by_num_predictions` or `score.programs`. Out: charts, or None,
+which `page.py` hands to `page.html.j2`.
 """
 
 import math

@@ -4,15 +4,19 @@ A task has one of these forms:
 {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}     a task
 {"train": [many pairs], "n_train": 3}               a pool; a visit draws three demonstrations and a test pair
 [a task, another]                                   variants; a visit draws one
+
+A task or a pool may have "program": "def transform(grid): ...", and "language": "python" (the default).
 """
 
 import json
 from typing import Any
 
+from arc_experiments.programs.languages import language
 from arc_experiments.sources.sampled import PairPool, Variants, without_repetitions
 from arc_experiments.tasks.grids import Grid, GridError, check_grid
-from arc_experiments.tasks.task import Pair, Task
+from arc_experiments.tasks.task import Pair, Program, Task
 
+DEFAULT_LANGUAGE = "python"  # of a program whose language is not named
 FORM = '{"train": [...], "test": [...]}'
 
 
@@ -52,6 +56,8 @@ def parse(task_id: str, data: Any, *, split: str, where: str) -> Task | PairPool
         raise ValueError(
             f"{where}: task {task_id} is a list of grids, as in Kaggle's files of solutions, not {FORM}"
         )
+    if len(data) > 1 and any(isinstance(item, dict) and "program" in item for item in data):
+        raise ValueError(f"{where}: task {task_id} has variants with a program: make each a task of its own")
     variants = tuple(
         _parse_variant(task_id, item, f"{task_id}, variant {number}", split=split, where=where, solved=True)
         for number, item in enumerate(data)
@@ -75,7 +81,25 @@ def parse_task(
         train=parse_pairs(data["train"], place, "train", solved=True),
         test=parse_pairs(data["test"], place, "test", solved=solved),
         split=split,
+        program=parse_program(data, place),
     )
+
+
+def parse_program(data: dict[str, Any], place: str) -> Program | None:
+    """Parse a task's program, if it has one, into its normal form.
+
+    Raises:
+        ValueError: it is no program of its language, or there is no such language.
+    """
+    text, name = data.get("program"), data.get("language") or DEFAULT_LANGUAGE
+    if text is None:
+        return None
+    if not isinstance(text, str) or not isinstance(name, str):
+        raise ValueError(f"{place}: program and language must be texts")
+    try:
+        return Program(language=name, text=language(name).normalise(text))
+    except ValueError as error:
+        raise ValueError(f"{place}, program: {error}") from error
 
 
 def parse_pairs(items: Any, place: str, part: str, *, solved: bool) -> tuple[Pair, ...]:
@@ -122,7 +146,13 @@ def _parse_variant(
         raise ValueError(f"{place} has n_train={count!r}, which is not a number of demonstrations")
     pairs = without_repetitions(parse_pairs(data.get("train"), place, "train", solved=True))
     try:
-        return PairPool(id=task_id, pairs=pairs, num_demonstrations=(count, count), split=split)
+        return PairPool(
+            id=task_id,
+            pairs=pairs,
+            num_demonstrations=(count, count),
+            split=split,
+            program=parse_program(data, place),
+        )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 

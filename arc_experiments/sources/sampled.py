@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, TrainingSource
-from arc_experiments.tasks.task import Pair, Task, TaskSet
+from arc_experiments.tasks.task import Pair, Program, Task, TaskSet
 
 
 class Drawn(Protocol):
@@ -23,6 +23,9 @@ class Drawn(Protocol):
     @property
     def pairs(self) -> Iterable[Pair]: ...
 
+    @property
+    def program(self) -> Program | None: ...
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairPool:
@@ -30,6 +33,7 @@ class PairPool:
 
     Attributes:
         num_demonstrations: minimum and maximum of a visit's demonstrations.
+        program: maps the input of every pair to its output; None if no such program is known.
 
     Raises:
         ValueError: there are too few pairs for one visit.
@@ -39,6 +43,7 @@ class PairPool:
     pairs: tuple[Pair, ...]
     num_demonstrations: tuple[int, int]
     split: str = ""
+    program: Program | None = None
 
     def __post_init__(self) -> None:
         if len(self.pairs) <= self.num_demonstrations[0]:
@@ -51,7 +56,9 @@ class PairPool:
         low, high = self.num_demonstrations
         count = int(rng.integers(low, min(high, len(self.pairs) - 1) + 1))
         drawn = [self.pairs[number] for number in rng.choice(len(self.pairs), count + 1, replace=False)]
-        return Task(id=self.id, train=tuple(drawn[:-1]), test=(drawn[-1],), split=self.split)
+        return Task(
+            id=self.id, train=tuple(drawn[:-1]), test=(drawn[-1],), split=self.split, program=self.program
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +67,7 @@ class Variants:
 
     id: str
     variants: tuple[Task | PairPool, ...]
+    program: None = None
 
     def draw(self, rng: np.random.Generator) -> Task:
         drawn = self.variants[int(rng.integers(len(self.variants)))]
@@ -102,7 +110,8 @@ class DrawnTasks:
         return self.tasks[number].pairs
 
     def language(self, number: int) -> str | None:
-        return None
+        program = self.tasks[number].program
+        return None if program is None else program.language
 
 
 def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -> TrainingSource:

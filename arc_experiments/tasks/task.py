@@ -102,10 +102,12 @@ class TaskSet:
         return TaskSet(task.without_solutions() for task in self._tasks)
 
     def hash(self) -> str:
-        """Return a digest of ids, order and every grid, 16 hex digits."""
+        """Return a digest of ids, order, programs and every grid, 16 hex digits."""
         digest = hashlib.sha256()
         for task in self._tasks:
             digest.update(task.id.encode())
+            if task.program is not None:
+                digest.update(f"{task.program.language} {task.program.text}".encode())
             for part in (task.train, task.test):
                 for pair in part:
                     for grid in (pair.input, pair.output):
