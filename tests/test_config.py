@@ -435,6 +435,15 @@ def earlier_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def program_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "programs"
+    overrides = ["data=re_arc", "prompt=program"]
+    folder = freeze(compose_config(overrides), path, overrides)
+    (folder / "adapter").mkdir()
+    return path
+
+
 def test_from_run_brings_data_model_prompt_and_partition(earlier_run: Path) -> None:
     config = check(compose_config(["job=evaluate", f"from_run={earlier_run}"]))
     assert config.data.name == "re_arc"
@@ -630,11 +639,14 @@ def test_the_readme_names_commands() -> None:
 
 
 @pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
-def test_every_command_in_the_documents_composes(document: Path, earlier_run: Path, tmp_path: Path) -> None:
+def test_every_command_in_the_documents_composes(
+    document: Path, earlier_run: Path, program_run: Path, tmp_path: Path
+) -> None:
     composed = set()
     for arguments in in_document(document, ["python", "-m", "arc_experiments"]):
         typed = [word for word in arguments if not word.startswith("-") and word != "job"]
-        for overrides in swept([with_stand_in(word, earlier_run, tmp_path) for word in typed]):
+        run = program_run if "adapt.method=search_and_learn" in typed else earlier_run
+        for overrides in swept([with_stand_in(word, run, tmp_path) for word in typed]):
             if tuple(overrides) not in composed:
                 compose_config(overrides)
             composed.add(tuple(overrides))
