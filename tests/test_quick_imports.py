@@ -46,6 +46,8 @@ def test_a_training_imports_no_library_that_it_does_not_use_before_its_first_ste
 def test_bitsandbytes_is_there_for_the_optimizers_that_need_it(
     name: str, smoke: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in [name for name in sys.modules if name.startswith("bitsandbytes.")]:
+        monkeypatch.delitem(sys.modules, module)  # an earlier test's: they would be found without the package
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     options = SFTConfig(output_dir="unused", optim=name, use_cpu=True, report_to="none")
     try:

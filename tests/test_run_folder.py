@@ -25,7 +25,7 @@ from arc_experiments.composing.naming import (
     job_name,
     slug,
 )
-from arc_experiments.config.schema import PromptOptions, Slurm
+from arc_experiments.config.schema import PromptOptions, Slurm, TemplateOptions
 from arc_experiments.runs import folder as run_folder
 from arc_experiments.runs.folder import FolderError, RunFolder
 
@@ -89,6 +89,7 @@ def with_another_value(config: DictConfig, key: str) -> DictConfig:
         "other",
         {"a": {"name": "b"}},
         PromptOptions(name="b"),
+        TemplateOptions(answer="b"),
         Slurm(),
         [1],
         False,

@@ -76,7 +76,7 @@ def main(run: Run, console: Console) -> None:
         _end(helpers)
 
 
-def _make_method(
+def make_method(
     run: Run,
     folder: Path,
     is_over: Callable[[], bool],
@@ -115,7 +115,7 @@ def _check_own_gpu(hardware: Hardware, count: int) -> None:
 
 def _help(run: Run, console: Console) -> None:
     """Adapt to what is left; the process that holds the folder does the rest."""
-    work = AdaptationPlan(run, _make_method, lambda: is_reported(run))
+    work = AdaptationPlan(run, make_method, lambda: is_reported(run))
 
     def is_left() -> bool:
         with run.folder.locked() as is_free:
@@ -129,7 +129,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     """Adapt to what is left, with helpers or alone; then score, report and tidy up."""
     leaks = find_leaks(run, trains=False)
     tracker = Tracker(run.folder, run.config, console)
-    work = AdaptationPlan(run, _make_method, lambda: False)
+    work = AdaptationPlan(run, make_method, lambda: False)
     growing = GrowingSubmission(
         run.folder,
         run.predicted_tasks(),
