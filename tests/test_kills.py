@@ -23,6 +23,13 @@ EVALUATE = [
     "job=evaluate", "inference.num_views=4", "inference.scoring_views=4", "inference.constrain=grid",
     "inference.max_new_tokens=48", "inference.batch_tokens=400",
 ]  # fmt: skip
+SEARCH = [
+    "job=adapt", "adapt.method=search_and_learn", "adapt.mode=joint", "adapt.rounds=4", "adapt.programs=96",
+    "model=tiny_program", "data=draw", "data.source.side=[8,8]", "data.source.num_demonstrations=[1,1]",
+    "data.validation_source.num_draws=[5]", "data.validation_source.num_tasks=4", "augmentation=none",
+    "tracking=off", "hardware=cpu", "hardware.threads=1", "inference=one_view", "inference.temperature=0.9",
+    "inference.limit=null", "inference.max_new_tokens=60", "optim.max_steps=6", "optim.batch_size=8",
+]  # fmt: skip
 UNDER_WAY = (".predictions", ".adapt")  # folders of what is kept
 ADAPT = [*OPTIONS, *SLOW, "inference.constrain=grid", "optim.max_steps=10"]
 
@@ -30,7 +37,7 @@ ADAPT = [*OPTIONS, *SLOW, "inference.constrain=grid", "optim.max_steps=10"]
 def kept(folder: Path) -> int:
     """The bytes of what is kept of the work so far."""
     total = 0
-    for path in (path for name in UNDER_WAY for path in (folder / name).glob("*.json*")):
+    for path in (path for name in UNDER_WAY for path in (folder / name).rglob("*.json*")):
         with suppress(FileNotFoundError):  # it has just been given its name
             total += path.stat().st_size
     return total
@@ -79,12 +86,14 @@ def killed_at_random(folder: Path, starting: float, working: float, *options: st
     [
         (EVALUATE, 24, ("predictions.jsonl", "submission.json")),
         (ADAPT, 12, ("predictions.jsonl", "predictions_before.jsonl", "submission.json")),
+        (SEARCH, 0, ("predictions.jsonl", "submission.json", "adapter/adapter_model.safetensors")),
     ],
 )
 def test_ten_random_kills_change_nothing(
     options: list[str], num_tasks: int, files: tuple[str, ...], tmp_path: Path
 ) -> None:
-    options = [*options, f"data.path={make_tasks(tmp_path / 'tasks', num_tasks)}"]
+    if num_tasks:
+        options = [*options, f"data.path={make_tasks(tmp_path / 'tasks', num_tasks)}"]
     unkilled, killed = tmp_path / "unkilled", tmp_path / "killed"
     moments = killed_at_random(killed, *timed(unkilled, *options), *options)
     assert len(moments) > NUM_KILLS // 2, "most attempts were killed at work"

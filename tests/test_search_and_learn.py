@@ -16,6 +16,8 @@ from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import adapt
 from arc_experiments.programs.sandbox import Sandbox
+from arc_experiments.report.versus import write_versus
+from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.search_and_learn.relabelling import Quality, Relabelled, Written, best_last, relabel
 from arc_experiments.search_and_learn.searcher import Searcher
@@ -121,6 +123,39 @@ def test_a_round_trains_on_relabelled_programs_and_asks_for_unsolved_tasks_only(
         before = each
 
 
+def test_every_program_is_paid_for_once(finished: Run) -> None:
+    programs = {(one["task"], one["sample"]): one["num_tokens"] for one in predictions(finished)}
+    prompts = {one.task_id: len(one.ids) for one in finished.requests if one.ids is not None}
+    cost = finished.folder.read_json("metrics.json")["cost"]
+    assert cost["generated_tokens"] == sum(programs.values())
+    asked = {(task_id, sample // 8) for task_id, sample in programs}
+    assert cost["prompt_tokens"] == sum(prompts[task_id] for task_id, _ in asked)
+
+
+def test_page_and_terminal_tell_the_rounds_and_two_searches_share_a_chart(
+    finished: Run, model: list[str], tmp_path: Path
+) -> None:
+    page = (finished.folder / "report.html").read_text()
+    _, second, *_ = rounds_of(finished)
+    assert "Search and learn" in page
+    assert '<th scope="row">adapt.rounds</th><td>3</td>' in page
+    assert "programs spent on a task" in page
+    assert f"trained on {plural(second['relabelled'], 'relabelled program')} in 4 steps, " in page
+    control, printed = tmp_path / "control", io.StringIO()
+    torch.set_num_threads(1)
+    run = compose([*OPTIONS, *model, "adapt.rounds=1"], control)
+    adapt.main(run, Console(file=printed, width=200))
+    assert (
+        "search       all tasks together, 1 round of 24 programs for each task; 4 steps" in printed.getvalue()
+    )
+    assert f"round 1: {4 * 24} programs so far, " in printed.getvalue()
+    tasks = run.predicted_tasks()
+    against = write_versus(finished.folder.path, tasks, control, tasks).read_text()
+    assert '<th scope="row">adapt.rounds</th><td>1</td><td>3</td>' in against
+    assert f"A: {control.name}" in against
+    assert "tasks with a verified program" in against
+
+
 def test_one_round_is_the_control_and_each_sample_is_what_it_is_in_one_round(
     finished: Run, model: list[str], tmp_path: Path
 ) -> None:
@@ -162,7 +197,7 @@ def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
         with pytest.raises(KeyboardInterrupt):
             searched(folder, model)
     assert lasting(searched(folder, model)) == lasting(finished)
-    for name in ("predictions.jsonl", "submission.json"):
+    for name in ("predictions.jsonl", "submission.json", "model/model.safetensors"):
         assert (folder / name).read_bytes() == (finished.folder / name).read_bytes()
 
 

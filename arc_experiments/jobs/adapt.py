@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments, start_helpers
+from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.run_state import duration
@@ -218,13 +220,23 @@ def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[
 
 
 def _cost(run: Run, before: list[Candidate], units: Sequence[Adapted], spent: Spent) -> dict[str, Any]:
-    """What was asked before and after adaptation, and what was trained on."""
-    after = [candidate for unit in units for candidate in unit.candidates or ()]
-    adapted_to = {candidate.task_id for candidate in after}
+    """What was asked before and after adaptation, and what was trained on.
+
+    The first round of a search is what was answered before; each later one asks once more.
+    """
+
+    def round_of(candidate: Candidate) -> int:
+        is_search = run.config.adapt.method == "search_and_learn"
+        return candidate.sample // run.engine.num_samples if is_search else 1
+
+    answers = (candidate for unit in units for candidate in unit.candidates or ())
+    after = [candidate for candidate in answers if round_of(candidate) > 0]
+    asked = Counter(task_id for task_id, _ in {(one.task_id, round_of(one)) for one in after})
+    again = [request for request in run.requests for _ in range(asked[request.task_id])]
     return cost(
         run,
         spent,
-        [*run.requests, *(request for request in run.requests if request.task_id in adapted_to)],
+        [*run.requests, *again],
         before,
         after,
         num_processes=len({unit.worker for unit in units}),
@@ -236,7 +248,15 @@ def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
     adapt, optim = run.config.adapt, run.config.optim
     at_once = "" if adapt.together == 1 else f", {adapt.together} at once"
     who = {"per_task": f"each task by itself{at_once}", "joint": "all tasks together"}
-    left_out = " and ".join(map(str, adapt.leave_out))
+    if adapt.method == "search_and_learn":
+        a_round = run.engine.num_samples * run.config.inference.num_views
+        name, what = (
+            "search",
+            f"{plural(adapt.rounds, 'round')} of {plural(a_round, 'program')} for each task",
+        )
+    else:
+        left_out = " and ".join(map(str, adapt.leave_out))
+        name, what = "adaptation", f"demonstrations left out in turn: {left_out}"
     limits = [f"at most {optim.max_steps} steps" if adapt.seconds_per_task else f"{optim.max_steps} steps"]
     if adapt.seconds_per_task:
         limits.append(f"{adapt.seconds_per_task:g} s a task")
@@ -245,8 +265,8 @@ def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
     if adapt.deadline_hours:
         limits.append(f"{work.seconds_left / 3600:.2g} hours left of {adapt.deadline_hours:g}")
     console.print(
-        f"[bold]adaptation[/]   {who.get(adapt.mode, f'{work.num_task_groups} groups of tasks')}, "
-        f"demonstrations left out in turn: {left_out}; {', '.join(limits)}"
+        f"[bold]{name:<12}[/] {who.get(adapt.mode, f'{work.num_task_groups} groups of tasks')}, {what}; "
+        f"{', '.join(limits)}"
     )
 
 

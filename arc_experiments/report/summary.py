@@ -23,12 +23,15 @@ SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit",
     "augmentation", "model.name", "model.path", "model.adapter", "model.dtype", "model.lora.rank",
     "model.lora.alpha", "prompt.name", "prompt.max_length", "optim.epochs", "optim.max_steps",
-    "optim.batch_size", "optim.learning_rate", "optim.schedule", "inference.num_views", "inference.engine",
+    "optim.batch_size", "optim.learning_rate", "optim.schedule", "adapt.method", "adapt.mode", "adapt.rounds",
+    "adapt.programs", "adapt.relabelled", "inference.num_views", "inference.num_samples",
+    "inference.temperature", "inference.engine",
     "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens",
     "inference.selection", "from_run", "submission", "seed",
 )  # fmt: skip
 OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # not of a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # not of a run that did not train
+OF_SEARCH = ("adapt.rounds", "adapt.programs", "adapt.relabelled")  # only of search and learn
 
 
 def settings(run: RunFiles) -> dict[str, str]:
@@ -37,6 +40,10 @@ def settings(run: RunFiles) -> dict[str, str]:
         run.metrics.get("train") or run.log or _look_up(run.settings, "job.name") in ("finetune", "adapt")
     )
     left_out = () if trained else OF_TRAINING
+    if _look_up(run.settings, "job.name") != "adapt":
+        left_out = (*left_out, "adapt.")
+    elif _look_up(run.settings, "adapt.method") != "search_and_learn":
+        left_out = (*left_out, *OF_SEARCH)
     if run.settings.get("submission") is not None:
         left_out = (*left_out, *OF_ANSWERING)
     if _look_up(run.settings, "optim.epochs") is not None:  # which replaced the steps
