@@ -55,7 +55,10 @@ HOSTILE: dict[str, tuple[str, str | list[list[int]]]] = {
     "memory bomb of numbers": (does("return [[(1 << 10 ** 11) % 3]]"), "memory"),
     "caught memory bomb": (does("try:", "  np.ones(10 ** 10)", "except: pass", "return grid"), "memory"),
     "memory bomb in a finally": (does("try:", "  np.ones(10 ** 10)", "finally: return grid"), "memory"),
-    "memory bomb in a generator": (does("return [[len(list(bytes(2 ** 20) for _ in range(10 ** 9)))]]"), "memory"),
+    "memory bomb in a generator": (
+        does("return [[len(list(bytes(2 ** 20) for _ in range(10 ** 9)))]]"),
+        "memory",
+    ),
     "memory bomb on loading": ("x = np.ones(10 ** 10)\n" + returns("grid"), "memory"),
     # Recursion and the stack.
     "endless recursion": (returns("transform(grid)"), "raised"),

@@ -215,6 +215,20 @@ def test_allowed_modules_can_be_used_to_the_full(sandbox: Sandbox) -> None:
     assert [shown(one)[0] for one in outcomes] == [right for _, _, right in uses]
 
 
+def test_arrays_and_numpys_functions_work_from_their_first_use_on(sandbox: Sandbox) -> None:
+    values = [
+        "a.sum()", "a.mean()", "a.std() > 0", "a.min()", "a.max()", "a.any()", "a.all()", "a.prod()",
+        "a.argmax()", "a.clip(0, 1).max()", "np.ptp(a)", "np.bincount(a.ravel()).max()", "np.unique(a).size",
+        "len(str(a)) > 0", "np.linalg.norm(a) > 0", "np.fft.fft2(a).real.max() > 0", "np.einsum('ij->', a)",
+    ]  # fmt: skip
+    texts = [
+        f"import numpy as np\n{does('a = np.array(grid)', f'return [[int({value})]]')}" for value in values
+    ]
+    outcomes = run(sandbox, *texts)
+    wrong = {v: one[0].message for v, one in zip(values, outcomes, strict=True) if one[0].grid is None}
+    assert not wrong
+
+
 @pytest.mark.slow
 def test_a_busy_machine_gives_the_verdicts_of_an_idle_one(texts: dict[str, str]) -> None:
     # What a program writes in place of its interpreter is seen together with the answer or before it.

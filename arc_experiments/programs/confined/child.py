@@ -167,14 +167,17 @@ class Child:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Import an allowed module, in place of `__import__`."""
+        """Import an allowed module, in place of `__import__`.
+
+        numpy asks for its own parts here, in the program's name, when `grid.sum()` or `str(grid)` needs them.
+        """
         if name in self._stand_ins:
             found = self._stand_ins[name]
             lacking = [item for item in fromlist or () if item != "*" and not hasattr(found, item)]
             if lacking:
                 raise ImportError(f"{name} is here without {', '.join(lacking)}")
             return found
-        if name not in MODULES or level:
+        if level or not may_load(name):
             raise ImportError(f"programs may not import {name}")
         return __import__(name, globals, locals, fromlist or (), 0)
 
