@@ -27,10 +27,12 @@ class Program:
 
     Attributes:
         text: in the language's canonical form, unless it is an answer as it was written.
+        open_end: whether a model trained on it learns no end after it, and so not how long programs are at most.
     """
 
     language: str
     text: str
+    open_end: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,11 +6,21 @@
 
 Arguments are numbers: colours 0 to 9, rows and columns 0 to 29. Any lines of a program
 are a program too. What each shape paints is written in `preludes/draw.py`.
+
+Shapes that may change places have one order in the normal form, from the upper left on, and those that
+later ones hide are left out, so that of what can be seen there are few programs:
+
+    pixel(2,5,5)                        rect(3,1,1,4,5)
+    line(7,2,2,2,4)  # hidden    ->     pixel(2,5,5)
+    rect(3,1,1,4,5)
 """
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
+from heapq import heapify, heappop, heappush
+from itertools import chain, groupby
 from textwrap import indent
 from typing import Literal
 
@@ -42,7 +52,7 @@ class Draw:
         return without_fences(answer)
 
     def normalise(self, text: str) -> str:
-        return write_calls(map(plainest, read_calls(text)))
+        return write_calls(in_order(map(plainest, read_calls(text))))
 
     def as_function(self, text: str) -> str:
         return f"def transform(grid):\n    start(grid)\n{indent(text, '    ')}\n    return canvas\n"
@@ -67,7 +77,7 @@ class Draw:
                     return None
                 cells += TURNED[symmetry](row, column, height - 1, width - 1)
             turned.append(plainest((shape, colour, *cells)))
-        return write_calls(turned)
+        return write_calls(in_order(turned))
 
 
 def read_calls(text: str) -> list[Call]:
@@ -125,6 +135,68 @@ def plainest(call: Call) -> Call:
     if min(height, width) == 0:
         return plainest(("line", colour, top, left, bottom, right))
     return ("rect" if min(height, width) == 1 else shape, colour, top, left, bottom, right)
+
+
+def in_order(calls: Iterable[Call]) -> list[Call]:
+    """Put calls, in their plainest form, into the order of the normal form, without those that are hidden.
+
+    The outputs stay the same: of two shapes of different colours that overlap the later one stays later,
+    and all shapes stay on their side of a flood.
+    """
+    given, ordered = list(calls), list[Call]()
+    for is_flood, group in groupby(given, lambda call: call[0] == "flood"):
+        part = list(group)
+        ordered += part if is_flood else _from_upper_left(_visible(part))
+    return ordered if ordered == given else in_order(ordered)  # the new order may show what is hidden
+
+
+def _visible(calls: list[Call]) -> list[Call]:
+    """Leave out those shapes of which later ones cover every cell."""
+    seen, covered = list[Call](), 0
+    for call in reversed(calls):
+        cells = _cells(call)
+        if cells & ~covered:
+            seen.append(call)
+        covered |= cells
+    return seen[::-1]
+
+
+def _from_upper_left(calls: list[Call]) -> list[Call]:
+    """Take, one after the other, the first by its place of those below which nothing is left."""
+    cells = [_cells(call) for call in calls]
+    above = [
+        [
+            other
+            for other in range(number + 1, len(calls))
+            if one & cells[other] and call[1] != calls[other][1]
+        ]
+        for number, (call, one) in enumerate(zip(calls, cells, strict=True))
+    ]
+    num_below = Counter(chain.from_iterable(above))
+    free = [(call[2:], call[0], number) for number, call in enumerate(calls) if not num_below[number]]
+    heapify(free)
+    ordered = list[Call]()
+    while free:
+        *_, chosen = heappop(free)
+        ordered.append(calls[chosen])
+        for number in above[chosen]:
+            num_below[number] -= 1
+            if not num_below[number]:
+                heappush(free, (calls[number][2:], calls[number][0], number))
+    return ordered
+
+
+@lru_cache(maxsize=4096)
+def _cells(call: Call) -> int:
+    """Return the cells that a shape paints, wherever the canvas ends, as the bits of a number."""
+    shape, _, top, left, *end = call
+    bottom, right = end or (top, left)
+    rows = range(top, bottom + 1)
+    if shape == "line" and top != bottom and left != right:
+        step = 1 if right > left else -1
+        return sum(1 << MAX_SIDE * row + left + step * (row - top) for row in rows)
+    whole, ends = (1 << right + 1) - (1 << left), 1 << left | 1 << right
+    return sum((ends if shape == "box" and top < row < bottom else whole) << MAX_SIDE * row for row in rows)
 
 
 # Where a symmetry puts the cell i, j of a grid whose last cell is m, n.
