@@ -182,9 +182,8 @@ class Prompt:
         assert task.program is not None or not _needs_program(kind, with_answer), f"{task.id} has no program"
         encode = encoder.by_table if self._has_table(kind) else encoder.by_tokenizer
         encoded = encode(_pairs(task, test_index), _program(task), with_answer=with_answer)
-        if with_answer and kind == "program_from_examples" and task.program is not None:
-            if task.program.open_end:
-                encoded.labels[-1] = IGNORED
+        if with_answer and kind == "program_from_examples" and task.program and task.program.open_end:
+            encoded.labels[-1] = IGNORED
         return encoded
 
     def _has_table(self, kind: Kind) -> bool:

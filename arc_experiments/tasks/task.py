@@ -27,7 +27,7 @@ class Program:
 
     Attributes:
         text: in the language's canonical form, unless it is an answer as it was written.
-        open_end: whether a model trained on it learns no end after it, and so not how long programs are at most.
+        open_end: whether nothing is learnt of where it ends, so that a model may write longer programs.
     """
 
     language: str
