@@ -98,7 +98,7 @@ def test_programs_that_paint_the_same_by_layout_order_or_hidden_shapes_have_one_
     "text",
     [
         "pixel(10,0,0)", "pixel(1,30,0)", "pixel(1,-1,0)", "pixel(1,0)", "pixel(1,0,0,0)", "pixel(True,0,0)",
-        "pixel(1,0,0.0)", "pixel(1,0,column=0)", "pixel(1,*[0,0])", "line(1,0,0,3,2)", "circle(1,0,0,3)",
+        "pixel(1,0,0.0)", "pixel(1,0,column=0)", "pixel(1,*[0,0])", "circle(1,0,0,3)",
         "x = pixel(1,0,0)", "pixel(1,0,0) + pixel(1,0,0)", "for i in range(3): pixel(1,i,i)", "import os",
         "canvas", "pixel(1,0,", "pixel(pixel(1,0,0),0,0)", "pixel(1,0,0)\n  pixel(1,0,0)", "(" * 5000,
     ],
@@ -110,8 +110,18 @@ def test_what_is_no_block_of_calls_breaks_the_grammar(text: str) -> None:
 
 
 def test_messages_name_the_line_and_what_is_wrong() -> None:
-    with pytest.raises(UnreadableProgram, match=r"line 2: line\(1, 0, 0, 3, 2\) is not a horizontal"):
-        DRAW.normalise("pixel(1,0,0)\nline(1,0,0,3,2)")
+    with pytest.raises(UnreadableProgram, match=r"line 2: rect\(1, 0, 0, 3\) is not rect with 5"):
+        DRAW.normalise("pixel(1,0,0)\nrect(1,0,0,3)")
+
+
+def test_a_crooked_line_paints_nothing_and_is_left_out() -> None:
+    text, canvas = "pixel(1,0,0)\nline(2,0,0,3,2)\nline(3,1,0,0,1)", np.full((4, 4), 9, np.uint8)
+    normal = DRAW.normalise(text)
+    assert normal == "pixel(1,0,0)\nline(3,0,1,1,0)"
+    assert np.array_equal(by_prelude(text, canvas), by_prelude(normal, canvas))
+    with pytest.raises(UnreadableProgram, match="all of its lines are crooked") as caught:
+        DRAW.normalise("line(2,0,0,3,2)")
+    assert caught.value.reason == "no_program"
 
 
 def test_the_program_in_an_answer_is_the_last_fenced_block_or_all_of_it() -> None:

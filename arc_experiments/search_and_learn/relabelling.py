@@ -8,7 +8,7 @@ program saw them, its own outputs take the place of the task's, on demonstration
               line(2,1,1,1,4)        draws other lines
     relabelled task: the same inputs, each with these two lines as its output; the program solves it
 
-Two programs joined into one are relabelled in the same way, so that a model that writes only short programs
+Programs joined into one are relabelled in the same way, so that a model that writes only short programs
 sees longer ones:
 
     joined    line(3,0,0,5,0)
@@ -30,7 +30,8 @@ from arc_experiments.programs.verification import verify
 from arc_experiments.tasks import Pair, Program, Task
 from arc_experiments.tasks.grids import Grid
 
-NUM_PARENTS = 32  # programs of a task that are joined with each other
+NUM_PARENTS = 24  # programs of a task that are joined with each other: a pair's two orders are 552
+NUM_GENERATIONS = 4  # how often those joined are joined again
 
 Quality = tuple[int, float]
 
@@ -78,13 +79,12 @@ def relabel(
     Args:
         seen_in: the task as it looks in each view, by the view's position.
         most: how many programs to take: the best ones.
-        joined: how many to add that are two of them in one, whose outputs none of the programs gives.
+        joined: how many to add that are several of them in one, whose outputs none of the programs gives.
     """
     found = _find(seen_in, written, sandbox)
     taken = _best(found.values())[-most:]
     if joined:
-        longer = _find(seen_in, _join(taken[-NUM_PARENTS:]), sandbox)
-        taken = _best([*taken, *_best(longer[key] for key in longer.keys() - found.keys())[-joined:]])
+        taken = _best([*taken, *_joined(seen_in, taken, found.keys(), sandbox)[-joined:]])
     return [_relabelled(one, rank) for rank, one in enumerate(taken)]
 
 
@@ -124,18 +124,36 @@ def _best(found: Iterable[_Found]) -> list[_Found]:
     )
 
 
-def _join(found: Sequence[_Found]) -> list[Written]:
+def _joined(
+    seen_in: Mapping[int, Task], taken: Sequence[_Found], known: Iterable[bytes], sandbox: Sandbox
+) -> list[_Found]:
+    """Join the best programs, and the best of what comes of it again, while unknown outputs come of it."""
+    known, longer, parents = set(known), list[_Found](), taken[-NUM_PARENTS:]
+    for _ in range(NUM_GENERATIONS):
+        found = _find(seen_in, _pairs_in_one(parents), sandbox)
+        new = [one for key, one in found.items() if key not in known]
+        if not new:
+            break
+        known |= found.keys()
+        longer += new
+        parents = _best([*parents, *new])[-NUM_PARENTS:]
+    return _best(longer)
+
+
+def _pairs_in_one(found: Sequence[_Found]) -> list[Written]:
     """Join each two programs of one view, in both orders."""
-    joined = []
-    for first, second in permutations((one.written for one in found), 2):
-        join = language(first.program.language).join
-        assert join is not None, "the searcher refuses to join programs of such a language"
-        if first.view == second.view:
-            program = Program(
-                language=first.program.language, text=join(first.program.text, second.program.text)
-            )
-            joined.append(Written(view=first.view, program=program))
-    return joined
+    pairs = permutations((one.written for one in found), 2)
+    return [
+        Written(view=first.view, program=_join(first.program, second.program))
+        for first, second in pairs
+        if first.view == second.view
+    ]
+
+
+def _join(first: Program, second: Program) -> Program:
+    join = language(first.language).join
+    assert join is not None, "the searcher refuses to join programs of such a language"
+    return Program(language=first.language, text=join(first.text, second.text))
 
 
 def _relabelled(found: _Found, rank: int) -> Relabelled:

@@ -4,8 +4,9 @@
     line(8,0,0,3,3)
     flood(2,9,9)
 
-Arguments are numbers: colours 0 to 9, rows and columns 0 to 29. Any lines of a program
-are a program too. What each shape paints is written in `preludes/draw.py`.
+Arguments are numbers: colours 0 to 9, rows and columns 0 to 29. Any lines of a program are a program too.
+What each shape paints is written in `preludes/draw.py`; a crooked line, neither horizontal nor vertical nor
+diagonal, paints nothing.
 
 Shapes that may change places have one order in the normal form, from the upper left on, and those that
 later ones hide are left out, so that of what can be seen there are few programs:
@@ -24,6 +25,7 @@ from itertools import chain, groupby
 from textwrap import indent
 from typing import Literal
 
+from arc_experiments.programs.languages import UnreadableProgram
 from arc_experiments.programs.languages._reading import (
     source_of_prelude,
     statements,
@@ -85,12 +87,15 @@ class Draw:
 
 
 def read_calls(text: str) -> list[Call]:
-    """Parse a program.
+    """Parse a program, and leave out crooked lines, which paint nothing.
 
     Raises:
-        UnreadableProgram: a line is not one of the calls, or its arguments are out of range.
+        UnreadableProgram: a line is not one of the calls, or its arguments are out of range; no line is left.
     """
-    return [_read_call(statement) for statement in statements(text)]
+    calls = [call for call in map(_read_call, statements(text)) if not _is_crooked(call)]
+    if not calls:
+        raise UnreadableProgram("no_program", "all of its lines are crooked, and paint nothing")
+    return calls
 
 
 def _read_call(statement: ast.stmt) -> Call:
@@ -105,11 +110,13 @@ def _read_call(statement: ast.stmt) -> Call:
     colour, *place = numbers
     if colour >= NUM_COLOURS:
         raise unexpected(statement, "in a colour from 0 to 9")
-    if shape == "line":
-        height, width = abs(place[2] - place[0]), abs(place[3] - place[1])
-        if height and width and height != width:
-            raise unexpected(statement, "a horizontal, vertical or diagonal line")
     return shape, colour, *place
+
+
+def _is_crooked(call: Call) -> bool:
+    shape, _, row, column, *end = call
+    height, width = (abs(end[0] - row), abs(end[1] - column)) if shape == "line" else (0, 0)
+    return height != width and height > 0 and width > 0
 
 
 def _read_number(node: ast.expr) -> int:
