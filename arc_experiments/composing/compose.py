@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.from_run import take_from_run
-from arc_experiments.composing.mistakes import explain, options_of
+from arc_experiments.composing.mistakes import explain
 from arc_experiments.composing.naming import folder_name, job_name
+from arc_experiments.composing.words import options_of
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
 from arc_experiments.config.schema import Data, Model, conf_dir, store_schema, typed
