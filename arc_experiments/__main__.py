@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from arc_experiments.composing.completion import is_query, print_completions
-from arc_experiments.composing.compose import check_typed, complete, register
+from arc_experiments.composing.compose import check_typed, complete, quote_labels, register
 from arc_experiments.composing.freezing import freeze, stop_of
 from arc_experiments.composing.help import help_text
 from arc_experiments.composing.mistakes import explain
@@ -73,6 +73,7 @@ def main() -> int:
 def compose_and_freeze() -> Frozen:
     """Let Hydra read the command line, and freeze every job that it composes."""
     frozen = Frozen()
+    sys.argv[1:] = quote_labels(sys.argv[1:])
     register(sys.argv[1:])
     # Hydra's parser takes --multirun before or after all overrides, not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
