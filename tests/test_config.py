@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.composing.naming import differences
+from arc_experiments.composing.words import COMMANDS
 from arc_experiments.config.check import ConfigError, build, check
 from arc_experiments.config.exclusions import EXCLUSIONS, SOURCE_EXCLUSIONS, holds, parse
 from arc_experiments.config.job_kinds import JOBS
@@ -231,7 +232,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("model=qwen05 model.path=me/mine", ["another model than model=qwen05 (Qwen/Qwen2.5-0.5B-Instruct)"]),
     ("from_run=nowhere", ["nowhere is not a run folder", "run.yaml"]),
     # not an override at all
-    ("seed", ["seed", "missing EQUAL"]),
+    ("seed", ["seed", "Did you mean: seed=...?"]),
     ("seed=[1", ["seed=[1", "no viable alternative"]),
 ]  # fmt: skip
 
@@ -643,7 +644,13 @@ def test_every_command_in_the_documents_composes(
     document: Path, earlier_run: Path, program_run: Path, tmp_path: Path
 ) -> None:
     composed = set()
-    for arguments in in_document(document, ["python", "-m", "arc_experiments"]):
+    found = [
+        in_document(document, program)
+        for program in (["python", "-m", "arc_experiments"], ["arc-experiments"])
+    ]
+    for arguments in itertools.chain(*found):
+        if arguments[:1] == ["-sc"] or COMMANDS.keys() & arguments[:1]:
+            continue
         typed = [word for word in arguments if not word.startswith("-") and word != "job"]
         run = program_run if "adapt.method=search_and_learn" in typed else earlier_run
         for overrides in swept([with_stand_in(word, run, tmp_path) for word in typed]):

@@ -12,6 +12,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from arc_experiments.composing.words import COMMANDS, GROUPS, options_of
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Config, conf_dir
 from arc_experiments.runs.folder import FolderError
@@ -31,10 +32,14 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
             return f"{key}: {str(cause).splitlines()[0]}{_suggestion(str(key), cause.parent_node)}"
+    if isinstance(error, OverrideParseException) and "=" not in error.override:
+        return _no_override(error.override)
     message = str(error).partition("Config search path")[0].strip()
     message = message or f"{type(error).__name__} while composing: {' '.join(overrides)}"
     if isinstance(error, OverrideParseException) and error.override not in message:
         return f"{error.override}: {message}"
+    if match := re.match(r"Multiple values for ([\w/]+)\.", message):
+        return f"{match[1]} has an option already, which {match[1]}=... replaces: leave the + out"
     if message.startswith("Config group override must be"):
         return "\n".join(_not_options(overrides)) or message
     if isinstance(error, MissingConfigException):
@@ -42,9 +47,13 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     return message
 
 
-def options_of(group: str) -> list[str]:
-    """The names of a group's YAML files."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+def _no_override(word: str) -> str:
+    """Say what a word without = could have been: a key, an option of a group, or another command."""
+    text = f"{word} is neither <key>=<value>, <group>=<option> nor one of the commands {', '.join(COMMANDS)}"
+    found = [f"{group}={word}" for group in GROUPS if word in options_of(group)]
+    found += difflib.get_close_matches(word, COMMANDS)
+    found += [f"{key}=..." for key in difflib.get_close_matches(word, [*GROUPS, *_schema_keys()], n=1)]
+    return f"{text}. Did you mean: {' or '.join(found)}?" if found else text
 
 
 def _no_option(error: MissingConfigException, overrides: Sequence[str]) -> str:
