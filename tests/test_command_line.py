@@ -1,6 +1,7 @@
 """The words of a command line: help, other commands, tab completion, mistyped words."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,14 @@ def test_help_has_each_group_with_its_options_and_each_command() -> None:
         assert options_of(group), group
         assert set(options_of(group)) <= set(words), group
     assert set(COMMANDS) <= set(words)
+
+
+def test_the_table_of_the_documents_has_each_group_with_its_options() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w/]+)` \| ([^|]+) \|", text.partition("## ")[0], flags=re.MULTILINE))
+    assert {group: sorted(re.findall(r"`(\w+)`", cell)) for group, cell in rows.items()} == {
+        group: options_of(group) for group in GROUPS
+    }
 
 
 def test_help_fits_a_terminal_of_80_columns() -> None:

@@ -649,7 +649,7 @@ def test_every_command_in_the_documents_composes(
         for program in (["python", "-m", "arc_experiments"], ["arc-experiments"])
     ]
     for arguments in itertools.chain(*found):
-        if arguments[:1] in ([name] for name in COMMANDS):
+        if arguments[:1] == ["-sc"] or COMMANDS.keys() & arguments[:1]:
             continue
         typed = [word for word in arguments if not word.startswith("-") and word != "job"]
         run = program_run if "adapt.method=search_and_learn" in typed else earlier_run

@@ -82,9 +82,8 @@ def test_installed_command_composes_from_another_directory(installed: Path, tmp_
 
 
 def test_the_console_script_is_the_command(installed: Path, tmp_path: Path) -> None:
-    result = run_installed(
-        installed, tmp_path, str(installed / "bin" / "arc-experiments"), "--cfg", "job", "seed=5"
-    )
+    script = str(installed / "bin" / "arc-experiments")
+    result = run_installed(installed, tmp_path, script, "--cfg", "job", "seed=5")
     assert result.returncode == 0, result.stderr
     assert "seed: 5" in result.stdout
 
