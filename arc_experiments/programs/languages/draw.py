@@ -114,9 +114,11 @@ def _read_call(statement: ast.stmt) -> Call:
 
 
 def _is_crooked(call: Call) -> bool:
-    shape, _, row, column, *end = call
-    height, width = (abs(end[0] - row), abs(end[1] - column)) if shape == "line" else (0, 0)
-    return height != width and height > 0 and width > 0
+    shape, _, *place = call
+    if shape != "line":
+        return False
+    height, width = abs(place[2] - place[0]), abs(place[3] - place[1])
+    return 0 < height != width > 0
 
 
 def _read_number(node: ast.expr) -> int:
@@ -200,8 +202,8 @@ def _from_upper_left(calls: list[Call]) -> list[Call]:
 @lru_cache(maxsize=4096)
 def _cells(call: Call) -> int:
     """Return the cells that a shape paints, wherever the canvas ends, as the bits of a number."""
-    shape, _, top, left, *end = call
-    bottom, right = end or (top, left)
+    shape, _, *place = call
+    top, left, bottom, right = place if SHAPES[shape] == 2 else place * 2
     rows = range(top, bottom + 1)
     if shape == "line" and top != bottom and left != right:
         step = 1 if right > left else -1
