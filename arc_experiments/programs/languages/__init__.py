@@ -4,6 +4,7 @@ language("draw").normalise("line(3, 5,0, 0,0)  # a comment")    # "line(3,0,0,5,
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol
@@ -85,6 +86,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
 
+@cache
 def language(name: str) -> Language:
     """Return the language of that name.
 
