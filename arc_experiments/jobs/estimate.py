@@ -23,7 +23,7 @@ def show_estimate(
         validation_seconds: of a validation just run, the better measure; None: time a forward pass instead.
     """
     records, _ = run.validation_records
-    tokens = sum(len(record.input_ids) for record in records)
+    tokens = sum(len(record.asked) for record in records)
     if validation_seconds is not None and tokens:
         read = validation_seconds / tokens
     else:
