@@ -1,9 +1,9 @@
 """Make the files of the package's vision model: `python -m tools.make_vision_model <run folder>`.
 
-It is a Qwen2.5-VL whose language part is the package's small model `tiny`, with tokens for pictures, and whose
-vision part is as small: one vision token sees one cell of 8 x 8 pixels. The weights come from a finished run
-of `experiment=pretrain_see`, which starts from what `python -m tools.make_vision_model --start <folder>` writes:
-tiny's weights and a random vision part.
+It is a Qwen2.5-VL whose language part is the package's small model `tiny`, with tokens for pictures, and
+whose vision part is as small: one vision token sees one cell of 8 x 8 pixels. The weights come from a
+finished run of `experiment=pretrain_see`, which starts from tiny's weights and a random vision part:
+`python -m tools.make_vision_model --start <folder>` writes them.
 """
 
 import shutil

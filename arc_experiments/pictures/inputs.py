@@ -106,7 +106,7 @@ class PictureInputs:
                 if name not in ours or name not in theirs or not np.array_equal(ours[name], theirs[name]):
                     raise UnknownInputs(
                         f"model: {type(self._processor).__name__} makes {name} of pictures in another way "
-                        "than is known here, so this model cannot be trained on pictures yet; those that can: "
+                        "than is known here, so this model cannot be trained on pictures; those that can: "
                         "Llama-3.2-Vision, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Idefics3, SmolVLM, Gemma 3"
                     )
 
