@@ -1,9 +1,10 @@
 """Make the files of the package's vision model: `python -m tools.make_vision_model <run folder>`.
 
-It is a Qwen2.5-VL whose language part is the package's small model `tiny`, with tokens for pictures, and
-whose vision part is as small: one vision token sees one cell of 8 x 8 pixels. The weights come from a
-finished run of `experiment=pretrain_see`, which starts from tiny's weights and a random vision part:
-`python -m tools.make_vision_model --start <folder>` writes them.
+It is an Idefics3 whose language part is the package's small model `tiny`, as a Llama with tokens for pictures,
+and whose vision part is as small. A picture has 7 x 7 cells of 8 pixels, a vision token each: a grid of up to
+6 x 6 and a column and a row of paper, so that its tokens are as far apart as the answer's, whose rows end with
+a newline. The weights come from a finished run of `experiment=pretrain_see`, which starts from tiny's weights
+and a random vision part: `python -m tools.make_vision_model --start <folder>` writes them.
 """
 
 import shutil
@@ -14,52 +15,46 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from tokenizers import AddedToken
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from arc_experiments.models.ancestry import FILE as ANCESTRY
 from tools.make_models import ASSETS, SPECIAL, WEIGHTS, make_config, make_tokenizer, take_weights
 
 NAME = "tiny_vision"
-PATCH, MERGE = 4, 2  # pixels a side of a patch, patches a side of a token
-PICTURE_TOKENS = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-LARGEST_PICTURE = 2**20  # pixels; the smallest is one cell
+CELL, CELLS = 8, 7  # pixels a side of a cell, cells a side of a picture
+PICTURE_TOKENS = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
 
 
-def make_vision_tokenizer() -> Any:
-    """Make tiny's tokenizer with the tokens of pictures after its own."""
+def make_processor() -> Idefics3Processor:
+    """Make tiny's tokenizer with the tokens of pictures after its own, and what makes pixels numbers."""
     tokenizer = make_tokenizer("tiny")
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in PICTURE_TOKENS])
-    return tokenizer
+    side = {"longest_edge": CELL * CELLS}
+    images = Idefics3ImageProcessorPil(size=side, max_image_size=side, do_image_splitting=False)
+    return Idefics3Processor(images, tokenizer, image_seq_len=CELLS**2)
 
 
-def make_vision_config() -> Qwen2_5_VLConfig:
-    """Make the shape: tiny with positions in rows and columns, and a vision part of two layers."""
-    text, ids = make_config("tiny").to_dict(), make_vision_tokenizer().convert_tokens_to_ids(PICTURE_TOKENS)
-    for name in ("architectures", "model_type", "transformers_version", "dtype"):
+def make_vision_config() -> Idefics3Config:
+    """Make the shape: tiny, and a vision part of two layers that sees a cell at a time."""
+    text: dict[str, Any] = make_config("tiny").to_dict()
+    for name in ("architectures", "model_type", "transformers_version", "dtype", "layer_types"):
         text.pop(name, None)
-    # Of the 32 pairs of a head's rotation, 8 turn with the number in the text, 12 with rows, 12 with columns.
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]}
-    start, end, image, video = ids
-    return Qwen2_5_VLConfig(
-        architectures=["Qwen2_5_VLForConditionalGeneration"],
+    # Qwen2 has biases on queries, keys and values, Llama on all four or none.
+    text |= {"model_type": "llama", "attention_bias": True}
+    return Idefics3Config(
+        architectures=["Idefics3ForConditionalGeneration"],
         text_config=text,
         vision_config={
-            "depth": 2,
             "hidden_size": 64,
-            "num_heads": 2,
             "intermediate_size": 128,
-            "patch_size": PATCH,
-            "temporal_patch_size": 1,
-            "spatial_merge_size": MERGE,
-            "window_size": 8 * PATCH * MERGE,
-            "fullatt_block_indexes": [0, 1],
-            "out_hidden_size": text["hidden_size"],
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": CELL * CELLS,
+            "patch_size": CELL,
         },
-        image_token_id=image,
-        video_token_id=video,
-        vision_start_token_id=start,
-        vision_end_token_id=end,
+        scale_factor=1,
+        image_token_id=make_processor().image_token_id,
         tie_word_embeddings=True,
         pad_token_id=SPECIAL.index("<pad>"),
         bos_token_id=SPECIAL.index("<bos>"),
@@ -71,26 +66,21 @@ def make_vision_config() -> Qwen2_5_VLConfig:
 def write_files(folder: Path) -> None:
     """Write all but the weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    make_vision_tokenizer().save_pretrained(folder)
+    make_processor().save_pretrained(folder)
     make_vision_config().save_pretrained(folder)
-    Qwen2VLImageProcessorPil(
-        patch_size=PATCH,
-        temporal_patch_size=1,
-        merge_size=MERGE,
-        min_pixels=(PATCH * MERGE) ** 2,
-        max_pixels=LARGEST_PICTURE,
-    ).save_pretrained(folder)
 
 
 def start_from_tiny(folder: Path) -> None:
     """Write tiny's weights with a random vision part, and tiny's ancestry."""
     write_files(folder)
     torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(make_vision_config())
+    model = Idefics3ForConditionalGeneration(make_vision_config())
     known = load_file(ASSETS / "tiny" / WEIGHTS)
-    renamed = {name.replace("model.", "model.language_model.", 1): value for name, value in known.items()}
-    unknown = model.load_state_dict(renamed, strict=False)
-    assert not unknown.unexpected_keys, unknown.unexpected_keys
+    renamed = {name.replace("model.", "model.text_model.", 1): value for name, value in known.items()}
+    left = model.load_state_dict(renamed, strict=False)
+    assert not left.unexpected_keys, left.unexpected_keys
+    for layer in model.model.text_model.layers:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.bias)
     model.to(torch.bfloat16).save_pretrained(folder)
     shutil.copy(ASSETS / "tiny" / ANCESTRY, folder / ANCESTRY)
 

@@ -37,12 +37,17 @@ def load_processor(model: Model) -> Any:
     if config.model_type in QWEN and not is_torchvision_available():
         return QwenPictures(load(Qwen2VLImageProcessorPil, model), load(AutoTokenizer, model))
     try:
-        return load(AutoProcessor, model)
+        processor = load(AutoProcessor, model)
     except ImportError as error:
         raise ModelError(
             f"model.path={model.path}: its processor needs a package that is not installed: "
             "pip install 'arc_experiments[vision]'"
         ) from error
+    images = processor.image_processor
+    if getattr(images, "do_image_splitting", False):
+        # Idefics3 and SmolVLM would enlarge a grid and cut it into up to seventeen pictures.
+        images.do_image_splitting, images.size = False, images.max_image_size
+    return processor
 
 
 class QwenPictures(ProcessorMixin):

@@ -51,9 +51,10 @@ class PictureInputs:
         """Side of the square that every picture is resized to; None: pictures keep their size."""
         if self.cell_pixels is not None:
             return None
-        size = dict(self._processor.image_processor.size)
+        images = self._processor.image_processor
+        size = dict(getattr(images, "max_image_size", None) or images.size)
         side = int(size.get("height") or size.get("longest_edge") or size["shortest_edge"])
-        tiles = getattr(self._processor.image_processor, "max_image_tiles", 1)
+        tiles = getattr(images, "max_image_tiles", 1)
         return side * math.isqrt(tiles)  # Mllama's four tiles are 2 x 2
 
     def text(self, picture: Picture) -> str:
@@ -112,7 +113,10 @@ class PictureInputs:
 
     def _processed(self, pictures: Sequence[Sequence[Picture]]) -> dict[str, Any]:
         images = [[picture.draw() for picture in row] for row in pictures]
-        return dict(self._processor.image_processor(images, return_tensors="np"))
+        process = self._processor.image_processor
+        # Idefics3's text depends on how a picture was cut.
+        options = {"return_row_col_info": True} if hasattr(process, "return_row_col_info") else {}
+        return dict(process(images, return_tensors="np", **options))
 
     def _looks_at(self, ids: NDArray[np.int64], num_tiles: list[list[int]]) -> NDArray[np.int64]:
         """Make Mllama's mask: int64, shape (rows, length, pictures, tiles)."""

@@ -56,7 +56,7 @@ def verified_prompt(
 
 def _style(own: PromptOptions, inputs: PictureInputs) -> Style:
     """Draw as configured, and else so that cells and what one vision token sees coincide."""
-    canvas = own.canvas_pixels or (None if own.cell_pixels is not None else inputs.canvas_pixels)
+    canvas = own.canvas_pixels or inputs.canvas_pixels
     cell = own.cell_pixels or inputs.cell_pixels or canvas
     assert cell is not None, "a model sees pictures of all sizes or of one"
     style = Style(
