@@ -1,12 +1,14 @@
 """The command: compose, check, freeze run.yaml, launch. Imports no torch, so mistakes are answered at once.
 
-python -m arc_experiments data=re_arc model=qwen05
-python -m arc_experiments --multirun seed=1,2,3
+arc-experiments data=re_arc model=qwen05      or python -m arc_experiments ...
+arc-experiments --multirun seed=1,2,3
+arc-experiments status                        the same as python -m arc_experiments.status
 """
 
 import contextlib
 import functools
 import os
+import runpy
 import sys
 import time
 from dataclasses import dataclass, field
@@ -20,9 +22,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from arc_experiments.composing.compose import check_typed, complete, register
+from arc_experiments.composing.completion import is_query, print_completions
+from arc_experiments.composing.compose import check_typed, complete, quote_labels, register
 from arc_experiments.composing.freezing import freeze, stop_of
+from arc_experiments.composing.help import help_text
 from arc_experiments.composing.mistakes import explain
+from arc_experiments.composing.words import COMMANDS
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.rules import rung_steps
 from arc_experiments.config.schema import conf_dir
@@ -34,6 +39,7 @@ from arc_experiments.launching.slurm import ClusterError, submit
 from arc_experiments.launching.tables import lasting_console
 from arc_experiments.runs.folder import FolderError, RunFolder
 
+PROGRAM = "arc-experiments"
 EXIT_MISTAKE = 2
 PATIENCE_SECONDS = 120  # with another process that composes the same
 
@@ -49,7 +55,13 @@ class Frozen:
 
 
 def main() -> int:
-    """Return the exit code; a single run does not return, it becomes the worker."""
+    """Return the exit code; a single run does not return, it becomes the worker, nor do other commands."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        command = sys.argv.pop(1)
+        runpy.run_module(f"arc_experiments.{command}", run_name="__main__", alter_sys=True)
+    if is_query(sys.argv[1:]):
+        print_completions(compose_and_freeze)
+        return 0
     frozen = compose_and_freeze()
     if frozen.mistakes:
         return _refuse("\n".join(frozen.mistakes))
@@ -61,13 +73,18 @@ def main() -> int:
 def compose_and_freeze() -> Frozen:
     """Let Hydra read the command line, and freeze every job that it composes."""
     frozen = Frozen()
+    sys.argv[1:] = quote_labels(sys.argv[1:])
     register(sys.argv[1:])
     # Hydra's parser takes --multirun before or after all overrides, not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     # Hydra prints its own errors and hides their cause, unless this is set: then they reach us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv[0] = PROGRAM  # of which Hydra makes the script for tab completion
     freeze_job = functools.partial(_freeze_job, frozen=frozen)
     try:
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(help_text(), flush=True)  # noqa: T201 (this is a command)
+            return frozen
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(freeze_job)()
     except BrokenPipeError:  # `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

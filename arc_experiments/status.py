@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from arc_experiments.launching.slurm import ClusterError, jobs_of, queue_states
 from arc_experiments.launching.tables import STYLES, progress_cells
-from arc_experiments.runs.folder import RunFolder, find_runs
+from arc_experiments.runs.folder import EVERYTHING, RunFolder, find_runs
+from arc_experiments.runs.labels import read_labels
 from arc_experiments.runs.run_state import DIED, FAILED, RUNNING
 
-EVERYTHING = ("outputs/*", "multirun/*")
 SQUEUE_SECONDS = 5.0
 EXIT_NONE = 2
 
@@ -50,11 +51,13 @@ def status_table(folders: Sequence[RunFolder]) -> Table:
     for folder, queue in zip(folders, queues, strict=True):
         state = folder.state
         resumed = f", start {state.attempt}" if state.name == RUNNING and state.attempt > 1 else ""
-        cells = [str(folder), f"[{STYLES[state.name]}]{state.name}[/]{resumed}", *progress_cells(state)]
+        labels = read_labels(folder.path)
+        run = Text("\n").join(Text(line) for line in (str(folder), labels.name, labels.note) if line)
+        cells = [f"[{STYLES[state.name]}]{state.name}[/]{resumed}", *progress_cells(state)]
         if "SLURM" in headings:
             cells.append(queue)
         error = state.error.partition("\n")[0].replace("[", r"\[")
-        table.add_row(*cells, f"{error} (see {_log(folder)})" if state.name in (FAILED, DIED) else "")
+        table.add_row(run, *cells, f"{error} (see {_log(folder)})" if state.name in (FAILED, DIED) else "")
     return table
 
 

@@ -81,6 +81,13 @@ def test_installed_command_composes_from_another_directory(installed: Path, tmp_
     assert list(tmp_path.iterdir()) == [], "looking at a composition leaves nothing behind"
 
 
+def test_the_console_script_is_the_command(installed: Path, tmp_path: Path) -> None:
+    script = str(installed / "bin" / "arc-experiments")
+    result = run_installed(installed, tmp_path, script, "--cfg", "job", "seed=5")
+    assert result.returncode == 0, result.stderr
+    assert "seed: 5" in result.stdout
+
+
 def test_constraints_pin_every_requirement_to_a_plain_version() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = dict(line.split("==") for line in lines)

@@ -15,7 +15,7 @@ import pytest
 from arc_experiments import status
 from arc_experiments.runs import run_state as states
 from arc_experiments.runs.folder import RunFolder, find_runs
-from arc_experiments.runs.run_state import STALE_SECONDS, Pace, RunState
+from arc_experiments.runs.run_state import STALE_SECONDS, RunState, time_in
 
 
 def make_run(path: Path, **said: Any) -> RunFolder:
@@ -85,15 +85,9 @@ def test_a_status_that_is_not_ours_is_no_traceback(tmp_path: Path, text: str) ->
     assert folder.state.name == "failed"
 
 
-def test_the_time_left_is_that_of_this_attempts_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(states.time, "time", lambda: now)
-    pace = Pace(last_step=100)
-    assert pace.expected_end(40) is None, "an earlier attempt's steps say nothing"
-    now = 1020.0
-    end = pace.expected_end(50)
-    assert end is not None
-    assert datetime.fromisoformat(end).timestamp() == 1020 + 50 * 2
+def test_the_expected_end_is_a_time_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states.time, "time", lambda: 1000.0)
+    assert datetime.fromisoformat(time_in(20.0)).timestamp() == 1020
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:

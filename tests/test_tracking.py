@@ -136,6 +136,10 @@ def test_a_run_is_named_grouped_and_tagged_by_its_composition(
     (_, options) = stand_in.calls[0]
     assert (options["name"], options["group"], options["mode"]) == ("my-run", "arc1-tiny", "offline")
     assert options["tags"] == ["arc1", "tiny", "finetune"]
+    track(make_folder(tmp_path / "named", "name=higher rank", "note=does it help?"))
+    (_, options) = next(call for call in reversed(stand_in.calls) if call[0].startswith("init"))
+    assert (options["name"], options["notes"]) == ("higher rank", "does it help?")
+    (_, options) = stand_in.calls[0]
     assert options["config"]["optim"]["learning_rate"] == folder.read_config().optim.learning_rate
 
 

@@ -1,10 +1,11 @@
 """Make the files of the package's vision model: `python -m tools.make_vision_model <run folder>`.
 
 It is an Idefics3 whose language part is the package's small model `tiny`, as a Llama with tokens for
-pictures, and whose vision part is as small. A picture has 7 x 7 cells of 8 pixels, a vision token each: a grid
-of up to 6 x 6 and a column and a row of paper, so that its tokens are as far apart as the answer's, whose rows
-end with a newline. The weights come from a finished run of `experiment=pretrain_see`, which starts from tiny's
-weights and a random vision part: `python -m tools.make_vision_model --start <folder>` writes them.
+pictures, and whose vision part is as small. A picture has 7 x 7 cells of 8 pixels, a vision token each: a
+grid of up to 6 x 6 and a column and a row of paper, so that its tokens are as far apart as the answer's,
+whose rows end with a newline. The weights come from a finished run of `experiment=pretrain_see`, which starts
+from tiny's weights and a random vision part: `python -m tools.make_vision_model --start <folder>` writes
+them.
 """
 
 import shutil

@@ -53,7 +53,7 @@ def train(
     seconds = run.config.adapt.seconds_per_task
     limit = None if seconds is None else seconds * sum(len(group.tasks) for group in groups)
     is_alone = len(groups) == 1
-    with _unwrapped(model):
+    with unwrapped(model):
         trainer = run.trainer(
             model,
             stream=streams[groups[0]] if is_alone else JoinedStreams(list(streams.values())),
@@ -107,7 +107,7 @@ def _ends(losses: Sequence[float]) -> tuple[float, float] | None:
 
 
 @contextmanager
-def _unwrapped(model: Any) -> Iterator[None]:
+def unwrapped(model: Any) -> Iterator[None]:
     """Take a trainer's wrappers off the model afterwards: a thousand of them would be too deep a call."""
     modules = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
     before = [{name: vars(module)[name] for name in WRAPPED if name in vars(module)} for module in modules]

@@ -1,5 +1,6 @@
 """Compose: config files and a command line become one complete, checked composition."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.from_run import take_from_run
-from arc_experiments.composing.mistakes import explain, options_of
+from arc_experiments.composing.mistakes import explain, model_of_path
 from arc_experiments.composing.naming import folder_name, job_name
+from arc_experiments.composing.words import options_of
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
 from arc_experiments.config.schema import Data, Model, conf_dir, store_schema, typed
@@ -27,6 +29,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
         ConfigError: with the same lines that the command prints.
     """
     register()
+    overrides = quote_labels(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -48,9 +51,27 @@ def compose_data(name: str) -> Data:
     if name in options_of("data"):
         overrides = [f"data={name}"]
     else:
-        quoted = name.replace("\\", "\\\\").replace("'", "\\'")
-        overrides = ["data=files", f"data.path='{quoted}'"]
+        overrides = ["data=files", f"data.path={_quoted(name)}"]
     return check(compose_config([*overrides, "job=audit"])).data  # a job that need not train on it
+
+
+def quote_labels(overrides: Sequence[str]) -> list[str]:
+    """Quote what `name=` and `note=` say: free text, in which commas and brackets mean nothing to Hydra."""
+    return [_quote_label(override) for override in overrides]
+
+
+def _quote_label(override: str) -> str:
+    key, sign, text = override.partition("=")
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    if key not in ("name", "note") or not sign or text in ("", "null") or is_quoted:
+        return override
+    return f"{key}={_quoted(text)}"
+
+
+def _quoted(text: str) -> str:
+    """The text as Hydra's grammar quotes it, in which a backslash means something before a quote alone."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + (r"\'" if found[2] else ""), text)
+    return f"'{escaped}'"
 
 
 def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -96,15 +117,21 @@ def _other_model(model: Model) -> Iterator[str]:
     file = conf_dir() / "model" / f"{model.name}.yaml"
     options = OmegaConf.load(file) if file.exists() else OmegaConf.create()
     named = OmegaConf.select(options, "path")  # None: missing, as in model=custom
-    if named is None or named.rpartition("/")[2] in model.path:  # it, or a copy of it
+    if named is None or _is_copy(named, model.path):
         return
     if _name_in_run(Path(model.path).expanduser()) == model.name:  # what a run has made of it
         return
     yield (
         f"model.path={model.path} is another model than model={model.name} ({named}), whose name, "
-        f"prompt and LoRA settings it would have: model=custom model.path={model.path}, or to keep these "
+        f"prompt and LoRA settings it would have: {model_of_path(model.path)}, or to keep these "
         f"settings: model.path={model.path} model.name=<a name for it>"
     )
+
+
+def _is_copy(named: str, path: str) -> bool:
+    """Whether a path is that of the named model, or a part of it has its name, as in the hub's cache."""
+    name = named.rpartition("/")[2].lower()
+    return any(part.rpartition("--")[2] == name for part in path.lower().split("/"))
 
 
 def _name_in_run(weights: Path) -> str | None:

@@ -17,7 +17,8 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
 
     With `resume=false` a folder that holds a run is left alone, and `<path>-2` (-3, ...) is taken. A larger
     `optim.max_steps` than the folder's is no other run if the schedule up to there is the same. A folder that
-    a worker holds stays as it is: the worker started next will report that.
+    a worker holds stays as it is: the worker started next will report that. Its name and note stay unless the
+    composition brings others ("" removes one).
 
     Args:
         overrides: recorded in environment.json as the command that makes this run.
@@ -39,6 +40,8 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
                 return folder
             if folder.is_done and (changed or before.optim.stop_after != config.optim.stop_after):
                 folder.end("paused")  # it stopped at optim.stop_after, which is another now
+            for key in ("name", "note"):
+                config[key] = before[key] if config[key] is None else config[key]
         _write(folder, config, overrides)
     return folder
 

@@ -9,9 +9,10 @@ from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from arc_experiments.composing.words import COMMANDS, GROUPS, options_of
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Config, conf_dir
 from arc_experiments.runs.folder import FolderError
@@ -31,10 +32,12 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
             return f"{key}: {str(cause).splitlines()[0]}{_suggestion(str(key), cause.parent_node)}"
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
     message = str(error).partition("Config search path")[0].strip()
     message = message or f"{type(error).__name__} while composing: {' '.join(overrides)}"
-    if isinstance(error, OverrideParseException) and error.override not in message:
-        return f"{error.override}: {message}"
+    if match := re.match(r"Multiple values for ([\w/]+)\.", message):
+        return f"{match[1]} has an option already, which {match[1]}=... replaces: leave the + out"
     if message.startswith("Config group override must be"):
         return "\n".join(_not_options(overrides)) or message
     if isinstance(error, MissingConfigException):
@@ -42,9 +45,27 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     return message
 
 
-def options_of(group: str) -> list[str]:
-    """The names of a group's YAML files."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+def _unreadable(error: OverrideParseException) -> str:
+    """Say why a word is no override, or how to quote its value."""
+    key, is_override, value = error.override.partition("=")
+    if not is_override:
+        return _no_override(key)
+    if value.startswith(("[", "{")) or "'" in value or '"' in value:
+        message = str(error)
+        return message if error.override in message else f"{error.override}: {message}"
+    return (
+        f"{error.override}: this value cannot be read. Characters such as ~ = ( need quotes of their own "
+        f"inside the shell's: '{key}=\"{value}\"'"
+    )
+
+
+def _no_override(word: str) -> str:
+    """Say what a word without = could have been: a key, an option of a group, or another command."""
+    text = f"{word} is neither <key>=<value>, <group>=<option> nor one of the commands {', '.join(COMMANDS)}"
+    found = [f"{group}={word}" for group in GROUPS if word in options_of(group)]
+    found += difflib.get_close_matches(word, COMMANDS)
+    found += [f"{key}=..." for key in difflib.get_close_matches(word, [*GROUPS, *_schema_keys()], n=1)]
+    return f"{text}. Did you mean: {' or '.join(found)}?" if found else text
 
 
 def _no_option(error: MissingConfigException, overrides: Sequence[str]) -> str:
@@ -64,13 +85,23 @@ def _no_option(error: MissingConfigException, overrides: Sequence[str]) -> str:
     is_typed = any(option in text for text in overrides) or origin is None
     text = "" if is_typed or origin is None else f"{origin[1]}.yaml: "
     text += f"{group}={option} is not an option of {group}"
-    if close := difflib.get_close_matches(option.lower(), options):
+    close = difflib.get_close_matches(option.lower(), options)
+    if group == "model" and ("/" in option.strip("/") or ":" in option or (option and not close)):
+        text += f". For a hub id or a folder: {model_of_path(option)}."
+    elif close:
         text += f". Did you mean: {' or '.join(f'{group}={name}' for name in close)}?"
-    elif group == "model":
-        text += f". For a hub id or a folder: model=custom model.path={option}."
     else:
         text += "."
     return f"{text} Available options: {', '.join(options)}"
+
+
+def model_of_path(path: str) -> str:
+    """What to type for the model at a path or of a hub id: the option that names it, or custom."""
+    for option in options_of("model"):
+        named = OmegaConf.select(OmegaConf.load(conf_dir() / "model" / f"{option}.yaml"), "path")
+        if named == path:
+            return f"model={option}"
+    return f"model=custom model.path={path}"
 
 
 def _not_options(overrides: Sequence[str]) -> Iterator[str]:

@@ -11,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from arc_experiments.config.job_kinds import JOBS
 from arc_experiments.config.schema import Job
 
-# Where and how a run is computed does not make it another run; some jobs hash some of these (JobKind.hashed).
+# Where and how a run is computed, or what somebody calls it, does not make it another run; some jobs hash
+# some of these (JobKind.hashed).
 NOT_PART_OF_THE_RUN = (
-    "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark", "inspect", "audit",
-    "adapt", "halving", "programs.num_processes",
+    "name", "note", "hardware", "launch", "tracking", "resume", "optim.stop_after", "benchmark",
+    "inspect", "audit", "adapt", "halving", "programs.num_processes",
 )  # fmt: skip
 SLUG_LENGTH = 60
 

@@ -17,6 +17,7 @@ from arc_experiments.config.picture_rules import check_pictures
 from arc_experiments.config.sampling import check_sampling
 from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Config, Halving, Optim, conf_dir
 
+LONGEST_NAME, LONGEST_NOTE = 60, 1000  # characters
 MOST_LEFT_OUT = 3  # demonstrations; of ten that makes 120 tasks
 # What the measurement of a training sets itself, and the key that controls it.
 SET_BY_BENCHMARK = {
@@ -32,6 +33,7 @@ SET_BY_BENCHMARK = {
 def check_sections(config: Config) -> Iterator[str]:
     """Run all checks that the composition's job needs."""
     kind = JOBS.get(config.job.name, JobKind())
+    yield from _check_labels(config)
     yield from check_data(config.data, list(config.augmentation), trains=kind.trains)
     yield from check_prompts(config)
     yield from check_pictures(config)
@@ -47,6 +49,17 @@ def check_sections(config: Config) -> Iterator[str]:
     own_checks = {"adapt": _check_adapt, "audit": _check_audit, "benchmark": _check_benchmark}
     if config.job.name in own_checks:
         yield from own_checks[config.job.name](config)
+
+
+def _check_labels(config: Config) -> Iterator[str]:
+    """Check what a person calls the run: tables show the name in one line."""
+    name, note = config.name or "", config.note or ""
+    if name and (not name.isprintable() or not name.strip()):
+        yield f"name={name!r} must be one line of visible text; longer remarks belong into note=..."
+    if len(name) > LONGEST_NAME:
+        yield f"name has {len(name)} characters, at most {LONGEST_NAME}: put the rest into note=..."
+    if len(note) > LONGEST_NOTE:
+        yield f"note has {len(note)} characters, at most {LONGEST_NOTE}: shorten it"
 
 
 # optim and halving

@@ -421,6 +421,8 @@ class Seeds:
 class Config:
     """A whole composition."""
 
+    name: str | None = None
+    note: str | None = None
     data: Data = MISSING
     model: Model = MISSING
     prompt: PromptOptions = MISSING

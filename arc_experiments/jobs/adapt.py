@@ -19,12 +19,15 @@ from rich.console import Console
 
 from arc_experiments.adaptation.plan import FOLDER, AdaptationPlan, Method
 from arc_experiments.adaptation.results import Adapted, merged, totals
+from arc_experiments.adaptation.task_groups import in_turn
 from arc_experiments.adaptation.time_limits import done_within
+from arc_experiments.adaptation.training import unwrapped
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.resuming import Spent
 from arc_experiments.jobs.answering import cost, is_reported, report, selection_rule, write_candidates
 from arc_experiments.jobs.beginning import begin, check_weights, find_leaks, leak_metrics
+from arc_experiments.jobs.estimate import answering_seconds, show_estimate, step_seconds
 from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
@@ -145,6 +148,8 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
         if work.num_waiting:
             show_plan(run, work.method.model, console)
             _show_plan(work, run, console)
+            if run.config.adapt.method == "fine_tune":  # how long a search's programs get is not known
+                _show_estimate(work, run, console)
             show_leaks(leaks, console)
             show_shrunk(run, console)
         _do(work, run, console, growing.write)
@@ -267,6 +272,28 @@ def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
     console.print(
         f"[bold]{name:<12}[/] {who.get(adapt.mode, f'{work.num_task_groups} groups of tasks')}, {what}; "
         f"{', '.join(limits)}"
+    )
+
+
+def _show_estimate(work: AdaptationPlan, run: Run, console: Console) -> None:
+    """Show how long all tasks take, if none is finished yet and no time limit comes first."""
+    adapt, optim, model = run.config.adapt, run.config.optim, work.method.model
+    tasks = in_turn(run.predicted_tasks().without_solutions(), adapt.leave_out)
+    answering = answering_seconds(run, model, by_task=True)
+    if not len(tasks) or answering is None:
+        return
+    stream = run.stream_of(tasks, seed=run.config.seeds.stream)
+    with unwrapped(model):
+        trainer = run.trainer(model, stream=stream, folder=work.folder / "estimate")
+        training = work.num_task_groups * optim.max_steps * step_seconds(run, trainer, stream)
+    if adapt.seconds_per_task:
+        training = min(training, adapt.seconds_per_task * work.num_tasks)
+    num_processes = cores_and_gpus.count_processes(run.config.hardware)
+    answers, training = answering / num_processes, training / num_processes
+    show_estimate(
+        f"answers before about {duration(answers)}, then adaptation and answers about "
+        f"{duration(training + answers)}",
+        console,
     )
 
 

@@ -18,6 +18,7 @@ from arc_experiments.jobs.beginning import (
     note_environment,
     write_partition,
 )
+from arc_experiments.jobs.estimate import answering_seconds, prompts_text, show_estimate
 from arc_experiments.jobs.results import show_finished, show_scores
 from arc_experiments.jobs.terminal import show_leaks, show_plan
 from arc_experiments.jobs.tracking import Tracker
@@ -53,6 +54,8 @@ def main(run: Run, console: Console) -> None:
     start = time.perf_counter()
     loss = run.validation_loss(model)
     seconds = {"validation": time.perf_counter() - start}
+    if run.requests:
+        show_estimate(prompts_text(run, answering_seconds(run, model)), console)
     metrics = {**validation_metrics(loss), **leak_metrics(leaks), "seconds": seconds}
     finish(run, model, metrics, tracker, console)
 

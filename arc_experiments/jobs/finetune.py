@@ -15,7 +15,13 @@ from arc_experiments.jobs.answering import (
     validation_metrics,
 )
 from arc_experiments.jobs.beginning import begin, find_leaks, leak_metrics
-from arc_experiments.jobs.estimate import show_estimate
+from arc_experiments.jobs.estimate import (
+    TimeLeft,
+    answering_seconds,
+    estimate_text,
+    show_estimate,
+    step_seconds,
+)
 from arc_experiments.jobs.results import part_asked, show_finished
 from arc_experiments.jobs.terminal import ProgressBar, progress, show_leaks, show_plan, show_sample
 from arc_experiments.jobs.tracking import Tracker
@@ -23,7 +29,7 @@ from arc_experiments.models.adapters import begins_as_base
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs import pausing
 from arc_experiments.runs.pausing import Pause, Paused
-from arc_experiments.runs.run_state import Pace
+from arc_experiments.runs.run_state import duration, time_in
 from arc_experiments.scoring.per_output import solved
 from arc_experiments.training.checkpoints import last_complete, step_of
 from arc_experiments.training.recording import Line, Recorder, cut_log, read_log
@@ -34,6 +40,7 @@ from arc_experiments.training.validation import ValidationLoss
 LOG = "train_log.jsonl"
 TRAINED = ".trained.json"  # what the training gave; written after the weights are saved
 FINAL_LOSSES = 10  # logged steps that the final loss is the mean of
+WITH_ADAPTER = 4 / 3  # times the seconds of a validation without: see `untrained_loss`
 STARVING = 0.05  # share of the training time spent waiting for data that is worth a warning
 
 
@@ -97,10 +104,11 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     show_leaks(leaks, console)
     show_sample(run.stream()[0], run, console)
     resumed_step = _open_log(run)
+    left = TimeLeft(last_step=_last_step(run), eval_steps=run.config.optim.eval_steps)
     with progress(console, "training", _last_step(run)) as bar:
         trainer = run.trainer(model, is_pause_due=pause.is_due)
-        recorder = _recorder(run, trainer, model, bar, tracker)
-        validating = _begin_at(resumed_step, run, model, recorder, console)
+        recorder = _recorder(run, trainer, model, bar, tracker, left)
+        validating = _begin_at(resumed_step, run, trainer, model, recorder, left, console)
         tracker.begin()
         if run.config.hardware.num_workers:
             tracker.settle()
@@ -125,21 +133,35 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     return model
 
 
-def _begin_at(step: int | None, run: Run, model: Any, recorder: Recorder, console: Console) -> float:
+def _begin_at(
+    step: int | None,
+    run: Run,
+    trainer: StreamTrainer,
+    model: Any,
+    recorder: Recorder,
+    left: TimeLeft,
+    console: Console,
+) -> float:
     """Validate the untrained model, unless the training resumes from a step; return the seconds that it took.
 
     Shows how long the rest may take. A model that is to be sharded is validated when the training begins.
     """
     if step is not None:
         console.print(f"Resuming from step {step}.")
-    seconds = None
-    if not run.is_sharded:
+    if run.is_sharded:
+        return 0.0
+    left.step = step_seconds(run, trainer, run.stream())  # before the validation, which is timed warm then
+    seconds = 0.0
+    if step is None:
         start = time.perf_counter()
-        if step is None:
-            recorder.validate(0)
-            seconds = time.perf_counter() - start
-        show_estimate(run, model, _last_step(run) - (step or 0), seconds, console)
-    return seconds or 0.0
+        recorder.validate(0)
+        seconds = time.perf_counter() - start
+    left.answering = answering_seconds(run, model) if run.requests else None
+    left.validation = seconds * (WITH_ADAPTER if begins_as_base(run.config.model) else 1.0)
+    if run.config.optim.best_by == "pass_at_2":
+        left.validation += left.answering or 0.0
+    show_estimate(estimate_text(run, left, step or 0), console)
+    return seconds
 
 
 def _open_log(run: Run) -> int | None:
@@ -152,18 +174,25 @@ def _open_log(run: Run) -> int | None:
     return step
 
 
-def _recorder(run: Run, trainer: StreamTrainer, model: Any, bar: ProgressBar, tracker: Tracker) -> Recorder:
+def _recorder(
+    run: Run, trainer: StreamTrainer, model: Any, bar: ProgressBar, tracker: Tracker, left: TimeLeft
+) -> Recorder:
     """What validates and logs during training; bar, tracker and status get each line that it writes."""
-    pace = Pace(_last_step(run))
-    return Recorder(
+
+    def show(line: Line) -> None:
+        left.correct(step=recorder.step_seconds, validation=recorder.validation_seconds)
+        _show_line(line, run, bar, tracker, left.after(int(line["step"])))
+
+    recorder = Recorder(
         trainer,
         run.folder / LOG,
         evaluate=lambda: run.validation_loss(model),
         evaluate_untrained=lambda: untrained_loss(run, model),
         score=(lambda: score_in_training(run, model)) if run.config.optim.best_by == "pass_at_2" else None,
         eval_steps=run.config.optim.eval_steps,
-        on_line=lambda line: _show_line(line, run, bar, tracker, pace),
+        on_line=show,
     )
+    return recorder
 
 
 def untrained_loss(run: Run, model: Any) -> ValidationLoss | None:
@@ -174,17 +203,25 @@ def untrained_loss(run: Run, model: Any) -> ValidationLoss | None:
         return run.validation_loss(model)
 
 
-def _show_line(line: Line, run: Run, bar: ProgressBar, tracker: Tracker, pace: Pace) -> None:
+def _show_line(line: Line, run: Run, bar: ProgressBar, tracker: Tracker, left: float | None) -> None:
+    """Pass on a line of the log.
+
+    Args:
+        left: seconds until the answers are there, too; None if unknown.
+    """
     step = int(line["step"])
     tracker.log(step, {name: value for name, value in line.items() if name != "step"})
     loss = {"loss": line["loss"]} if "loss" in line else {}
+    expected_end = None if left is None else time_in(left)
     run.folder.update_status(
-        step=step, max_steps=run.config.optim.max_steps, expected_end=pace.expected_end(step), **loss
+        step=step, max_steps=run.config.optim.max_steps, expected_end=expected_end, **loss
     )
     if loss:
         speed = f"{line['samples_per_second']:.1f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
         if line["data_wait_fraction"] > STARVING:
             speed += f", {line['data_wait_fraction']:.0%} waiting for data"
+        if left is not None:
+            speed += f", {duration(left)} left"
         bar.update(step, f"loss {line['loss']:.4f}, {speed}")
 
 

@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
         while True:
             try:
                 with folder.worked_on():
+                    _show_labels(node, console)
                     return _work(folder, node, console)
             except FolderTaken:
                 if not job_kind(node.job.name).shares_folder:
@@ -64,6 +65,14 @@ def main(arguments: list[str]) -> int:
     except FolderError as error:
         console.print(str(error), markup=False)
         return TAKEN if isinstance(error, FolderTaken) else MISTAKE
+
+
+def _show_labels(node: DictConfig, console: Console) -> None:
+    """Show at once what the run is called, and the note on it."""
+    for key in ("name", "note"):
+        if node[key]:
+            console.print(f"[bold]{key:13}[/]", end="")
+            console.print(node[key], markup=False)
 
 
 def _help(folder: RunFolder, node: DictConfig, console: Console) -> int:

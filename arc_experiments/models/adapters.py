@@ -153,9 +153,14 @@ def _eva(adapted: Any, rank: int, samples: Sequence[NDArray[Any]]) -> None:
 
 def merge(model: Any) -> Any:
     """Merge the adapter into its model in place, if that is exact to rounding (plain float32 weights)."""
-    if isinstance(model, PeftModel) and model.dtype == torch.float32 and not hasattr(model, "hf_quantizer"):
-        return model.merge_and_unload()
-    return model
+    return model.merge_and_unload() if can_merge(model) else model
+
+
+def can_merge(model: Any) -> bool:
+    """Whether the adapter can be merged into its model, which answers without it from then on."""
+    return (
+        isinstance(model, PeftModel) and model.dtype == torch.float32 and not hasattr(model, "hf_quantizer")
+    )
 
 
 def save_weights(

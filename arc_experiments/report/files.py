@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from arc_experiments.report.programs import FILE, ShownProgram
 from arc_experiments.runs.folder import read_object
+from arc_experiments.runs.labels import Labels, labels_in
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import in_todays_terms
 from arc_experiments.scoring.selection import Rule, rules, votes_then_log_probability
@@ -39,6 +40,11 @@ class RunFiles:
     log: tuple[dict[str, Any], ...]
     candidates: tuple[Candidate, ...]
     programs: tuple[ShownProgram, ...] = ()
+
+    @property
+    def labels(self) -> Labels:
+        """What a person has called it."""
+        return labels_in(self.settings)
 
     @property
     def rule(self) -> Rule:

@@ -26,8 +26,9 @@ class RunState:
     step: int | None = None
     max_steps: int | None = None
     loss: float | None = None
-    seconds_left: float | None = None  # of training
+    seconds_left: float | None = None  # until everything is done, the answers included
     attempt: int = 0  # how often it was started
+    started: datetime | None = None  # for the first time
     error: str = ""
 
     @property
@@ -51,19 +52,33 @@ def read_state(folder: Path) -> RunState:
     if name == RUNNING:
         error = _why_dead(folder, status, time.time() - touched) or ""
         name = DIED if error else RUNNING
-    expected = status.get("expected_end")
+    expected = _moment(status.get("expected_end"))
     left = None
     if name == RUNNING and expected is not None:
-        left = max(0.0, (datetime.fromisoformat(expected) - datetime.now(UTC)).total_seconds())
+        left = max(0.0, (expected - datetime.now(UTC)).total_seconds())
     return RunState(
         name=name,
-        step=status.get("step"),
-        max_steps=status.get("max_steps"),
-        loss=status.get("loss"),
+        step=_number(status.get("step")),
+        max_steps=_number(status.get("max_steps")),
+        loss=_number(status.get("loss")),
         seconds_left=left,
-        attempt=status.get("attempt", 0),
+        attempt=_number(status.get("attempt")) or 0,
+        started=_moment(status.get("started")),
         error=error,
     )
+
+
+def _number(value: Any) -> Any:
+    return value if isinstance(value, int | float) else None
+
+
+def _moment(text: Any) -> datetime | None:
+    """The moment that an ISO text with a time zone names; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return None if moment.tzinfo is None else moment
 
 
 def _why_dead(folder: Path, status: dict[str, Any], silent_seconds: float) -> str | None:
@@ -76,27 +91,9 @@ def _why_dead(folder: Path, status: dict[str, Any], silent_seconds: float) -> st
     return None
 
 
-class Pace:
-    """How fast this attempt trains; an earlier one may have run on another machine.
-
-    Args:
-        last_step: the step at which training ends.
-    """
-
-    def __init__(self, last_step: int) -> None:
-        self._last_step = last_step
-        self._first: tuple[int, float] | None = None  # step and time
-
-    def expected_end(self, step: int) -> str | None:
-        """When the last step will be done (ISO 8601, for status.json); None until two steps are known."""
-        now = time.time()
-        if self._first is None:
-            self._first = step, now
-        first_step, since = self._first
-        if step <= first_step:
-            return None
-        left = (self._last_step - step) * (now - since) / (step - first_step)
-        return datetime.fromtimestamp(now + left, UTC).isoformat(timespec="seconds")
+def time_in(seconds: float) -> str:
+    """The time in so many seconds, ISO 8601, for `expected_end` of status.json."""
+    return datetime.fromtimestamp(time.time() + seconds, UTC).isoformat(timespec="seconds")
 
 
 def duration(seconds: float) -> str:

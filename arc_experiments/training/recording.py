@@ -28,6 +28,9 @@ class Recorder(TrainerCallback):
         score: returns what to log beside the validation loss during training; None for nothing.
         eval_steps: optimizer steps between validations; None for none during training.
         on_line: called with each line after it is written.
+
+    Attributes:
+        validation_seconds: of the last validation during training; None before.
     """
 
     def __init__(
@@ -42,6 +45,9 @@ class Recorder(TrainerCallback):
         on_line: Callable[[Line], None],
     ) -> None:
         self.validations: dict[int, ValidationLoss | None] = {}
+        self.validation_seconds: float | None = None
+        self._timed_steps, self._timed_seconds = 0, 0.0
+        self._last_timed: int | None = None
         self._trainer = trainer
         self._evaluate, self._evaluate_untrained, self._score = evaluate, evaluate_untrained, score
         self._log, self._eval_steps, self._on_line = log, eval_steps, on_line
@@ -67,7 +73,10 @@ class Recorder(TrainerCallback):
                 self._write(line)
             if step and self._trainer.best is not None:
                 self._trainer.best.consider(step, line, self._trainer)
-            self._since += time.perf_counter() - start  # not training time
+            seconds = time.perf_counter() - start
+            self._since += seconds  # not training time
+            if step:
+                self.validation_seconds = seconds
         return self.validations[step]
 
     def on_train_begin(
@@ -102,7 +111,16 @@ class Recorder(TrainerCallback):
         line["tokens_per_second"] = (counts.tokens - self._counts.tokens) / seconds
         line["data_wait_fraction"] = (waited - self._waited) / seconds
         self._since, self._counts, self._waited = now, counts, waited
+        if self._last_timed is not None:
+            self._timed_steps += state.global_step - self._last_timed
+            self._timed_seconds += seconds
+        self._last_timed = state.global_step
         self._write(line)
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Seconds of an optimizer step in this attempt, without those up to its first line, which warm up."""
+        return self._timed_seconds / self._timed_steps if self._timed_steps else None
 
     def _write(self, line: Line) -> None:
         if not self._trainer.is_world_process_zero():

@@ -100,6 +100,7 @@ class StreamTrainer(SFTTrainer):
         is_pause_due: whether this process should pause at the end of a step, numbered from 1; then all do.
 
     Attributes:
+        attends_by_sample: as given.
         stops: reasons to stop before `max_steps`.
         session_counts: what this process has seen since it started, for speeds.
     """
@@ -123,7 +124,7 @@ class StreamTrainer(SFTTrainer):
         super().__init__(**options)
         self._part_names, self._stop_after, self._load_state = part_names, stop_after, load_state
         self._embedding_learning_rate, self._cycles = embedding_learning_rate, cycles
-        self._attends_by_sample, self._guard = attends_by_sample, guard
+        self.attends_by_sample, self._guard = attends_by_sample, guard
         self._label_smoothing, self._takes_positions = label_smoothing, takes_positions(self.model)
         self._loss_at_labels = bool(label_smoothing) or (loss_at_labels and not self.aux_loss_enabled)
         if (
@@ -277,7 +278,7 @@ class StreamTrainer(SFTTrainer):
         for callback in (self._guard, checkpoints, self.stops):
             self.add_callback(callback)
         try:
-            with by_sample() if self._attends_by_sample else nullcontext():
+            with by_sample() if self.attends_by_sample else nullcontext():
                 self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             self._end_ahead()

@@ -1,0 +1,34 @@
+"""The words of a command line: groups and their options, and the names of the other commands."""
+
+from arc_experiments.config.schema import conf_dir
+
+# `arc-experiments status` is `python -m arc_experiments.status`.
+COMMANDS = {
+    "compare": "which config is better, and whether these runs can tell",
+    "status": "the state of every run, here and on SLURM",
+    "runs": "all runs in a table, and on a page to search, sort and compare",
+    "report": "the page of a run again, or two runs side by side (--against)",
+    "reselect": "select a run's two attempts again, without the model",
+    "programs": "check one program on a task by hand",
+    "import_config": "turn another pipeline's YAML into an experiment",
+}
+GROUPS = {
+    "data": "where tasks come from, and which are held out",
+    "model": "base model, dtype, quantisation, LoRA; chooses its prompt",
+    "prompt": "how a task becomes text, and which tokens have a loss",
+    "prompt/grid": "how a grid becomes text: a list, [shape,row_numbers]",
+    "augmentation": "what is drawn for each sample, in this order: a list",
+    "optim": "optimizer, schedule, steps",
+    "inference": "views, engine and selection; how many tasks are answered",
+    "hardware": "devices and processes",
+    "tracking": "Weights & Biases",
+    "job": "what to do",
+    "launch": "on this machine or on a cluster",
+    "experiment": "a named set of changes to all of this",
+    "sweep": "which values a sweep tries",
+}
+
+
+def options_of(group: str) -> list[str]:
+    """The names of a group's YAML files."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))

@@ -1,0 +1,115 @@
+"""How long a job may take: what is timed is warm, changes nothing, and counts validations and answers."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from small_training import small_run, weights
+
+from arc_experiments.jobs import estimate
+from arc_experiments.jobs.estimate import TimeLeft, answering_seconds, estimate_text, step_seconds
+from arc_experiments.run import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return small_run(tmp_path_factory.mktemp("run"), "optim.max_steps=2", "inference.limit=null")
+
+
+def test_the_time_left_counts_steps_validations_and_answers() -> None:
+    left = TimeLeft(last_step=100, eval_steps=30, step=2.0, validation=5.0, answering=7.0)
+    assert [left.num_validations(done) for done in (0, 29, 30, 90, 99, 100)] == [4, 4, 3, 1, 1, 0]
+    assert left.after(0) == 100 * 2 + 4 * 5 + 7
+    assert left.after(95) == 5 * 2 + 5 + 7
+    assert left.after(100) == 7
+
+
+def test_the_time_left_follows_what_the_training_measures() -> None:
+    left = TimeLeft(last_step=100, eval_steps=None, validation=5.0, answering=7.0)
+    assert left.after(0) is None, "no step is known"
+    left.correct(step=3.0, validation=None)
+    assert left.after(90) == 10 * 3 + 5 + 7
+    left.correct(step=None, validation=1.0)
+    assert left.after(90) == 10 * 3 + 1 + 7
+
+
+def test_the_estimate_names_the_validations_and_the_prompts() -> None:
+    asked = SimpleNamespace(requests=[SimpleNamespace(ids=np.zeros(3))] * 128)
+    left = TimeLeft(last_step=100, eval_steps=25, step=0.5, validation=3.0, answering=20.4)
+    text = "training about 1 min 2 s (4 validations included), then 128 prompts, about 20 s"
+    assert estimate_text(asked, left, 0) == text
+    left.eval_steps, left.answering = None, None
+    assert estimate_text(asked, left, 90) == "training about 8 s (1 validation included), then 128 prompts"
+
+
+def test_timing_a_step_leaves_weights_gradients_and_random_numbers_alone(run: Run) -> None:
+    model = run.model()
+    trainer, before, mode = run.trainer(model), weights(model), model.training
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    assert step_seconds(run, trainer, run.stream()) > 0
+    assert torch.equal(torch.rand(4), expected)
+    assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training == mode
+    trainer.resume_or_start()
+    assert trainer.state.global_step == 2
+    assert trainer.counts.samples == 2, "what was timed is not counted as trained on"
+
+
+def test_a_cold_first_step_does_not_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def first_slow(*_: object) -> None:
+        time.sleep(0.002 if calls else 0.5)
+        calls.append(1)
+
+    monkeypatch.setattr(estimate, "_pass", first_slow)
+    assert step_seconds(run, run.trainer(run.model()), run.stream()) < 0.1
+
+
+def test_a_cold_first_answer_does_not_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def first_slow(self: object, model: object, prompts: list, keys: list, limits: object) -> list:
+        time.sleep(0.0 if calls else 1.0)
+        calls.append(len(prompts))
+        return []
+
+    monkeypatch.setattr(type(run.engine), "answer", first_slow)
+    seconds = answering_seconds(run, run.model())
+    assert seconds is not None
+    assert seconds < 0.5
+    assert max(calls) > 1, "one prompt alone says nothing about a batch"
+
+
+def test_the_answers_take_about_as_long_as_estimated(run: Run) -> None:
+    model = run.model()
+    estimated = answering_seconds(run, model)
+    start = time.perf_counter()
+    run.predict(model)
+    assert estimated is not None
+    assert time.perf_counter() - start < 20 * estimated
+    assert time.perf_counter() - start > estimated / 20
+
+
+def test_memory_that_runs_out_ends_the_estimate_and_not_the_job(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(run.engine), "answer", full)
+    model = run.model()
+    mode = model.training
+    assert answering_seconds(run, model) is None
+    assert model.training == mode
+
+
+def test_vllm_tells_nothing_before_it_has_started(tmp_path: Path) -> None:
+    config = SimpleNamespace(inference=SimpleNamespace(engine="vllm"))
+    assert answering_seconds(SimpleNamespace(config=config), None) is None
