@@ -137,7 +137,7 @@ class FixedSimpleTasks(SimpleTasks):
         return FixedTasks(TaskSet(self._tasks()))
 
     def _tasks(self) -> Iterator[Task]:
-        for rule in self.rules:
-            for number in range(self.num_tasks):
+        for number in range(self.num_tasks):  # so that the first of them are of all rules
+            for rule in self.rules:
                 task_id = f"{rule}_{number:04d}"
                 yield self.task(task_id, rule, rng_for(task_id, self.seed), split=rule)
