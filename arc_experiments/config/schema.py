@@ -344,9 +344,10 @@ class Adapt:
     groups: int | None = limited(None, low=2)  # of mode=groups
     together: int = limited(1, low=1)  # of mode=per_task
     leave_out: list[int] = field(default_factory=lambda: [1])
-    programs: int | None = limited(None, low=1)  # of method=search_and_learn, as the next two
+    programs: int | None = limited(None, low=1)  # of method=search_and_learn, as the next three
     rounds: int = limited(4, low=1)
     relabelled: int = limited(8, low=1)
+    joined: int = limited(0, low=0)
     seconds_per_task: float | None = limited(None, above=0)
     seconds: float | None = limited(None, above=0)
     deadline_hours: float | None = limited(None, above=0)

@@ -12,7 +12,7 @@ import numpy as np
 from arc_experiments.pictures.writer import PictureWriter
 from arc_experiments.programs.languages import language as find_language
 from arc_experiments.prompts.encoders import Encoders
-from arc_experiments.prompts.encoding import Encoded, tokenize
+from arc_experiments.prompts.encoding import IGNORED, Encoded, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.kinds import KINDS, PROGRAM_KINDS, QUESTIONS, Asked, Kind, WeightedKinds
 from arc_experiments.prompts.language import AnswerLanguage
@@ -189,7 +189,10 @@ class Prompt:
         encoder = self._encoders.of(task, kind)
         assert task.program is not None or not _needs_program(kind, with_answer), f"{task.id} has no program"
         encode = encoder.by_table if self._has_table(kind) else encoder.by_tokenizer
-        return encode(_pairs(task, test_index), _program(task), with_answer=with_answer)
+        encoded = encode(_pairs(task, test_index), _program(task), with_answer=with_answer)
+        if with_answer and kind == "program_from_examples" and task.program and task.program.open_end:
+            encoded.labels[-1] = IGNORED
+        return encoded
 
     def _has_table(self, kind: Kind) -> bool:
         return self.exact_table and kind in self._drawn.kinds  # the others were not verified
