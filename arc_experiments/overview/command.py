@@ -16,11 +16,11 @@ from arc_experiments.overview.page import render
 from arc_experiments.overview.table import runs_table
 from arc_experiments.report.page import write_page
 from arc_experiments.runs.folder import EVERYTHING
-from arc_experiments.runs.run_state import PAUSED, RUNNING, WAITING
+from arc_experiments.runs.run_state import RUNNING
 
 EXIT_MISTAKE, EXIT_STOPPED = 2, 130
 WATCH_SECONDS = 5
-PATIENCE_SECONDS = 60.0  # with jobs that wait for the next one of a sweep or a chain to start
+PATIENCE_SECONDS = 60.0  # in which a run, or the next job of a sweep, may start
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,7 +74,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _watch(folders: Sequence[str], page: Path, seconds: int, console: Console) -> None:
-    """Write the page and show the table again and again, until no run goes on."""
+    """Write the page and show the table again and again as long as runs go on."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
         for runs in _looks(folders, seconds):
             write_page(page, render(runs, page.parent, refresh_seconds=seconds))
@@ -82,14 +82,13 @@ def _watch(folders: Sequence[str], page: Path, seconds: int, console: Console) -
 
 
 def _looks(folders: Sequence[str], seconds: int) -> Iterator[list[ListedRun]]:
-    """Read all runs every few seconds as long as one runs, or may be about to start."""
+    """Read all runs every few seconds, until none has run for a while."""
     last = time.monotonic()
     while True:
         runs = list_runs(folders)
-        states = {run.state.name for run in runs}
-        if RUNNING in states:
+        if any(run.state.name == RUNNING for run in runs):
             last = time.monotonic()
-        elif not states & {WAITING, PAUSED} or time.monotonic() - last > PATIENCE_SECONDS:
+        elif time.monotonic() - last > PATIENCE_SECONDS:
             return
         yield runs
         time.sleep(seconds)
