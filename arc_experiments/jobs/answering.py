@@ -30,13 +30,12 @@ from arc_experiments.report.page import write_report
 from arc_experiments.report.programs import FILE as PROGRAMS
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
-from arc_experiments.scoring import selection
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.by_program import verified_tasks
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import distinct_by_output
+from arc_experiments.scoring.selection import Rule, distinct_by_output, rule_named
 from arc_experiments.scoring.submission import Submission, check_submission, submission
 from arc_experiments.tasks import TaskSet
 from arc_experiments.training.validation import ValidationLoss
@@ -52,10 +51,9 @@ def is_reported(run: Run) -> bool:
     return not has_page or (run.folder / "report.html").exists()
 
 
-def selection_rule(run: Run) -> selection.Rule:
+def selection_rule(run: Run) -> Rule:
     """The rule by which this run's attempts are chosen."""
-    rule: selection.Rule = getattr(selection, run.config.inference.selection)
-    return rule
+    return rule_named(run.config.inference.selection)
 
 
 def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | None = None) -> dict[str, Any]:
