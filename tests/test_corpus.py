@@ -160,7 +160,7 @@ def test_namesakes_in_another_source_are_told(tmp_path: Path) -> None:
     corpus = corpus_of(*overrides)
     assert corpus.shares[-1].task_ids == ("z",)
     [note] = corpus.notes["mine"]
-    assert note.startswith("1 tasks of mine have the ids of different tasks that another source holds out")
+    assert note.startswith("1 task of mine with the ids of different tasks that another source holds out")
 
 
 def test_generated_tasks_and_demonstrations_of_held_out_ones_train_together() -> None:

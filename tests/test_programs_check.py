@@ -110,7 +110,7 @@ def test_a_program_of_another_language_comes_from_standard_input(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "mirrors"], "--task mirrors is none of the 1 tasks of {tasks}, such as mirror"),
+        (["--task", "mirrors"], "--task mirrors is not among the 1 task of {tasks}, such as mirror"),
         (["--task", "mirror", "--data", "arc3"], "data.path=arc3 does not exist"),
         (["--task", "mirror", "--data", "files"], "data.path is needed"),
     ],

@@ -62,7 +62,7 @@ def test_tasks_that_are_left_out_are_shown_listed_and_counted(tasks: Path, tmp_p
     printed = io.StringIO()
     evaluate.main(run, Console(file=printed, width=1000))
     [line] = [line for line in printed.getvalue().splitlines() if line.startswith("skipped")]
-    assert "1 tasks or rows left out (skipped_tasks.json):" in line
+    assert "1 task or row left out (skipped_tasks.json):" in line
     assert "torn.json: not JSON in UTF-8" in line
     [message] = run.folder.read_json("skipped_tasks.json")["files"]
     assert message in line

@@ -59,8 +59,10 @@ def settings(run: RunFiles) -> dict[str, str]:
 def subtitle(settings: dict[str, str]) -> str:
     """Such as "finetune · arc1 · tiny · 60 steps · seed 1"."""
     parts = [settings.get(key) for key in ("job.name", "data.name", "model.name")]
-    for key, words in (("optim.epochs", "{} epochs"), ("optim.max_steps", "{} steps"), ("seed", "seed {}")):
-        parts += [words.format(settings[key]) if key in settings else None]
+    for key, noun in (("optim.epochs", "epoch"), ("optim.max_steps", "step")):
+        if key in settings:
+            parts.append(f"{settings[key]} {noun}{'' if settings[key] == '1' else 's'}")
+    parts.append(f"seed {settings['seed']}" if "seed" in settings else None)
     return " · ".join(part for part in parts if part)
 
 
@@ -77,7 +79,7 @@ def tiles(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     yield from _validation_tile(metrics.get("validation", {}))
     if train.get("final_loss") is not None:
         notes = [f"after {plural(train['steps'], 'step')}"] if "steps" in train else []
-        yield "Last training loss", number(train["final_loss"], 3), notes
+        yield "Training loss at the end", number(train["final_loss"], 3), notes
     longest = sorted(phases(metrics), key=lambda phase: -phase[1])[:2]
     notes = [f"{name.replace('_', ' ')} {duration(seconds)}" for name, seconds in longest]
     if metrics.get("peak_memory_bytes"):
@@ -95,11 +97,15 @@ def _validation_tile(validation: dict[str, Any]) -> Iterator[tuple[str, str, lis
     known = [name for name, value in losses.items() if value is not None]
     if not known:
         return
-    notes = ["mean over tokens" if known == ["after"] else f"{' → '.join(known)} training"]
+    notes = [] if known == ["after"] else [f"{' → '.join(known)} training"]
     loss = validation.get("loss")
     if isinstance(loss, dict) and {"num_tokens", "num_tasks"} <= loss.keys():
         notes.append(f"{plural(loss['num_tokens'], 'token')} of {plural(loss['num_tasks'], 'task')}")
-    yield "Validation loss", " → ".join(number(v, 3) for v in losses.values() if v is not None), notes
+    yield (
+        "Validation loss per token",
+        " → ".join(number(v, 3) for v in losses.values() if v is not None),
+        notes,
+    )
 
 
 def training_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -112,7 +118,7 @@ def training_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for title, key in (("before", "initial_loss"), ("after", "loss")):
         loss = metrics.get("validation", {}).get(key)
         if isinstance(loss, dict) and "task_mean" in loss:
-            yield f"validation loss {title}, task mean", number(loss["task_mean"], 4)
+            yield f"validation loss per task, {title} training", number(loss["task_mean"], 4)
 
 
 def cost_rows(cost: dict[str, Any]) -> Iterator[tuple[str, str]]:
