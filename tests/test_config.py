@@ -190,7 +190,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
     ("prompt/grid=wrong", ["prompt/grid=wrong", "colour_names", "shape_and_row_numbers"]),
     ("prompt.kinds.output_from_inputs=1", ["prompt.kinds.output_from_inputs", "kinds.output_from_outputs"]),
-    ("prompt.kinds.input_from_inputs=often", ["prompt.kinds.input_from_inputs", "often", "Float"]),
+    ("prompt.kinds.input_from_inputs=often", ["prompt.kinds.input_from_inputs=often must be a number"]),
     ("prompt.input_from_inputs.system=x", ["prompt.input_from_inputs.system", "mean: prompt.system?"]),
     ("prompt.grid.separater=-", ["prompt.grid.separater", "prompt.grid.separator"]),
     # unknown options

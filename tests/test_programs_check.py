@@ -104,7 +104,7 @@ def test_a_program_of_another_language_comes_from_standard_input(
     path.write_text(json.dumps({"dot": {"train": [pair], "test": [pair]}}))
     monkeypatch.setattr("sys.stdin", io.StringIO("pixel(3,0,1)\n"))
     assert main(["check", "-", "--data", str(path), "--task", "dot", "--language", "draw"]) == 0
-    assert "verified: 1 of 1 demonstrations right" in capsys.readouterr().out
+    assert "verified: 1 of 1 demonstration right" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_tasks_without_solutions_cannot_train(tasks: Path, tmp_path: Path) -> No
     assert "open_leave_1" in others.partition.train
     run = compose(options, tmp_path / "run")
     with pytest.raises(
-        ValueError, match=r"cannot train, as .* test inputs without outputs: open.*train_tasks=leave_out"
+        ValueError, match=r"cannot train, for some test outputs are missing: open.*train_tasks=leave_out"
     ):
         _ = run.partition
 

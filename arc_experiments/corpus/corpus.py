@@ -425,6 +425,6 @@ def _check_solved(tasks: TaskSet) -> None:
     unsolved = [task.id for task in tasks if any(pair.output is None for pair in task.test)]
     if unsolved:
         raise ValueError(
-            f"data: {plural(len(unsolved), 'task')} with test inputs without outputs cannot train: "
+            f"data: {plural(len(unsolved), 'task')} cannot train, for some test outputs are missing: "
             f"{', '.join(unsolved[:10])}. data.train_tasks=leave_out trains on their demonstrations alone"
         )

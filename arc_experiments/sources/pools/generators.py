@@ -173,8 +173,8 @@ class GeneratedTasks:
                 raise ValueError(
                     f"data=re_arc: the generator of task {task_id} made only "
                     f"{plural(len(pairs), 'different pair')} at difficulty="
-                    f"{list(self.recipe.difficulty)} in {MAX_TRIES} tries ({reasons}): widen the difficulty, or "
-                    f" data.source.leave_out=[{task_id}]"
+                    f"{list(self.recipe.difficulty)} in {MAX_TRIES} tries ({reasons}): widen the difficulty, "
+                    f"or data.source.leave_out=[{task_id}]"
                 )
             pairs.append(pair)
         *train, test = pairs
