@@ -27,6 +27,7 @@ from arc_experiments.corpus.corpus import Corpus, Share
 from arc_experiments.corpus.partitions import Partition
 from arc_experiments.models.ancestry import Ancestry
 from arc_experiments.models.weights import Weights
+from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
 from arc_experiments.runs.folder import RunFolder
@@ -165,6 +166,18 @@ class Run:
         return full if self.vocabulary is None else ArcTokenizer(full, self.vocabulary)
 
     @cached_property
+    def pictures(self) -> PictureInputs:
+        """What the model is given of pictures, by its processor."""
+        from arc_experiments.models.processor import load_processor
+
+        return PictureInputs(load_processor(self.config.model))
+
+    @property
+    def _picture_inputs(self) -> PictureInputs | None:
+        prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
+        return self.pictures if any(own.shows_pictures for own in prompts) else None
+
+    @cached_property
     def prompt(self) -> Prompt:
         """The prompt writer, its token table verified on validation tasks."""
         return self._make_prompt(self.config.prompt, list(self.corpus.rows.values()))
@@ -174,7 +187,8 @@ class Run:
         if own.kinds.need_programs:
             examples += self.corpus.programs(NUM_VERIFIED)
             language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
-        return verified_prompt(own, self.tokenizer, examples, rows, language)
+        inputs = self.pictures if own.shows_pictures else None
+        return verified_prompt(own, self.tokenizer, examples, rows, language, inputs)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -334,6 +348,7 @@ class Run:
             seed=self.config.seeds.train if seed is None else seed,
             per_device_batch_size=self.per_device_batch_size,
             pad_id=self.prompt.pad_id,
+            pictures=self._picture_inputs,
             callbacks=callbacks,
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
@@ -368,6 +383,7 @@ class Run:
                 records,
                 num_too_long=too_long,
                 pad_id=self.prompt.pad_id,
+                pictures=self._picture_inputs,
                 batch_size=self.per_device_batch_size,
                 processes=self.processes,
             )

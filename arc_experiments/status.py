@@ -13,11 +13,10 @@ from rich.text import Text
 
 from arc_experiments.launching.slurm import ClusterError, jobs_of, queue_states
 from arc_experiments.launching.tables import STYLES, TRAINING_LOSS, progress_cells
-from arc_experiments.runs.folder import RunFolder, find_runs
+from arc_experiments.runs.folder import EVERYTHING, RunFolder, find_runs
 from arc_experiments.runs.labels import read_labels
 from arc_experiments.runs.run_state import DIED, FAILED
 
-EVERYTHING = ("outputs/*", "multirun/*")
 SQUEUE_SECONDS = 5.0
 EXIT_NONE = 2
 

@@ -184,7 +184,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("optim.lr=3", ["optim.lr", "optim has: name, learning_rate"]),
     ("learning_rate=3", ["learning_rate", "Did you mean: optim.learning_rate?"]),
     ("seeds.nothing=1", ["seeds.nothing", "seeds has: partition, stream"]),
-    ("+foo=3", ["foo", "A composition has: data, model"]),
+    ("+foo=3", ["foo", "A composition has: ", "data, model"]),
     ("+optim.lr=3", ["optim.lr", "optim has: name, learning_rate"]),
     ("augmentation.geometry.prob=1", ["augmentation.geometry.prob", "probability"]),
     ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
@@ -231,9 +231,20 @@ MISTAKES: list[tuple[str, list[str]]] = [
         ["another model than model=tiny (package:tiny)", "model=custom model.path=me/mine", "model.name="],
     ),
     ("model=qwen05 model.path=me/mine", ["another model than model=qwen05 (Qwen/Qwen2.5-0.5B-Instruct)"]),
+    ("model.path=package:tiny_program", ["another model than model=tiny (", "have: model=tiny_program, or"]),
+    (
+        "model=qwen05 model.path=me/Qwen2.5-0.5B-Instruct-GPTQ",
+        ["another model than model=qwen05", "model=custom model.path=me/Qwen2.5-0.5B-Instruct-GPTQ, or"],
+    ),
+    ("model=Qwen/Qwen2.5-7B", ["a hub id or a folder: model=custom model.path=Qwen/Qwen2.5-7B."]),
+    ("model=/models/x", ["a hub id or a folder: model=custom model.path=/models/x."]),
+    ("model=Qwen/Qwen2.5-0.5B-Instruct", ["a hub id or a folder: model=qwen05."]),
+    ("model=tini", ["Did you mean: model=tiny?"]),
+    ("model=", ["model= is not an option of model. Available"]),
     ("from_run=nowhere", ["nowhere is not a run folder", "run.yaml"]),
     # not an override at all
     ("seed", ["seed", "Did you mean: seed=...?"]),
+    ("model.path=~/x", ["need quotes of their own inside", """'model.path="~/x"'"""]),
     ("seed=[1", ["seed=[1", "no viable alternative"]),
 ]  # fmt: skip
 
@@ -505,6 +516,9 @@ def test_a_named_model_may_lie_elsewhere_or_be_trained_further_or_lend_its_setti
     (tmp_path / "run" / "model").mkdir()
     name = compose_config(["job=evaluate", f"from_run={earlier_run}"]).model.name
     assert compose_config([f"model={name}", f"model.path={tmp_path}/run/model"]).model.name == name
+    cache = tmp_path / "models--Qwen--Qwen2.5-0.5B-Instruct" / "snapshots"
+    cache.mkdir(parents=True)
+    assert compose_config(["model=qwen05", f"model.path={cache}"]).model.name == "qwen05"
     mine = compose_config(["model.path=me/mine", "model.name=mine"])
     assert (mine.model.name, mine.prompt.name) == ("mine", "framed"), "tiny's settings, by wish"
 

@@ -60,7 +60,7 @@ def test_normal_form_does_the_same_and_is_its_own_normal_form() -> None:
     own = random.Random(1)
     changed = 0
     for _ in range(1000):
-        text, grid = random_program(own, 3, 10), random_grid(own)
+        text, grid = random_program(own, 6, 10), random_grid(own)
         normal = DRAW.normalise(text)
         assert np.array_equal(by_prelude(text, grid), by_prelude(normal, grid))
         assert DRAW.normalise(normal) == normal
@@ -79,9 +79,16 @@ def test_normal_form_does_the_same_and_is_its_own_normal_form() -> None:
         ("box(1,0,0,1,5)", "rect(1,0,0,1,5)"),
         ("rect(1,3,5,3,2)", "line(1,3,2,3,5)"),
         ("box(1,3,3,3,3); flood(2,0,0)\n", "pixel(1,3,3)\nflood(2,0,0)"),
+        ("pixel(2,5,5); pixel(1,0,9); pixel(1,0,0)", "pixel(1,0,0)\npixel(1,0,9)\npixel(2,5,5)"),
+        ("line(2,3,0,3,5); line(1,0,2,6,2)", "line(2,3,0,3,5)\nline(1,0,2,6,2)"),
+        ("line(1,3,0,3,5); line(1,0,2,6,2)", "line(1,0,2,6,2)\nline(1,3,0,3,5)"),
+        ("line(7,2,2,2,4); rect(3,1,1,4,5)", "rect(3,1,1,4,5)"),
+        ("line(7,2,2,2,4); box(3,1,1,4,5)", "box(3,1,1,4,5)\nline(7,2,2,2,4)"),
+        ("pixel(4,1,1); pixel(3,1,1); pixel(3,1,1)", "pixel(3,1,1)"),
+        ("pixel(4,1,1); flood(3,1,1); pixel(3,0,1)", "pixel(4,1,1)\nflood(3,1,1)\npixel(3,0,1)"),
     ],
 )
-def test_programs_that_paint_the_same_by_layout_or_order_of_ends_have_one_form(
+def test_programs_that_paint_the_same_by_layout_order_or_hidden_shapes_have_one_form(
     written: str, normal: str
 ) -> None:
     assert DRAW.normalise(written) == normal
@@ -91,7 +98,7 @@ def test_programs_that_paint_the_same_by_layout_or_order_of_ends_have_one_form(
     "text",
     [
         "pixel(10,0,0)", "pixel(1,30,0)", "pixel(1,-1,0)", "pixel(1,0)", "pixel(1,0,0,0)", "pixel(True,0,0)",
-        "pixel(1,0,0.0)", "pixel(1,0,column=0)", "pixel(1,*[0,0])", "line(1,0,0,3,2)", "circle(1,0,0,3)",
+        "pixel(1,0,0.0)", "pixel(1,0,column=0)", "pixel(1,*[0,0])", "circle(1,0,0,3)",
         "x = pixel(1,0,0)", "pixel(1,0,0) + pixel(1,0,0)", "for i in range(3): pixel(1,i,i)", "import os",
         "canvas", "pixel(1,0,", "pixel(pixel(1,0,0),0,0)", "pixel(1,0,0)\n  pixel(1,0,0)", "(" * 5000,
     ],
@@ -103,8 +110,18 @@ def test_what_is_no_block_of_calls_breaks_the_grammar(text: str) -> None:
 
 
 def test_messages_name_the_line_and_what_is_wrong() -> None:
-    with pytest.raises(UnreadableProgram, match=r"line 2: line\(1, 0, 0, 3, 2\) is not a horizontal"):
-        DRAW.normalise("pixel(1,0,0)\nline(1,0,0,3,2)")
+    with pytest.raises(UnreadableProgram, match=r"line 2: rect\(1, 0, 0, 3\) is not rect with 5"):
+        DRAW.normalise("pixel(1,0,0)\nrect(1,0,0,3)")
+
+
+def test_a_crooked_line_paints_nothing_and_is_left_out() -> None:
+    text, canvas = "pixel(1,0,0)\nline(2,0,0,3,2)\nline(3,1,0,0,1)", np.full((4, 4), 9, np.uint8)
+    normal = DRAW.normalise(text)
+    assert normal == "pixel(1,0,0)\nline(3,0,1,1,0)"
+    assert np.array_equal(by_prelude(text, canvas), by_prelude(normal, canvas))
+    with pytest.raises(UnreadableProgram, match="all of its lines are crooked") as caught:
+        DRAW.normalise("line(2,0,0,3,2)")
+    assert caught.value.reason == "no_program"
 
 
 def test_the_program_in_an_answer_is_the_last_fenced_block_or_all_of_it() -> None:
@@ -118,14 +135,24 @@ def test_the_program_in_an_answer_is_the_last_fenced_block_or_all_of_it() -> Non
         assert caught.value.reason == "no_program"
 
 
+def test_two_programs_join_into_one_that_does_first_the_one_and_then_the_other() -> None:
+    own = random.Random(3)
+    for _ in range(300):
+        first, second = (DRAW.normalise(random_program(own, own.randint(1, 5), 10)) for _ in range(2))
+        grid = random_grid(own)
+        joined = DRAW.join(first, second)
+        assert np.array_equal(by_prelude(joined, grid), by_prelude(second, by_prelude(first, grid)))
+        assert DRAW.normalise(joined) == joined
+
+
 def test_every_block_of_lines_is_a_program() -> None:
     own = random.Random(2)
     text, grid = random_program(own, 8, 10), random_grid(own)
     lines = DRAW.normalise(text).splitlines()
     for count in range(1, 9):
         part = "\n".join(lines[:count])
-        assert DRAW.normalise(part) == part
         assert DRAW.length(part) == count
+        assert np.array_equal(by_prelude(DRAW.normalise(part), grid), by_prelude(part, grid))
         assert by_prelude(part, grid).shape == grid.shape
 
 

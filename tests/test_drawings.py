@@ -80,6 +80,13 @@ def test_every_shape_colour_and_direction_is_drawn() -> None:
     assert {line.partition("(")[2][0] for line in programs.splitlines()} == set("0123456789")
 
 
+def test_an_open_end_is_that_of_the_longest_programs_alone() -> None:
+    for is_open in (False, True):
+        source = Drawings(draws=[2, 4], open_end=is_open)
+        ends = [task.program.open_end for task in visits(source, 3) if task.program is not None]
+        assert ends == [False, False, is_open]
+
+
 def test_tasks_depend_on_the_rng_alone_here_and_in_a_worker() -> None:
     source = Drawings(noise=[0.0, 0.3])
     there = pickle.loads(pickle.dumps(source))

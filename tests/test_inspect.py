@@ -57,7 +57,7 @@ def test_validation_counts_what_does_not_fit(tmp_path: Path) -> None:
     counted = count_validation(run.validation_tasks, run.prompt)
     records, too_long = run.validation_records
     assert counted.num_redrawn == too_long > 0
-    assert sorted(counted.tokens) == sorted(len(record.input_ids) for record in records)
+    assert sorted(counted.tokens) == sorted(len(record.asked) for record in records)
 
 
 def test_a_packed_row_is_counted_once_and_its_samples_each(tmp_path: Path) -> None:

@@ -116,6 +116,18 @@ def test_the_answer_alone_has_a_loss(name: str, verified: bool, chatty: PreTrain
 
 
 @pytest.mark.parametrize("verified", [True, False], ids=["by table", "by tokenizer"])
+def test_an_open_end_is_written_and_has_no_loss(verified: bool, chatty: PreTrainedTokenizerBase) -> None:
+    prompt = make(chatty, "prompt=program_compact", kinds=BOTH)
+    if verified:
+        prompt.verify([DRAWN])
+    cut_off = replace(DRAWN, program=replace(PROGRAM, open_end=True))
+    assert learnt(prompt.encode(cut_off), prompt) == [PROGRAM.text]
+    assert np.array_equal(prompt.encode(cut_off).input_ids, prompt.encode(DRAWN).input_ids)
+    whole = prompt.encode(DRAWN, kind="output_from_program")
+    assert whole.equals(prompt.encode(cut_off, kind="output_from_program")), "its answer is a grid"
+
+
+@pytest.mark.parametrize("verified", [True, False], ids=["by table", "by tokenizer"])
 def test_all_outputs_learns_the_demonstrations_outputs_from_the_second_on_too(
     verified: bool, chatty: PreTrainedTokenizerBase
 ) -> None:

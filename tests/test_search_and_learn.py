@@ -19,7 +19,7 @@ from arc_experiments.programs.sandbox import Sandbox
 from arc_experiments.report.versus import write_versus
 from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
-from arc_experiments.search_and_learn.relabelling import Quality, Relabelled, Written, best_last, relabel
+from arc_experiments.search_and_learn.relabelling import Relabelled, Written, best_last, relabel
 from arc_experiments.search_and_learn.searcher import Searcher
 from arc_experiments.tasks import Pair, Program, Task
 
@@ -35,12 +35,12 @@ def sandbox() -> Iterator[Sandbox]:
         yield opened
 
 
-def written(text: str, quality: Quality = (0, 0.5)) -> Written:
-    return Written(view=0, program=Program(language="draw", text=text), quality=quality)
+def written(text: str, view: int = 0) -> Written:
+    return Written(view=view, program=Program(language="draw", text=text))
 
 
-def relabelled(sandbox: Sandbox, *programs: Written, most: int = 8) -> list[Relabelled]:
-    return relabel({0: TASK}, programs, sandbox, most=most)
+def relabelled(sandbox: Sandbox, *programs: Written, most: int = 8, joined: int = 0) -> list[Relabelled]:
+    return relabel({0: TASK, 1: TASK}, programs, sandbox, most=most, joined=joined)
 
 
 def texts(found: list[Relabelled]) -> list[str]:
@@ -68,18 +68,46 @@ def test_of_programs_that_do_the_same_the_shortest_is_kept(sandbox: Sandbox) -> 
 
 
 def test_the_best_programs_are_kept_and_come_last(sandbox: Sandbox) -> None:
-    programs = [written(f"pixel({colour},0,0)", (0, colour / 10)) for colour in (4, 9, 2, 7)]
-    found = relabelled(sandbox, *programs, most=3)
-    assert texts(found) == ["pixel(4,0,0)", "pixel(7,0,0)", "pixel(9,0,0)"]
-    other = relabelled(sandbox, written("pixel(8,1,1)", (0, 0.5)), written("pixel(1,1,1)", (1, 1.0)))
+    right = [f"line(1,0,0,0,{last})" for last in (1, 3, 2)]  # the expected output is all ones
+    found = relabelled(sandbox, written("pixel(9,0,0)"), *map(written, right), most=3)
+    assert texts(found) == [right[0], right[2], right[1]]
+    other = relabelled(sandbox, written("line(1,0,0,2,0)"), written("rect(1,0,0,2,3)"))
     names = [task.program.text for task in best_last([found, other]) if task.program is not None]
-    assert names == ["pixel(4,0,0)", "pixel(8,1,1)", "pixel(7,0,0)", "pixel(9,0,0)", "pixel(1,1,1)"]
+    assert names == [right[0], right[2], "line(1,0,0,2,0)", right[1], "rect(1,0,0,2,3)"]
+
+
+def test_several_programs_in_one_are_added_where_they_give_something_new_the_best_last(
+    sandbox: Sandbox,
+) -> None:
+    parts = ["line(1,0,0,2,0)", "line(1,0,1,0,3)", "pixel(9,2,3)"]
+    found = relabelled(sandbox, *map(written, parts), joined=8)
+    assert texts(found) == [
+        "pixel(9,2,3)",
+        "line(1,0,0,2,0)\npixel(9,2,3)",
+        "line(1,0,1,0,3)\npixel(9,2,3)",
+        "line(1,0,0,2,0)",
+        "line(1,0,1,0,3)",
+        "line(1,0,0,2,0)\nline(1,0,1,0,3)\npixel(9,2,3)",
+        "line(1,0,0,2,0)\nline(1,0,1,0,3)",
+    ]
+    best = relabelled(sandbox, *map(written, parts), most=2, joined=1)
+    assert texts(best) == [*parts[:2], "line(1,0,0,2,0)\nline(1,0,1,0,3)"]
+    expected = CANVAS.copy()
+    expected[:, 0] = expected[0] = 1
+    assert np.array_equal(best[-1].task.test[0].output, expected)
+    known = [*parts, texts(found)[-1]]
+    again = texts(relabelled(sandbox, *map(written, known), joined=8))
+    assert sorted(again) == sorted(texts(found)), "outputs of known programs come once"
+
+
+def test_programs_of_different_views_are_not_joined(sandbox: Sandbox) -> None:
+    assert len(relabelled(sandbox, written("pixel(1,0,0)"), written("pixel(1,2,2)", view=1), joined=8)) == 2
 
 
 OPTIONS = [
     *DRAWINGS, *SETTINGS, "job=adapt", "adapt.method=search_and_learn", "adapt.mode=joint", "adapt.rounds=3",
     "adapt.programs=24", "inference.temperature=1.2", "inference.limit=null", "optim.max_steps=4",
-    "optim.batch_size=2", "optim.learning_rate=1e-3",
+    "optim.batch_size=2", "optim.learning_rate=1e-3", "adapt.joined=4",
 ]  # fmt: skip
 
 
@@ -172,6 +200,15 @@ def test_one_round_is_the_control_and_each_sample_is_what_it_is_in_one_round(
     assert ours == theirs, "the first round's"
 
 
+def test_programs_in_a_language_that_does_not_join_them_are_refused_before_anything_is_written(
+    model: list[str], tmp_path: Path
+) -> None:
+    run = compose([*OPTIONS, *model, "adapt.joined=4", "prompt.language=dsl"], tmp_path / "run")
+    with pytest.raises(ValueError, match=r"adapt\.joined=4: programs in dsl are not joined"):
+        adapt.main(run, Console(file=io.StringIO()))
+    assert not (tmp_path / "run" / "predictions.jsonl").exists()
+
+
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
     finished: Run, model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
@@ -208,6 +245,10 @@ def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
         (["inference.temperature=0"], "set inference.temperature=0.9"),
         (["adapt.programs=25"], "adapt.programs=25 cannot be shared out .* take 24"),
         (["adapt.method=fine_tune"], "adapt.method=search_and_learn"),
+        (
+            ["adapt.method=fine_tune", "adapt.programs=null", "adapt.joined=4"],
+            "nothing writes programs that could be joined",
+        ),
     ],
 )
 def test_what_a_search_cannot_do_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.from_run import take_from_run
-from arc_experiments.composing.mistakes import explain
+from arc_experiments.composing.mistakes import explain, model_of_path
 from arc_experiments.composing.naming import folder_name, job_name
 from arc_experiments.composing.words import options_of
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
@@ -117,15 +117,21 @@ def _other_model(model: Model) -> Iterator[str]:
     file = conf_dir() / "model" / f"{model.name}.yaml"
     options = OmegaConf.load(file) if file.exists() else OmegaConf.create()
     named = OmegaConf.select(options, "path")  # None: missing, as in model=custom
-    if named is None or named.rpartition("/")[2] in model.path:  # it, or a copy of it
+    if named is None or _is_copy(named, model.path):
         return
     if _name_in_run(Path(model.path).expanduser()) == model.name:  # what a run has made of it
         return
     yield (
         f"model.path={model.path} is another model than model={model.name} ({named}), whose name, "
-        f"prompt and LoRA settings it would have: model=custom model.path={model.path}, or to keep these "
+        f"prompt and LoRA settings it would have: {model_of_path(model.path)}, or to keep these "
         f"settings: model.path={model.path} model.name=<a name for it>"
     )
+
+
+def _is_copy(named: str, path: str) -> bool:
+    """Whether a path is that of the named model, or a part of it has its name, as in the hub's cache."""
+    name = named.rpartition("/")[2].lower()
+    return any(part.rpartition("--")[2] == name for part in path.lower().split("/"))
 
 
 def _name_in_run(weights: Path) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.words import COMMANDS, GROUPS, options_of
@@ -39,12 +39,10 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
             return _about_key(str(key), cause)
-    if isinstance(error, OverrideParseException) and "=" not in error.override:
-        return _no_override(error.override)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
     message = str(error).partition("Config search path")[0].strip()
     message = message or f"{type(error).__name__} while composing: {' '.join(overrides)}"
-    if isinstance(error, OverrideParseException) and error.override not in message:
-        return f"{error.override}: {message}"
     if match := re.match(r"Multiple values for ([\w/]+)\.", message):
         return f"{match[1]} has an option already, which {match[1]}=... replaces: leave the + out"
     if message.startswith("Config group override must be"):
@@ -64,6 +62,20 @@ def _about_key(key: str, error: OmegaConfBaseException) -> str:
         if kind == KINDS["Integer"] and float(value) == int(float(value)):
             meant = f": {key}={int(float(value))}"
     return f"{key}={value} must be {kind}{meant}"
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    """Say why a word is no override, or how to quote its value."""
+    key, is_override, value = error.override.partition("=")
+    if not is_override:
+        return _no_override(key)
+    if value.startswith(("[", "{")) or "'" in value or '"' in value:
+        message = str(error)
+        return message if error.override in message else f"{error.override}: {message}"
+    return (
+        f"{error.override}: this value cannot be read. Characters such as ~ = ( need quotes of their own "
+        f"inside the shell's: '{key}=\"{value}\"'"
+    )
 
 
 def _no_override(word: str) -> str:
@@ -92,13 +104,23 @@ def _no_option(error: MissingConfigException, overrides: Sequence[str]) -> str:
     is_typed = any(option in text for text in overrides) or origin is None
     text = "" if is_typed or origin is None else f"{origin[1]}.yaml: "
     text += f"{group}={option} is not an option of {group}"
-    if close := difflib.get_close_matches(option.lower(), options):
+    close = difflib.get_close_matches(option.lower(), options)
+    if group == "model" and ("/" in option.strip("/") or ":" in option or (option and not close)):
+        text += f". For a hub id or a folder: {model_of_path(option)}."
+    elif close:
         text += f". Did you mean: {' or '.join(f'{group}={name}' for name in close)}?"
-    elif group == "model":
-        text += f". For a hub id or a folder: model=custom model.path={option}."
     else:
         text += "."
     return f"{text} Available options: {', '.join(options)}"
+
+
+def model_of_path(path: str) -> str:
+    """What to type for the model at a path or of a hub id: the option that names it, or custom."""
+    for option in options_of("model"):
+        named = OmegaConf.select(OmegaConf.load(conf_dir() / "model" / f"{option}.yaml"), "path")
+        if named == path:
+            return f"model={option}"
+    return f"model=custom model.path={path}"
 
 
 def _not_options(overrides: Sequence[str]) -> Iterator[str]:

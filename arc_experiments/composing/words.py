@@ -6,6 +6,7 @@ from arc_experiments.config.schema import conf_dir
 COMMANDS = {
     "compare": "which config is better, and whether these runs can tell",
     "status": "the state of every run, here and on SLURM",
+    "runs": "all runs in a table, and on a page to search, sort and compare",
     "report": "the page of a run again, or two runs side by side (--against)",
     "reselect": "select a run's two attempts again, without the model",
     "programs": "check one program on a task by hand",

@@ -195,19 +195,26 @@ def _check_placeholders(
 ) -> Iterator[str]:
     """Check that each text holds the grids and programs that it needs once, and no others.
 
+    A grid may be shown as text, as a picture, or both; a sheet shows all that the prompt needs.
+
     Args:
         placeholders: what each text holds, such as "input output"; in brackets if it need not be there.
     """
+    has_sheet = "{sheet}" in template.introduction + template.question
     for name, wanted in placeholders.items():
         text = getattr(template, name)
         needed = [word for word in wanted.split() if not word.startswith("[")]
         for word in ("input", "output", "program", "language"):
-            count, least = text.count(f"{{{word}}}"), word in needed
-            if not least <= count <= (word in needed or f"[{word}]" in wanted):
+            count, pictures = text.count(f"{{{word}}}"), text.count(f"{{{word}_picture}}")
+            least, most = word in needed, word in needed or f"[{word}]" in wanted
+            is_shown = count + pictures or (has_sheet and name != "answer") or not least
+            if count > most or pictures > (most and name != "answer") or not is_shown:
                 must = " and ".join(f"{{{each}}}" for each in needed)
                 rule = f"must hold {must} once" if least else f"must not hold {{{word}}}"
                 yield f"{key}.{name} {rule}: {text!r}"
                 break
+        if text.count("{sheet}") > (name in ("introduction", "question")):
+            yield f"{key}.{name} must not hold {{sheet}}, which introduction or question may, once: {text!r}"
         for place in ("number", "end"):
             if name != "demonstration" and f"{{{place}}}" in text:
                 yield f"{key}.{name} must not hold {{{place}}}, which only demonstrations have: {text!r}"

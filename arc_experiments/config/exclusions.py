@@ -201,6 +201,8 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
      "its budget is counted in programs", "set adapt.programs, or adapt.seconds for the whole job"),
     ("job.name=adapt adapt.method!=search_and_learn", "adapt.programs!=null",
      "nothing writes programs in rounds", "take adapt.method=search_and_learn"),
+    ("job.name=adapt adapt.method!=search_and_learn", "adapt.joined!=0",
+     "nothing writes programs that could be joined", "take adapt.method=search_and_learn"),
     ("job.name=adapt adapt.method=search_and_learn adapt.programs!=null", "inference.num_samples!=1",
      "adapt.programs says how many programs a task gets", "leave one of them out"),
     ("job.name=adapt adapt.mode=groups", "adapt.groups=null",

@@ -13,6 +13,7 @@ from pathlib import Path
 from arc_experiments.config.data_rules import check_data, check_model, check_path, check_prompts, check_share
 from arc_experiments.config.exclusions import look_up
 from arc_experiments.config.job_kinds import JOBS, JobKind
+from arc_experiments.config.picture_rules import check_pictures
 from arc_experiments.config.plurals import plural
 from arc_experiments.config.sampling import check_sampling
 from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Config, Halving, Optim, conf_dir
@@ -36,6 +37,7 @@ def check_sections(config: Config) -> Iterator[str]:
     yield from _check_labels(config)
     yield from check_data(config.data, list(config.augmentation), trains=kind.trains)
     yield from check_prompts(config)
+    yield from check_pictures(config)
     yield from check_model(config.model)
     yield from check_sampling(config.inference)
     yield from _check_optim(config.optim)

@@ -64,6 +64,16 @@ class TemplateOptions:
     question: str = ""
     answer: str = MISSING
 
+    @property
+    def shows_pictures(self) -> bool:
+        texts = self.introduction + self.demonstration + self.question
+        return any(name in texts for name in PICTURES)
+
+
+PICTURES = ("{input_picture}", "{output_picture}", "{sheet}")  # in a template
+# Of a prompt that shows pictures.
+PICTURE_OPTIONS = ("cell_pixels", "line_pixels", "margin_pixels", "canvas_pixels", "palette")
+
 
 @dataclass
 class PromptOptions:
@@ -86,8 +96,25 @@ class PromptOptions:
     kinds: Kinds = field(default_factory=Kinds)
     chat: str = one_of("auto", "never")
     loss_on: str = one_of("test_output", "all_outputs")
+    cell_pixels: int | None = limited(None, low=1)
+    line_pixels: int = limited(0, low=0)
+    margin_pixels: int = limited(0, low=0)
+    canvas_pixels: int | None = limited(None, low=8)
+    palette: list[str] | None = None
     max_length: int = limited(8192, low=16)
     fit: str = one_of("drop", "redraw")
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether some kind of question shows grids as pictures."""
+        own = TemplateOptions(self.introduction, self.demonstration, self.question, self.answer)
+        others = (
+            self.input_from_inputs,
+            self.output_from_outputs,
+            self.program_from_examples,
+            self.output_from_program,
+        )
+        return any(each.shows_pictures for each in (own, *others) if each is not None)
 
 
 @dataclass
@@ -317,9 +344,10 @@ class Adapt:
     groups: int | None = limited(None, low=2)  # of mode=groups
     together: int = limited(1, low=1)  # of mode=per_task
     leave_out: list[int] = field(default_factory=lambda: [1])
-    programs: int | None = limited(None, low=1)  # of method=search_and_learn, as the next two
+    programs: int | None = limited(None, low=1)  # of method=search_and_learn, as the next three
     rounds: int = limited(4, low=1)
     relabelled: int = limited(8, low=1)
+    joined: int = limited(0, low=0)
     seconds_per_task: float | None = limited(None, above=0)
     seconds: float | None = limited(None, above=0)
     deadline_hours: float | None = limited(None, above=0)

@@ -78,12 +78,15 @@ def k_fold(pool: TaskSet, train_ids: Sequence[str], seed: int, fold: int, num_fo
 def official(pool: TaskSet, train_ids: Sequence[str]) -> Partition:
     """Train on the training tasks and validate on all evaluation tasks, as the source splits them.
 
-    Without evaluation tasks, validate on the split `test`, whose answers Kaggle hides.
+    Without evaluation tasks, validate on the split `test`, whose answers Kaggle hides, or on all of a
+    validation source that has no splits of these names.
     """
     for split in ("evaluation", "test"):
         validation = tuple(task.id for task in pool if task.split == split)
         if validation:
             return _rest_trains(train_ids, validation)
+    if not set(pool.ids) & set(train_ids) and all(task.split != "training" for task in pool):
+        return _rest_trains(train_ids, pool.ids)
     raise ValueError(
         "data.partition=official needs a source with an `evaluation` or a `test` split; use seeded"
     )

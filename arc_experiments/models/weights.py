@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arc_experiments.config.paths import PREFIX, local_path
-from arc_experiments.config.schema import Config, Model
+from arc_experiments.config.schema import PICTURE_OPTIONS, Config, Model
 from arc_experiments.corpus.leaks import Searched, keys_to_keep
 from arc_experiments.models.ancestry import Ancestry, read_ancestry
 from arc_experiments.runs.folder import RunFolder
@@ -149,7 +149,8 @@ class Weights:
     def _prompt_look(self) -> dict[str, Any]:
         prompt = dataclasses.asdict(self._config.prompt)
         programs = PROGRAM_LOOK if prompt["kinds"]["program_from_examples"] else ()
-        return {name: prompt[name] for name in (*PROMPT_LOOK, *programs)}
+        pictures = PICTURE_OPTIONS if self._config.prompt.shows_pictures else ()
+        return {name: prompt[name] for name in (*PROMPT_LOOK, *programs, *pictures)}
 
 
 def fingerprint(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """From a run folder to `report.html`: read, arrange, fill the template, write whole or not at all."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from markupsafe import Markup
 from arc_experiments.report import gallery, leaks, summary, wording
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
+from arc_experiments.report.picture import FILE as PICTURE
+from arc_experiments.report.picture import picture
 from arc_experiments.report.programs import HEADINGS, program_cards, program_rows, program_sentences
 from arc_experiments.report.run_charts import (
     count_not_finite,
@@ -36,7 +39,7 @@ BUTTONS = {
 
 
 def write_report(folder: Path, tasks: TaskSet) -> Path:
-    """Write `report.html` into a run folder and return its path.
+    """Write `report.html` and a picture for lists of runs into a run folder, and return the page's path.
 
     `tasks` are those that were predicted, in that order, with solutions (without, nothing is marked right
     or wrong).
@@ -44,7 +47,14 @@ def write_report(folder: Path, tasks: TaskSet) -> Path:
     Raises:
         ValueError: no run folder, a file in it that cannot be read, or predictions of other tasks.
     """
-    return write_page(folder / "report.html", render(read_run(folder), tasks))
+    run = read_run(folder)
+    cards = cards_of(run, tasks)
+    drawn = picture(cards)
+    if drawn is None:
+        (folder / PICTURE).unlink(missing_ok=True)  # of an earlier report
+    else:
+        write_page(folder / PICTURE, drawn)  # before the page, whose runs count as finished
+    return write_page(folder / "report.html", render(run, tasks, cards))
 
 
 def write_page(path: Path, page: str) -> Path:
@@ -54,12 +64,16 @@ def write_page(path: Path, page: str) -> Path:
     return path
 
 
-def render(run: RunFiles, tasks: TaskSet) -> str:
+def cards_of(run: RunFiles, tasks: TaskSet) -> tuple[TaskCard, ...]:
+    """A card for every task."""
+    num_asked = run.metrics.get("answered", run.metrics.get("score", {})).get("num_tasks")
+    return task_cards(tasks, run.candidates, num_asked, run.rule)
+
+
+def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
     """The page as text: the same for the same files and tasks."""
     metrics, settings = run.metrics, summary.settings(run)
     score = metrics.get("score", {})
-    num_asked = metrics.get("answered", score).get("num_tasks")
-    cards = task_cards(tasks, run.candidates, num_asked, run.rule)
     counts = Counter(name for card in cards for name in ("all", *card.filters))
     compared = [run.leaks[name] for name in leaks.COMPARED if name in run.leaks]
     by_number, programs = score.get("by_num_predictions", []), score.get("programs")
@@ -113,6 +127,7 @@ def fill(template: str, **values: Any) -> str:
     return environment().get_template(template).render(values)
 
 
+@functools.cache  # with the templates that it has compiled
 def environment() -> Environment:
     """The templates of this folder, which escape all that they are given."""
     found = Environment(

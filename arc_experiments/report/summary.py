@@ -24,14 +24,14 @@ SETTINGS = (
     "augmentation", "model.name", "model.path", "model.adapter", "model.dtype", "model.lora.rank",
     "model.lora.alpha", "prompt.name", "prompt.max_length", "optim.epochs", "optim.max_steps",
     "optim.batch_size", "optim.learning_rate", "optim.schedule", "adapt.method", "adapt.mode", "adapt.rounds",
-    "adapt.programs", "adapt.relabelled", "inference.num_views", "inference.num_samples",
+    "adapt.programs", "adapt.relabelled", "adapt.joined", "inference.num_views", "inference.num_samples",
     "inference.temperature", "inference.engine",
     "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens",
     "inference.selection", "from_run", "submission", "seed",
 )  # fmt: skip
 OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # not of a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # not of a run that did not train
-OF_SEARCH = ("adapt.rounds", "adapt.programs", "adapt.relabelled")  # only of search and learn
+OF_SEARCH = ("adapt.rounds", "adapt.programs", "adapt.relabelled", "adapt.joined")  # only of search and learn
 
 
 def settings(run: RunFiles) -> dict[str, str]:

@@ -19,6 +19,7 @@ from arc_experiments.config.schema import typed
 from arc_experiments.runs.locks import locked
 from arc_experiments.runs.run_state import DONE, HEARTBEAT_SECONDS, LOCK, RUNNING, RunState, read_state
 
+EVERYTHING = ("outputs/*", "multirun/*")  # where runs and sweeps are written
 DEPTHS = ("run.yaml", "*/run.yaml", "*/*/run.yaml")  # in a run, a sweep, a folder of sweeps
 FREEZING_SECONDS = (
     1.0  # within which a command that compares its composition with the folder's releases the lock

@@ -28,6 +28,7 @@ class RunState:
     loss: float | None = None
     seconds_left: float | None = None  # until everything is done, the answers included
     attempt: int = 0  # how often it was started
+    started: datetime | None = None  # for the first time
     error: str = ""
 
     @property
@@ -51,19 +52,33 @@ def read_state(folder: Path) -> RunState:
     if name == RUNNING:
         error = _why_dead(folder, status, time.time() - touched) or ""
         name = DIED if error else RUNNING
-    expected = status.get("expected_end")
+    expected = _moment(status.get("expected_end"))
     left = None
     if name == RUNNING and expected is not None:
-        left = max(0.0, (datetime.fromisoformat(expected) - datetime.now(UTC)).total_seconds())
+        left = max(0.0, (expected - datetime.now(UTC)).total_seconds())
     return RunState(
         name=name,
-        step=status.get("step"),
-        max_steps=status.get("max_steps"),
-        loss=status.get("loss"),
+        step=_number(status.get("step")),
+        max_steps=_number(status.get("max_steps")),
+        loss=_number(status.get("loss")),
         seconds_left=left,
-        attempt=status.get("attempt", 0),
+        attempt=_number(status.get("attempt")) or 0,
+        started=_moment(status.get("started")),
         error=error,
     )
+
+
+def _number(value: Any) -> Any:
+    return value if isinstance(value, int | float) else None
+
+
+def _moment(text: Any) -> datetime | None:
+    """The moment that an ISO text with a time zone names; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return None if moment.tzinfo is None else moment
 
 
 def _why_dead(folder: Path, status: dict[str, Any], silent_seconds: float) -> str | None:

@@ -8,46 +8,68 @@ program saw them, its own outputs take the place of the task's, on demonstration
               line(2,1,1,1,4)        draws other lines
     relabelled task: the same inputs, each with these two lines as its output; the program solves it
 
+Programs joined into one are relabelled in the same way, so that a model that writes only short programs
+sees longer ones:
+
+    joined    line(3,0,0,5,0)
+              line(2,1,1,1,4)
+              line(7,2,0,2,6)        of another program
+
 The method is hindsight experience replay (Andrychowicz et al. 2017) for programs, as in SOAR and arc25.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
 from arc_experiments.programs.languages import language
-from arc_experiments.programs.sandbox import Ran, Sandbox
+from arc_experiments.programs.sandbox import Sandbox
+from arc_experiments.programs.verification import verify
 from arc_experiments.tasks import Pair, Program, Task
 from arc_experiments.tasks.grids import Grid
+
+NUM_PARENTS = 24  # programs of a task that are joined with each other: a pair's two orders are 552
+NUM_GENERATIONS = 4  # how often those joined are joined again
 
 Quality = tuple[int, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A program that the model wrote for a task.
-
-    Attributes:
-        view: the position of the view under which it was written.
-        quality: how many demonstrations it solves, and its share of right cells.
-    """
+    """A program for a task; `view` is the position of the view under which it was written."""
 
     view: int
     program: Program
-    quality: Quality
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Relabelled:
-    """A task that a program solves, and how well the program did on the task that it was written for."""
+    """A task that a program solves.
+
+    Attributes:
+        quality: how many demonstrations of the task for which it was written the program solves, and its
+            share of right cells.
+    """
 
     task: Task
     quality: Quality
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """What a program did on the task for which it was written, as its view shows it."""
+
+    written: Written
+    seen: Task
+    outputs: Sequence[Grid]
+    quality: Quality
+    length: int
+
+
 def relabel(
-    seen_in: Mapping[int, Task], written: Iterable[Written], sandbox: Sandbox, *, most: int
+    seen_in: Mapping[int, Task], written: Iterable[Written], sandbox: Sandbox, *, most: int, joined: int = 0
 ) -> list[Relabelled]:
     """Make the tasks that programs for one task solve, the best program's last.
 
@@ -56,28 +78,14 @@ def relabel(
 
     Args:
         seen_in: the task as it looks in each view, by the view's position.
-        most: how many tasks to return: those of the best programs.
+        most: how many programs to take: the best ones.
+        joined: how many to add that are several of them in one, whose outputs none of the programs gives.
     """
-    distinct = list({(one.view, one.program): one for one in written}.values())
-    seen = [seen_in[one.view] for one in distinct]
-    inputs = [[pair.input for pair in (*each.train, *each.test)] for each in seen]
-    ran = sandbox.run([one.program for one in distinct], inputs)
-    shortest: dict[bytes, tuple[int, int]] = {}
-    for number, (grids, result) in enumerate(zip(inputs, ran, strict=True)):
-        outputs = _outputs(result)
-        if outputs is None or all(map(np.array_equal, grids, outputs)):
-            continue
-        length = language(distinct[number].program.language).length(distinct[number].program.text)
-        key = _key([*grids, *outputs])
-        shortest[key] = min(shortest.get(key, (length, number)), (length, number))
-    best = sorted(shortest.values(), key=lambda found: (distinct[found[1]].quality, -found[0], -found[1]))
-    return [
-        Relabelled(
-            task=_with_outputs(seen[number], distinct[number].program, ran[number], rank),
-            quality=distinct[number].quality,
-        )
-        for rank, (_, number) in enumerate(best[-most:])
-    ]
+    found = _find(seen_in, written, sandbox)
+    taken = _best(found.values())[-most:]
+    if joined:
+        taken = _best([*taken, *_joined(seen_in, taken, found.keys(), sandbox)[-joined:]])
+    return [_relabelled(one, rank) for rank, one in enumerate(taken)]
 
 
 def best_last(relabelled: Iterable[Sequence[Relabelled]]) -> list[Task]:
@@ -86,25 +94,80 @@ def best_last(relabelled: Iterable[Sequence[Relabelled]]) -> list[Task]:
     return [one.task for one in sorted(every, key=lambda one: one.quality)]  # stable
 
 
-def _outputs(ran: Ran) -> list[Grid] | None:
-    grids = [outcome.grid for outcome in ran.outcomes if outcome.grid is not None]
-    return grids if len(grids) == len(ran.outcomes) else None
+def _find(seen_in: Mapping[int, Task], written: Iterable[Written], sandbox: Sandbox) -> dict[bytes, _Found]:
+    """Run programs; return the shortest for all outputs that differ, by inputs and outputs."""
+    distinct = list(dict.fromkeys(written))
+    verdicts = verify(sandbox, [(seen_in[one.view], one.program) for one in distinct])
+    shortest: dict[bytes, _Found] = {}
+    for one, verdict in zip(distinct, verdicts, strict=True):
+        seen, outcomes = seen_in[one.view], (*verdict.outcomes, *verdict.tests)
+        inputs = [pair.input for pair in (*seen.train, *seen.test)]
+        outputs = [outcome.grid for outcome in outcomes if outcome.grid is not None]
+        if len(outputs) < len(outcomes) or all(map(np.array_equal, inputs, outputs)):
+            continue
+        found = _Found(
+            written=one,
+            seen=seen,
+            outputs=outputs,
+            quality=(sum(verdict.demonstrations), verdict.right_cells),
+            length=language(one.program.language).length(one.program.text),
+        )
+        key = b"".join(bytes(grid.shape) + grid.tobytes() for grid in (*inputs, *outputs))
+        shortest[key] = min(shortest.get(key, found), found, key=lambda each: each.length)
+    return shortest
 
 
-def _key(grids: Sequence[Grid]) -> bytes:
-    return b"".join(bytes(grid.shape) + grid.tobytes() for grid in grids)
-
-
-def _with_outputs(task: Task, program: Program, ran: Ran, rank: int) -> Task:
-    pairs = tuple(
-        Pair(input=pair.input, output=outcome.grid)
-        for pair, outcome in zip((*task.train, *task.test), ran.outcomes, strict=True)
+def _best(found: Iterable[_Found]) -> list[_Found]:
+    """Sort by quality, then from long to short; the text makes the order independent of that given."""
+    return sorted(
+        found, key=lambda one: (one.quality, -one.length, one.written.view, one.written.program.text)
     )
-    num_shown = len(task.train)
-    return Task(
-        id=f"{task.id}~{rank}",
+
+
+def _joined(
+    seen_in: Mapping[int, Task], taken: Sequence[_Found], known: Iterable[bytes], sandbox: Sandbox
+) -> list[_Found]:
+    """Join the best programs, and the best of what comes of it again, while unknown outputs come of it."""
+    known, longer, parents = set(known), list[_Found](), taken[-NUM_PARENTS:]
+    for _ in range(NUM_GENERATIONS):
+        found = _find(seen_in, _pairs_in_one(parents), sandbox)
+        new = [one for key, one in found.items() if key not in known]
+        if not new:
+            break
+        known |= found.keys()
+        longer += new
+        parents = _best([*parents, *new])[-NUM_PARENTS:]
+    return _best(longer)
+
+
+def _pairs_in_one(found: Sequence[_Found]) -> list[Written]:
+    """Join each two programs of one view, in both orders."""
+    pairs = permutations((one.written for one in found), 2)
+    return [
+        Written(view=first.view, program=_join(first.program, second.program))
+        for first, second in pairs
+        if first.view == second.view
+    ]
+
+
+def _join(first: Program, second: Program) -> Program:
+    join = language(first.language).join
+    assert join is not None, "the searcher refuses to join programs of such a language"
+    return Program(language=first.language, text=join(first.text, second.text))
+
+
+def _relabelled(found: _Found, rank: int) -> Relabelled:
+    seen = found.seen
+    pairs = tuple(
+        Pair(input=pair.input, output=output)
+        for pair, output in zip((*seen.train, *seen.test), found.outputs, strict=True)
+    )
+    num_shown = len(seen.train)
+    task = Task(
+        id=f"{seen.id}~{rank}",
         train=pairs[:num_shown],
         test=pairs[num_shown:],
-        split=task.split,
-        program=program,
+        split=seen.split,
+        program=found.written.program,
     )
+    return Relabelled(task=task, quality=found.quality)

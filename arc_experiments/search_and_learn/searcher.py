@@ -22,6 +22,7 @@ from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Outcom
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup
 from arc_experiments.adaptation.training import ANSWERS, seed_of
 from arc_experiments.adaptation.tuner import Candidates, Tuner
+from arc_experiments.programs.languages import language
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
 from arc_experiments.scoring.candidates import Candidate
@@ -40,6 +41,9 @@ class Searcher:
         is_over: whether the time for all groups has run out.
         note: called often while programs are written.
         first_round: the programs that the model as it is wrote for a task, by the task's id.
+
+    Raises:
+        ValueError: programs are to be joined that are in a language whose programs do not join.
     """
 
     def __init__(
@@ -51,6 +55,9 @@ class Searcher:
         first_round: Callable[[str], Sequence[Candidate]],
     ) -> None:
         self._run, self._folder, self._is_over, self._first_round = run, folder, is_over, first_round
+        joined, name = run.config.adapt.joined, run.prompt.language
+        if joined and language(name).join is None:
+            raise ValueError(f"adapt.joined={joined}: programs in {name} are not joined: set adapt.joined=0")
         self._tuner = Tuner(run, folder, is_over, note)
         self.model = self._tuner.model
 
@@ -144,13 +151,15 @@ class Searcher:
         for one in programs:
             answer = one.program
             if answer is not None and answer.is_program and one.test_index == 0:
-                quality = sum(answer.demonstrations), answer.right_cells
-                written[one.task_id].append(Written(view=one.view, program=answer.program, quality=quality))
+                written[one.task_id].append(Written(view=one.view, program=answer.program))
         for request in self._run.requests_of(tasks):
             if request.seen is not None:
                 seen[request.task_id][request.view.index] = request.seen
-        most, sandbox = self._run.config.adapt.relabelled, self._run.sandbox
-        return best_last(relabel(seen[name], written[name], sandbox, most=most) for name in tasks.ids)
+        adapt, sandbox = self._run.config.adapt, self._run.sandbox
+        return best_last(
+            relabel(seen[name], written[name], sandbox, most=adapt.relabelled, joined=adapt.joined)
+            for name in tasks.ids
+        )
 
 
 def solved_by(programs: Iterable[Candidate]) -> set[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arc_experiments.programs.canvases import paint
-from arc_experiments.programs.languages.draw import SHAPES, Call, write_calls
+from arc_experiments.programs.languages.draw import SHAPES, Call, in_order, write_calls
 from arc_experiments.sources.pools.pooled import check_demonstrations
 from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS
 from arc_experiments.tasks.rngs import rng_for
@@ -59,7 +59,9 @@ class Canvases:
         if not self.shapes or set(self.shapes) - set(SHAPES):
             raise ValueError(f"shapes={self.shapes} is not some of {', '.join(SHAPES)}")
 
-    def drawing(self, task_id: str, num_draws: int, rng: np.random.Generator, split: str) -> Task:
+    def drawing(
+        self, task_id: str, num_draws: int, rng: np.random.Generator, split: str, *, open_end: bool = False
+    ) -> Task:
         """Draw a task, as a function of the rng alone.
 
         Raises:
@@ -74,7 +76,8 @@ class Canvases:
                 pairs = tuple(
                     Pair(input=before, output=after) for before, after in zip(inputs, outputs, strict=True)
                 )
-                program = Program(language="draw", text=write_calls(calls))
+                text = write_calls(in_order(calls))
+                program = Program(language="draw", text=text, open_end=open_end)
                 return Task(id=task_id, train=pairs[:-1], test=pairs[-1:], split=split, program=program)
         raise ValueError(
             f"data=draw: no drawing of {num_draws} draws that all show was found in {MAX_DRAWINGS} "
@@ -128,9 +131,12 @@ class Drawings(Canvases):
 
     Attributes:
         draws: minimum and maximum of a program's draws.
+        open_end: whether the end of the longest programs has no loss: else a model learns that after so many
+            draws nothing can follow, whatever it sees.
     """
 
     draws: list[int] = field(default_factory=lambda: [1, 5])
+    open_end: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -149,7 +155,9 @@ class Drawings(Canvases):
         return TaskSet([])
 
     def draw(self, number: int, rng: np.random.Generator) -> Task:
-        return self.drawing(self.ids[number], self.draws[0] + number, rng, split="training")
+        num_draws = self.draws[0] + number
+        open_end = self.open_end and num_draws == self.draws[1]
+        return self.drawing(self.ids[number], num_draws, rng, split="training", open_end=open_end)
 
     def pairs(self, number: int) -> Iterable[Pair]:
         return ()

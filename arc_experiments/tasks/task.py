@@ -27,10 +27,12 @@ class Program:
 
     Attributes:
         text: in the language's canonical form, unless it is an answer as it was written.
+        open_end: whether nothing is learnt of where it ends, so that a model may write longer programs.
     """
 
     language: str
     text: str
+    open_end: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

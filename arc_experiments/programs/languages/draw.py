@@ -4,16 +4,28 @@
     line(8,0,0,3,3)
     flood(2,9,9)
 
-Arguments are numbers: colours 0 to 9, rows and columns 0 to 29. Any lines of a program
-are a program too. What each shape paints is written in `preludes/draw.py`.
+Arguments are numbers: colours 0 to 9, rows and columns 0 to 29. Any lines of a program are a program too.
+What each shape paints is written in `preludes/draw.py`; a crooked line, neither horizontal nor vertical nor
+diagonal, paints nothing.
+
+Shapes that may change places have one order in the normal form, from the upper left on, and those that
+later ones hide are left out, so that of what can be seen there are few programs:
+
+    pixel(2,5,5)                        rect(3,1,1,4,5)
+    line(7,2,2,2,4)  # hidden    ->     pixel(2,5,5)
+    rect(3,1,1,4,5)
 """
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
+from heapq import heapify, heappop, heappush
+from itertools import chain, groupby
 from textwrap import indent
 from typing import Literal
 
+from arc_experiments.programs.languages import UnreadableProgram
 from arc_experiments.programs.languages._reading import (
     source_of_prelude,
     statements,
@@ -42,13 +54,17 @@ class Draw:
         return without_fences(answer)
 
     def normalise(self, text: str) -> str:
-        return write_calls(map(plainest, read_calls(text)))
+        return write_calls(in_order(map(plainest, read_calls(text))))
 
     def as_function(self, text: str) -> str:
         return f"def transform(grid):\n    start(grid)\n{indent(text, '    ')}\n    return canvas\n"
 
     def length(self, text: str) -> int:
         return len(read_calls(text))
+
+    def join(self, first: str, second: str) -> str:
+        """Return the program that paints the shapes of both on one canvas, the second's last."""
+        return write_calls(in_order([*read_calls(first), *read_calls(second)]))
 
     def recolour(self, text: str, mapping: Mapping[int, int]) -> str | None:
         """Rename the colours, which is always exact if no two get the same name."""
@@ -67,16 +83,19 @@ class Draw:
                     return None
                 cells += TURNED[symmetry](row, column, height - 1, width - 1)
             turned.append(plainest((shape, colour, *cells)))
-        return write_calls(turned)
+        return write_calls(in_order(turned))
 
 
 def read_calls(text: str) -> list[Call]:
-    """Parse a program.
+    """Parse a program, and leave out crooked lines, which paint nothing.
 
     Raises:
-        UnreadableProgram: a line is not one of the calls, or its arguments are out of range.
+        UnreadableProgram: a line is not one of the calls, or its arguments are out of range; no line is left.
     """
-    return [_read_call(statement) for statement in statements(text)]
+    calls = [call for call in map(_read_call, statements(text)) if not _is_crooked(call)]
+    if not calls:
+        raise UnreadableProgram("no_program", "all of its lines are crooked, and paint nothing")
+    return calls
 
 
 def _read_call(statement: ast.stmt) -> Call:
@@ -91,11 +110,15 @@ def _read_call(statement: ast.stmt) -> Call:
     colour, *place = numbers
     if colour >= NUM_COLOURS:
         raise unexpected(statement, "in a colour from 0 to 9")
-    if shape == "line":
-        height, width = abs(place[2] - place[0]), abs(place[3] - place[1])
-        if height and width and height != width:
-            raise unexpected(statement, "a horizontal, vertical or diagonal line")
     return shape, colour, *place
+
+
+def _is_crooked(call: Call) -> bool:
+    shape, _, *place = call
+    if shape != "line":
+        return False
+    height, width = abs(place[2] - place[0]), abs(place[3] - place[1])
+    return 0 < height != width > 0
 
 
 def _read_number(node: ast.expr) -> int:
@@ -125,6 +148,68 @@ def plainest(call: Call) -> Call:
     if min(height, width) == 0:
         return plainest(("line", colour, top, left, bottom, right))
     return ("rect" if min(height, width) == 1 else shape, colour, top, left, bottom, right)
+
+
+def in_order(calls: Iterable[Call]) -> list[Call]:
+    """Put calls, in their plainest form, into the order of the normal form, without those that are hidden.
+
+    The outputs stay the same: of two shapes of different colours that overlap the later one stays later,
+    and all shapes stay on their side of a flood.
+    """
+    given, ordered = list(calls), list[Call]()
+    for is_flood, group in groupby(given, lambda call: call[0] == "flood"):
+        part = list(group)
+        ordered += part if is_flood else _from_upper_left(_visible(part))
+    return ordered if ordered == given else in_order(ordered)  # the new order may show what is hidden
+
+
+def _visible(calls: list[Call]) -> list[Call]:
+    """Leave out those shapes of which later ones cover every cell."""
+    seen, covered = list[Call](), 0
+    for call in reversed(calls):
+        cells = _cells(call)
+        if cells & ~covered:
+            seen.append(call)
+        covered |= cells
+    return seen[::-1]
+
+
+def _from_upper_left(calls: list[Call]) -> list[Call]:
+    """Take, one after the other, the first by its place of those below which nothing is left."""
+    cells = [_cells(call) for call in calls]
+    above = [
+        [
+            other
+            for other in range(number + 1, len(calls))
+            if one & cells[other] and call[1] != calls[other][1]
+        ]
+        for number, (call, one) in enumerate(zip(calls, cells, strict=True))
+    ]
+    num_below = Counter(chain.from_iterable(above))
+    free = [(call[2:], call[0], number) for number, call in enumerate(calls) if not num_below[number]]
+    heapify(free)
+    ordered = list[Call]()
+    while free:
+        *_, chosen = heappop(free)
+        ordered.append(calls[chosen])
+        for number in above[chosen]:
+            num_below[number] -= 1
+            if not num_below[number]:
+                heappush(free, (calls[number][2:], calls[number][0], number))
+    return ordered
+
+
+@lru_cache(maxsize=4096)
+def _cells(call: Call) -> int:
+    """Return the cells that a shape paints, wherever the canvas ends, as the bits of a number."""
+    shape, _, *place = call
+    top, left, bottom, right = place if SHAPES[shape] == 2 else place * 2
+    rows = range(top, bottom + 1)
+    if shape == "line" and top != bottom and left != right:
+        step = 1 if right > left else -1
+        return sum(1 << MAX_SIDE * row + left + step * (row - top) for row in rows)
+    whole, ends = (1 << right + 1) - (1 << left), 1 << left | 1 << right
+    return sum((ends if shape == "box" and top < row < bottom else whole) << MAX_SIDE * row for row in rows)
 
 
 # Where a symmetry puts the cell i, j of a grid whose last cell is m, n.

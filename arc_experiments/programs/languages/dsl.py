@@ -39,6 +39,7 @@ class Dsl:
 
     name = "dsl"
     runs_in: Literal["monty", "process"] = "monty"
+    join = None
 
     @cached_property
     def prelude(self) -> str:

@@ -1,0 +1,123 @@
+"""Draw grids from their integers, the same bytes everywhere.
+
+[[0, 2], [2, 0]], cell_pixels=28  ->  RGB, (56, 56, 3): a vision token of a Qwen2.5-VL sees one cell
+
+Grid lines lie inside the cells, so that a cell always begins at a multiple of `cell_pixels`.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arc_experiments.tasks.grids import NUM_COLOURS, PALETTE, Grid
+
+Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
+
+LINE = (85, 85, 85)
+PAPER = (255, 255, 255)  # around grids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How grids are drawn.
+
+    Attributes:
+        cell_pixels: side of a cell, its grid line included; with `canvas_pixels`, of the largest cell.
+        line_pixels: width of the grid line at the top and left of each cell.
+        margin_pixels: paper around a picture.
+        canvas_pixels: side of a square that every picture fills, for models that see all pictures in one
+            size; cells become as large as fits. None: a picture is as large as its grids need.
+        palette: the ten colours, "#rrggbb".
+    """
+
+    cell_pixels: int
+    line_pixels: int = 0
+    margin_pixels: int = 0
+    canvas_pixels: int | None = None
+    palette: tuple[str, ...] = PALETTE
+
+    def __post_init__(self) -> None:
+        assert len(self.palette) == NUM_COLOURS, "a colour for each number"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What one picture shows: rows of grids, top to bottom, of which a sheet has several.
+
+    Pickles as its integers; drawn when it is needed.
+    """
+
+    rows: tuple[tuple[Grid, ...], ...]
+    style: Style = field(repr=False)
+
+    @classmethod
+    def of(cls, grid: Grid, style: Style) -> "Picture":
+        """Make the picture of one grid."""
+        return cls(((grid,),), style)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"rows": self.rows, "style": self.style}
+
+    @cached_property
+    def _cells(self) -> tuple[int, int]:
+        """Height and width in cells: grids of a row and rows of a sheet are a cell apart."""
+        heights = [max(grid.shape[0] for grid in row) for row in self.rows]
+        widths = [sum(grid.shape[1] for grid in row) + len(row) - 1 for row in self.rows]
+        return sum(heights) + len(heights) - 1, max(widths)
+
+    @cached_property
+    def cell_pixels(self) -> int:
+        """Side of a cell in this picture.
+
+        Raises:
+            ValueError: the canvas has less than a pixel for each cell.
+        """
+        style = self.style
+        if style.canvas_pixels is None:
+            return style.cell_pixels
+        room = style.canvas_pixels - 2 * style.margin_pixels
+        side = min(style.cell_pixels, room // max(self._cells))
+        if side <= style.line_pixels:
+            raise ValueError(
+                f"prompt.canvas_pixels={style.canvas_pixels} is too small for a picture of "
+                f"{self._cells[0]} x {self._cells[1]} cells: raise it, or show a picture per grid"
+            )
+        return side
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        if self.style.canvas_pixels is not None:
+            return self.style.canvas_pixels, self.style.canvas_pixels
+        height, width = (cells * self.cell_pixels + 2 * self.style.margin_pixels for cells in self._cells)
+        return height, width
+
+    def draw(self) -> Pixels:
+        """Draw it: uint8, shape (height, width, 3)."""
+        pixels = np.empty((*self.size, 3), np.uint8)
+        pixels[:] = PAPER
+        side, top = self.cell_pixels, self.style.margin_pixels
+        for row in self.rows:
+            left = self.style.margin_pixels
+            for grid in row:
+                drawn = _cells(self.style.palette, side, self.style.line_pixels)[grid]
+                height, width = grid.shape[0] * side, grid.shape[1] * side
+                pixels[top : top + height, left : left + width] = drawn.swapaxes(1, 2).reshape(
+                    height, width, 3
+                )
+                left += width + side
+            top += (max(grid.shape[0] for grid in row) + 1) * side
+        return pixels
+
+
+@lru_cache(maxsize=256)
+def _cells(palette: tuple[str, ...], side: int, line: int) -> Pixels:
+    """Draw a cell of each colour: uint8, shape (10, side, side, 3)."""
+    cells = np.empty((NUM_COLOURS, side, side, 3), np.uint8)
+    colours = [list(bytes.fromhex(colour[1:])) for colour in palette]
+    cells[:] = np.array(colours, np.uint8)[:, None, None]
+    cells[:, :line] = LINE
+    cells[:, :, :line] = LINE
+    return cells

@@ -1,0 +1,132 @@
+"""What a vision-language model is given of pictures, made by the processor that came with it.
+
+The image processor turns pixels into tensors (`pixel_values` and what belongs to them), and every picture
+takes as many tokens of the prompt as the processor says. Here are only the two things that processors make of
+whole texts and that we need for token ids with labels: which tokens are pictures, and (Mllama) which tokens
+look at which picture, for prompt and answer alike.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arc_experiments.pictures.drawing import Picture
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class UnknownInputs(ValueError):
+    """A processor that gives its model something which is not known here."""
+
+
+class PictureInputs:
+    """Writes pictures as text for the tokenizer and as arrays for the model.
+
+    Args:
+        processor: transformers' for the model: image processor, tokenizer, and how they go together.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._texts: dict[tuple[int, int], str] = {}
+
+    @property
+    def placeholder(self) -> str:
+        """The token that chat templates write for a picture, and prompts without one."""
+        return str(self._processor.image_token)
+
+    @property
+    def cell_pixels(self) -> int | None:
+        """Side of what one vision token sees, where pictures keep their size; None: they are resized."""
+        images = self._processor.image_processor
+        if hasattr(images, "merge_size") and hasattr(images, "patch_size"):
+            return int(images.patch_size) * int(images.merge_size)
+        return None
+
+    @property
+    def canvas_pixels(self) -> int | None:
+        """Side of the square that every picture is resized to; None: pictures keep their size."""
+        if self.cell_pixels is not None:
+            return None
+        images = self._processor.image_processor
+        size = dict(getattr(images, "max_image_size", None) or images.size)
+        side = int(size.get("height") or size.get("longest_edge") or size["shortest_edge"])
+        tiles = getattr(images, "max_image_tiles", 1)
+        return side * math.isqrt(tiles)  # Mllama's four tiles are 2 x 2
+
+    def text(self, picture: Picture) -> str:
+        """Return what stands for a picture in the text: its tokens, as many as the processor says."""
+        if picture.size not in self._texts:
+            processed = self._processed([[picture]])
+            self._texts[picture.size] = self._processor.replace_image_token(processed, image_idx=0)
+        return self._texts[picture.size]
+
+    def arrays(self, pictures: Sequence[Sequence[Picture]], ids: NDArray[np.int64]) -> Arrays:
+        """Make what the model needs beside token ids and mask.
+
+        Args:
+            pictures: of each row, in the order of their tokens.
+            ids: the rows' padded tokens, shape (rows, length).
+        """
+        if not any(pictures):
+            return {}
+        made = self._processed(pictures)
+        num_tiles = made.pop("num_tiles", None)
+        if num_tiles is not None:
+            made["cross_attention_mask"] = self._looks_at(ids, num_tiles)
+        if getattr(self._processor, "return_mm_token_type_ids", False):
+            # Gemma 3 has another name for them.
+            names = self._processor.model_input_names
+            name = "token_type_ids" if "token_type_ids" in names else "mm_token_type_ids"
+            made[name] = np.isin(ids, self._processor.image_token_ids).astype(np.int64)
+        unused = {"rows", "cols", *getattr(self._processor, "unused_input_names", ())}
+        return {name: np.asarray(values) for name, values in made.items() if name not in unused}
+
+    def verify(self, texts: Sequence[str], pictures: Sequence[Sequence[Picture]], ids: Sequence[Any]) -> None:
+        """Compare ids and arrays with what the processor itself makes of texts and pictures.
+
+        Args:
+            texts: with a placeholder for each picture.
+            ids: the tokens of these texts, each int32, shape (tokens,).
+
+        Raises:
+            UnknownInputs: they differ: this family of models needs something that is not built here.
+        """
+        images = [[picture.draw() for picture in row] for row in pictures]
+        for row, (text, own) in enumerate(zip(texts, ids, strict=True)):
+            theirs = self._processor(
+                text=[text], images=images[row : row + 1], add_special_tokens=False, return_tensors="np"
+            )
+            wide = np.asarray(own, np.int64)[None]
+            ours = {"input_ids": wide, **self.arrays(pictures[row : row + 1], wide)}
+            names = set(theirs) - {"attention_mask"}
+            for name in sorted(names | set(ours)):
+                if name not in ours or name not in theirs or not np.array_equal(ours[name], theirs[name]):
+                    raise UnknownInputs(
+                        f"model: {type(self._processor).__name__} makes {name} of pictures in another way "
+                        "than is known here, so this model cannot be trained on pictures; those that can: "
+                        "Llama-3.2-Vision, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Idefics3, SmolVLM, Gemma 3"
+                    )
+
+    def _processed(self, pictures: Sequence[Sequence[Picture]]) -> dict[str, Any]:
+        images = [[picture.draw() for picture in row] for row in pictures]
+        process = self._processor.image_processor
+        # Idefics3's text depends on how a picture was cut.
+        options = {"return_row_col_info": True} if hasattr(process, "return_row_col_info") else {}
+        return dict(process(images, return_tensors="np", **options))
+
+    def _looks_at(self, ids: NDArray[np.int64], num_tiles: list[list[int]]) -> NDArray[np.int64]:
+        """Make Mllama's mask: int64, shape (rows, length, pictures, tiles)."""
+        from transformers.models.mllama import processing_mllama as mllama
+
+        images = self._processor.image_processor
+        spans = [
+            mllama.get_cross_attention_token_mask(row.tolist(), self._processor.image_token_id) for row in ids
+        ]
+        made: NDArray[np.int64] = mllama.convert_sparse_cross_attention_mask_to_dense(
+            spans, num_tiles=num_tiles, max_num_tiles=images.max_image_tiles, length=ids.shape[1]
+        )
+        return made
