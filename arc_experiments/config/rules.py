@@ -35,7 +35,9 @@ def check_sections(config: Config) -> Iterator[str]:
     """Run all checks that the composition's job needs."""
     kind = JOBS.get(config.job.name, JobKind())
     yield from _check_labels(config)
-    yield from check_data(config.data, list(config.augmentation), trains=kind.trains)
+    yield from check_data(
+        config.data, list(config.augmentation), trains=kind.trains, is_taken=config.from_run is not None
+    )
     yield from check_prompts(config)
     yield from check_pictures(config)
     yield from check_model(config.model)

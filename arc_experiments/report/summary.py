@@ -23,34 +23,37 @@ SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit",
     "augmentation", "model.name", "model.path", "model.adapter", "model.dtype", "model.lora.rank",
     "model.lora.alpha", "prompt.name", "prompt.max_length", "optim.epochs", "optim.max_steps",
-    "optim.batch_size", "optim.learning_rate", "optim.schedule", "adapt.method", "adapt.mode", "adapt.rounds",
-    "adapt.programs", "adapt.relabelled", "adapt.joined", "inference.num_views", "inference.num_samples",
-    "inference.temperature", "inference.engine",
-    "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens",
-    "inference.selection", "from_run", "submission", "seed",
+    "optim.batch_size", "optim.learning_rate", "optim.schedule", "optim.pack_length", "adapt.method",
+    "adapt.mode", "adapt.groups", "adapt.leave_out", "adapt.together", "adapt.seconds_per_task",
+    "adapt.seconds", "adapt.deadline_hours", "adapt.rounds", "adapt.programs", "adapt.relabelled",
+    "adapt.joined", "inference.num_views", "inference.num_samples", "inference.temperature",
+    "inference.engine", "inference.constrain", "inference.scoring_views", "inference.limit",
+    "inference.max_new_tokens", "inference.selection", "from_run", "submission", "seed",
 )  # fmt: skip
 OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # not of a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # not of a run that did not train
+OF_TUNING = ("adapt.leave_out", "adapt.together")  # not of search and learn
 OF_SEARCH = ("adapt.rounds", "adapt.programs", "adapt.relabelled", "adapt.joined")  # only of search and learn
 
 
 def settings(run: RunFiles) -> dict[str, str]:
     """The choices that say most about a run, by dotted key."""
     trained = (
-        run.metrics.get("train") or run.log or _look_up(run.settings, "job.name") in ("finetune", "adapt")
+        run.metrics.get("train") or run.log or look_up(run.settings, "job.name") in ("finetune", "adapt")
     )
     left_out = () if trained else OF_TRAINING
-    if _look_up(run.settings, "job.name") != "adapt":
+    if look_up(run.settings, "job.name") != "adapt":
         left_out = (*left_out, "adapt.")
-    elif _look_up(run.settings, "adapt.method") != "search_and_learn":
-        left_out = (*left_out, *OF_SEARCH)
+    else:
+        is_search = look_up(run.settings, "adapt.method") == "search_and_learn"
+        left_out = (*left_out, *(OF_TUNING if is_search else OF_SEARCH))
     if run.settings.get("submission") is not None:
         left_out = (*left_out, *OF_ANSWERING)
-    if _look_up(run.settings, "optim.epochs") is not None:  # which replaced the steps
+    if look_up(run.settings, "optim.epochs") is not None:  # which replaced the steps
         left_out = (*left_out, "optim.max_steps")
-    values = {key: _look_up(run.settings, key) for key in SETTINGS if not key.startswith(left_out)}
+    values = {key: look_up(run.settings, key) for key in SETTINGS if not key.startswith(left_out)}
     return {
-        key: (", ".join(value) or "none") if isinstance(value, dict) else str(value)
+        key: (", ".join(map(str, value)) or "none") if isinstance(value, dict | list) else str(value)
         for key, value in values.items()
         if value is not None
     }
@@ -161,7 +164,8 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _look_up(tree: Any, dotted: str) -> Any:
+def look_up(tree: Any, dotted: str) -> Any:
+    """The value at a dotted key; None if there is none."""
     for key in dotted.split("."):
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
