@@ -353,7 +353,7 @@ class Run:
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
         )
-        if self._by_hand and folder is None:
+        if self._by_hand and folder is None and self.processes.is_main_process:
             by_hand = ByHand(self.folder)
             trainer.add_callback(by_hand)
             trainer.surrounding = by_hand.training
