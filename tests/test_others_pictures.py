@@ -104,8 +104,8 @@ def test_a_warning_says_where_own_pictures_are_not_seen_to_help(interval: Any, w
 EVALUATED = [
     "job=evaluate", "data=see", "data.validation_source.num_tasks=1", "prompt=picture_compact",
     "prompt.max_length=512", "augmentation=none", "model.name=see_start", "model.lora=null",
-    "model.dtype=float32", "inference.limit=1", "inference.max_new_tokens=2", "inference.num_views=1", "inference.force=true",
-    "tracking=off", "hardware=cpu",
+    "model.dtype=float32", "inference.limit=1", "inference.max_new_tokens=2", "inference.num_views=1",
+    "inference.force=true", "tracking=off", "hardware=cpu",
 ]  # fmt: skip
 
 

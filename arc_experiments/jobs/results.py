@@ -159,9 +159,9 @@ def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
 def _show_losses(losses: dict[str, Any], console: Console) -> None:
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
     over = plural(losses["loss"]["num_tasks"], "task")
-    console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token, over {over}")
+    console.print(f"validation loss per token: {before}{losses['loss']['token_mean']:.4f}, over {over}")
     if others := losses.get("loss_with_others_pictures"):
-        console.print(f"validation loss {pictures_sentence(others)}")
+        console.print(f"validation loss per token {pictures_sentence(others)}")
         if warning := pictures_warning(others):
             console.print(f"[yellow]warning[/]      {warning}")
     by_source = losses["loss"]["by_source"]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any
 
+from arc_experiments.config.plurals import plural as plural
 from arc_experiments.runs import run_state
 
 NO_VALUE = "\N{EN DASH}"
@@ -73,11 +74,6 @@ def number(value: float, num_digits: int) -> str:
 def times(num_rows: int, num_columns: int) -> str:
     """(3, 9) -> "3x9" with a true multiplication sign."""
     return f"{num_rows}\N{MULTIPLICATION SIGN}{num_columns}"
-
-
-def plural(count: int, noun: str) -> str:
-    """(1, "task") -> "1 task", (1200, "task") -> "1,200 tasks"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def percent(fraction: float) -> str:
@@ -169,7 +165,7 @@ def cost_sentence(cost: dict[str, Any]) -> str:
 
 def pictures_sentence(others: dict[str, Any]) -> str:
     """What the loss with others' pictures is (`validation.loss_with_others_pictures` of metrics.json)."""
-    return f"with the pictures of other tasks {others['token_mean']:.4f} a token; {_change(others)}"
+    return f"with the pictures of other tasks: {others['token_mean']:.4f}; {_change(others)}"
 
 
 def pictures_warning(others: dict[str, Any]) -> str | None:
