@@ -79,7 +79,7 @@ def load_run(folder: Path | str) -> "Run":
         ConfigError: mistakes in its composition.
     """
     opened = RunFolder(Path(folder))
-    return Run(opened, check(opened.read_config()))
+    return Run(opened, check(opened.read_config()), by_hand=True)
 
 
 class Run:
@@ -87,13 +87,15 @@ class Run:
 
     Args:
         config: checked; it is not changed.
+        by_hand: no worker holds the folder: a training shows itself in its status.
 
     Raises:
         ValueError: `optim.epochs` does not fit the data or other keys.
     """
 
-    def __init__(self, folder: RunFolder, config: Config) -> None:
+    def __init__(self, folder: RunFolder, config: Config, *, by_hand: bool = False) -> None:
         self.folder, self.config = folder, with_samples_of_programs(config)
+        self._by_hand = by_hand
         if config.optim.epochs is not None:
             self.config = with_steps_of_epochs(self.config, self.corpus.shares)
 
@@ -331,9 +333,10 @@ class Run:
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
+        from arc_experiments.training.by_hand import ByHand
         from arc_experiments.training.trainer import StreamTrainer
 
-        return make_trainer(
+        trainer = make_trainer(
             model,
             for_trainer(self.tokenizer),
             stream or self.stream(),
@@ -350,6 +353,11 @@ class Run:
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
         )
+        if self._by_hand and folder is None and self.processes.is_main_process:
+            by_hand = ByHand(self.folder)
+            trainer.add_callback(by_hand)
+            trainer.surrounding = by_hand.training
+        return trainer
 
     def autocast(self) -> "AbstractContextManager[None]":
         """How the model computes outside of the trainer, which sets up the same for itself."""

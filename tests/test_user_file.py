@@ -25,6 +25,7 @@ from arc_experiments.jobs import benchmark, evaluate, finetune, inspect
 from arc_experiments.jobs.beginning import begin
 from arc_experiments.report.__main__ import main as report
 from arc_experiments.run import Run
+from arc_experiments.runs.folder import FolderError
 from arc_experiments.sources import UserFile
 from arc_experiments.tasks import BadTasks, FixedTasks, Row, TaskSet
 from arc_experiments.training.checkpoints import last_complete
@@ -535,11 +536,17 @@ def test_a_resumed_training_on_rows_equals_an_uninterrupted_one(tmp_path: Path) 
 
 
 def test_a_run_goes_on_only_with_the_rows_that_it_began_with(tmp_path: Path) -> None:
-    begin(custom_run(tmp_path, ROWS_FILE))
-    begin(custom_run(tmp_path, "# Another comment changes no data.\n" + textwrap.dedent(ROWS_FILE)))
-    changed = custom_run(tmp_path, ROWS_FILE.replace("n * n", "n + n"))
+    other = tmp_path / "other.txt"  # that the function reads
+    other.write_text("square")
+    value = f"n * (n if Path({str(other)!r}).read_text() == 'square' else 2)"
+    reading = "from pathlib import Path\n" + textwrap.dedent(ROWS_FILE.replace("n * n", value))
+    begin(custom_run(tmp_path, reading))
+    begin(custom_run(tmp_path, f"# Another comment changes no data.\n{reading}"))
+    other.write_text("double")
     with pytest.raises(ValueError, match=r"began with something else .*data: .*resume=false"):
-        begin(changed)
+        begin(custom_run(tmp_path, reading))
+    with pytest.raises(FolderError, match=r"other code of the same name(.|\n)*data\.file: .*my_dataset\.py"):
+        custom_run(tmp_path, ROWS_FILE.replace("n * n", "n + n"))
 
 
 def shown(job: Any, run: Run) -> str:

@@ -157,7 +157,7 @@ def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
 def _show_losses(losses: dict[str, Any], console: Console) -> None:
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
     over = plural(losses["loss"]["num_tasks"], "task")
-    console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token, over {over}")
+    console.print(f"validation loss per token: {before}{losses['loss']['token_mean']:.4f}, over {over}")
     by_source = losses["loss"]["by_source"]
     if len(by_source) > 1:
         console.print(

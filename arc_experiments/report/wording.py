@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any
 
+from arc_experiments.config.plurals import plural as plural
 from arc_experiments.runs import run_state
 
 NO_VALUE = "\N{EN DASH}"
@@ -73,11 +74,6 @@ def number(value: float, num_digits: int) -> str:
 def times(num_rows: int, num_columns: int) -> str:
     """(3, 9) -> "3x9" with a true multiplication sign."""
     return f"{num_rows}\N{MULTIPLICATION SIGN}{num_columns}"
-
-
-def plural(count: int, noun: str) -> str:
-    """(1, "task") -> "1 task", (1200, "task") -> "1,200 tasks"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def percent(fraction: float) -> str:
