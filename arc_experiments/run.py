@@ -173,6 +173,11 @@ class Run:
         return PictureInputs(load_processor(self.config.model))
 
     @property
+    def picture_token(self) -> str | None:
+        """The token of which a picture takes many; None for prompts without pictures."""
+        return None if self._picture_inputs is None else self._picture_inputs.token
+
+    @property
     def _picture_inputs(self) -> PictureInputs | None:
         prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
         return self.pictures if any(own.shows_pictures for own in prompts) else None

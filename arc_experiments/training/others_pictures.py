@@ -47,7 +47,8 @@ def loss_differences(
 
 
 def _pictures(record: Record) -> tuple[Picture, ...]:
-    return record.asked.pictures if isinstance(record.asked, Encoded) else ()
+    shown = record.asked.pictures if isinstance(record.asked, Encoded) else ()
+    return tuple(picture for picture in shown if isinstance(picture, Picture))
 
 
 def _replaced(record: Record, after: Sequence[Record]) -> Record:
