@@ -372,11 +372,23 @@ class Run:
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The exact loss over all validation tasks with solutions; None if there is none."""
-        from arc_experiments.training.validation import validation_loss
-
         if not self.can_validate:
             return None
+        return self._loss(model, *self.validation_records)
+
+    def loss_with_others_pictures(self, model: Any) -> "ValidationLoss | None":
+        """The same with the pictures of other tasks; None if the prompt shows none, or of one task alone."""
+        from arc_experiments.training.others_pictures import with_others_pictures
+
+        if not (self.can_validate and self.config.prompt.shows_pictures):
+            return None
         records, too_long = self.validation_records
+        others = with_others_pictures(records)
+        return self._loss(model, others, too_long) if others else None
+
+    def _loss(self, model: Any, records: list[Any], too_long: int) -> "ValidationLoss":
+        from arc_experiments.training.validation import validation_loss
+
         with self.autocast():
             return validation_loss(
                 model,

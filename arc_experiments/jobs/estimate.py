@@ -170,20 +170,19 @@ def _length(request: Request) -> int:
 
 
 def _longest_answers(run: Run, way: Way) -> dict[str, int]:
-    """Tokens of each task's longest demonstrated output, or of its input if nothing is demonstrated.
+    """Tokens of each task's longest demonstrated output, without demonstrations as many as of its input.
 
-    Of a program: the most that it may have.
+    Of a program, the most that it may have.
     """
     most = way.max_new_tokens
     if way.programs is not None:
         return dict.fromkeys(run.predicted_tasks().ids, most)
     found = {}
     for task in run.predicted_tasks().without_solutions():
-        outputs = [pair.output for pair in task.train if pair.output is not None]
-        largest = max(outputs or [pair.input for pair in task.test], key=lambda grid: grid.size)
-        pair = Pair(input=largest, output=largest)
-        shown = replace(task, train=(pair,), test=(pair,))
-        encoded = run.prompt.encode(shown, kind=QUESTIONS["grid"])
+        shown = task.train or [Pair(input=pair.input, output=pair.input) for pair in task.test]
+        largest = max(shown, key=lambda pair: 0 if pair.output is None else pair.output.size)
+        asked = replace(task, train=(largest,), test=(largest,))
+        encoded = run.prompt.encode(asked, kind=QUESTIONS["grid"])
         found[task.id] = min(most, len(encoded) - encoded.num_prompt)
     return found
 
