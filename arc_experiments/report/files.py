@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from arc_experiments.config.own_function import is_own
 from arc_experiments.config.schema import SELECTIONS
 from arc_experiments.report.programs import FILE, ShownProgram
+from arc_experiments.report.seen import FILE as PICTURES
+from arc_experiments.report.seen import SeenPrompt
 from arc_experiments.runs.folder import read_object
 from arc_experiments.runs.labels import Labels, labels_in
 from arc_experiments.scoring.candidates import Candidate
@@ -30,6 +32,7 @@ class RunFiles:
         validation_ids: every validation task in order, also those that were not predicted.
         log: one record per logged step, either of training or of validation.
         programs: those behind attempts.
+        pictures: those of some prompts.
     """
 
     name: str
@@ -42,6 +45,7 @@ class RunFiles:
     log: tuple[dict[str, Any], ...]
     candidates: tuple[Candidate, ...]
     programs: tuple[ShownProgram, ...] = ()
+    pictures: tuple[SeenPrompt, ...] = ()
 
     @property
     def labels(self) -> Labels:
@@ -77,6 +81,7 @@ def read_run(folder: Path) -> RunFiles:
         log=tuple(read_lines(folder / "train_log.jsonl", json.loads)),
         candidates=tuple(read_lines(folder / "predictions.jsonl", Candidate.from_json)),
         programs=tuple(read_lines(folder / FILE, lambda line: ShownProgram.from_record(json.loads(line)))),
+        pictures=tuple(read_lines(folder / PICTURES, lambda line: SeenPrompt.from_record(json.loads(line)))),
     )
 
 
