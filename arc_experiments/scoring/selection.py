@@ -47,7 +47,7 @@ class Ranked:
 
 
 Rule = Callable[[Iterable[Ranked]], list[Ranked]]
-"""Orders distinct grids, best first. Named after one of `config.schema.SELECTIONS`, or a function of the user's."""
+"""Orders distinct grids, best first. Named as in `config.schema.SELECTIONS`, or a function of the user's."""
 
 
 def votes_then_log_probability(grids: Iterable[Ranked]) -> list[Ranked]:
