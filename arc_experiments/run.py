@@ -80,7 +80,7 @@ def load_run(folder: Path | str) -> "Run":
         ConfigError: mistakes in its composition.
     """
     opened = RunFolder(Path(folder))
-    return Run(opened, check(opened.read_config()))
+    return Run(opened, check(opened.read_config()), by_hand=True)
 
 
 class Run:
@@ -88,13 +88,15 @@ class Run:
 
     Args:
         config: checked; it is not changed.
+        by_hand: no worker holds the folder: a training shows itself in its status.
 
     Raises:
         ValueError: `optim.epochs` does not fit the data or other keys.
     """
 
-    def __init__(self, folder: RunFolder, config: Config) -> None:
+    def __init__(self, folder: RunFolder, config: Config, *, by_hand: bool = False) -> None:
         self.folder, self.config = folder, with_samples_of_programs(config)
+        self._by_hand = by_hand
         if config.optim.epochs is not None:
             self.config = with_steps_of_epochs(self.config, self.corpus.shares)
 
@@ -354,9 +356,10 @@ class Run:
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
+        from arc_experiments.training.by_hand import ByHand
         from arc_experiments.training.trainer import StreamTrainer
 
-        return make_trainer(
+        trainer = make_trainer(
             model,
             for_trainer(self.tokenizer),
             stream or self.stream(),
@@ -373,6 +376,11 @@ class Run:
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
         )
+        if self._by_hand and folder is None and self.processes.is_main_process:
+            by_hand = ByHand(self.folder)
+            trainer.add_callback(by_hand)
+            trainer.surrounding = by_hand.training
+        return trainer
 
     def autocast(self) -> "AbstractContextManager[None]":
         """How the model computes outside of the trainer, which sets up the same for itself."""
@@ -387,11 +395,23 @@ class Run:
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The exact loss over all validation tasks with solutions; None if there is none."""
-        from arc_experiments.training.validation import validation_loss
-
         if not self.can_validate:
             return None
+        return self._loss(model, *self.validation_records)
+
+    def loss_with_others_pictures(self, model: Any) -> "ValidationLoss | None":
+        """The same with the pictures of other tasks; None if the prompt shows none, or of one task alone."""
+        from arc_experiments.training.others_pictures import with_others_pictures
+
+        if not (self.can_validate and self.config.prompt.shows_pictures):
+            return None
         records, too_long = self.validation_records
+        others = with_others_pictures(records)
+        return self._loss(model, others, too_long) if others else None
+
+    def _loss(self, model: Any, records: list[Any], too_long: int) -> "ValidationLoss":
+        from arc_experiments.training.validation import validation_loss
+
         with self.autocast():
             return validation_loss(
                 model,

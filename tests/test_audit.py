@@ -188,3 +188,21 @@ def test_the_page_is_the_same_every_time() -> None:
     comparison = Finder(tasks_of(ARC1, "evaluation")).compare([part(ARC2, "evaluation")])
     pages = {render_audit([comparison], title="t", num_pictures=40) for _ in range(2)}
     assert len(pages) == 1
+
+
+def test_an_audit_of_the_held_out_tasks_says_how_to_look_for_all(tmp_path: Path) -> None:
+    for number in range(14):
+        write_task(tmp_path / f"tasks/task{number:02}.json", random_task(str(number), number))
+    own = ["job=audit", "data=files", f"data.path={tmp_path / 'tasks'}", "data.num_validation=1"]
+
+    def printed(folder: str, *overrides: str) -> str:
+        console = Console(file=io.StringIO(), width=200)
+        main(compose([*own, *overrides], tmp_path / folder), console)
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    advice = "Looked for 1 held-out task of data=files, not for the 13 others that"
+    assert advice in printed("part")
+    assert advice in printed("part"), "of an audit that is finished, too"
+    whole = printed("all", "audit.tasks=[validation,train]")
+    assert "Looked for" not in whole
+    assert "training tasks of files: 13" in whole

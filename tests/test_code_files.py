@@ -103,7 +103,9 @@ def test_a_rerun_with_changed_code_is_refused_and_with_the_same_is_not(
     freeze(config, folder, [])
     file = only(tmp_path, changed)
     before = file.read_text()
-    file.write_text(before + "\n# another line")
+    file.write_text("# A comment\n" + before.rstrip() + "  # and another\n")
+    freeze(config, folder, [])
+    file.write_text(before + "\nsize = 3\n")
     with pytest.raises(FolderError) as raised:
         freeze(config, folder, [])
     assert f"augmentation.mine: {file}\n" in str(raised.value)
@@ -114,6 +116,25 @@ def test_a_rerun_with_changed_code_is_refused_and_with_the_same_is_not(
     file.write_text(before)
     config.resume = True
     assert freeze(config, folder, []).is_done
+
+
+@pytest.mark.parametrize(
+    ("source", "same", "other"),
+    [
+        ("x = 1\n", "# é\nx = 1  # one\n", "x = 2\n"),
+        ("x = '#a'\n", "x = '#a' #b\n", "x = '#b'\n"),
+        ("x = '''a\n\nb'''\n", "x = '''a\n\nb''' # c\n", "x = '''a\nb'''\n"),
+        ("if x:\n    y\n", "if x: # é\n    # no\n    y\n", "if x:\n  y\n"),
+        ("no python (\n", "no python (\n", "no python ( # x\n"),
+    ],
+)
+def test_comments_do_not_count_and_all_else_does(tmp_path: Path, source: str, same: str, other: str) -> None:
+    file = tmp_path / "code.py"
+    hashes = []
+    for text in (source, same, other):
+        file.write_text(text)
+        hashes.append(code_hashes({"data.file": {"code": file}})["data.file"]["code"])
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_run_frozen_before_code_was_recorded_is_taken_as_it_is(typed: Typed, tmp_path: Path) -> None:

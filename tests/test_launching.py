@@ -156,7 +156,8 @@ def test_the_table_holds_the_metrics_and_the_folders(tmp_path: Path) -> None:
     code, shown, rows = sweep(tmp_path, "seed_1", "seed_2")
     assert code == 0
     assert rows["seed_1"] == {
-        "job": "seed_1", "state": "done", "loss": "1.25", "pass@1": "", "pass@2": "0.5", "pass@n": "",
+        "job": "seed_1", "state": "done", "validation loss per token": "1.25", "pass@1": "",
+        "pass@2": "0.5", "pass@n": "",
         "seconds": "3", "asked": "", "error": "", "folder": str(tmp_path / "seed_1"),
     }  # fmt: skip
     assert shown.startswith("2 jobs, 0 finished already, 1 at a time: ")

@@ -582,7 +582,7 @@ def test_an_epoch_is_a_visit_to_each_training_task(tmp_path: Path) -> None:
         (["data=mix"], "arc1, re_arc has no end"),
         (
             ["optim.epochs=1", "optim.batch_size=4", "optim.log_steps=2", "optim.save_steps=2"],
-            "optim.epochs=1 are 1 steps here: .*no loss would be logged",
+            "optim.epochs=1 means 1 step here: .*no loss would be logged",
         ),
     ],
 )

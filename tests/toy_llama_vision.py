@@ -89,7 +89,7 @@ def llama_vision() -> Path:
             "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "max_position_embeddings": 1024, "initializer_range": 0.1,
             "vocab_size": IMAGE,  # images cannot be predicted
-            "cross_attention_layers": [1], "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "cross_attention_layers": [0], "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
             "bos_token_id": BEGIN, "eos_token_id": END_OF_TURN, "pad_token_id": PAD,
         },
         image_token_index=IMAGE,

@@ -7,6 +7,8 @@ environment.json records their versions.
 
 import ast
 import hashlib
+import io
+import tokenize
 from collections.abc import Iterator
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -42,9 +44,12 @@ def code_files(node: DictConfig) -> Files:
 
 
 def code_hashes(files: Files) -> dict[str, dict[str, str]]:
-    """Hash the contents of each file; {} for a composition that names no code of the user's."""
+    """Hash each file, but for its comments; {} for a composition that names no code of the user's."""
     return {
-        key: {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in modules.items()}
+        key: {
+            name: hashlib.sha256(_without_comments(file.read_bytes())).hexdigest()[:16]
+            for name, file in modules.items()
+        }
         for key, modules in files.items()
     }
 
@@ -53,6 +58,22 @@ def error_in(files: Files, error: BaseException) -> str | None:
     """Word an error that passed through one of these files (see `error_by`); None for any other."""
     keys = {str(file): key for key, modules in files.items() for file in modules.values()}
     return error_by(keys.get, error)
+
+
+def _without_comments(source: bytes) -> bytes:
+    """The source without comments and lines of nothing else; all of it if it is no Python."""
+    try:
+        tokens = list(tokenize.tokenize(io.BytesIO(source).readline))
+    except (SyntaxError, tokenize.TokenError):
+        return source
+    lines = source.decode(tokens[0].string).split("\n")
+    commented = set()
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            row, column = token.start[0] - 1, token.start[1]
+            lines[row] = lines[row][:column].rstrip()
+            commented.add(row)
+    return "\n".join(line for row, line in enumerate(lines) if line or row not in commented).encode()
 
 
 def _with_imports(name: str, file: Path) -> dict[str, Path]:

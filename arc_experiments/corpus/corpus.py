@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from arc_experiments.config.check import build
+from arc_experiments.config.plurals import plural
 from arc_experiments.config.schema import Data, PromptOptions, Source
 from arc_experiments.corpus.leaks import Finder
 from arc_experiments.corpus.matches import Comparison
@@ -259,8 +260,8 @@ class Corpus:
             ]
             if others:
                 source.bad_tasks.notes.append(
-                    f"{len(others)} tasks of {name} have the ids of different tasks that another source "
-                    f"holds out: {', '.join(others[:5])}. They neither train nor validate under these ids"
+                    f"{plural(len(others), 'task')} of {name} with the ids of different tasks that another "
+                    f"source holds out neither train nor validate under these ids: {', '.join(others[:5])}"
                 )
 
     @cached_property
@@ -424,6 +425,6 @@ def _check_solved(tasks: TaskSet) -> None:
     unsolved = [task.id for task in tasks if any(pair.output is None for pair in task.test)]
     if unsolved:
         raise ValueError(
-            f"data: {len(unsolved)} tasks cannot train, as they have test inputs without outputs: "
+            f"data: {plural(len(unsolved), 'task')} cannot train, for some test outputs are missing: "
             f"{', '.join(unsolved[:10])}. data.train_tasks=leave_out trains on their demonstrations alone"
         )

@@ -39,6 +39,7 @@ from arc_experiments.scoring.per_output import solved
 from arc_experiments.scoring.selection import distinct_by_output
 from arc_experiments.scoring.submission import Submission, check_submission, submission
 from arc_experiments.tasks import TaskSet
+from arc_experiments.training.others_pictures import loss_differences
 from arc_experiments.training.validation import ValidationLoss
 
 LIKELIHOODS = "likelihoods"  # a folder beside the answers under way
@@ -58,12 +59,29 @@ def selection_rule(run: Run) -> selection.Rule:
     return rule
 
 
-def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | None = None) -> dict[str, Any]:
-    """The `validation` part of metrics.json; empty if nothing could be measured."""
+def validation_metrics(
+    loss: ValidationLoss | None,
+    *,
+    initial_loss: float | None = None,
+    others_pictures: ValidationLoss | None = None,
+) -> dict[str, Any]:
+    """The `validation` part of metrics.json; empty if nothing could be measured.
+
+    Args:
+        others_pictures: the loss with the pictures of other tasks; None: not measured.
+    """
     if loss is None:
         return {}
-    before = {} if initial_loss is None else {"initial_loss": initial_loss}
-    return {"validation": {**before, "loss": asdict(loss)}}
+    losses: dict[str, Any] = {} if initial_loss is None else {"initial_loss": initial_loss}
+    losses["loss"] = asdict(loss)
+    if others_pictures is not None:
+        difference, interval = loss_differences(loss.by_task, others_pictures.by_task)
+        losses["loss_with_others_pictures"] = {
+            **asdict(others_pictures),
+            "difference": difference,
+            "interval": interval,
+        }
+    return {"validation": losses}
 
 
 def score_in_training(run: Run, model: Any) -> dict[str, float]:

@@ -76,7 +76,7 @@ def main(run: Run, console: Console) -> None:
         console.print(
             "This audit is finished, and no file has changed since (resume=false starts another beside it)."
         )
-        _show(before["comparisons"], folder, console)
+        _show(before["comparisons"], folder, console, _not_sought(run))
         return
     start = time.perf_counter()
     comparisons = list(_compare(run))
@@ -86,7 +86,20 @@ def main(run: Run, console: Console) -> None:
     found = [one.to_json() for one in comparisons]
     folder.write_json(FILE, {"files": files, "comparisons": found})
     console.print(f"Read and looked through {plural(num_pairs, 'pair')} in {seconds:.1f} s.")
-    _show(found, folder, console)
+    _show(found, folder, console, _not_sought(run))
+
+
+def _not_sought(run: Run) -> str:
+    """Say how to look for all tasks of this composition, unless they are looked for; "" then."""
+    sought, corpus = run.config.audit.tasks, run.corpus
+    fixed = [i for share in corpus.shares for i in share.task_ids if i in share.source.fixed]
+    if "validation" not in sought or "train" in sought or not fixed:
+        return ""
+    held_out = plural(len(corpus.validation_tasks), "held-out task")
+    return (
+        f"Looked for {held_out} of data={run.config.data.name}, not for the {len(fixed):,} others that it "
+        f"could look for: audit.tasks=[{','.join([*sought, 'train'])}] looks for all"
+    )
 
 
 def _compare(run: Run) -> Iterator[Comparison]:
@@ -154,8 +167,8 @@ def _files(path: Path) -> Iterable[Path]:
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
-def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console) -> None:
-    """Show the counts of all comparisons and the first tasks of each; the last line is the folder."""
+def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console, remark: str) -> None:
+    """Show the counts of all comparisons, the first tasks of each, a remark; the last line is the folder."""
     names = (Column(name, overflow="fold") for name in ("tasks of", "in"))  # long paths are shown whole
     table = Table(*names, *COUNTS, title="Which tasks stand elsewhere")
     for one in comparisons:
@@ -165,6 +178,8 @@ def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console
     console.print(table)
     for one in comparisons:
         _list(one, console)
+    if remark:
+        console.print(remark, markup=False)
     console.print(f"pictures: {folder}/{PAGE}", markup=False)
     console.print(str(folder), markup=False)
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from arc_experiments.jobs.terminal import count_tasks, progress
 from arc_experiments.report.samples import SampleCard, card, length_row, source_row, write_inspection
+from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.stream.counting import Counted, Lengths, count, count_validation, histogram
 from arc_experiments.stream.samples import Sample, SampleStream
@@ -48,7 +49,7 @@ def main(run: Run, console: Console) -> None:
         counted=counted,
         validation=validation,
     )
-    console.print(f"{len(cards)} samples and all counts: {page}", markup=False)
+    console.print(f"{plural(len(cards), 'sample')} and all counts: {page}", markup=False)
     console.print(str(folder), markup=False)
 
 
@@ -68,7 +69,8 @@ def _settings(run: Run) -> list[tuple[str, str]]:
         ("seed", f"{config.seeds.stream} (partition {config.seeds.partition})"),
     ]
     skipped = sum(map(len, run.corpus.skipped.values()))
-    return settings if not skipped else [*settings, ("left out", f"{skipped} tasks or rows")]
+    left_out = ("left out", plural(skipped, "task or row", "tasks or rows"))
+    return [*settings, left_out] if skipped else settings
 
 
 def _numbered(stream: SampleStream, index: int) -> list[tuple[str, Sample]]:
@@ -88,7 +90,18 @@ def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> No
     """Show a table of the sources and a histogram of the rows."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("source", no_wrap=True)
-    for column in ("samples", "loss", "5%", "median", "95%", "longest", "shrunk", "redrawn", "tasks", "each"):
+    for column in (
+        "samples",
+        "with loss",
+        "5%",
+        "median",
+        "95%",
+        "longest",
+        "shrunk",
+        "redrawn",
+        "tasks",
+        "each",
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     for name, source in counted.by_source.items():
         table.add_row(*source_row(name, source))
@@ -96,7 +109,7 @@ def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> No
     console.print(table)
     bins = histogram(counted.rows)
     most = max(number for _, _, number in bins)
-    console.print(f"lengths of {len(counted.rows)} rows in tokens")
+    console.print(f"lengths of {plural(len(counted.rows), 'row')} in tokens")
     for start, end, number in bins:
         console.print(f"  {start:>6} to {end - 1:<6} {'█' * round(BAR * number / most):{BAR}} {number}")
 

@@ -19,8 +19,8 @@ import numpy as np
 from jinja2 import TemplateError
 
 from arc_experiments.pictures.inputs import PictureInputs
+from arc_experiments.prompts.chat import render, render_parts
 from arc_experiments.prompts.encoding import IGNORED, Encoded, tokenize
-from arc_experiments.prompts.templates import render, render_parts
 from arc_experiments.tasks.ready_rows import ASSISTANT, Row
 
 if TYPE_CHECKING:

@@ -166,6 +166,9 @@ def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
         verb = "counts" if num_silent == 1 else "count"
         yield f"{plural(num_silent, 'task')} got no candidate at all and {verb} as wrong."
     yield from _notices_on_scores(run, num_predicted)
+    others = run.metrics.get("validation", {}).get("loss_with_others_pictures")
+    if others and (warning := wording.pictures_warning(others)):
+        yield f"{warning[0].upper()}{warning[1:]}."
     if count := count_not_finite(run.log):
         yield f"Values in the log that are not finite numbers: {count:,}. The curves leave them out."
     yield from _disagreement(run.metrics.get("score"), cards)

@@ -8,7 +8,7 @@ start from, and a schedule whose horizon is `max_steps` wherever the run stops.
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ class StreamTrainer(SFTTrainer):
     Attributes:
         attends_by_sample: as given.
         stops: reasons to stop before `max_steps`.
+        surrounding: makes a context for the whole training.
         session_counts: what this process has seen since it started, for speeds.
     """
 
@@ -139,6 +140,7 @@ class StreamTrainer(SFTTrainer):
         self._ahead: Ahead | None = None
         self._is_pause_due, self._all_know_of_pause = is_pause_due, False
         self.stops = StopWhen()
+        self.surrounding: Callable[[], AbstractContextManager[None]] = nullcontext
         self.stops.add("patience", lambda: self.is_given_up)
         self.stops.add("pause", self._may_pause)
         if stop_after is not None:
@@ -259,6 +261,10 @@ class StreamTrainer(SFTTrainer):
 
     def resume_or_start(self) -> None:
         """Train to the end (or to where it must stop), from the last whole checkpoint if there is one."""
+        with self.surrounding():
+            self._resume_or_start()
+
+    def _resume_or_start(self) -> None:
         self._began = time.perf_counter()
         folder = Path(self.args.output_dir)
         if self.is_world_process_zero():
