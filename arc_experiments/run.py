@@ -173,6 +173,11 @@ class Run:
         return PictureInputs(load_processor(self.config.model))
 
     @property
+    def picture_token(self) -> str | None:
+        """The token of which a picture takes many; None for prompts without pictures."""
+        return None if self._picture_inputs is None else self._picture_inputs.token
+
+    @property
     def _picture_inputs(self) -> PictureInputs | None:
         prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
         return self.pictures if any(own.shows_pictures for own in prompts) else None
@@ -372,11 +377,23 @@ class Run:
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The exact loss over all validation tasks with solutions; None if there is none."""
-        from arc_experiments.training.validation import validation_loss
-
         if not self.can_validate:
             return None
+        return self._loss(model, *self.validation_records)
+
+    def loss_with_others_pictures(self, model: Any) -> "ValidationLoss | None":
+        """The same with the pictures of other tasks; None if the prompt shows none, or of one task alone."""
+        from arc_experiments.training.others_pictures import with_others_pictures
+
+        if not (self.can_validate and self.config.prompt.shows_pictures):
+            return None
         records, too_long = self.validation_records
+        others = with_others_pictures(records)
+        return self._loss(model, others, too_long) if others else None
+
+    def _loss(self, model: Any, records: list[Any], too_long: int) -> "ValidationLoss":
+        from arc_experiments.training.validation import validation_loss
+
         with self.autocast():
             return validation_loss(
                 model,

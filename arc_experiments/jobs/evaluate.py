@@ -53,11 +53,15 @@ def main(run: Run, console: Console) -> None:
     show_plan(run, model, console)
     show_leaks(leaks, console)
     start = time.perf_counter()
-    loss = run.validation_loss(model)
+    loss, others_pictures = run.validation_loss(model), run.loss_with_others_pictures(model)
     seconds = {"validation": time.perf_counter() - start}
     if run.requests:
         show_estimate(prompts_text(run, answering_seconds(run, model)), console)
-    metrics = {**validation_metrics(loss), **leak_metrics(leaks), "seconds": seconds}
+    metrics = {
+        **validation_metrics(loss, others_pictures=others_pictures),
+        **leak_metrics(leaks),
+        "seconds": seconds,
+    }
     finish(run, model, metrics, tracker, console)
 
 

@@ -84,7 +84,14 @@ def _numbered(stream: SampleStream, index: int) -> list[tuple[str, Sample]]:
 
 def _card(run: Run, stream: SampleStream, number: str, sample: Sample) -> SampleCard:
     name = stream.parts[sample.part].name
-    return card(sample, number, name, run.prompt.decode, several=len(stream.parts) > 1)
+    return card(
+        sample,
+        number,
+        name,
+        run.prompt.decode,
+        several=len(stream.parts) > 1,
+        picture_token=run.picture_token,
+    )
 
 
 def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> None:
@@ -119,7 +126,7 @@ def _show_sample(sample: Sample, one: SampleCard, console: Console) -> None:
         )
     styles = ("dim", "dim on grey15"), ("bold green", "bold green on grey15")
     # The background shows where a token ends.
-    styled = [(token.text, styles[token.learnt][place % 2]) for place, token in enumerate(tokens)]
+    styled = [(token.shown, styles[token.learnt][place % 2]) for place, token in enumerate(tokens)]
     console.print(Padding(Text.assemble(cut, *styled), (0, 0, 1, 2)), soft_wrap=False)
 
 

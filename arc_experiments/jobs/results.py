@@ -17,6 +17,8 @@ from arc_experiments.report.wording import (
     label,
     percent,
     percent_range,
+    pictures_sentence,
+    pictures_warning,
     plural,
     points,
     points_range,
@@ -159,6 +161,10 @@ def _show_losses(losses: dict[str, Any], console: Console) -> None:
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
     over = plural(losses["loss"]["num_tasks"], "task")
     console.print(f"validation loss per token: {before}{losses['loss']['token_mean']:.4f}, over {over}")
+    if others := losses.get("loss_with_others_pictures"):
+        console.print(f"validation loss per token {pictures_sentence(others)}")
+        if warning := pictures_warning(others):
+            console.print(f"[yellow]warning[/]      {warning}")
     by_source = losses["loss"]["by_source"]
     if len(by_source) > 1:
         console.print(

@@ -11,13 +11,14 @@ import numpy as np
 
 from arc_experiments.pictures.writer import PictureWriter
 from arc_experiments.programs.languages import language as find_language
+from arc_experiments.prompts.chat import Chat
 from arc_experiments.prompts.encoders import Encoders
 from arc_experiments.prompts.encoding import IGNORED, Encoded, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.kinds import KINDS, PROGRAM_KINDS, QUESTIONS, Asked, Kind, WeightedKinds
 from arc_experiments.prompts.language import AnswerLanguage
 from arc_experiments.prompts.ready_rows import RowEncoder
-from arc_experiments.prompts.templates import Chat, Template, split
+from arc_experiments.prompts.templates import Template, split
 from arc_experiments.prompts.tokens import Ids, probe_tasks
 from arc_experiments.tasks import Pair, Program, Row, Task
 from arc_experiments.tasks.grids import MAX_SIDE, Grid

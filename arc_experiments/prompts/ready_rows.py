@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import TemplateError
 
+from arc_experiments.prompts.chat import render
 from arc_experiments.prompts.encoding import IGNORED, Encoded, tokenize
-from arc_experiments.prompts.templates import render
 from arc_experiments.tasks.ready_rows import ASSISTANT, Row
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from arc_experiments.report.wording import (
     number,
     percent,
     percent_range,
+    pictures_sentence,
     plural,
 )
 from arc_experiments.scoring.metrics import tasks_asked
@@ -104,6 +105,8 @@ def _validation_tile(validation: dict[str, Any]) -> Iterator[tuple[str, str, lis
     loss = validation.get("loss")
     if isinstance(loss, dict) and {"num_tokens", "num_tasks"} <= loss.keys():
         notes.append(f"{plural(loss['num_tokens'], 'token')} of {plural(loss['num_tasks'], 'task')}")
+    if others := validation.get("loss_with_others_pictures"):
+        notes.append(pictures_sentence(others))
     yield (
         "Validation loss per token",
         " → ".join(number(v, 3) for v in losses.values() if v is not None),
