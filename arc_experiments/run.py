@@ -183,6 +183,11 @@ class Run:
         )
 
     @property
+    def picture_token(self) -> str | None:
+        """The token of which a picture takes many; None for prompts without pictures."""
+        return None if self._picture_inputs is None else self._picture_inputs.token
+
+    @property
     def _picture_inputs(self) -> PictureInputs | None:
         prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
         shows_pictures = any(own.shows_pictures for own in prompts)

@@ -7,6 +7,7 @@ look at which picture, for prompt and answer alike.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,12 @@ class PictureInputs:
     def placeholder(self) -> str:
         """The token that chat templates write for a picture, and prompts without one."""
         return str(self._processor.image_token)
+
+    @property
+    def token(self) -> str:
+        """The token of which a picture takes many."""
+        token_id = self._processor.image_token_ids[-1]
+        return str(self._processor.tokenizer.convert_ids_to_tokens(token_id))
 
     @property
     def cell_pixels(self) -> int | None:
@@ -159,3 +166,10 @@ class PictureInputs:
             spans, num_tiles=num_tiles, max_num_tiles=images.max_image_tiles, length=ids.shape[1]
         )
         return made
+
+
+def folded(text: str, token: str) -> str:
+    """Write a token that follows itself once, with the number: `<image><image>` as `<image> x 2`."""
+    return re.sub(
+        f"(?:{re.escape(token)}){{2,}}", lambda found: f"{token} x {len(found[0]) // len(token)}", text
+    )
