@@ -32,13 +32,12 @@ from arc_experiments.report.seen import FILE as PICTURES
 from arc_experiments.report.seen import SeenPicture, SeenPrompt
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
-from arc_experiments.scoring import selection
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.by_program import verified_tasks
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import distinct_by_output
+from arc_experiments.scoring.selection import Rule, distinct_by_output, rule_named
 from arc_experiments.scoring.submission import Submission, check_submission, submission
 from arc_experiments.tasks import TaskSet
 from arc_experiments.training.others_pictures import loss_differences
@@ -56,10 +55,9 @@ def is_reported(run: Run) -> bool:
     return not has_page or (run.folder / "report.html").exists()
 
 
-def selection_rule(run: Run) -> selection.Rule:
+def selection_rule(run: Run) -> Rule:
     """The rule by which this run's attempts are chosen."""
-    rule: selection.Rule = getattr(selection, run.config.inference.selection)
-    return rule
+    return rule_named(run.config.inference.selection)
 
 
 def validation_metrics(

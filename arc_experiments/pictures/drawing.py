@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arc_experiments.tasks.grids import NUM_COLOURS, PALETTE, Grid
+from arc_experiments.tasks.images import Image
 
 Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
 
@@ -106,6 +107,9 @@ class Picture:
                 left += width + side
             top += (max(grid.shape[0] for grid in row) + 1) * side
         return pixels
+
+
+AnyPicture = Picture | Image
 
 
 def _drawn(grid: Grid, side: int, style: Style) -> Pixels:

@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from arc_experiments.config.own_function import is_own
+from arc_experiments.config.schema import SELECTIONS
 from arc_experiments.report.programs import FILE, ShownProgram
 from arc_experiments.report.seen import FILE as PICTURES
 from arc_experiments.report.seen import SeenPrompt
@@ -18,7 +20,7 @@ from arc_experiments.runs.folder import read_object
 from arc_experiments.runs.labels import Labels, labels_in
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import in_todays_terms
-from arc_experiments.scoring.selection import Rule, rules, votes_then_log_probability
+from arc_experiments.scoring.selection import Rule, rule_named, votes_then_log_probability
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +56,7 @@ class RunFiles:
     def rule(self) -> Rule:
         """The rule that orders the candidates (`inference.selection`)."""
         named = str((self.settings.get("inference") or {}).get("selection"))
-        return rules(with_likelihoods=True).get(named, votes_then_log_probability)
+        return rule_named(named) if is_own(named) or named in SELECTIONS else votes_then_log_probability
 
 
 def read_run(folder: Path) -> RunFiles:
