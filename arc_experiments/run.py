@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
+from arc_experiments.config.picture_rules import excluded_by_pictures
 from arc_experiments.config.rules import answer_limit
 from arc_experiments.config.sampling import temperatures, with_samples_of_programs
 from arc_experiments.config.schema import Config, Model, PromptOptions
@@ -119,7 +120,7 @@ class Run:
         return Corpus(
             self.config.data,
             partition_seed=seed,
-            tokenizer=lambda: self._full_tokenizer,
+            processor=self._processor,
             find_wrong=self._wrong_programs,
         )
 
@@ -183,6 +184,15 @@ class Run:
 
         return PictureInputs(load_processor(self.config.model))
 
+    def _processor(self) -> Any:
+        """Return what a user's function makes rows with: a vision model's processor, else the tokenizer."""
+        from arc_experiments.models.processor import load_processor, reads_pictures
+
+        # Not that of `pictures`, since the function may change it.
+        return (
+            load_processor(self.config.model) if reads_pictures(self.config.model) else self._full_tokenizer
+        )
+
     @property
     def picture_token(self) -> str | None:
         """The token of which a picture takes many; None for prompts without pictures."""
@@ -191,7 +201,21 @@ class Run:
     @property
     def _picture_inputs(self) -> PictureInputs | None:
         prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
-        return self.pictures if any(own.shows_pictures for own in prompts) else None
+        shows_pictures = any(own.shows_pictures for own in prompts)
+        return self.pictures if shows_pictures or self._rows_have_images else None
+
+    @cached_property
+    def _rows_have_images(self) -> bool:
+        """Whether some ready row has images.
+
+        Raises:
+            ValueError: images do not go with other settings.
+        """
+        if not any(row.images for row in self.corpus.rows.values()):
+            return False
+        for setting, why in excluded_by_pictures(self.config):
+            raise ValueError(f"{setting} does not go with ready rows that have images: {why}")
+        return True
 
     @cached_property
     def prompt(self) -> Prompt:
@@ -203,8 +227,7 @@ class Run:
         if own.kinds.need_programs:
             examples += self.corpus.programs(NUM_VERIFIED)
             language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
-        inputs = self.pictures if own.shows_pictures else None
-        return verified_prompt(own, self.tokenizer, examples, rows, language, inputs)
+        return verified_prompt(own, self.tokenizer, examples, rows, language, self._picture_inputs)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:

@@ -54,10 +54,12 @@ class Reader(Protocol):
 
 
 @runtime_checkable
-class TokenizerReader(Protocol):
-    """An option of `data.source` whose tasks may depend on the model's tokenizer, loaded if needed."""
+class ProcessorReader(Protocol):
+    """An option of `data.source` whose tasks may depend on the model's processor or tokenizer, loaded if
+    needed.
+    """
 
-    def read_with(self, tokenizer: Callable[[], Any], bad_tasks: "BadTasks") -> TrainingSource: ...
+    def read_with(self, processor: Callable[[], Any], bad_tasks: "BadTasks") -> TrainingSource: ...
 
 
 @dataclass(frozen=True)
