@@ -26,6 +26,7 @@ from arc_experiments.jobs.results import show_scores
 from arc_experiments.jobs.shown_programs import shown_programs
 from arc_experiments.jobs.terminal import progress, show_shrunk, timed
 from arc_experiments.jobs.tracking import Tracker
+from arc_experiments.report.card import write_card
 from arc_experiments.report.page import write_report
 from arc_experiments.report.programs import FILE as PROGRAMS
 from arc_experiments.report.seen import FILE as PICTURES
@@ -162,6 +163,10 @@ def report(
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
     metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
     run.folder.write_json("metrics.json", metrics)
+    if run.weights.folder.is_dir():
+        question = next((run.prompt.decode(each.ids) for each in run.requests if each.ids is not None), None)
+        shows_pictures = run.config.prompt.shows_pictures
+        write_card(run.folder.path, run.weights.folder, question=question, shows_pictures=shows_pictures)
     if len(tasks):
         write_report(run.folder.path, tasks)
         tracker.log_answers(tasks, attempts)

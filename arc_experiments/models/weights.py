@@ -134,14 +134,19 @@ class Weights:
 
         Args:
             state_dict: the trained weights, if the model itself holds a part of them only.
-            folder: None for the run's own.
+            folder: None for the run's own, where the tokenizer lies beside an adapter, too.
         """
         from arc_experiments.models.adapters import save_weights
 
-        folder = folder or self.folder
+        is_own, folder = folder is None, folder or self.folder
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        save_weights(model, tokenizer, temporary, base=self._config.model.path, state_dict=state_dict)
+        base = self._config.model
+        save_weights(
+            model, tokenizer, temporary, base=base.path, revision=base.revision, state_dict=state_dict
+        )
+        if is_own:
+            tokenizer.save_pretrained(temporary)
         ancestry.save(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         return temporary.rename(folder)
