@@ -56,8 +56,13 @@ PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that 
 NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
 
 
-def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
+def compose(
+    overrides: list[str], folder: Path | str | None = None, *, config_dir: Path | str | None = None
+) -> "Run":
     """Compose the run that the command would make of these overrides, frozen in its folder but not started.
+
+    Args:
+        config_dir: option files of your own (see docs/extending.md).
 
     Raises:
         ConfigError: mistakes in the composition, all together.
@@ -66,7 +71,10 @@ def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
     from arc_experiments.composing.compose import compose_config
     from arc_experiments.composing.freezing import freeze
     from arc_experiments.composing.naming import folder_name
+    from arc_experiments.config.own_folders import add_conf
 
+    if config_dir is not None:
+        add_conf(Path(config_dir))
     node = compose_config(overrides)
     path = Path(folder) if folder is not None else Path("outputs") / folder_name(node)
     return load_run(freeze(node, path, overrides).path)
@@ -79,7 +87,10 @@ def load_run(folder: Path | str) -> "Run":
         FolderError: the folder holds no run, or another version's.
         ConfigError: mistakes in its composition.
     """
+    from arc_experiments.composing.own_code import find_code
+
     opened = RunFolder(Path(folder))
+    find_code(opened.path)
     return Run(opened, check(opened.read_config()), by_hand=True)
 
 
