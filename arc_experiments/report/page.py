@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from arc_experiments.report import gallery, leaks, summary, wording
+from arc_experiments.report import gallery, leaks, seen, summary, wording
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.picture import FILE as PICTURE
@@ -97,6 +97,7 @@ def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
         predictions=predictions_chart(by_number) if len(by_number) > 1 else None,
         programs=_programs(programs) if programs else None,
         program_cards=program_cards(run.programs, tasks),
+        seen=seen.by_task(run.pictures),
         losses=loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
         learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
