@@ -333,7 +333,8 @@ class Run:
         Args:
             state_dict: the trained weights of a sharded model.
         """
-        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
+        processor = None if self.picture_inputs is None else self.pictures.processor
+        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict, processor=processor)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
         from arc_experiments.models.loading import load_base_for
