@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from arc_experiments.generation.answer_losses import answer_losses
-from arc_experiments.generation.engine import Asked
+from arc_experiments.generation.engine import Asked, pictures_of
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import IGNORED, Prompt
 from arc_experiments.tasks import Row, Task
@@ -130,10 +130,12 @@ def validation_loss(
     was_training = model.training
     model.eval()
     batches = (by_length[start : start + batch_size] for start in range(0, len(records), batch_size))
+    vocabulary = model.config.get_text_config().vocab_size
     parts = [
         part
         for batch in batches
-        for part in _parts(batch, records, model.config.get_text_config().vocab_size)
+        for group in _groups(batch, records, pictures)
+        for part in _parts(group, records, vocabulary)
     ]
     for first in range(0, len(parts), processes.num_processes):
         turn = first + processes.process_index
@@ -144,6 +146,14 @@ def validation_loss(
     model.train(was_training)
     sums = dict(gather_object(list(sums.items())))
     return _collect(records, [sums[place] for place in range(len(records))], num_too_long)
+
+
+def _groups(batch: list[int], records: list[Record], pictures: PictureInputs | None) -> Iterable[list[int]]:
+    """Group what may be read at once, see `share_a_pass`."""
+    if pictures is None:
+        return [batch]
+    numbers = [len(pictures_of(records[place].asked)) for place in batch]
+    return [[batch[at] for at in group] for group in pictures.share_a_pass(numbers)]
 
 
 def _parts(batch: list[int], records: list[Record], vocabulary: int) -> Iterable[list[int]]:
