@@ -56,6 +56,10 @@ class Frozen:
 
 def main() -> int:
     """Return the exit code; a single run does not return, it becomes the worker, nor do other commands."""
+    if (
+        os.getcwd() not in sys.path
+    ):  # a script's path is its own folder: the user's modules are found as by -m
+        sys.path.insert(0, os.getcwd())
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         command = sys.argv.pop(1)
         runpy.run_module(f"arc_experiments.{command}", run_name="__main__", alter_sys=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
+from arc_experiments.config.picture_rules import excluded_by_pictures
 from arc_experiments.config.rules import answer_limit
 from arc_experiments.config.sampling import temperatures, with_samples_of_programs
 from arc_experiments.config.schema import Config, Model, PromptOptions
@@ -79,7 +80,7 @@ def load_run(folder: Path | str) -> "Run":
         ConfigError: mistakes in its composition.
     """
     opened = RunFolder(Path(folder))
-    return Run(opened, check(opened.read_config()))
+    return Run(opened, check(opened.read_config()), by_hand=True)
 
 
 class Run:
@@ -87,13 +88,15 @@ class Run:
 
     Args:
         config: checked; it is not changed.
+        by_hand: no worker holds the folder: a training shows itself in its status.
 
     Raises:
         ValueError: `optim.epochs` does not fit the data or other keys.
     """
 
-    def __init__(self, folder: RunFolder, config: Config) -> None:
+    def __init__(self, folder: RunFolder, config: Config, *, by_hand: bool = False) -> None:
         self.folder, self.config = folder, with_samples_of_programs(config)
+        self._by_hand = by_hand
         if config.optim.epochs is not None:
             self.config = with_steps_of_epochs(self.config, self.corpus.shares)
 
@@ -106,7 +109,7 @@ class Run:
         return Corpus(
             self.config.data,
             partition_seed=seed,
-            tokenizer=lambda: self._full_tokenizer,
+            processor=self._processor,
             find_wrong=self._wrong_programs,
         )
 
@@ -170,10 +173,38 @@ class Run:
 
         return PictureInputs(load_processor(self.config.model))
 
+    def _processor(self) -> Any:
+        """Return what a user's function makes rows with: a vision model's processor, else the tokenizer."""
+        from arc_experiments.models.processor import load_processor, reads_pictures
+
+        # Not that of `pictures`, since the function may change it.
+        return (
+            load_processor(self.config.model) if reads_pictures(self.config.model) else self._full_tokenizer
+        )
+
+    @property
+    def picture_token(self) -> str | None:
+        """The token of which a picture takes many; None for prompts without pictures."""
+        return None if self._picture_inputs is None else self._picture_inputs.token
+
     @property
     def _picture_inputs(self) -> PictureInputs | None:
         prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
-        return self.pictures if any(own.shows_pictures for own in prompts) else None
+        shows_pictures = any(own.shows_pictures for own in prompts)
+        return self.pictures if shows_pictures or self._rows_have_images else None
+
+    @cached_property
+    def _rows_have_images(self) -> bool:
+        """Whether some ready row has images.
+
+        Raises:
+            ValueError: images do not go with other settings.
+        """
+        if not any(row.images for row in self.corpus.rows.values()):
+            return False
+        for setting, why in excluded_by_pictures(self.config):
+            raise ValueError(f"{setting} does not go with ready rows that have images: {why}")
+        return True
 
     @cached_property
     def prompt(self) -> Prompt:
@@ -185,8 +216,7 @@ class Run:
         if own.kinds.need_programs:
             examples += self.corpus.programs(NUM_VERIFIED)
             language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
-        inputs = self.pictures if own.shows_pictures else None
-        return verified_prompt(own, self.tokenizer, examples, rows, language, inputs)
+        return verified_prompt(own, self.tokenizer, examples, rows, language, self._picture_inputs)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -331,9 +361,10 @@ class Run:
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
+        from arc_experiments.training.by_hand import ByHand
         from arc_experiments.training.trainer import StreamTrainer
 
-        return make_trainer(
+        trainer = make_trainer(
             model,
             for_trainer(self.tokenizer),
             stream or self.stream(),
@@ -350,6 +381,11 @@ class Run:
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
         )
+        if self._by_hand and folder is None and self.processes.is_main_process:
+            by_hand = ByHand(self.folder)
+            trainer.add_callback(by_hand)
+            trainer.surrounding = by_hand.training
+        return trainer
 
     def autocast(self) -> "AbstractContextManager[None]":
         """How the model computes outside of the trainer, which sets up the same for itself."""
@@ -364,11 +400,23 @@ class Run:
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The exact loss over all validation tasks with solutions; None if there is none."""
-        from arc_experiments.training.validation import validation_loss
-
         if not self.can_validate:
             return None
+        return self._loss(model, *self.validation_records)
+
+    def loss_with_others_pictures(self, model: Any) -> "ValidationLoss | None":
+        """The same with the pictures of other tasks; None if the prompt shows none, or of one task alone."""
+        from arc_experiments.training.others_pictures import with_others_pictures
+
+        if not (self.can_validate and self.config.prompt.shows_pictures):
+            return None
         records, too_long = self.validation_records
+        others = with_others_pictures(records)
+        return self._loss(model, others, too_long) if others else None
+
+    def _loss(self, model: Any, records: list[Any], too_long: int) -> "ValidationLoss":
+        from arc_experiments.training.validation import validation_loss
+
         with self.autocast():
             return validation_loss(
                 model,

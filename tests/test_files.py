@@ -534,10 +534,19 @@ def test_bad_tasks_are_left_out_and_listed(tmp_path: Path) -> None:
     for message, reason in zip(bad_tasks.skipped, reasons, strict=True):
         assert reason in message
         assert "on_bad_task" not in message
-    with pytest.raises(
-        ValueError, match=r"b\.json: not JSON.*\(data\.on_bad_task=skip leaves such tasks out\)"
-    ):
+    with pytest.raises(ValueError, match="4 tasks cannot be read") as raised:
         read(tmp_path)
+    first, *lines = str(raised.value).splitlines()
+    assert "data.on_bad_task=skip leaves such tasks out" in first
+    for line, reason in zip(lines, reasons, strict=True):
+        assert reason in line
+
+
+def test_of_very_many_bad_tasks_the_first_are_named_at_once(tmp_path: Path) -> None:
+    write(tmp_path, "tasks.json", {f"t{number:02}": {**GOOD, "test": []} for number in range(30)})
+    with pytest.raises(ValueError, match="at least 10 tasks cannot be read") as raised:
+        read(tmp_path)
+    assert len(str(raised.value).splitlines()) == 1 + 10
 
 
 def test_a_whole_source_is_never_left_out(tmp_path: Path) -> None:

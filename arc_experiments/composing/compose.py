@@ -82,7 +82,9 @@ def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
         FolderError: `from_run` is no run folder.
     """
     ours = _without_hydra(node)
-    missing = sorted(OmegaConf.missing_keys(ours))
+    # Of the sources of `from_run` only what changes is typed.
+    taken = "data.sources." if ours.from_run is not None else ()
+    missing = sorted(key for key in OmegaConf.missing_keys(ours) if not key.startswith(taken))
     if missing:
         raise ConfigError([f"{key} is needed and has no value: {key}=..." for key in missing])
     try:

@@ -22,7 +22,7 @@ def take_from_run(config: DictConfig, overrides: Sequence[str]) -> None:
     What was typed beside `from_run` wins, then an experiment, then the run; the model is always the run's.
 
     Raises:
-        ConfigError: the run has no trained weights, or a model was typed that it does not use.
+        ConfigError: the run has no trained weights, or a model or a source was typed that it does not use.
         FolderError: there is no run in that folder.
     """
     folder = RunFolder(Path(config.from_run).expanduser())
@@ -55,6 +55,13 @@ def take_from_run(config: DictConfig, overrides: Sequence[str]) -> None:
             key = str(override.key_or_group)
             if key.split(".")[0] in (*BROUGHT, "seeds") and "." in key:
                 OmegaConf.update(config, key, override.value())
+    if "data" not in groups and (unknown := config.data.sources.keys() - run.data.sources.keys()):
+        raise ConfigError(
+            [
+                f"data.sources.{name} is not a source of from_run={folder}: {', '.join(run.data.sources)}"
+                for name in sorted(unknown)
+            ]
+        )
 
 
 def _experiments(typed: Sequence[Override]) -> tuple[set[str], DictConfig]:

@@ -1,5 +1,6 @@
 """Hydra's and OmegaConf's errors in plain words: what was wrong, where, and what to type instead."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -17,6 +18,12 @@ from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Config, conf_dir
 from arc_experiments.runs.folder import FolderError
 
+# OmegaConf's words for a value of another kind, and ours.
+WRONG_KIND = re.compile(
+    r"Value '(.*)' (?:of type '\w+' could not be converted to (Integer|Float)|is not a valid (bool) )"
+)
+KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     """Say what was wrong, where, and what to do, without a traceback.
@@ -31,7 +38,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     for cause in reversed(_causes(error)):
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
-            return f"{key}: {str(cause).splitlines()[0]}{_suggestion(str(key), cause.parent_node)}"
+            return _about_key(str(key), cause)
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
     message = str(error).partition("Config search path")[0].strip()
@@ -43,6 +50,18 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     if isinstance(error, MissingConfigException):
         return _no_option(error, overrides) or message
     return message
+
+
+def _about_key(key: str, error: OmegaConfBaseException) -> str:
+    """Say that there is no such key, or what kind of value it takes: in that form if the value has one."""
+    first, meant = str(error).splitlines()[0], ""
+    if not (found := WRONG_KIND.match(first)):
+        return f"{key}: {first}{_suggestion(key, error.parent_node)}"
+    value, kind = found[1], KINDS[found[2] or found[3]]
+    with contextlib.suppress(ValueError, OverflowError):
+        if kind == KINDS["Integer"] and float(value) == int(float(value)):
+            meant = f": {key}={int(float(value))}"
+    return f"{key}={value} must be {kind}{meant}"
 
 
 def _unreadable(error: OverrideParseException) -> str:

@@ -40,15 +40,16 @@ def check_share(key: str, value: float | None) -> Iterator[str]:
 # data
 
 
-def check_data(data: Data, transforms: list[str], *, trains: bool) -> Iterator[str]:
+def check_data(data: Data, transforms: list[str], *, trains: bool, is_taken: bool) -> Iterator[str]:
     """Check one source, or several with weights.
 
     Args:
         transforms: names of this run's augmentations.
         trains: whether the job needs tasks to train on.
+        is_taken: by `from_run`, so that Hydra does not know its sources.
     """
     if data.sources:
-        yield from _check_mixture(data)
+        yield from _check_mixture(data, is_taken=is_taken)
         for name, source in data.sources.items():
             yield from _check_source(f"data.sources.{name}", source, transforms)
     else:
@@ -89,11 +90,14 @@ def _check_file(place: str, source: Source, file: str) -> Iterator[str]:
         )
 
 
-def _check_mixture(data: Data) -> Iterator[str]:
+def _check_mixture(data: Data, *, is_taken: bool) -> Iterator[str]:
     for entry in dataclasses.fields(Source):
         key, value = entry.name, getattr(data, entry.name)
         if key not in ("name", "limit") and value != entry.default:
-            yield f"data.{key}={value} is not read by a mixture: data.sources.<name>.{key}=..."
+            how = (
+                f"'+data.sources={{<name>:{{{key}:...}}}}'" if is_taken else f"data.sources.<name>.{key}=..."
+            )
+            yield f"data.{key}={value} is not read by a mixture: {how} (of {', '.join(data.sources)})"
     training = {name for name, source in data.sources.items() if source.trains}
     for name in sorted(data.weights.keys() ^ training):
         if name in data.sources and name not in training:

@@ -18,7 +18,7 @@ def check_pictures(config: Config) -> Iterator[str]:
         yield from _check_options(prompt, key)
     shown = next((key for key, prompt in prompts.items() if prompt.shows_pictures), None)
     if shown is not None:
-        for setting, why in _excluded(config):
+        for setting, why in excluded_by_pictures(config):
             yield f"{setting} does not go with the pictures of {shown}: {why}; or take a prompt of text"
 
 
@@ -39,7 +39,7 @@ def _check_options(prompt: PromptOptions, key: str) -> Iterator[str]:
         yield f"{key}.line_pixels={prompt.line_pixels} leaves nothing of cell_pixels={prompt.cell_pixels}"
 
 
-def _excluded(config: Config) -> Iterator[tuple[str, str]]:
+def excluded_by_pictures(config: Config) -> Iterator[tuple[str, str]]:
     """Yield each setting that pictures exclude, as it is typed, and why, with the remedy."""
     engine, hardware = config.inference.engine, config.hardware
     if engine != "transformers":

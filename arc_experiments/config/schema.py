@@ -35,9 +35,13 @@ def limited(
     return field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
-def one_of(*choices: str) -> Any:
-    """Declare a text with its allowed values, of which the first is the default."""
-    return field(default=choices[0], metadata={"choices": choices})
+def one_of(*choices: str, or_own: bool = False) -> Any:
+    """Declare a text with its allowed values, of which the first is the default.
+
+    Args:
+        or_own: also allow a function of the user's (see `own_function`).
+    """
+    return field(default=choices[0], metadata={"choices": choices, "or_own": or_own})
 
 
 @dataclass
@@ -203,7 +207,7 @@ class Optim:
     weight_decay: float = limited(0.0, low=0)
     schedule: str = one_of(
         "linear", "constant", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay",
-        "inverse_sqrt", "cyclic",
+        "inverse_sqrt", "cyclic", or_own=True,
     )  # fmt: skip
     warmup: float = limited(0.05, low=0)
     cycles: int | None = limited(None, low=1)
@@ -244,7 +248,7 @@ class Inference:
     fallback_run: str | None = None
     vllm_memory_share: float = limited(0.6, above=0, high=1)
     scoring_views: int = limited(0, low=0)
-    selection: str = one_of(*SELECTIONS)
+    selection: str = one_of(*SELECTIONS, or_own=True)
     max_new_tokens: int | None = limited(None, low=1)
     batch_tokens: int = limited(32768, low=1)
     limit: int | None = limited(None, low=0)

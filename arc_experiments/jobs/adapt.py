@@ -252,6 +252,7 @@ def _cost(run: Run, before: list[Candidate], units: Sequence[Adapted], spent: Sp
 def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
     adapt, optim = run.config.adapt, run.config.optim
     at_once = "" if adapt.together == 1 else f", {adapt.together} at once"
+    groups = plural(work.num_task_groups, "group of tasks", "groups of tasks")
     who = {"per_task": f"each task by itself{at_once}", "joint": "all tasks together"}
     if adapt.method == "search_and_learn":
         a_round = run.engine.num_samples * run.config.inference.num_views
@@ -262,17 +263,15 @@ def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
     else:
         left_out = " and ".join(map(str, adapt.leave_out))
         name, what = "adaptation", f"demonstrations left out in turn: {left_out}"
-    limits = [f"at most {optim.max_steps} steps" if adapt.seconds_per_task else f"{optim.max_steps} steps"]
+    steps = plural(optim.max_steps, "step")
+    limits = [f"at most {steps}" if adapt.seconds_per_task else steps]
     if adapt.seconds_per_task:
         limits.append(f"{adapt.seconds_per_task:g} s a task")
     if adapt.seconds:
         limits.append(f"{adapt.seconds:g} s in all")
     if adapt.deadline_hours:
         limits.append(f"{work.seconds_left / 3600:.2g} hours left of {adapt.deadline_hours:g}")
-    console.print(
-        f"[bold]{name:<12}[/] {who.get(adapt.mode, f'{work.num_task_groups} groups of tasks')}, {what}; "
-        f"{', '.join(limits)}"
-    )
+    console.print(f"[bold]{name:<12}[/] {who.get(adapt.mode, groups)}, {what}; {', '.join(limits)}")
 
 
 def _show_estimate(work: AdaptationPlan, run: Run, console: Console) -> None:

@@ -28,19 +28,22 @@ from arc_experiments.jobs.terminal import progress, show_shrunk, timed
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.report.page import write_report
 from arc_experiments.report.programs import FILE as PROGRAMS
+from arc_experiments.report.seen import FILE as PICTURES
+from arc_experiments.report.seen import SeenPicture, SeenPrompt
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
-from arc_experiments.scoring import selection
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.by_program import verified_tasks
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import distinct_by_output
+from arc_experiments.scoring.selection import Rule, distinct_by_output, rule_named
 from arc_experiments.scoring.submission import Submission, check_submission, submission
 from arc_experiments.tasks import TaskSet
+from arc_experiments.training.others_pictures import loss_differences
 from arc_experiments.training.validation import ValidationLoss
 
+SHOWN_TASKS = 4  # whose pictures are kept
 LIKELIHOODS = "likelihoods"  # a folder beside the answers under way
 
 
@@ -52,18 +55,34 @@ def is_reported(run: Run) -> bool:
     return not has_page or (run.folder / "report.html").exists()
 
 
-def selection_rule(run: Run) -> selection.Rule:
+def selection_rule(run: Run) -> Rule:
     """The rule by which this run's attempts are chosen."""
-    rule: selection.Rule = getattr(selection, run.config.inference.selection)
-    return rule
+    return rule_named(run.config.inference.selection)
 
 
-def validation_metrics(loss: ValidationLoss | None, *, initial_loss: float | None = None) -> dict[str, Any]:
-    """The `validation` part of metrics.json; empty if nothing could be measured."""
+def validation_metrics(
+    loss: ValidationLoss | None,
+    *,
+    initial_loss: float | None = None,
+    others_pictures: ValidationLoss | None = None,
+) -> dict[str, Any]:
+    """The `validation` part of metrics.json; empty if nothing could be measured.
+
+    Args:
+        others_pictures: the loss with the pictures of other tasks; None: not measured.
+    """
     if loss is None:
         return {}
-    before = {} if initial_loss is None else {"initial_loss": initial_loss}
-    return {"validation": {**before, "loss": asdict(loss)}}
+    losses: dict[str, Any] = {} if initial_loss is None else {"initial_loss": initial_loss}
+    losses["loss"] = asdict(loss)
+    if others_pictures is not None:
+        difference, interval = loss_differences(loss.by_task, others_pictures.by_task)
+        losses["loss_with_others_pictures"] = {
+            **asdict(others_pictures),
+            "difference": difference,
+            "interval": interval,
+        }
+    return {"validation": losses}
 
 
 def score_in_training(run: Run, model: Any) -> dict[str, float]:
@@ -143,6 +162,7 @@ def report(
         run.folder.write_json("submission.json", attempts)
         write_candidates(run, "predictions.jsonl", candidates)
         _write_programs(run, tasks, candidates)
+        _write_pictures(run, tasks)
     metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
     metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
@@ -162,6 +182,25 @@ def _write_programs(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -
             tasks, candidates, selection_rule(run), run.sandbox, seed=run.config.seeds.inference
         )
         run.folder.write(PROGRAMS, "".join(f"{json.dumps(one.to_record())}\n" for one in found))
+
+
+def _write_pictures(run: Run, tasks: TaskSet) -> None:
+    """Write what the model saw of the first tasks, if that was pictures."""
+    first = tasks.ids[:SHOWN_TASKS]
+    found = [
+        SeenPrompt(
+            task_id=request.task_id,
+            test_index=request.test_index,
+            view=request.view.name,
+            num_tokens=len(request.encoded),
+            pictures=tuple(map(SeenPicture.of, request.encoded.pictures)),
+        )
+        for request in run.requests
+        if request.task_id in first and request.view.index == 0
+        if request.encoded is not None and request.encoded.pictures
+    ]
+    if found:
+        run.folder.write(PICTURES, "".join(f"{json.dumps(one.to_record())}\n" for one in found))
 
 
 def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[str, Any]:

@@ -25,6 +25,11 @@ def sees_pictures(model_config: Any) -> bool:
     )
 
 
+def reads_pictures(model: Model) -> bool:
+    """Whether this is a vision-language model, by its config.json."""
+    return sees_pictures(load(AutoConfig, model))
+
+
 def load_processor(model: Model) -> Any:
     """Load the processor of a vision-language model.
 
@@ -34,9 +39,9 @@ def load_processor(model: Model) -> Any:
     config = load(AutoConfig, model)
     if not sees_pictures(config):
         raise ModelError(
-            f"model.path={model.path} is a model of text alone, and the prompt shows pictures: use a "
+            f"model.path={model.path} is a model of text alone, and prompt or data show pictures: use a "
             "vision-language model (model=qwen_vl, model=llama_vision_11b, model=custom_vision), or a prompt "
-            "of text (prompt=arc24)"
+            "and data of text (prompt=arc24)"
         )
     missing = [name for name in WANTED.get(config.model_type, ()) if find_spec(name) is None]
     if missing:

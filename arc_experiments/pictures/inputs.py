@@ -7,13 +7,14 @@ look at which picture, for prompt and answer alike.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.pictures.drawing import Picture
+from arc_experiments.pictures.drawing import AnyPicture
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,6 +40,12 @@ class PictureInputs:
         return str(self._processor.image_token)
 
     @property
+    def token(self) -> str:
+        """The token of which a picture takes many."""
+        token_id = self._processor.image_token_ids[-1]
+        return str(self._processor.tokenizer.convert_ids_to_tokens(token_id))
+
+    @property
     def cell_pixels(self) -> int | None:
         """Side of what one vision token sees, where pictures keep their size; None: they are resized."""
         images = self._processor.image_processor
@@ -62,14 +69,41 @@ class PictureInputs:
         tiles = getattr(images, "max_image_tiles", 1)
         return side * math.isqrt(tiles)  # Mllama's four tiles are 2 x 2
 
-    def text(self, picture: Picture) -> str:
+    def text(self, picture: AnyPicture) -> str:
         """Return what stands for a picture in the text: its tokens, as many as the processor says."""
         if picture.size not in self._texts:
             processed = self._processed([[picture]])
             self._texts[picture.size] = self._processor.replace_image_token(processed, image_idx=0)
         return self._texts[picture.size]
 
-    def arrays(self, pictures: Sequence[Sequence[Picture]], ids: NDArray[np.int64]) -> Arrays:
+    def check_tokens(
+        self, ids: NDArray[Any], has_loss: NDArray[np.bool_], pictures: Sequence[AnyPicture], where: str
+    ) -> None:
+        """Check ready-made ids, shape (tokens,), and which of them have a loss.
+
+        Raises:
+            ValueError: tokens of pictures have a loss, or are more or fewer than these pictures take.
+        """
+        texts = "".join(map(self.text, pictures))
+        wanted = self._num_tokens(self._processor.tokenizer(texts, add_special_tokens=False)["input_ids"])
+        given = self._num_tokens(ids)
+        if given != wanted:
+            raise ValueError(
+                f"{where} has {len(pictures)} images, which take {wanted} tokens of this model, and its "
+                f"input_ids have {given} such tokens: make them with the model's processor"
+            )
+        if self._num_tokens(ids[has_loss]):
+            raise ValueError(f"{where}: the labels of tokens of images must be -100, they cannot be learnt")
+
+    def _num_tokens(self, ids: Any) -> int:
+        return int(np.isin(ids, self._image_ids).sum())
+
+    @property
+    def _image_ids(self) -> list[int]:
+        own = getattr(self._processor, "image_token_ids", None)
+        return list(own) if own else [int(self._processor.image_token_id)]
+
+    def arrays(self, pictures: Sequence[Sequence[AnyPicture]], ids: NDArray[np.int64]) -> Arrays:
         """Make what the model needs beside token ids and mask.
 
         Args:
@@ -101,7 +135,9 @@ class PictureInputs:
             return [list(places)]
         return [[at for at in places if num_pictures[at] == each] for each in sorted(set(num_pictures))]
 
-    def verify(self, texts: Sequence[str], pictures: Sequence[Sequence[Picture]], ids: Sequence[Any]) -> None:
+    def verify(
+        self, texts: Sequence[str], pictures: Sequence[Sequence[AnyPicture]], ids: Sequence[Any]
+    ) -> None:
         """Compare ids and arrays with what the processor itself makes of texts and pictures.
 
         Args:
@@ -127,7 +163,7 @@ class PictureInputs:
                         "Llama-3.2-Vision, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Idefics3, SmolVLM, Gemma 3"
                     )
 
-    def _processed(self, pictures: Sequence[Sequence[Picture]]) -> dict[str, Any]:
+    def _processed(self, pictures: Sequence[Sequence[AnyPicture]]) -> dict[str, Any]:
         images = [[picture.draw() for picture in row] for row in pictures]
         process = self._processor.image_processor
         # Idefics3's text depends on how a picture was cut.
@@ -146,3 +182,10 @@ class PictureInputs:
             spans, num_tiles=num_tiles, max_num_tiles=images.max_image_tiles, length=ids.shape[1]
         )
         return made
+
+
+def folded(text: str, token: str) -> str:
+    """Write a token that follows itself once, with the number: `<image><image>` as `<image> x 2`."""
+    return re.sub(
+        f"(?:{re.escape(token)}){{2,}}", lambda found: f"{token} x {len(found[0]) // len(token)}", text
+    )

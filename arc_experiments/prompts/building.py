@@ -22,11 +22,12 @@ def make_prompt(
 
     Args:
         language: of the data's programs, which is asked for if the options name none.
-        inputs: what the model is given of pictures; None for a prompt without them.
+        inputs: what the model is given of pictures; None for a prompt and rows without them.
     """
     options = dataclasses.asdict(own)
     for name in ("name", *PICTURE_OPTIONS):
         del options[name]
+    options["images"] = inputs
     if own.shows_pictures:
         assert inputs is not None, "a prompt with pictures needs the model's processor"
         options["pictures"] = PictureWriter(_style(own, inputs), inputs)

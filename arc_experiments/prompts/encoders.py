@@ -5,10 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from arc_experiments.pictures.writer import PictureWriter
+from arc_experiments.prompts.chat import Chat
 from arc_experiments.prompts.encoding import Encoder, tokenize
 from arc_experiments.prompts.grid_text import GridText
 from arc_experiments.prompts.kinds import Kind
-from arc_experiments.prompts.templates import Chat, Template
+from arc_experiments.prompts.templates import Template
 from arc_experiments.prompts.tokens import TokenTable
 from arc_experiments.tasks import Task
 

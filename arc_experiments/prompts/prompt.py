@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.pictures.writer import PictureWriter
 from arc_experiments.programs.languages import language as find_language
+from arc_experiments.prompts.chat import Chat
 from arc_experiments.prompts.encoders import Encoders
 from arc_experiments.prompts.encoding import IGNORED, Encoded, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.kinds import KINDS, PROGRAM_KINDS, QUESTIONS, Asked, Kind, WeightedKinds
 from arc_experiments.prompts.language import AnswerLanguage
 from arc_experiments.prompts.ready_rows import RowEncoder
-from arc_experiments.prompts.templates import Chat, Template, split
+from arc_experiments.prompts.templates import Template, split
 from arc_experiments.prompts.tokens import Ids, probe_tasks
 from arc_experiments.tasks import Pair, Program, Row, Task
 from arc_experiments.tasks.grids import MAX_SIDE, Grid
@@ -62,6 +64,7 @@ class Prompt:
         languages: what {language} becomes, by the language of the program.
         language: the language of the programs that are asked for where a task's own is unknown.
         pictures: draws and writes the pictures of templates that show some.
+        images: writes the images of ready rows that have some.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Prompt:
         languages: Mapping[str, str] | None = None,
         language: str | None = None,
         pictures: PictureWriter | None = None,
+        images: PictureInputs | None = None,
     ) -> None:
         self._tokenizer, self._grid = tokenizer, grid
         texts = {"introduction": introduction, "demonstration": demonstration, "question": question}
@@ -112,7 +116,7 @@ class Prompt:
         self.pictures = pictures
         placeholder = None if pictures is None else pictures.placeholder
         self._chat = Chat(tokenizer, system=system, use_template=chat, placeholder=placeholder)
-        self._rows = RowEncoder(tokenizer, self._chat.end_id)
+        self._rows = RowEncoder(tokenizer, self._chat.end_id, images)
         self.max_length = max_length
         self._encoders = Encoders(
             tokenizer,

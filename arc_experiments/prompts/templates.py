@@ -1,4 +1,4 @@
-r"""Templates: a prompt's texts around its grids, for each kind of question, and its turns of a chat.
+r"""Templates: a prompt's texts around its grids, for each kind of question.
 
 Prompts with the same number of demonstrations share a layout: fixed texts with slots for grids between them.
 With one demonstration, in the compact prompt:
@@ -14,27 +14,18 @@ pictures have no slots: a program is written into the text around it, and so are
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from jinja2 import TemplateError
+from typing import Literal
 
 from arc_experiments.config.schema import PICTURES
 from arc_experiments.prompts.grid_text import GridText
 from arc_experiments.tasks import Pair
 from arc_experiments.tasks.grids import Grid
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 TEST = -1  # the number of the test pair, which follows the demonstrations
 
 Side = Literal["input", "output"]
 PROGRAM = "\ue002"  # marks the program inside a text, by a private-use character that no template contains
 PICTURE = re.compile("\ue004(-?[0-9]+):(input|output|sheet)\ue005")  # marks a picture inside a text
-# Some chat templates (Llama 3's) write today's date into the prompt, which must not change from day to day.
-# They take it from `date_string`, or from a clock function, which a macro of the same name overrides.
-TEMPLATE_DATE = "26 Jul 2024"
-NO_CLOCK = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}"
 
 
 @dataclass(frozen=True)
@@ -170,127 +161,8 @@ class Template:
         return _mark(self.answer, TEST)
 
 
-def render(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], *, add_generation_prompt: bool
-) -> str:
-    """Write a conversation with the tokenizer's chat template, independently of the date.
-
-    Raises:
-        TemplateError: the template refuses these turns.
-    """
-    text = tokenizer.apply_chat_template(
-        messages,
-        chat_template=NO_CLOCK + tokenizer.get_chat_template(),
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        date_string=TEMPLATE_DATE,
-    )
-    return str(text)
-
-
 def _mark(text: str, pair: int) -> str:
     text = text.replace("{input}", mark(pair, "input")).replace("{output}", mark(pair, "output"))
     for name, shown in (("input_picture", "input"), ("output_picture", "output"), ("sheet", "sheet")):
         text = text.replace(f"{{{name}}}", f"\ue004{pair}:{shown}\ue005")
     return text.replace("{program}", PROGRAM)
-
-
-class Chat:
-    """Wraps the user's text in the tokenizer's chat template, or in a begin token and the system text.
-
-    Args:
-        use_template: use the chat template if the tokenizer has one.
-        placeholder: what chat templates write for a picture; None for a prompt without pictures.
-
-    Attributes:
-        end_id: the token that ends an answer: the chat template's end of turn, else the end of text.
-        end: its text.
-
-    Raises:
-        ValueError: the tokenizer has no such token, or its chat template refuses these turns.
-    """
-
-    def __init__(
-        self,
-        tokenizer: "PreTrainedTokenizerBase",
-        *,
-        system: str | None,
-        use_template: bool,
-        placeholder: str | None = None,
-    ) -> None:
-        self._tokenizer, self._system, self._placeholder = tokenizer, system, placeholder
-        self._use_template = use_template and tokenizer.chat_template is not None
-        self.end_id = self._find_end()
-        self.end = str(tokenizer.decode([self.end_id]))
-
-    def around(self, user: str) -> str:
-        """Return the whole text up to where the model continues."""
-        if self._use_template:
-            text = self._render([("user", user)], add_generation_prompt=True)
-            return text if self._placeholder is None else _with_marks(text, self._placeholder, user)
-        begin = self._tokenizer.bos_token or ""
-        return f"{begin}{self._system}\n\n{user}" if self._system else f"{begin}{user}"
-
-    def _render(self, turns: list[tuple[str, str]], *, add_generation_prompt: bool) -> str:
-        turns = [("system", self._system), *turns] if self._system else turns
-        # Templates of vision models take lists of parts; of some, the system text is a string all the same.
-        strings: tuple[set[str], ...] = (
-            ({"system", "user", "assistant"},) if self._placeholder is None else (set(), {"system"})
-        )
-        refusals: list[object] = []
-        for plain in strings:
-            messages = [
-                {"role": role, "content": text if role in plain else _parts(text)} for role, text in turns
-            ]
-            try:
-                written = render(self._tokenizer, messages, add_generation_prompt=add_generation_prompt)
-            except TemplateError as error:
-                refusals.append(error)
-                continue
-            lost = [
-                text for _, text in turns for part in PICTURE.split(text)[::3] if part.strip() not in written
-            ]
-            if not lost or self._placeholder is None:
-                return written
-            refusals.append(f"it leaves out {lost[0][:40]!r}")
-        raise ValueError(
-            f"the model's chat template refuses the prompt ({refusals[0]}): some accept no system text, so "
-            "try prompt.system=null, or switch the template off with prompt.chat=never"
-        ) from next((error for error in refusals if isinstance(error, TemplateError)), None)
-
-    def _find_end(self) -> int:
-        if self._use_template:
-            answer = "\ue003"
-            turns = [("user", "."), ("assistant", answer)]
-            after = self._render(turns, add_generation_prompt=False).split(answer)[1].strip()
-            if after:
-                return int(self._tokenizer(after, add_special_tokens=False)["input_ids"][0])
-        if self._tokenizer.eos_token_id is None:
-            raise ValueError("model: its tokenizer has no end-of-text token, so no answer could ever end")
-        return int(self._tokenizer.eos_token_id)
-
-
-def _parts(text: str) -> list[dict[str, str]]:
-    """Write a turn as parts of text and pictures."""
-    texts = PICTURE.split(text)[::3]
-    parts: list[dict[str, str]] = []
-    for number, part in enumerate(texts):
-        parts += [{"type": "image"}] if number else []
-        parts += [{"type": "text", "text": part}] if part else []
-    return parts
-
-
-def _with_marks(rendered: str, placeholder: str, user: str) -> str:
-    """Put the marks of pictures back where a chat template wrote a placeholder for each.
-
-    Raises:
-        ValueError: it wrote more or fewer.
-    """
-    marks = [match.group() for match in PICTURE.finditer(user)]
-    texts = rendered.split(placeholder)
-    if len(texts) != len(marks) + 1:
-        raise ValueError(
-            f"the model's chat template writes {len(texts) - 1} pictures of {len(marks)}: switch it off with "
-            "prompt.chat=never"
-        )
-    return "".join(text + mark for text, mark in zip(texts, [*marks, ""], strict=True))

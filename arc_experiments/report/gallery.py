@@ -123,8 +123,8 @@ def task_cards(
         if candidate.task_id not in tasks or candidate.test_index >= len(tasks[candidate.task_id].test):
             raise ValueError(
                 f"predictions.jsonl answers test output {candidate.test_index} of task "
-                f"{candidate.task_id!r}, which is not among the {len(tasks)} tasks: make the report with the "
-                "tasks of the run"
+                f"{candidate.task_id!r}, which is not among the {plural(len(tasks), 'task')}: make the "
+                "report with the tasks of the run"
             )
         by_output[candidate.task_id, candidate.test_index].append(candidate)
     asked = {task_id for task_id, _ in by_output} | set(tasks.ids[: num_scored or 0] if by_output else ())

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from arc_experiments.report import gallery, leaks, summary, wording
+from arc_experiments.report import gallery, leaks, seen, summary, wording
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.picture import FILE as PICTURE
@@ -97,6 +97,7 @@ def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
         predictions=predictions_chart(by_number) if len(by_number) > 1 else None,
         programs=_programs(programs) if programs else None,
         program_cards=program_cards(run.programs, tasks),
+        seen=seen.by_task(run.pictures),
         losses=loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
         learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
@@ -166,6 +167,9 @@ def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
         verb = "counts" if num_silent == 1 else "count"
         yield f"{plural(num_silent, 'task')} got no candidate at all and {verb} as wrong."
     yield from _notices_on_scores(run, num_predicted)
+    others = run.metrics.get("validation", {}).get("loss_with_others_pictures")
+    if others and (warning := wording.pictures_warning(others)):
+        yield f"{warning[0].upper()}{warning[1:]}."
     if count := count_not_finite(run.log):
         yield f"Values in the log that are not finite numbers: {count:,}. The curves leave them out."
     yield from _disagreement(run.metrics.get("score"), cards)

@@ -78,7 +78,7 @@ class Hub:
             for number, row in enumerate(tables[split]):
                 task_id = str(row[id_column]) if id_column else f"{split}_{number}"
                 where = f"{self.path} ({split}, row {number})"
-                with bad_tasks.caught():
+                with bad_tasks.caught(several=True):
                     yield self._parse(task_id, row, pairs_column, SPLITS.get(split, split), where)
 
     def _parse(

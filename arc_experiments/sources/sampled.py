@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, TrainingSource
 from arc_experiments.tasks.task import Pair, Program, Task, TaskSet
 
@@ -48,7 +49,7 @@ class PairPool:
     def __post_init__(self) -> None:
         if len(self.pairs) <= self.num_demonstrations[0]:
             raise ValueError(
-                f"task {self.id} has {len(self.pairs)} different pairs, but a visit draws at least "
+                f"task {self.id} has {plural(len(self.pairs), 'different pair')}, but a visit draws at least "
                 f"{self.num_demonstrations[0]} demonstrations and a test pair"
             )
 
@@ -118,10 +119,11 @@ def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -
     """Make a source of the tasks that a reader found: the fixed ones, then the drawn ones, each by id.
 
     Raises:
-        ValueError: there are no tasks, or two have the same id.
+        ValueError: there are no tasks, or two have the same id, or some are invalid.
     """
     num_before = len(bad_tasks.skipped)
     tasks = sorted(found, key=lambda task: task.id)
+    bad_tasks.check()
     if not tasks:
         skipped = bad_tasks.skipped[num_before:]
         reason = f"none of its tasks can be read; the first: {skipped[0]}" if skipped else "it has no tasks"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from arc_experiments.augmentation import Transform
+from arc_experiments.config.plurals import of_all, plural
 from arc_experiments.config.rules import check_steps
 from arc_experiments.config.schema import Config, PromptOptions
 from arc_experiments.corpus.corpus import Share
@@ -68,8 +69,8 @@ def program_notes(own: PromptOptions, shares: Sequence[Share]) -> Iterator[str]:
         missing = share.languages[None] if _needs_programs(own, share) else 0
         if missing:
             yield (
-                f"{missing} of {len(share.task_ids)} training tasks of {share.name} have no program: they "
-                "train on grids alone"
+                f"{of_all(missing, len(share.task_ids), 'training task')} of {share.name} without a program: "
+                "trained on by grids alone"
             )
 
 
@@ -97,7 +98,9 @@ def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
     optim = replace(config.optim, max_steps=max_steps, epochs=None)
     mistakes = list(check_steps(optim))
     if mistakes:
-        raise ValueError(f"optim.epochs={epochs:g} are {max_steps} steps here: " + "; ".join(mistakes))
+        raise ValueError(
+            f"optim.epochs={epochs:g} means {plural(max_steps, 'step')} here: " + "; ".join(mistakes)
+        )
     return replace(config, optim=optim)
 
 
