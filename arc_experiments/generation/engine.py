@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from transformers import Cache
 
-from arc_experiments.pictures import Picture
+from arc_experiments.pictures import AnyPicture
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import Encoded
 from arc_experiments.prompts.tokens import Ids
@@ -71,7 +71,7 @@ class Engine(Protocol):
         """
 
 
-def pictures_of(asked: Asked) -> tuple[Picture, ...]:
+def pictures_of(asked: Asked) -> tuple[AnyPicture, ...]:
     """Return the pictures of a prompt, in the order of their tokens."""
     return asked.pictures if isinstance(asked, Encoded) else ()
 
