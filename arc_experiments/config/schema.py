@@ -169,6 +169,7 @@ class Lora:
     alpha: float = limited(32.0, above=0)
     dropout: float = limited(0.0, low=0, high=0.999)
     target_modules: Any = "all-linear"
+    vision: bool = False  # also on the parts of a model that see pictures
     rslora: bool = False
     dora: bool = False
     initialisation: str = one_of("default", "gaussian", "pissa", "olora", "orthogonal", "eva")

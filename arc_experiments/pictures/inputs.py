@@ -54,6 +54,11 @@ class PictureInputs:
         return None
 
     @property
+    def min_pixels(self) -> int:
+        """The area below which pictures that keep their size would be enlarged."""
+        return int(self._processor.image_processor.size["shortest_edge"]) if self.cell_pixels else 0
+
+    @property
     def canvas_pixels(self) -> int | None:
         """Side of the square that every picture is resized to; None: pictures keep their size."""
         if self.cell_pixels is not None:
@@ -118,6 +123,17 @@ class PictureInputs:
             made[name] = np.isin(ids, self.processor.image_token_ids).astype(np.int64)
         unused = {"rows", "cols", *getattr(self.processor, "unused_input_names", ())}
         return {name: np.asarray(values) for name, values in made.items() if name not in unused}
+
+    def share_a_pass(self, num_pictures: Sequence[int]) -> list[list[int]]:
+        """Group rows, given their numbers of pictures, such that no row changes with others of its group.
+
+        In Mllama, text before a row's first picture attends to all pictures evenly, also to the blank ones
+        that fill up a row with fewer than others.
+        """
+        places = range(len(num_pictures))
+        if not hasattr(self._processor.image_processor, "max_image_tiles"):
+            return [list(places)]
+        return [[at for at in places if num_pictures[at] == each] for each in sorted(set(num_pictures))]
 
     def verify(
         self, texts: Sequence[str], pictures: Sequence[Sequence[AnyPicture]], ids: Sequence[Any]
