@@ -56,7 +56,7 @@ class PictureInputs:
     @property
     def min_pixels(self) -> int:
         """The area below which pictures that keep their size would be enlarged."""
-        return int(self._processor.image_processor.size["shortest_edge"]) if self.cell_pixels else 0
+        return int(self.processor.image_processor.size["shortest_edge"]) if self.cell_pixels else 0
 
     @property
     def canvas_pixels(self) -> int | None:
@@ -131,7 +131,7 @@ class PictureInputs:
         that fill up a row with fewer than others.
         """
         places = range(len(num_pictures))
-        if not hasattr(self._processor.image_processor, "max_image_tiles"):
+        if not hasattr(self.processor.image_processor, "max_image_tiles"):
             return [list(places)]
         return [[at for at in places if num_pictures[at] == each] for each in sorted(set(num_pictures))]
 
