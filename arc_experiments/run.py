@@ -56,8 +56,13 @@ PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that 
 NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
 
 
-def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
+def compose(
+    overrides: list[str], folder: Path | str | None = None, *, config_dir: Path | str | None = None
+) -> "Run":
     """Compose the run that the command would make of these overrides, frozen in its folder but not started.
+
+    Args:
+        config_dir: option files of your own (see docs/extending.md).
 
     Raises:
         ConfigError: mistakes in the composition, all together.
@@ -66,7 +71,10 @@ def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
     from arc_experiments.composing.compose import compose_config
     from arc_experiments.composing.freezing import freeze
     from arc_experiments.composing.naming import folder_name
+    from arc_experiments.config.own_folders import add_conf
 
+    if config_dir is not None:
+        add_conf(Path(config_dir))
     node = compose_config(overrides)
     path = Path(folder) if folder is not None else Path("outputs") / folder_name(node)
     return load_run(freeze(node, path, overrides).path)
@@ -79,7 +87,10 @@ def load_run(folder: Path | str) -> "Run":
         FolderError: the folder holds no run, or another version's.
         ConfigError: mistakes in its composition.
     """
+    from arc_experiments.composing.own_code import find_code
+
     opened = RunFolder(Path(folder))
+    find_code(opened.path)
     return Run(opened, check(opened.read_config()), by_hand=True)
 
 
@@ -168,7 +179,7 @@ class Run:
 
     @cached_property
     def pictures(self) -> PictureInputs:
-        """What the model is given of pictures, by its processor."""
+        """What the model would be given of pictures, by its processor."""
         from arc_experiments.models.processor import load_processor
 
         return PictureInputs(load_processor(self.config.model))
@@ -185,10 +196,11 @@ class Run:
     @property
     def picture_token(self) -> str | None:
         """The token of which a picture takes many; None for prompts without pictures."""
-        return None if self._picture_inputs is None else self._picture_inputs.token
+        return None if self.picture_inputs is None else self.picture_inputs.token
 
     @property
-    def _picture_inputs(self) -> PictureInputs | None:
+    def picture_inputs(self) -> PictureInputs | None:
+        """What the model is given of pictures, where prompts or rows have some."""
         prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
         shows_pictures = any(own.shows_pictures for own in prompts)
         return self.pictures if shows_pictures or self._rows_have_images else None
@@ -216,7 +228,7 @@ class Run:
         if own.kinds.need_programs:
             examples += self.corpus.programs(NUM_VERIFIED)
             language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
-        return verified_prompt(own, self.tokenizer, examples, rows, language, self._picture_inputs)
+        return verified_prompt(own, self.tokenizer, examples, rows, language, self.picture_inputs)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -321,7 +333,8 @@ class Run:
         Args:
             state_dict: the trained weights of a sharded model.
         """
-        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
+        processor = None if self.picture_inputs is None else self.pictures.processor
+        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict, processor=processor)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
         from arc_experiments.models.loading import load_base_for
@@ -376,7 +389,7 @@ class Run:
             seed=self.config.seeds.train if seed is None else seed,
             per_device_batch_size=self.per_device_batch_size,
             pad_id=self.prompt.pad_id,
-            pictures=self._picture_inputs,
+            pictures=self.picture_inputs,
             callbacks=callbacks,
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
@@ -423,7 +436,7 @@ class Run:
                 records,
                 num_too_long=too_long,
                 pad_id=self.prompt.pad_id,
-                pictures=self._picture_inputs,
+                pictures=self.picture_inputs,
                 batch_size=self.per_device_batch_size,
                 processes=self.processes,
             )
