@@ -199,7 +199,7 @@ class Run:
 
     @cached_property
     def pictures(self) -> PictureInputs:
-        """What the model is given of pictures, by its processor."""
+        """What the model would be given of pictures, by its processor."""
         from arc_experiments.models.processor import load_processor
 
         return PictureInputs(load_processor(self.config.model))
@@ -216,10 +216,11 @@ class Run:
     @property
     def picture_token(self) -> str | None:
         """The token of which a picture takes many; None for prompts without pictures."""
-        return None if self._picture_inputs is None else self._picture_inputs.token
+        return None if self.picture_inputs is None else self.picture_inputs.token
 
     @property
-    def _picture_inputs(self) -> PictureInputs | None:
+    def picture_inputs(self) -> PictureInputs | None:
+        """What the model is given of pictures, where prompts or rows have some."""
         prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
         shows_pictures = any(own.shows_pictures for own in prompts)
         return self.pictures if shows_pictures or self._rows_have_images else None
@@ -247,7 +248,7 @@ class Run:
         if own.kinds.need_programs:
             examples += self.corpus.programs(NUM_VERIFIED)
             language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
-        return verified_prompt(own, self.tokenizer, examples, rows, language, self._picture_inputs)
+        return verified_prompt(own, self.tokenizer, examples, rows, language, self.picture_inputs)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -352,7 +353,8 @@ class Run:
         Args:
             state_dict: the trained weights of a sharded model.
         """
-        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
+        processor = None if self.picture_inputs is None else self.pictures.processor
+        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict, processor=processor)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
         from arc_experiments.models.loading import load_base_for
@@ -407,7 +409,7 @@ class Run:
             seed=self.config.seeds.train if seed is None else seed,
             per_device_batch_size=self.per_device_batch_size,
             pad_id=self.prompt.pad_id,
-            pictures=self._picture_inputs,
+            pictures=self.picture_inputs,
             callbacks=callbacks,
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
@@ -454,7 +456,7 @@ class Run:
                 records,
                 num_too_long=too_long,
                 pad_id=self.prompt.pad_id,
-                pictures=self._picture_inputs,
+                pictures=self.picture_inputs,
                 batch_size=self.per_device_batch_size,
                 processes=self.processes,
             )

@@ -30,6 +30,8 @@ class Style:
         margin_pixels: paper around a picture.
         canvas_pixels: side of a square that every picture fills, for models that see all pictures in one
             size; cells become as large as fits. None: a picture is as large as its grids need.
+        unit_pixels, min_pixels: a picture without a canvas is filled up with paper to sides that are
+            multiples of the first and an area of the second, below which a model would resize it.
         palette: the ten colours, "#rrggbb".
     """
 
@@ -37,6 +39,8 @@ class Style:
     line_pixels: int = 0
     margin_pixels: int = 0
     canvas_pixels: int | None = None
+    unit_pixels: int = 1
+    min_pixels: int = 0
     palette: tuple[str, ...] = PALETTE
 
     def __post_init__(self) -> None:
@@ -90,9 +94,13 @@ class Picture:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        if self.style.canvas_pixels is not None:
-            return self.style.canvas_pixels, self.style.canvas_pixels
-        height, width = (cells * self.cell_pixels + 2 * self.style.margin_pixels for cells in self._cells)
+        style, unit = self.style, self.style.unit_pixels
+        if style.canvas_pixels is not None:
+            return style.canvas_pixels, style.canvas_pixels
+        sides = [cells * self.cell_pixels + 2 * style.margin_pixels for cells in self._cells]
+        height, width = (-(-side // unit) * unit for side in sides)
+        while height * width < style.min_pixels:  # towards a square
+            height, width = (height + unit, width) if height <= width else (height, width + unit)
         return height, width
 
     def draw(self) -> Pixels:

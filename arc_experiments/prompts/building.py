@@ -65,5 +65,7 @@ def _style(own: PromptOptions, inputs: PictureInputs) -> Style:
         line_pixels=own.line_pixels,
         margin_pixels=own.margin_pixels,
         canvas_pixels=canvas,
+        unit_pixels=inputs.cell_pixels or 1,
+        min_pixels=inputs.min_pixels,
     )
     return style if own.palette is None else dataclasses.replace(style, palette=tuple(own.palette))
