@@ -78,7 +78,11 @@ def compose_and_freeze() -> Frozen:
     """Let Hydra read the command line, and freeze every job that it composes."""
     frozen = Frozen()
     sys.argv[1:] = quote_labels(sys.argv[1:])
-    register(sys.argv[1:])
+    try:
+        register(sys.argv[1:])
+    except ValueError as error:
+        frozen.mistakes.append(str(error))
+        return frozen
     # Hydra's parser takes --multirun before or after all overrides, not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     # Hydra prints its own errors and hides their cause, unless this is set: then they reach us.

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arc_experiments.launching.slurm import ClusterError, jobs_of, queue_states
-from arc_experiments.launching.tables import STYLES, TRAINING_LOSS, progress_cells
+from arc_experiments.launching.tables import STYLES, TRAINING_LOSS, plain_table, progress_cells
 from arc_experiments.runs.folder import EVERYTHING, RunFolder, find_runs
 from arc_experiments.runs.labels import read_labels
 from arc_experiments.runs.run_state import DIED, FAILED
@@ -46,8 +46,7 @@ def status_table(folders: Sequence[RunFolder]) -> Table:
     """Run, state, step of steps, training loss, time left, SLURM jobs if any, the error of a failed run."""
     queues = in_queue(folders)
     headings = ["run", "state", "step", TRAINING_LOSS, "left", *(["SLURM"] if any(queues) else []), ""]
-    table = Table(*headings)
-    table.columns[0].overflow = "fold"  # only a whole path is of use
+    table = plain_table(*headings)
     for folder, queue in zip(folders, queues, strict=True):
         state = folder.state
         resumed = f", start {state.attempt}" if state.attempt > 1 else ""

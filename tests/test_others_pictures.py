@@ -119,7 +119,11 @@ def test_the_loss_with_others_pictures_is_beside_the_loss(tmp_path: Path, see_st
     assert others["by_task"] != own["by_task"]
     assert others["difference"] == pytest.approx(others["task_mean"] - own["task_mean"])
     assert "with the pictures of other tasks" in console.export_text()
-    assert "with the pictures of other tasks" in (run.folder / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
+    assert "with the pictures of other tasks" in page
+    (request,) = run.requests
+    assert page.count("data:image/png") == len(request.encoded.pictures) == 1
+    assert f"1 picture in a prompt of {len(request.ids)} tokens (view identity)" in page
 
     model = run.model(trainable=False)
     run.config.hardware.per_device_batch_size = 3

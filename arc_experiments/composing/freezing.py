@@ -6,8 +6,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.composing.naming import differences
+from arc_experiments.composing.own_code import recorded_code
 from arc_experiments.config.code_files import code_files, code_hashes
 from arc_experiments.config.job_kinds import job_kind
+from arc_experiments.config.own_folders import own_conf
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 # Schedules whose rate at a step is the same however long the run is.
@@ -97,9 +99,9 @@ def stop_at(folder: RunFolder, steps: int | None) -> None:
 def _write(folder: RunFolder, config: DictConfig, overrides: list[str]) -> None:
     # A finished run keeps what its worker recorded: no worker will record it again.
     recorded = _environment(folder)
-    recorded["command"] = ["python", "-m", "arc_experiments", *overrides]
-    if hashes := code_hashes(code_files(config)):
-        recorded["code"] = hashes
+    named = [f"--config-dir={conf}" for conf in own_conf()]
+    recorded["command"] = ["python", "-m", "arc_experiments", *named, *overrides]
+    recorded |= recorded_code(config)
     folder.write_json("environment.json", recorded)
     folder.write("run.yaml", OmegaConf.to_yaml(config, resolve=True))
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.config.exclusions import excluded
+from arc_experiments.config.own_function import check_function, is_own
 from arc_experiments.config.rules import check_sections
 from arc_experiments.config.schema import Config
 from arc_experiments.config.user_code import error_by, is_installed
@@ -146,7 +147,15 @@ def _check_limits(value: Any, prefix: str) -> Iterator[str]:
 
 def _check_limit(key: str, item: Any, rule: Mapping[str, Any]) -> Iterator[str]:
     if "choices" in rule and item not in rule["choices"]:
-        yield f"{key}={item} is not one of: {', '.join(rule['choices'])}"
+        if not rule["or_own"]:
+            yield f"{key}={item} is not one of: {', '.join(rule['choices'])}"
+        elif is_own(item):
+            yield from check_function(key, item)
+        else:
+            yield (
+                f"{key}={item} is not one of: {', '.join(rule['choices'])}; nor a function of yours, "
+                "<module>.<function>"
+            )
     elif rule.get("low") is not None and item < rule["low"]:
         yield f"{key}={item} is too small: at least {rule['low']}"
     elif rule.get("above") is not None and item <= rule["above"]:

@@ -12,7 +12,15 @@ from transformers.cache_utils import DynamicLayer
 from transformers.utils.generic import is_flash_attention_requested
 
 from arc_experiments.generation.constraint import Constraint
-from arc_experiments.generation.engine import Answer, Asked, Key, Limits, pad_left, read_prompts
+from arc_experiments.generation.engine import (
+    Answer,
+    Asked,
+    Key,
+    Limits,
+    pad_left,
+    pictures_of,
+    read_prompts,
+)
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.tasks.rngs import rng_for
 
@@ -54,6 +62,17 @@ class Transformers:
         self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
         """Answer each prompt of one batch; a prompt's samples come in the order of their numbers."""
+        if self.pictures is None:
+            return self._answer(model, prompts, keys, limits)
+        found: dict[int, list[Answer]] = {}
+        for group in self.pictures.share_a_pass([len(pictures_of(prompt)) for prompt in prompts]):
+            chosen = [prompts[at] for at in group], [keys[at] for at in group]
+            found |= zip(group, self._answer(model, *chosen, limits), strict=True)
+        return [found[at] for at in range(len(prompts))]
+
+    def _answer(
+        self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
+    ) -> list[list[Answer]]:
         rows = self.num_samples
         each = [prompt for prompt in prompts for _ in range(rows)]
         inputs = pad_left(each, limits.pad_id, model.device, self.pictures)

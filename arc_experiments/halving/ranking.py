@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from arc_experiments.config.plurals import plural
-from arc_experiments.launching.tables import number_at
+from arc_experiments.launching.tables import number_at, plain_table
 from arc_experiments.runs.folder import FolderError, RunFolder
 from arc_experiments.runs.run_state import DONE, RunState
 
@@ -131,7 +131,7 @@ def ranking_table(rows: Sequence[dict[str, Any]], heading: str, title: str, *, i
     Args:
         heading: of the values.
     """
-    table = Table("", "configuration", heading, "runs", "", title=title, title_justify="left")
+    table = plain_table("", "configuration", heading, "runs", "", title=title, title_justify="left")
     for place, row in enumerate(rows, start=1):
         outcome = "kept" if row["goes_on"] else "out"
         if is_last:

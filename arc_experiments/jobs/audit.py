@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Column, Table
 
 from arc_experiments.composing.compose import compose_data
 from arc_experiments.config.check import build
@@ -17,6 +16,7 @@ from arc_experiments.config.schema import OWN_SETS, Config, Source
 from arc_experiments.config.user_code import split_name
 from arc_experiments.corpus.leaks import Finder, Searched
 from arc_experiments.corpus.matches import Comparison
+from arc_experiments.launching.tables import plain_table
 from arc_experiments.report.audit import write_audit
 from arc_experiments.report.leaks import is_plain, leak_rows
 from arc_experiments.report.wording import plural
@@ -169,8 +169,7 @@ def _files(path: Path) -> Iterable[Path]:
 
 def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console, remark: str) -> None:
     """Show the counts of all comparisons, the first tasks of each, a remark; the last line is the folder."""
-    names = (Column(name, overflow="fold") for name in ("tasks of", "in"))  # long paths are shown whole
-    table = Table(*names, *COUNTS, title="Which tasks stand elsewhere")
+    table = plain_table("tasks of", "in", *COUNTS, title="Which tasks stand elsewhere")
     for one in comparisons:
         sought = f"{one['sought']}: {one['counts']['tasks']:,}"
         searched = f"{one['searched']}: {one['num_searched_tasks']:,}"
@@ -190,7 +189,7 @@ def _list(comparison: dict[str, Any], console: Console) -> None:
     hidden = [leak for leak in comparison["tasks"] if not is_plain(leak)]
     num_plain = len(comparison["tasks"]) - len(hidden)
     if hidden:
-        table = Table("task", "is also in", "pairs", "answers", "how", title=title)
+        table = plain_table("task", "is also in", "pairs", "answers", "how", title=title)
         for row in leak_rows({**comparison, "tasks": hidden[:NUM_LISTED]}):
             table.add_row(*row)
         console.print(table)

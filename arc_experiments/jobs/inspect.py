@@ -3,10 +3,10 @@
 from rich.columns import Columns
 from rich.console import Console, Group
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from arc_experiments.jobs.terminal import count_tasks, progress
+from arc_experiments.launching.tables import plain_table
 from arc_experiments.report.samples import SampleCard, card, length_row, source_row, write_inspection
 from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
@@ -18,6 +18,7 @@ PAGE, COUNTS = "inspect.html", "inspect.json"
 SHOWN = 2  # samples in the terminal; the page has all
 BAR = 40  # characters of the longest bar
 MOST_TOKENS = 1500  # of a sample in the terminal
+LENGTHS = ("samples", "with loss", "5%", "median", "95%", "longest", "shrunk", "redrawn", "tasks", "each")
 
 
 def main(run: Run, console: Console) -> None:
@@ -83,26 +84,21 @@ def _numbered(stream: SampleStream, index: int) -> list[tuple[str, Sample]]:
 
 def _card(run: Run, stream: SampleStream, number: str, sample: Sample) -> SampleCard:
     name = stream.parts[sample.part].name
-    return card(sample, number, name, run.prompt.decode, several=len(stream.parts) > 1)
+    return card(
+        sample,
+        number,
+        name,
+        run.prompt.decode,
+        several=len(stream.parts) > 1,
+        picture_token=run.picture_token,
+    )
 
 
 def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> None:
     """Show a table of the sources and a histogram of the rows."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("source", no_wrap=True)
-    for column in (
-        "samples",
-        "with loss",
-        "5%",
-        "median",
-        "95%",
-        "longest",
-        "shrunk",
-        "redrawn",
-        "tasks",
-        "each",
-    ):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = plain_table("source", *LENGTHS, box=None, padding=(0, 1, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, source in counted.by_source.items():
         table.add_row(*source_row(name, source))
     table.add_row(*length_row("validation", validation))
@@ -130,7 +126,7 @@ def _show_sample(sample: Sample, one: SampleCard, console: Console) -> None:
         )
     styles = ("dim", "dim on grey15"), ("bold green", "bold green on grey15")
     # The background shows where a token ends.
-    styled = [(token.text, styles[token.learnt][place % 2]) for place, token in enumerate(tokens)]
+    styled = [(token.shown, styles[token.learnt][place % 2]) for place, token in enumerate(tokens)]
     console.print(Padding(Text.assemble(cut, *styled), (0, 0, 1, 2)), soft_wrap=False)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from arc_experiments.jobs.beginning import Leaks, leaks_text
+from arc_experiments.pictures.inputs import folded
 from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.run import Run
 from arc_experiments.runs.run_state import duration
@@ -122,7 +123,10 @@ def show_shrunk(run: Run, console: Console) -> None:
 
 def show_sample(sample: Sample, run: Run, console: Console) -> None:
     """Show the first training sample as the model reads it, cut in the middle if long."""
-    lines = run.prompt.decode(sample.encoded.input_ids).splitlines()
+    text = run.prompt.decode(sample.encoded.input_ids)
+    if run.picture_token is not None:
+        text = folded(text, run.picture_token)
+    lines = text.splitlines()
     num_labels = int((sample.encoded.labels >= 0).sum())
     if len(lines) > 2 * SHOWN_LINES:
         cut = [f"... ({len(lines) - 2 * SHOWN_LINES} more lines) ..."]

@@ -57,6 +57,8 @@ class Pool:
         unfinished = [folder for folder in folders if self.state(folder).name != DONE]
         if not unfinished or self.workers.is_stopped:
             return
+        # What a killed launcher has left running keeps its place: no other job may take that meanwhile.
+        unfinished.sort(key=lambda folder: self.state(folder).name != RUNNING)
         num_places = min(self.max_parallel, len(unfinished))
         places: SimpleQueue[int] = SimpleQueue()
         for place in range(num_places):

@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from arc_experiments.config.plurals import plural
 from arc_experiments.runs.folder import RunFolder, read_object
@@ -31,6 +31,11 @@ COLUMNS = {
 SHOWN_FIRST = (RUNNING, FAILED, DIED, PAUSED, WAITING, DONE)  # if the terminal is too small for all jobs
 STYLES = {RUNNING: "bold", FAILED: "red", DIED: "red", DONE: "green", WAITING: "dim", PAUSED: "yellow"}
 REFRESHES_PER_SECOND = 2
+
+
+def plain_table(*headings: str, **options: Any) -> Table:
+    """Make a table of which nothing is lost in a narrow terminal: what is too long goes to the next line."""
+    return Table(*(Column(heading, overflow="fold") for heading in headings), **options)
 
 
 @contextlib.contextmanager
@@ -54,7 +59,7 @@ def progress_table(states: dict[Path, RunState], *, max_rows: int) -> Group:
     """Job, state, step of steps, training loss, time left, running jobs first; a line counts the states."""
     order = sorted(states, key=lambda path: SHOWN_FIRST.index(states[path].name))
     shown = set(order[:max_rows])
-    table = Table("job", "state", "step", TRAINING_LOSS, "left", caption_justify="left")
+    table = plain_table("job", "state", "step", TRAINING_LOSS, "left", caption_justify="left")
     for path, state in states.items():
         if path in shown:
             table.add_row(path.name, f"[{STYLES[state.name]}]{state.name}", *progress_cells(state))
@@ -75,7 +80,7 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
     results = [(folder, state_of(folder), *_results(folder)) for folder in folders]
     # Scores of a part must not look like scores of all tasks.
     parts = ["asked"] if any(asked for *_, asked in results) else []
-    table = Table("job", "state", *COLUMNS, *parts)
+    table = plain_table("job", "state", *COLUMNS, *parts)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["job", "state", *COLUMNS, "asked", "error", "folder"])

@@ -20,7 +20,7 @@ from arc_experiments.training.best import Best
 from arc_experiments.training.dataset import Collator, training_rows
 from arc_experiments.training.divergence import Guard
 from arc_experiments.training.losses import suits_labelled_positions
-from arc_experiments.training.schedules import CYCLES, schedule_arguments
+from arc_experiments.training.schedules import own_shares, schedule_arguments
 from arc_experiments.training.sharding import sharding
 from arc_experiments.training.trainer import StreamTrainer
 
@@ -92,7 +92,7 @@ def make_trainer(
             attends_by_sample=device.type == "cpu"
             and optim.pack_length is not None
             and not config.model.compile,
-            cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
+            shares=own_shares(optim),
             best=best if optim.best_by != "none" else None,
             is_pause_due=is_pause_due,
             model=model,

@@ -47,7 +47,9 @@ def loss_differences(
 
 
 def _pictures(record: Record) -> tuple[Picture, ...]:
-    return record.asked.pictures if isinstance(record.asked, Encoded) else ()
+    """Return its pictures of grids; none of a ready row, which may have images of any kind."""
+    shown = record.asked.pictures if isinstance(record.asked, Encoded) else ()
+    return tuple(picture for picture in shown if isinstance(picture, Picture))
 
 
 def _replaced(record: Record, after: Sequence[Record]) -> Record:

@@ -28,7 +28,7 @@ from arc_experiments.training.checkpoints import Checkpoints, last_complete, rem
 from arc_experiments.training.dataset import COUNTED, as_tensors
 from arc_experiments.training.losses import labelled_positions, summed_loss, takes_positions
 from arc_experiments.training.prefetching import Ahead
-from arc_experiments.training.schedules import cyclic_schedule
+from arc_experiments.training.schedules import Shares, schedule_of
 from arc_experiments.training.sharding import check_checkpoint
 
 COUNTS_FILE = "counts.json"
@@ -95,7 +95,7 @@ class StreamTrainer(SFTTrainer):
         loss_at_labels: compute the loss from logits at labelled positions, see `losses`; the same in all
             processes.
         attends_by_sample: attend within each sample of packed rows, where flash attention is missing (a CPU).
-        cycles: of the cyclic schedule; None for the schedule that the arguments name.
+        shares: a schedule of our own; None for the one that the arguments name.
         best: keeps the weights of the best validation.
         is_pause_due: whether this process should pause at the end of a step, numbered from 1; then all do.
 
@@ -117,14 +117,14 @@ class StreamTrainer(SFTTrainer):
         label_smoothing: float = 0.0,
         loss_at_labels: bool = False,
         attends_by_sample: bool = False,
-        cycles: int | None = None,
+        shares: Shares | None = None,
         best: Best | None = None,
         is_pause_due: Callable[[int], bool] = lambda step: False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._part_names, self._stop_after, self._load_state = part_names, stop_after, load_state
-        self._embedding_learning_rate, self._cycles = embedding_learning_rate, cycles
+        self._embedding_learning_rate, self._shares = embedding_learning_rate, shares
         self.attends_by_sample, self._guard = attends_by_sample, guard
         self._label_smoothing, self._takes_positions = label_smoothing, takes_positions(self.model)
         self._loss_at_labels = bool(label_smoothing) or (loss_at_labels and not self.aux_loss_enabled)
@@ -210,13 +210,13 @@ class StreamTrainer(SFTTrainer):
         """Write no model card into checkpoints, for which TRL asks wandb."""
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Create the named schedule, or the cyclic one, which transformers lacks."""
-        if self._cycles is not None and self.lr_scheduler is None:
-            self.lr_scheduler: Any = cyclic_schedule(
+        """Create the schedule that the arguments name, or our own."""
+        if self._shares is not None and self.lr_scheduler is None:
+            self.lr_scheduler: Any = schedule_of(
+                self._shares,
                 optimizer or self.optimizer,
                 warmup_steps=self.args.get_warmup_steps(num_training_steps),
                 max_steps=num_training_steps,
-                cycles=self._cycles,
             )
         return super().create_scheduler(num_training_steps, optimizer)
 
