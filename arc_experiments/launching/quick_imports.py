@@ -15,9 +15,9 @@ USE_BITSANDBYTES = ("8bit", "bnb", "paged", "ademamix", "lion")  # parts of opti
 def quick_imports(config: Config) -> Iterator[None]:
     """Import without collecting garbage, and without libraries that are installed but not used.
 
-    PEFT imports bitsandbytes, and TRL wandb, wherever they find them: 1.6 of 7 s; transformers imports scipy to
-    detect objects: another 0.3. They take them for missing here: bitsandbytes for as long as this process lives,
-    unless it is used; the others until all is imported.
+    PEFT imports bitsandbytes, and TRL wandb, wherever they find them: 1.6 of 7 s; transformers imports scipy
+    for the losses of detectors: 0.3 more. They take them for missing here: bitsandbytes for as long as this
+    process lives, unless it is used; the others until all is imported.
     Garbage takes another second to look for, among 5,000 modules that come to stay.
     """
     if not uses_bitsandbytes(config):
