@@ -11,7 +11,6 @@ from task_files import GOOD, as_json, pairs_json, task_sets, write
 
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.sources import Hub
-from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks, TaskSet, TrainingSource
 from arc_experiments.tasks.rngs import rng_for
 
@@ -45,7 +44,7 @@ def jsonl(folder: Path, rows: list[dict[str, Any]]) -> Path:
 def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, tasks: TaskSet) -> None:
     folder = tmp_path_factory.mktemp("rows")
     for split in ("training", "evaluation", "test"):
-        rows = [{"id": task.id, **to_json(task)} for task in tasks if task.split == split]
+        rows = [{"id": task.id, **task.to_json()} for task in tasks if task.split == split]
         if rows:
             parquet(folder, rows, {"training": "train", "evaluation": "validation", "test": "test"}[split])
     assert as_json(read(folder).fixed) == as_json(tasks)

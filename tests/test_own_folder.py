@@ -152,6 +152,22 @@ def test_a_rerun_with_a_changed_folder_is_refused(example: Path, tmp_path: Path)
         freeze(config, tmp_path / "run", [])
 
 
+def test_weights_are_not_used_with_changed_code_of_tasks(example: Path, tmp_path: Path) -> None:
+    add_conf(example / "conf")
+    trained = freeze(compose_config(OPTIONS), tmp_path / "trained", [])
+    (trained.path / "adapter").mkdir()
+    file = example / "my_arc.py"
+    file.write_text(file.read_text() + "\nchanged = True\n")
+    config = compose_config(["job=evaluate", f"from_run={trained.path}", "tracking=off"])
+    with pytest.raises(
+        FolderError, match=r"trained with other code(.|\n)*data\.source: .*my_arc\.py"
+    ) as raised:
+        freeze(config, tmp_path / "evaluated", [])
+    assert "inference.selection" not in str(raised.value), "which the weights do not depend on"
+    config.inference.force = True
+    assert freeze(config, tmp_path / "evaluated", []).path.is_dir()
+
+
 # All of it
 
 
