@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from arc_experiments.config.own_function import is_own
 from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
 from arc_experiments.report.files import read_run
 from arc_experiments.report.wording import unscored_sentence
@@ -19,7 +20,7 @@ from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import Rule, rules
+from arc_experiments.scoring.selection import Rule, rule_named
 from arc_experiments.scoring.submission import check_submission, submission
 from arc_experiments.tasks import TaskSet
 
@@ -29,7 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m arc_experiments.reselect", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run folder with predictions.jsonl")
     parser.add_argument(
-        "--rule", choices=SELECTIONS, help="which rule gives the attempts; the run's, if left out"
+        "--rule",
+        help=f"which rule gives the attempts: {', '.join(SELECTIONS)}, or a function of yours, "
+        "<module>.<function>; the run's, if left out",
     )
     parser.add_argument("--submission", type=Path, metavar="FILE", help="write the attempts there")
     options = parser.parse_args(arguments)
@@ -56,8 +59,8 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
     if not run.candidates:
         raise ValueError("there is no predictions.jsonl: name a run that has answered (job=evaluate)")
     named = named or str(run.settings["inference"]["selection"])
-    rule = _rule(named, run.candidates)
     inputs = load_run(folder)
+    rule = _rule(named, run.candidates)
     began_with = inputs.folder.read_json("environment.json").get("began_with", {})
     if began_with.get("data", inputs.corpus.hash) != inputs.corpus.hash:
         raise ValueError(
@@ -77,12 +80,14 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
 
 
 def _rule(named: str, candidates: tuple[Candidate, ...]) -> Rule:
+    if named not in SELECTIONS and not is_own(named):
+        raise ValueError(f"--rule {named} is not one of {', '.join(SELECTIONS)}, nor <module>.<function>")
     if named in NEED_LIKELIHOODS and not any(candidate.likelihoods for candidate in candidates):
         raise ValueError(
             f"--rule {named} needs likelihoods, and these candidates have none: evaluate with "
             "inference.scoring_views=8, say"
         )
-    return rules(with_likelihoods=True)[named]
+    return rule_named(named)
 
 
 def _write(file: Path, tasks: TaskSet, candidates: tuple[Candidate, ...], rule: Rule) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
+from arc_experiments.config.picture_rules import excluded_by_pictures
 from arc_experiments.config.rules import answer_limit
 from arc_experiments.config.sampling import temperatures, with_samples_of_programs
 from arc_experiments.config.schema import Config, Model, PromptOptions
@@ -27,10 +28,12 @@ from arc_experiments.corpus.corpus import Corpus, Share
 from arc_experiments.corpus.partitions import Partition
 from arc_experiments.models.ancestry import Ancestry
 from arc_experiments.models.weights import Weights
+from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.folder import RunFolder, read_object
 from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.scoring.selection import Rule, rule_named
 from arc_experiments.stream.building import check_programs, make_parts, with_steps_of_epochs
 from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet
@@ -54,8 +57,13 @@ PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that 
 NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
 
 
-def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
+def compose(
+    overrides: list[str], folder: Path | str | None = None, *, config_dir: Path | str | None = None
+) -> "Run":
     """Compose the run that the command would make of these overrides, frozen in its folder but not started.
+
+    Args:
+        config_dir: option files of your own (see docs/extending.md).
 
     Raises:
         ConfigError: mistakes in the composition, all together.
@@ -64,7 +72,10 @@ def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
     from arc_experiments.composing.compose import compose_config
     from arc_experiments.composing.freezing import freeze
     from arc_experiments.composing.naming import folder_name
+    from arc_experiments.config.own_folders import add_conf
 
+    if config_dir is not None:
+        add_conf(Path(config_dir))
     node = compose_config(overrides)
     path = Path(folder) if folder is not None else Path("outputs") / folder_name(node)
     return load_run(freeze(node, path, overrides).path)
@@ -77,8 +88,11 @@ def load_run(folder: Path | str) -> "Run":
         FolderError: the folder holds no run, or another version's.
         ConfigError: mistakes in its composition.
     """
+    from arc_experiments.composing.own_code import find_code
+
     opened = RunFolder(Path(folder))
-    return Run(opened, check(opened.read_config()))
+    find_code(opened.path)
+    return Run(opened, check(opened.read_config()), by_hand=True)
 
 
 class Run:
@@ -86,15 +100,36 @@ class Run:
 
     Args:
         config: checked; it is not changed.
+        by_hand: no worker holds the folder: a training shows itself in its status.
 
     Raises:
         ValueError: `optim.epochs` does not fit the data or other keys.
     """
 
-    def __init__(self, folder: RunFolder, config: Config) -> None:
+    def __init__(self, folder: RunFolder, config: Config, *, by_hand: bool = False) -> None:
         self.folder, self.config = folder, with_samples_of_programs(config)
+        self._by_hand = by_hand
         if config.optim.epochs is not None:
             self.config = with_steps_of_epochs(self.config, self.corpus.shares)
+
+    def execute(self) -> "Run":
+        """Run or resume the whole job as the command does, in a process of its own whose lines are shown.
+
+        Raises:
+            RuntimeError: it did not come to its end.
+        """
+        from arc_experiments.launching.commands import run_worker
+
+        code = run_worker(self.folder)
+        if code:
+            error = self.folder.status.get("error") or f"it ended with exit code {code}"
+            raise RuntimeError(f"{self.folder}: {error}")
+        return load_run(self.folder.path)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json of the finished run; {} before."""
+        return read_object(self.folder / "metrics.json")
 
     # What feeds the model.
 
@@ -105,7 +140,7 @@ class Run:
         return Corpus(
             self.config.data,
             partition_seed=seed,
-            tokenizer=lambda: self._full_tokenizer,
+            processor=self._processor,
             find_wrong=self._wrong_programs,
         )
 
@@ -163,6 +198,47 @@ class Run:
         return full if self.vocabulary is None else ArcTokenizer(full, self.vocabulary)
 
     @cached_property
+    def pictures(self) -> PictureInputs:
+        """What the model would be given of pictures, by its processor."""
+        from arc_experiments.models.processor import load_processor
+
+        return PictureInputs(load_processor(self.config.model))
+
+    def _processor(self) -> Any:
+        """Return what a user's function makes rows with: a vision model's processor, else the tokenizer."""
+        from arc_experiments.models.processor import load_processor, reads_pictures
+
+        # Not that of `pictures`, since the function may change it.
+        return (
+            load_processor(self.config.model) if reads_pictures(self.config.model) else self._full_tokenizer
+        )
+
+    @property
+    def picture_token(self) -> str | None:
+        """The token of which a picture takes many; None for prompts without pictures."""
+        return None if self.picture_inputs is None else self.picture_inputs.token
+
+    @property
+    def picture_inputs(self) -> PictureInputs | None:
+        """What the model is given of pictures, where prompts or rows have some."""
+        prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
+        shows_pictures = any(own.shows_pictures for own in prompts)
+        return self.pictures if shows_pictures or self._rows_have_images else None
+
+    @cached_property
+    def _rows_have_images(self) -> bool:
+        """Whether some ready row has images.
+
+        Raises:
+            ValueError: images do not go with other settings.
+        """
+        if not any(row.images for row in self.corpus.rows.values()):
+            return False
+        for setting, why in excluded_by_pictures(self.config):
+            raise ValueError(f"{setting} does not go with ready rows that have images: {why}")
+        return True
+
+    @cached_property
     def prompt(self) -> Prompt:
         """The prompt writer, its token table verified on validation tasks."""
         return self._make_prompt(self.config.prompt, list(self.corpus.rows.values()))
@@ -172,7 +248,7 @@ class Run:
         if own.kinds.need_programs:
             examples += self.corpus.programs(NUM_VERIFIED)
             language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
-        return verified_prompt(own, self.tokenizer, examples, rows, language)
+        return verified_prompt(own, self.tokenizer, examples, rows, language, self.picture_inputs)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -277,7 +353,8 @@ class Run:
         Args:
             state_dict: the trained weights of a sharded model.
         """
-        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
+        processor = None if self.picture_inputs is None else self.pictures.processor
+        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict, processor=processor)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
         from arc_experiments.models.loading import load_base_for
@@ -317,9 +394,10 @@ class Run:
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
+        from arc_experiments.training.by_hand import ByHand
         from arc_experiments.training.trainer import StreamTrainer
 
-        return make_trainer(
+        trainer = make_trainer(
             model,
             for_trainer(self.tokenizer),
             stream or self.stream(),
@@ -331,10 +409,16 @@ class Run:
             seed=self.config.seeds.train if seed is None else seed,
             per_device_batch_size=self.per_device_batch_size,
             pad_id=self.prompt.pad_id,
+            pictures=self.picture_inputs,
             callbacks=callbacks,
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
         )
+        if self._by_hand and folder is None and self.processes.is_main_process:
+            by_hand = ByHand(self.folder)
+            trainer.add_callback(by_hand)
+            trainer.surrounding = by_hand.training
+        return trainer
 
     def autocast(self) -> "AbstractContextManager[None]":
         """How the model computes outside of the trainer, which sets up the same for itself."""
@@ -349,17 +433,30 @@ class Run:
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
         """The exact loss over all validation tasks with solutions; None if there is none."""
-        from arc_experiments.training.validation import validation_loss
-
         if not self.can_validate:
             return None
+        return self._loss(model, *self.validation_records)
+
+    def loss_with_others_pictures(self, model: Any) -> "ValidationLoss | None":
+        """The same with the pictures of other tasks; None if the prompt shows none, or of one task alone."""
+        from arc_experiments.training.others_pictures import with_others_pictures
+
+        if not (self.can_validate and self.config.prompt.shows_pictures):
+            return None
         records, too_long = self.validation_records
+        others = with_others_pictures(records)
+        return self._loss(model, others, too_long) if others else None
+
+    def _loss(self, model: Any, records: list[Any], too_long: int) -> "ValidationLoss":
+        from arc_experiments.training.validation import validation_loss
+
         with self.autocast():
             return validation_loss(
                 model,
                 records,
                 num_too_long=too_long,
                 pad_id=self.prompt.pad_id,
+                pictures=self.picture_inputs,
                 batch_size=self.per_device_batch_size,
                 processes=self.processes,
             )
@@ -466,6 +563,17 @@ class Run:
             return None
         most = self.config.inference.max_new_tokens or self.prompt.longest_answer("output_from_examples")
         return Way(engine=Transformers(), max_new_tokens=most)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule by which the attempts are chosen (`inference.selection`)."""
+        return rule_named(self.config.inference.selection)
+
+    def score(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
+        """The scores of answers to this run's tasks (see `scoring.metrics.score`)."""
+        from arc_experiments.scoring.metrics import score
+
+        return score(self.predicted_tasks(), candidates, self.rule, self.corpus.source_of)
 
     @property
     def max_new_tokens(self) -> int:

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from arc_experiments.launching.slurm import ClusterError, jobs_of, queue_states
-from arc_experiments.launching.tables import STYLES, progress_cells
+from arc_experiments.launching.tables import STYLES, TRAINING_LOSS, plain_table, progress_cells
 from arc_experiments.runs.folder import EVERYTHING, RunFolder, find_runs
 from arc_experiments.runs.labels import read_labels
-from arc_experiments.runs.run_state import DIED, FAILED, RUNNING
+from arc_experiments.runs.run_state import DIED, FAILED
 
 SQUEUE_SECONDS = 5.0
 EXIT_NONE = 2
@@ -43,14 +43,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def status_table(folders: Sequence[RunFolder]) -> Table:
-    """Run, state, step of steps, loss, time left, its SLURM jobs if any, and the error of a failed one."""
+    """Run, state, step of steps, training loss, time left, SLURM jobs if any, the error of a failed run."""
     queues = in_queue(folders)
-    headings = ["run", "state", "step", "loss", "left", *(["SLURM"] if any(queues) else []), ""]
-    table = Table(*headings)
-    table.columns[0].overflow = "fold"  # only a whole path is of use
+    headings = ["run", "state", "step", TRAINING_LOSS, "left", *(["SLURM"] if any(queues) else []), ""]
+    table = plain_table(*headings)
     for folder, queue in zip(folders, queues, strict=True):
         state = folder.state
-        resumed = f", start {state.attempt}" if state.name == RUNNING and state.attempt > 1 else ""
+        resumed = f", start {state.attempt}" if state.attempt > 1 else ""
         labels = read_labels(folder.path)
         run = Text("\n").join(Text(line) for line in (str(folder), labels.name, labels.note) if line)
         cells = [f"[{STYLES[state.name]}]{state.name}[/]{resumed}", *progress_cells(state)]

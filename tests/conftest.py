@@ -53,3 +53,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from toy_models import make_base
 
     return make_base(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="session")
+def see_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a vision-language model: `tiny` as its language part, a random vision part."""
+    from tools.make_vision_model import start_from_tiny
+
+    folder = tmp_path_factory.mktemp("models") / "see_start"
+    start_from_tiny(folder)
+    return folder

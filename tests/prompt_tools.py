@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2
 
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import build, check
-from arc_experiments.config.schema import conf_dir
+from arc_experiments.config.schema import PICTURE_OPTIONS, conf_dir
 from arc_experiments.prompts import Encoded, Prompt
 from arc_experiments.tasks import Pair, Task
 from arc_experiments.tasks.grids import Grid
@@ -67,7 +67,8 @@ def make(tokenizer: PreTrainedTokenizerBase, *overrides: str, **changes: Any) ->
 @functools.cache
 def prompt_options(*overrides: str) -> dict[str, Any]:
     options = dataclasses.asdict(check(compose_config(list(overrides))).prompt)
-    del options["name"]
+    for name in ("name", *PICTURE_OPTIONS):
+        del options[name]
     return options | {"grid": build(options["grid"]), "chat": options["chat"] == "auto"}
 
 

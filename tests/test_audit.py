@@ -15,6 +15,7 @@ from rich.console import Console
 from arc_experiments import compose, load_run
 from arc_experiments.composing import compose as composing
 from arc_experiments.composing import mistakes
+from arc_experiments.composing import words as command_words
 from arc_experiments.composing.compose import compose_config, compose_data
 from arc_experiments.config import rules
 from arc_experiments.config.check import ConfigError
@@ -115,7 +116,7 @@ def test_an_option_of_data_is_compared_anew_when_its_files_have_changed(
     conf, tasks = tmp_path / "conf", tmp_path / "tasks"
     shutil.copytree(composing.conf_dir(), conf)
     (conf / "data" / "mine.yaml").write_text(f"defaults: [files, _self_]\nname: mine\npath: {tasks}\n")
-    for module in (composing, mistakes, rules):
+    for module in (composing, mistakes, rules, command_words):
         monkeypatch.setattr(module, "conf_dir", lambda: conf)
     write_task(tasks / "one.json", random_task("one", 1))
     folder = compose(
@@ -187,3 +188,21 @@ def test_the_page_is_the_same_every_time() -> None:
     comparison = Finder(tasks_of(ARC1, "evaluation")).compare([part(ARC2, "evaluation")])
     pages = {render_audit([comparison], title="t", num_pictures=40) for _ in range(2)}
     assert len(pages) == 1
+
+
+def test_an_audit_of_the_held_out_tasks_says_how_to_look_for_all(tmp_path: Path) -> None:
+    for number in range(14):
+        write_task(tmp_path / f"tasks/task{number:02}.json", random_task(str(number), number))
+    own = ["job=audit", "data=files", f"data.path={tmp_path / 'tasks'}", "data.num_validation=1"]
+
+    def printed(folder: str, *overrides: str) -> str:
+        console = Console(file=io.StringIO(), width=200)
+        main(compose([*own, *overrides], tmp_path / folder), console)
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    advice = "Looked for 1 held-out task of data=files, not for the 13 others that"
+    assert advice in printed("part")
+    assert advice in printed("part"), "of an audit that is finished, too"
+    whole = printed("all", "audit.tasks=[validation,train]")
+    assert "Looked for" not in whole
+    assert "training tasks of files: 13" in whole

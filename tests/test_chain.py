@@ -206,7 +206,7 @@ except KeyboardInterrupt:
         (["launch.chain.total_jobs=2"], "set launch.chain.steps_per_job or launch.chain.seconds_per_job"),
         (
             ["launch.chain.total_jobs=2", "launch.chain.steps_per_job=10", "optim.max_steps=30"],
-            "2 jobs of 10 steps do not reach step 30",
+            "step 30 is not reached by 2 jobs of 10 steps",
         ),
         (
             ["launch.chain.total_jobs=9", "launch.chain.steps_per_job=15", "optim.log_steps=10"],

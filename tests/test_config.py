@@ -24,9 +24,11 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.composing.naming import differences
 from arc_experiments.composing.words import COMMANDS
+from arc_experiments.config import own_folders
 from arc_experiments.config.check import ConfigError, build, check
 from arc_experiments.config.exclusions import EXCLUSIONS, SOURCE_EXCLUSIONS, holds, parse
 from arc_experiments.config.job_kinds import JOBS
+from arc_experiments.config.own_folders import add_conf
 from arc_experiments.config.sampling import temperatures
 from arc_experiments.config.schema import Config, Source, conf_dir
 from arc_experiments.runs.folder import FolderError
@@ -190,7 +192,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("data.source.versoin=arcagi1", ["data.source.versoin", "Did you mean: data.source.version?"]),
     ("prompt/grid=wrong", ["prompt/grid=wrong", "colour_names", "shape_and_row_numbers"]),
     ("prompt.kinds.output_from_inputs=1", ["prompt.kinds.output_from_inputs", "kinds.output_from_outputs"]),
-    ("prompt.kinds.input_from_inputs=often", ["prompt.kinds.input_from_inputs", "often", "Float"]),
+    ("prompt.kinds.input_from_inputs=often", ["prompt.kinds.input_from_inputs=often must be a number"]),
     ("prompt.input_from_inputs.system=x", ["prompt.input_from_inputs.system", "mean: prompt.system?"]),
     ("prompt.grid.separater=-", ["prompt.grid.separater", "prompt.grid.separator"]),
     # unknown options
@@ -209,10 +211,11 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("sweep=nothing", ["sweep=nothing is", "seeds"]),
     ("job=train", ["job=train is", "finetune"]),
     # wrong types
-    ("seed=x", ["seed", "'x'", "Integer"]),
-    ("optim.max_steps=1.5", ["optim.max_steps", "1.5", "Integer"]),
-    ("optim.learning_rate=fast", ["optim.learning_rate", "fast", "Float"]),
-    ("resume=maybe", ["resume", "maybe", "bool"]),
+    ("seed=x", ["seed=x must be a whole number"]),
+    ("optim.max_steps=1.5", ["optim.max_steps=1.5 must be a whole number"]),
+    ("optim.max_steps=1e3", ["optim.max_steps=1000.0 must be a whole number: optim.max_steps=1000"]),
+    ("optim.learning_rate=fast", ["optim.learning_rate=fast must be a number"]),
+    ("resume=maybe", ["resume=maybe must be true or false"]),
     ("hardware.gpu_ids=0", ["hardware.gpu_ids", "int", "list"]),
     ("model.lora=3", ["model.lora", "Lora"]),
     ("model.path=null", ["model.path", "not Optional"]),
@@ -655,8 +658,11 @@ def test_the_readme_names_commands() -> None:
 
 @pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
 def test_every_command_in_the_documents_composes(
-    document: Path, earlier_run: Path, program_run: Path, tmp_path: Path
+    document: Path, earlier_run: Path, program_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(own_folders, "_own", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     composed = set()
     found = [
         in_document(document, program)
@@ -665,6 +671,9 @@ def test_every_command_in_the_documents_composes(
     for arguments in itertools.chain(*found):
         if arguments[:1] == ["-sc"] or COMMANDS.keys() & arguments[:1]:
             continue
+        if "--config-dir" in arguments:  # my_folder/conf, the reader's own
+            arguments.pop(arguments.index("--config-dir") + 1)
+            add_conf(ROOT / "docs" / "example_extension" / "conf")
         typed = [word for word in arguments if not word.startswith("-") and word != "job"]
         run = program_run if "adapt.method=search_and_learn" in typed else earlier_run
         for overrides in swept([with_stand_in(word, run, tmp_path) for word in typed]):

@@ -1,12 +1,14 @@
 """Sources, their splits and their shares: what one holds out trains in none."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from task_files import GOOD, pairs_json, write
 
+from arc_experiments import compose
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Config, Data, Source
@@ -160,7 +162,7 @@ def test_namesakes_in_another_source_are_told(tmp_path: Path) -> None:
     corpus = corpus_of(*overrides)
     assert corpus.shares[-1].task_ids == ("z",)
     [note] = corpus.notes["mine"]
-    assert note.startswith("1 tasks of mine have the ids of different tasks that another source holds out")
+    assert note.startswith("1 task of mine with the ids of different tasks that another source holds out")
 
 
 def test_generated_tasks_and_demonstrations_of_held_out_ones_train_together() -> None:
@@ -390,3 +392,20 @@ def test_arc_1d_trains_beside_arc_and_can_hold_out_its_published_tasks(tmp_path:
     typed = [f"data.path={tmp_path}", "data.validation_source=null", "data.num_validation=0.2"]
     published = Corpus(data_of("data=arc_1d", *typed), partition_seed=7)
     assert (len(published.partition.train), len(published.partition.validation)) == (8, 2)
+
+
+def test_a_source_of_the_run_s_mixture_is_changed_as_the_refusal_says(tmp_path: Path) -> None:
+    folder = compose(["data=demo", "experiment=smoke", "tracking=off"], tmp_path / "run").folder
+    (folder / "adapter").mkdir()
+    evaluate = ["job=evaluate", f"from_run={folder}", "tracking=off"]
+    with pytest.raises(ConfigError) as raised:
+        compose_config([*evaluate, "data.num_validation=3"])
+    advice = re.search(r"'(\+data\.sources=.*)'", str(raised.value))
+    assert advice is not None
+    typed = advice[1].replace("<name>", "arc1").replace("...", "3")
+    before, after = (compose_config([*evaluate, *more]).data.sources for more in ([], [typed]))
+    assert after.arc1.num_validation == 3
+    after.arc1.num_validation = before.arc1.num_validation
+    assert after == before, "nothing else changes"
+    with pytest.raises(ConfigError, match=r"data\.sources\.arc7 is not a source of from_run=.*: arc1"):
+        compose_config([*evaluate, typed.replace("arc1", "arc7")])

@@ -105,7 +105,7 @@ def test_scores_of_a_part_say_so_wherever_they_are_shown(tmp_path: Path, limit: 
     for title in ("2 tasks, 2 test outputs", "by Kaggle's and ARC Prize's rule", "pass@2 by", "two attempts"):
         assert any(title in line and "(2 of 3 tasks asked)" in line for line in shown), title
     assert "validation loss: " in printed
-    assert "a token, over 3 tasks" in printed, "the loss is over all of them"
+    assert "validation loss per token: " in printed, "the loss is over all of them"
     assert "2 tasks, 2 test outputs (2 of 3 tasks asked)" in again
     assert "(2 of 3 tasks asked)" in reselected.getvalue()
     assert page.count("2 of 3 tasks asked") >= 4, "tiles, scores, kinds of task, number of predictions"

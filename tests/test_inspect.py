@@ -1,5 +1,7 @@
 """job=inspect: what is shown and counted is what the stream gives."""
 
+import base64
+import io
 import itertools
 import json
 import re
@@ -7,11 +9,13 @@ from html import unescape
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from rich.console import Console
 
 from arc_experiments import compose
 from arc_experiments.jobs import inspect
+from arc_experiments.jobs.terminal import show_sample
 from arc_experiments.run import Run
 from arc_experiments.stream.counting import Lengths, count, count_validation, histogram
 
@@ -57,7 +61,7 @@ def test_validation_counts_what_does_not_fit(tmp_path: Path) -> None:
     counted = count_validation(run.validation_tasks, run.prompt)
     records, too_long = run.validation_records
     assert counted.num_redrawn == too_long > 0
-    assert sorted(counted.tokens) == sorted(len(record.input_ids) for record in records)
+    assert sorted(counted.tokens) == sorted(len(record.asked) for record in records)
 
 
 def test_a_packed_row_is_counted_once_and_its_samples_each(tmp_path: Path) -> None:
@@ -114,3 +118,47 @@ def test_a_histogram_counts_every_length_once(lengths: list[int]) -> None:
 
 def test_nothing_counted_has_no_percentiles() -> None:
     assert Lengths(num_redrawn=3).as_json()["length_percentiles"] is None
+
+
+SEEN = [
+    "data=see",
+    "model.name=see_start",
+    "augmentation=none",
+    "prompt=picture_compact",
+    "prompt.max_length=512",
+    "model.lora=null",
+]
+
+
+def test_a_sample_with_pictures_shows_the_very_pixels_and_folds_their_tokens(
+    tmp_path: Path, see_start: Path
+) -> None:
+    run, shown = inspected(tmp_path / "run", *SEEN, f"model.path={see_start}", "inspect.num_counted=2")
+    page = (run.folder / "inspect.html").read_text()
+    cards = page.split("<article>")[1:]
+    assert len(cards) == 3
+    for index, card in enumerate(cards):
+        sample = run.stream()[index]
+        drawn = [
+            np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(png))))
+            for png in re.findall(r'src="data:image/png;base64,([^"]*)"', card)
+        ]
+        assert len(drawn) == len(sample.encoded.pictures) > 0
+        for pixels, picture in zip(drawn, sample.encoded.pictures, strict=True):
+            assert np.array_equal(pixels, picture.draw())
+        assert card.count("&lt;image&gt; x 49</span>") == len(drawn)
+        tokens = re.findall(r'<span class="token(?: learnt)?" title="(\d+)">', card)
+        assert len(tokens) == len(sample.encoded) - 48 * len(drawn)
+    assert "<image> x 49" in shown
+    assert "<image><image>" not in shown
+
+
+def test_the_first_sample_in_the_terminal_folds_the_tokens_of_pictures(
+    tmp_path: Path, see_start: Path
+) -> None:
+    run = compose([*SMALL, *SEEN, f"model.path={see_start}"], tmp_path / "run")
+    console = Console(record=True, width=120)
+    show_sample(run.stream()[0], run, console)
+    shown = console.export_text()
+    assert shown.count("<image> x 49") == len(run.stream()[0].encoded.pictures)
+    assert "<image><image>" not in shown

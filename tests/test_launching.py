@@ -156,7 +156,8 @@ def test_the_table_holds_the_metrics_and_the_folders(tmp_path: Path) -> None:
     code, shown, rows = sweep(tmp_path, "seed_1", "seed_2")
     assert code == 0
     assert rows["seed_1"] == {
-        "job": "seed_1", "state": "done", "loss": "1.25", "pass@1": "", "pass@2": "0.5", "pass@n": "",
+        "job": "seed_1", "state": "done", "validation loss per token": "1.25", "pass@1": "",
+        "pass@2": "0.5", "pass@n": "",
         "seconds": "3", "asked": "", "error": "", "folder": str(tmp_path / "seed_1"),
     }  # fmt: skip
     assert shown.startswith("2 jobs, 0 finished already, 1 at a time: ")
@@ -218,7 +219,8 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
     assert folder.status["attempt"] == 1, "nothing was done twice"
 
 
-def test_a_job_that_outlives_its_killed_launcher_keeps_its_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [["elsewhere", "here"], ["here", "elsewhere"]])
+def test_a_job_that_outlives_its_killed_launcher_keeps_its_place(tmp_path: Path, order: list[str]) -> None:
     """No other launcher holds the sweep's lock: the job is an orphan, and uses the cores of a place."""
     folder, last = make_folders(tmp_path, "elsewhere", "here")
     is_beside = []
@@ -226,15 +228,17 @@ def test_a_job_that_outlives_its_killed_launcher_keeps_its_place(tmp_path: Path)
     def work(is_begun: threading.Event) -> None:
         with folder.worked_on():
             is_begun.set()
-            while not (folder / "output.log").exists():
+            log = folder / "output.log"
+            while not (log.exists() and "being worked on" in log.read_text()):
                 time.sleep(0.05)
-            time.sleep(3)
+            time.sleep(2)
             is_beside.append((last / "starts").exists())
             folder.end("done")
 
     with elsewhere(work):
-        code, shown, rows = sweep(tmp_path, "elsewhere", "here")
+        code, shown, rows = sweep(tmp_path, *order)
     assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
+    assert list(rows) == order, "the waited-for job has its line in the table"
     assert is_beside == [False]
     assert shown.index("elsewhere: done, run by another process") < shown.index("  here: started")
 

@@ -28,7 +28,7 @@ from arc_experiments.training.divergence import (
     spike,
 )
 from arc_experiments.training.optimizers import OptimizerError, check_available
-from arc_experiments.training.schedules import cyclic_schedule
+from arc_experiments.training.schedules import cyclic
 
 STEPS, WARMUP, RATE = 8, 2, 1e-3
 
@@ -71,13 +71,7 @@ def test_a_schedule_follows_its_formula_also_when_resumed_in_the_middle(
 
 
 def test_cycles_have_lower_and_lower_peaks_and_end_at_zero() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    schedule = cyclic_schedule(optimizer, warmup_steps=10, max_steps=80, cycles=4)
-    rates = []
-    for _ in range(81):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
+    rates = [cyclic(step, warmup_steps=10, max_steps=80, cycles=4) for step in range(81)]
     assert [rates[step] for step in (0, 10, 30, 50, 70)] == pytest.approx([0, 1, 0.75, 0.5, 0.25])
     assert [rates[step] for step in (20, 40, 60, 80)] == pytest.approx([0, 0, 0, 0])
 
@@ -576,13 +570,21 @@ def test_an_epoch_is_a_visit_to_each_training_task(tmp_path: Path) -> None:
     assert trained(run).counts.samples == 10
 
 
+def test_the_jobs_of_a_local_chain_share_the_steps_of_epochs(tmp_path: Path) -> None:
+    of_three = ["optim.epochs=2.5", "optim.batch_size=2", "optim.save_steps=1", "launch.chain.total_jobs=3"]
+    run = small_run(tmp_path / "a", *of_three, "optim.log_steps=1")
+    assert run.config.launch.chain.steps_per_job == 2, "of 5 steps"
+    by_time = small_run(tmp_path / "b", *of_three, "launch.chain.seconds_per_job=60")
+    assert by_time.config.launch.chain.steps_per_job is None
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["data=mix"], "arc1, re_arc has no end"),
         (
             ["optim.epochs=1", "optim.batch_size=4", "optim.log_steps=2", "optim.save_steps=2"],
-            "optim.epochs=1 are 1 steps here: .*no loss would be logged",
+            "optim.epochs=1 means 1 step here: .*no loss would be logged",
         ),
     ],
 )

@@ -104,13 +104,13 @@ def test_a_program_of_another_language_comes_from_standard_input(
     path.write_text(json.dumps({"dot": {"train": [pair], "test": [pair]}}))
     monkeypatch.setattr("sys.stdin", io.StringIO("pixel(3,0,1)\n"))
     assert main(["check", "-", "--data", str(path), "--task", "dot", "--language", "draw"]) == 0
-    assert "verified: 1 of 1 demonstrations right" in capsys.readouterr().out
+    assert "verified: 1 of 1 demonstration right" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "mirrors"], "--task mirrors is none of the 1 tasks of {tasks}, such as mirror"),
+        (["--task", "mirrors"], "--task mirrors is not among the 1 task of {tasks}, such as mirror"),
         (["--task", "mirror", "--data", "arc3"], "data.path=arc3 does not exist"),
         (["--task", "mirror", "--data", "files"], "data.path is needed"),
     ],

@@ -337,7 +337,7 @@ def test_with_max_side_only_small_pairs_are_kept(tmp_path: Path, monkeypatch: py
     assert list(source.pairs(0)) == [], "generated pairs stand in no other set, and are not looked through"
     assert bad_tasks.notes == [
         "1 of 2 tasks have fewer than 4 pairs of at most 5 cells a side and are never drawn: b",
-        "1 of 2 tasks have fewer than 10 different pairs; 10 pairs are stored in total",
+        "of 2 tasks 1 have fewer than 10 different pairs; 10 pairs stored in total",
     ]
     bad_tasks = BadTasks()
     assert ReArc(**options, leave_out=["b"]).read(bad_tasks).ids == ("a",)  # type: ignore[arg-type]

@@ -338,7 +338,7 @@ def test_an_evaluation_alone_shows_no_settings_of_training(folder: Path, tasks: 
     page = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
 
     assert "evaluate · arc1 · tiny · seed 1" in page
-    assert "Validation loss 0.412" in page
+    assert "Validation loss per token 0.412" in page
     assert "before → after" not in page
 
 
@@ -361,7 +361,7 @@ def test_pictures_that_contradict_the_score_are_told(folder: Path, tasks: TaskSe
 
 
 def test_predictions_of_other_tasks_are_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="'solved', which is not among the 1 tasks"):
+    with pytest.raises(ValueError, match="'solved', which is not among the 1 task"):
         write_report(folder, TaskSet([toy_task("other")]))
     assert not (folder / "report.html").exists()
 

@@ -62,7 +62,7 @@ def test_tasks_that_are_left_out_are_shown_listed_and_counted(tasks: Path, tmp_p
     printed = io.StringIO()
     evaluate.main(run, Console(file=printed, width=1000))
     [line] = [line for line in printed.getvalue().splitlines() if line.startswith("skipped")]
-    assert "1 tasks or rows left out (skipped_tasks.json):" in line
+    assert "1 task or row left out (skipped_tasks.json):" in line
     assert "torn.json: not JSON in UTF-8" in line
     [message] = run.folder.read_json("skipped_tasks.json")["files"]
     assert message in line
@@ -78,7 +78,7 @@ def test_tasks_without_solutions_cannot_train(tasks: Path, tmp_path: Path) -> No
     assert "open_leave_1" in others.partition.train
     run = compose(options, tmp_path / "run")
     with pytest.raises(
-        ValueError, match=r"cannot train, as .* test inputs without outputs: open.*train_tasks=leave_out"
+        ValueError, match=r"cannot train, for some test outputs are missing: open.*train_tasks=leave_out"
     ):
         _ = run.partition
 

@@ -14,7 +14,7 @@ import pytest
 
 from arc_experiments import status
 from arc_experiments.runs import run_state as states
-from arc_experiments.runs.folder import RunFolder, find_runs
+from arc_experiments.runs.folder import FolderTaken, RunFolder, find_runs
 from arc_experiments.runs.run_state import STALE_SECONDS, RunState, time_in
 
 
@@ -166,3 +166,39 @@ def test_without_slurm_or_with_another_file_nothing_breaks(
 def test_it_needs_no_torch() -> None:
     code = "import sys, arc_experiments.status; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_notebooks_training_shows_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from small_training import small_run
+    from transformers import TrainerCallback
+
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, *_: object, **__: object) -> None:
+            seen.append(RunFolder(tmp_path / "run").state)
+            if len(seen) == 5:
+                raise RuntimeError("the notebook was interrupted")
+
+    run = small_run(tmp_path / "run")
+    assert run.folder.state.name == "waiting"
+    with pytest.raises(RuntimeError):
+        run.trainer(run.model(), [Look()]).resume_or_start()
+    assert (seen[-1].name, seen[-1].step, seen[-1].max_steps) == ("running", 4, 8)
+    assert seen[-1].loss is not None
+    assert run.folder.state.text == "failed (RuntimeError: the notebook was interrupted)"
+    run.trainer(run.model(), []).resume_or_start()
+    assert "Resuming from step 4" in capsys.readouterr().out
+    assert (run.folder.state.name, run.folder.state.step, run.folder.state.attempt) == ("paused", 8, 2)
+    assert "paused, start 2" in shown(capsys, str(tmp_path / "run"))
+    run.folder.end("done")
+    run.trainer(run.model(), []).resume_or_start()
+    assert run.folder.is_done, "a finished run stays finished"
+
+
+def test_two_trainings_of_one_folder_are_refused(tmp_path: Path) -> None:
+    from small_training import small_run
+
+    run = small_run(tmp_path / "run")
+    with run.folder.locked(), pytest.raises(FolderTaken, match="is being worked on"):
+        run.trainer(run.model(), []).resume_or_start()

@@ -66,7 +66,7 @@ def test_validation_loss_equals_a_plain_sum_over_the_answers(tmp_path: Path) -> 
     model, (records, _) = run.model().eval(), run.validation_records
     total = 0.0
     for record in records:
-        ids = torch.tensor(record.input_ids)[None].long()
+        ids = torch.tensor(record.asked)[None].long()
         with torch.inference_mode():
             log_probabilities = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
         picked = log_probabilities.gather(1, ids[0, 1:, None])[-record.answer_length :]

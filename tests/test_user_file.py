@@ -25,6 +25,7 @@ from arc_experiments.jobs import benchmark, evaluate, finetune, inspect
 from arc_experiments.jobs.beginning import begin
 from arc_experiments.report.__main__ import main as report
 from arc_experiments.run import Run
+from arc_experiments.runs.folder import FolderError
 from arc_experiments.sources import UserFile
 from arc_experiments.tasks import BadTasks, FixedTasks, Row, TaskSet
 from arc_experiments.training.checkpoints import last_complete
@@ -274,7 +275,7 @@ def test_random_numbers_of_the_file_and_of_items_are_the_same_each_time(tmp_path
         ([{"messages": [{"role": "user", "content": "a"}]}], r"no message with the role assistant"),
         ([{"messages": [{"role": "assistant", "content": "a"}]}], r"begins with the assistant"),
         ([{"messages": [{"from": "user"}]}], r'message 0 does not have the form \{"role": "user"'),
-        ([{"messages": [{"role": "user", "content": [1]}]}], r"message 0, content is not a text: list \[1\]"),
+        ([{"messages": [{"role": "user", "content": [1]}]}], r"message 0, part 0 is neither .*: int 1"),
         ([{"input_ids": "abc"}], r"input_ids is not a list of numbers: str 'abc'"),
         ([{"input_ids": [1, 2], "labels": [1]}], r"have different lengths"),
         ([{"input_ids": [1, 2], "labels": [1, -100]}], r"no label after its first token"),
@@ -535,11 +536,17 @@ def test_a_resumed_training_on_rows_equals_an_uninterrupted_one(tmp_path: Path) 
 
 
 def test_a_run_goes_on_only_with_the_rows_that_it_began_with(tmp_path: Path) -> None:
-    begin(custom_run(tmp_path, ROWS_FILE))
-    begin(custom_run(tmp_path, "# Another comment changes no data.\n" + textwrap.dedent(ROWS_FILE)))
-    changed = custom_run(tmp_path, ROWS_FILE.replace("n * n", "n + n"))
+    other = tmp_path / "other.txt"  # that the function reads
+    other.write_text("square")
+    value = f"n * (n if Path({str(other)!r}).read_text() == 'square' else 2)"
+    reading = "from pathlib import Path\n" + textwrap.dedent(ROWS_FILE.replace("n * n", value))
+    begin(custom_run(tmp_path, reading))
+    begin(custom_run(tmp_path, f"# Another comment changes no data.\n{reading}"))
+    other.write_text("double")
     with pytest.raises(ValueError, match=r"began with something else .*data: .*resume=false"):
-        begin(changed)
+        begin(custom_run(tmp_path, reading))
+    with pytest.raises(FolderError, match=r"other code of the same name(.|\n)*data\.file: .*my_dataset\.py"):
+        custom_run(tmp_path, ROWS_FILE.replace("n * n", "n + n"))
 
 
 def shown(job: Any, run: Run) -> str:

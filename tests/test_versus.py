@@ -17,7 +17,9 @@ from toy_grids import grid
 from arc_experiments import compose
 from arc_experiments.jobs import evaluate
 from arc_experiments.report.__main__ import main
-from arc_experiments.report.versus import write_versus
+from arc_experiments.report.files import read_run
+from arc_experiments.report.summary import settings
+from arc_experiments.report.versus import _differing, write_versus
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks import Pair, Task, TaskSet
 
@@ -160,3 +162,17 @@ def test_a_submission_is_compared_with_a_run_by_the_command(
     assert "pass_at_1" not in words
     assert main([folders[1], "--against", str(tmp_path / "nowhere")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_what_both_runs_chose_is_no_difference_though_one_of_them_does_not_show_it(tmp_path: Path) -> None:
+    paths = [run_folder(tmp_path / name, a="1") for name in ("trained", "evaluated")]
+    for path, job, data in zip(
+        paths, ("finetune", "evaluate"), (tmp_path, tmp_path / "x" / ".."), strict=True
+    ):
+        text = (path / "run.yaml").read_text().replace("name: evaluate", f"name: {job}")
+        text = text.replace("{name: arc1}", f"{{name: arc1, path: '{data}'}}")
+        (path / "run.yaml").write_text(f"{text}optim: {{max_steps: 100, learning_rate: 1.0e-3}}\n")
+    before, after = map(read_run, paths)
+    assert "optim.max_steps" in settings(before)
+    assert "optim.max_steps" not in settings(after), "it did not train"
+    assert [key for key, _, _ in _differing(before, after)] == ["job.name"]

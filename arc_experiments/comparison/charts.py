@@ -84,7 +84,7 @@ def losses_chart(compared: ComparedRuns) -> Chart | None:
                     words=lambda point, group=group: f"{group}, step {point[0]:g}: {point[1]:.4f}",  # type: ignore[misc]
                 )
             )
-    return line_chart(lines, x_label=STEP, y_label="validation loss (token mean)") if lines else None
+    return line_chart(lines, x_label=STEP, y_label="validation loss per token") if lines else None
 
 
 def _runs(compared: ComparedRuns, group: str) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Hydra's and OmegaConf's errors in plain words: what was wrong, where, and what to type instead."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -12,10 +13,17 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from arc_experiments.composing.words import COMMANDS, GROUPS, options_of
+from arc_experiments.composing.words import COMMANDS, GROUPS
 from arc_experiments.config.check import ConfigError
+from arc_experiments.config.own_folders import option_file, options_of
 from arc_experiments.config.schema import Config, conf_dir
 from arc_experiments.runs.folder import FolderError
+
+# OmegaConf's words for a value of another kind, and ours.
+WRONG_KIND = re.compile(
+    r"Value '(.*)' (?:of type '\w+' could not be converted to (Integer|Float)|is not a valid (bool) )"
+)
+KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
@@ -31,7 +39,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     for cause in reversed(_causes(error)):
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
-            return f"{key}: {str(cause).splitlines()[0]}{_suggestion(str(key), cause.parent_node)}"
+            return _about_key(str(key), cause)
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
     message = str(error).partition("Config search path")[0].strip()
@@ -43,6 +51,18 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     if isinstance(error, MissingConfigException):
         return _no_option(error, overrides) or message
     return message
+
+
+def _about_key(key: str, error: OmegaConfBaseException) -> str:
+    """Say that there is no such key, or what kind of value it takes: in that form if the value has one."""
+    first, meant = str(error).splitlines()[0], ""
+    if not (found := WRONG_KIND.match(first)):
+        return f"{key}: {first}{_suggestion(key, error.parent_node)}"
+    value, kind = found[1], KINDS[found[2] or found[3]]
+    with contextlib.suppress(ValueError, OverflowError):
+        if kind == KINDS["Integer"] and float(value) == int(float(value)):
+            meant = f": {key}={int(float(value))}"
+    return f"{key}={value} must be {kind}{meant}"
 
 
 def _unreadable(error: OverrideParseException) -> str:
@@ -98,8 +118,8 @@ def _no_option(error: MissingConfigException, overrides: Sequence[str]) -> str:
 def model_of_path(path: str) -> str:
     """What to type for the model at a path or of a hub id: the option that names it, or custom."""
     for option in options_of("model"):
-        named = OmegaConf.select(OmegaConf.load(conf_dir() / "model" / f"{option}.yaml"), "path")
-        if named == path:
+        file = option_file("model", option)
+        if file is not None and OmegaConf.select(OmegaConf.load(file), "path") == path:
             return f"model={option}"
     return f"model=custom model.path={path}"
 

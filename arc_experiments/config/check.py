@@ -6,7 +6,9 @@ ranges and choices, the dataclasses of open sets their options, `exclusions.py` 
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class, instantiate
@@ -14,8 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.config.exclusions import excluded
+from arc_experiments.config.own_function import check_function, is_own
 from arc_experiments.config.rules import check_sections
 from arc_experiments.config.schema import Config
+from arc_experiments.config.user_code import error_by, is_installed
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs the errors of classes that it raises
 
 
 class ConfigError(ValueError):
@@ -48,7 +54,7 @@ def build(options: dict[str, Any]) -> Any:
     return instantiate(options, _convert_="all")
 
 
-def _open_sets(node: DictConfig) -> Iterator[str]:
+def open_sets(node: DictConfig) -> Iterator[str]:
     """Yield the dotted key of every node that names a dataclass by `_target_`."""
     yield "prompt.grid"
     for place in [f"data.sources.{name}" for name in node.data.sources] or ["data"]:
@@ -75,7 +81,7 @@ def fill_open_sets(node: DictConfig) -> None:
         ConfigError: unknown classes or keys, wrong types, and what the classes refuse, all together.
     """
     mistakes = []
-    for key in _open_sets(node):
+    for key in open_sets(node):
         options = OmegaConf.select(node, key)
         if not isinstance(options, DictConfig) or "_target_" not in options:
             mistakes.append(f"{key} must name its class by _target_, got {options!r}")
@@ -84,10 +90,18 @@ def fill_open_sets(node: DictConfig) -> None:
             OmegaConf.update(node, key, _filled(options), merge=False)
         except OmegaConfBaseException as error:
             mistakes.append(_open_set_mistake(key, options, error))
-        except (ValueError, ImportError, AttributeError) as error:
-            mistakes.append(f"{key}: {error}")
+        except Exception as error:
+            theirs = error_by(functools.partial(_key_of, key), error)
+            if theirs is None and not isinstance(error, ValueError | ImportError | AttributeError):
+                raise
+            mistakes.append(theirs or f"{key}: {error}")
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def _key_of(key: str, file: str) -> str | None:
+    """The key of a class for the user's files, any of which may have been imported with it."""
+    return None if is_installed(Path(file)) else key
 
 
 def _filled(options: DictConfig) -> dict[Any, Any]:
@@ -133,7 +147,15 @@ def _check_limits(value: Any, prefix: str) -> Iterator[str]:
 
 def _check_limit(key: str, item: Any, rule: Mapping[str, Any]) -> Iterator[str]:
     if "choices" in rule and item not in rule["choices"]:
-        yield f"{key}={item} is not one of: {', '.join(rule['choices'])}"
+        if not rule["or_own"]:
+            yield f"{key}={item} is not one of: {', '.join(rule['choices'])}"
+        elif is_own(item):
+            yield from check_function(key, item)
+        else:
+            yield (
+                f"{key}={item} is not one of: {', '.join(rule['choices'])}; nor a function of yours, "
+                "<module>.<function>"
+            )
     elif rule.get("low") is not None and item < rule["low"]:
         yield f"{key}={item} is too small: at least {rule['low']}"
     elif rule.get("above") is not None and item <= rule["above"]:

@@ -40,15 +40,16 @@ def check_share(key: str, value: float | None) -> Iterator[str]:
 # data
 
 
-def check_data(data: Data, transforms: list[str], *, trains: bool) -> Iterator[str]:
+def check_data(data: Data, transforms: list[str], *, trains: bool, is_taken: bool) -> Iterator[str]:
     """Check one source, or several with weights.
 
     Args:
         transforms: names of this run's augmentations.
         trains: whether the job needs tasks to train on.
+        is_taken: by `from_run`, so that Hydra does not know its sources.
     """
     if data.sources:
-        yield from _check_mixture(data)
+        yield from _check_mixture(data, is_taken=is_taken)
         for name, source in data.sources.items():
             yield from _check_source(f"data.sources.{name}", source, transforms)
     else:
@@ -89,11 +90,14 @@ def _check_file(place: str, source: Source, file: str) -> Iterator[str]:
         )
 
 
-def _check_mixture(data: Data) -> Iterator[str]:
+def _check_mixture(data: Data, *, is_taken: bool) -> Iterator[str]:
     for entry in dataclasses.fields(Source):
         key, value = entry.name, getattr(data, entry.name)
         if key not in ("name", "limit") and value != entry.default:
-            yield f"data.{key}={value} is not read by a mixture: data.sources.<name>.{key}=..."
+            how = (
+                f"'+data.sources={{<name>:{{{key}:...}}}}'" if is_taken else f"data.sources.<name>.{key}=..."
+            )
+            yield f"data.{key}={value} is not read by a mixture: {how} (of {', '.join(data.sources)})"
     training = {name for name, source in data.sources.items() if source.trains}
     for name in sorted(data.weights.keys() ^ training):
         if name in data.sources and name not in training:
@@ -195,19 +199,26 @@ def _check_placeholders(
 ) -> Iterator[str]:
     """Check that each text holds the grids and programs that it needs once, and no others.
 
+    A grid may be shown as text, as a picture, or both; a sheet shows all that the prompt needs.
+
     Args:
         placeholders: what each text holds, such as "input output"; in brackets if it need not be there.
     """
+    has_sheet = "{sheet}" in template.introduction + template.question
     for name, wanted in placeholders.items():
         text = getattr(template, name)
         needed = [word for word in wanted.split() if not word.startswith("[")]
         for word in ("input", "output", "program", "language"):
-            count, least = text.count(f"{{{word}}}"), word in needed
-            if not least <= count <= (word in needed or f"[{word}]" in wanted):
+            count, pictures = text.count(f"{{{word}}}"), text.count(f"{{{word}_picture}}")
+            least, most = word in needed, word in needed or f"[{word}]" in wanted
+            is_shown = count + pictures or (has_sheet and name != "answer") or not least
+            if count > most or pictures > (most and name != "answer") or not is_shown:
                 must = " and ".join(f"{{{each}}}" for each in needed)
                 rule = f"must hold {must} once" if least else f"must not hold {{{word}}}"
                 yield f"{key}.{name} {rule}: {text!r}"
                 break
+        if text.count("{sheet}") > (name in ("introduction", "question")):
+            yield f"{key}.{name} must not hold {{sheet}}, which introduction or question may, once: {text!r}"
         for place in ("number", "end"):
             if name != "demonstration" and f"{{{place}}}" in text:
                 yield f"{key}.{name} must not hold {{{place}}}, which only demonstrations have: {text!r}"

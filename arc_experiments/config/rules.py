@@ -13,8 +13,11 @@ from pathlib import Path
 from arc_experiments.config.data_rules import check_data, check_model, check_path, check_prompts, check_share
 from arc_experiments.config.exclusions import look_up
 from arc_experiments.config.job_kinds import JOBS, JobKind
+from arc_experiments.config.own_folders import options_of
+from arc_experiments.config.picture_rules import check_pictures
+from arc_experiments.config.plurals import plural
 from arc_experiments.config.sampling import check_sampling
-from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Config, Halving, Optim, conf_dir
+from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Config, Halving, Optim
 
 LONGEST_NAME, LONGEST_NOTE = 60, 1000  # characters
 MOST_LEFT_OUT = 3  # demonstrations; of ten that makes 120 tasks
@@ -33,8 +36,11 @@ def check_sections(config: Config) -> Iterator[str]:
     """Run all checks that the composition's job needs."""
     kind = JOBS.get(config.job.name, JobKind())
     yield from _check_labels(config)
-    yield from check_data(config.data, list(config.augmentation), trains=kind.trains)
+    yield from check_data(
+        config.data, list(config.augmentation), trains=kind.trains, is_taken=config.from_run is not None
+    )
     yield from check_prompts(config)
+    yield from check_pictures(config)
     yield from check_model(config.model)
     yield from check_sampling(config.inference)
     yield from _check_optim(config.optim)
@@ -211,8 +217,8 @@ def _check_launch(config: Config) -> Iterator[str]:
                 f"optim.log_steps={optim.log_steps}: a logged loss is the mean since the one before"
             )
         elif optim.epochs is None and chain.total_jobs * chain.steps_per_job < last:
-            jobs = f"{chain.total_jobs} jobs of {chain.steps_per_job} steps"
-            yield f"launch.chain: {jobs} do not reach step {last}"
+            jobs = f"{plural(chain.total_jobs, 'job')} of {plural(chain.steps_per_job, 'step')}"
+            yield f"launch.chain: step {last} is not reached by {jobs}"
     if slurm is None:
         return
     asks_gpu = slurm.gpus_per_node or any("gpu" in directive for directive in slurm.directives)
@@ -260,7 +266,7 @@ def _check_adapt(config: Config) -> Iterator[str]:
 
 def _check_audit(config: Config) -> Iterator[str]:
     """Check that the sets to compare are there."""
-    options = sorted(file.stem for file in (conf_dir() / "data").glob("*.yaml"))
+    options = options_of("data")
     for key in ("tasks", "against"):
         names = getattr(config.audit, key)
         if not names:

@@ -35,9 +35,13 @@ def limited(
     return field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
-def one_of(*choices: str) -> Any:
-    """Declare a text with its allowed values, of which the first is the default."""
-    return field(default=choices[0], metadata={"choices": choices})
+def one_of(*choices: str, or_own: bool = False) -> Any:
+    """Declare a text with its allowed values, of which the first is the default.
+
+    Args:
+        or_own: also allow a function of the user's (see `own_function`).
+    """
+    return field(default=choices[0], metadata={"choices": choices, "or_own": or_own})
 
 
 @dataclass
@@ -64,6 +68,16 @@ class TemplateOptions:
     question: str = ""
     answer: str = MISSING
 
+    @property
+    def shows_pictures(self) -> bool:
+        texts = self.introduction + self.demonstration + self.question
+        return any(name in texts for name in PICTURES)
+
+
+PICTURES = ("{input_picture}", "{output_picture}", "{sheet}")  # in a template
+# Of a prompt that shows pictures.
+PICTURE_OPTIONS = ("cell_pixels", "line_pixels", "margin_pixels", "canvas_pixels", "palette")
+
 
 @dataclass
 class PromptOptions:
@@ -86,8 +100,25 @@ class PromptOptions:
     kinds: Kinds = field(default_factory=Kinds)
     chat: str = one_of("auto", "never")
     loss_on: str = one_of("test_output", "all_outputs")
+    cell_pixels: int | None = limited(None, low=1)
+    line_pixels: int = limited(0, low=0)
+    margin_pixels: int = limited(0, low=0)
+    canvas_pixels: int | None = limited(None, low=8)
+    palette: list[str] | None = None
     max_length: int = limited(8192, low=16)
     fit: str = one_of("drop", "redraw")
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether some kind of question shows grids as pictures."""
+        own = TemplateOptions(self.introduction, self.demonstration, self.question, self.answer)
+        others = (
+            self.input_from_inputs,
+            self.output_from_outputs,
+            self.program_from_examples,
+            self.output_from_program,
+        )
+        return any(each.shows_pictures for each in (own, *others) if each is not None)
 
 
 @dataclass
@@ -138,6 +169,7 @@ class Lora:
     alpha: float = limited(32.0, above=0)
     dropout: float = limited(0.0, low=0, high=0.999)
     target_modules: Any = "all-linear"
+    vision: bool = False  # also on the parts of a model that see pictures
     rslora: bool = False
     dora: bool = False
     initialisation: str = one_of("default", "gaussian", "pissa", "olora", "orthogonal", "eva")
@@ -175,7 +207,7 @@ class Optim:
     weight_decay: float = limited(0.0, low=0)
     schedule: str = one_of(
         "linear", "constant", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay",
-        "inverse_sqrt", "cyclic",
+        "inverse_sqrt", "cyclic", or_own=True,
     )  # fmt: skip
     warmup: float = limited(0.05, low=0)
     cycles: int | None = limited(None, low=1)
@@ -216,7 +248,7 @@ class Inference:
     fallback_run: str | None = None
     vllm_memory_share: float = limited(0.6, above=0, high=1)
     scoring_views: int = limited(0, low=0)
-    selection: str = one_of(*SELECTIONS)
+    selection: str = one_of(*SELECTIONS, or_own=True)
     max_new_tokens: int | None = limited(None, low=1)
     batch_tokens: int = limited(32768, low=1)
     limit: int | None = limited(None, low=0)
@@ -275,6 +307,7 @@ class Benchmark:
     samples: int = limited(500, low=1)
     workers: list[int] = field(default_factory=lambda: [0, 1, 2])
     consumer_tokens_per_second: float = limited(60000.0, above=0)
+    consumer_samples_per_second: float | None = limited(None, above=0)
     batch_sizes: list[int] = field(default_factory=lambda: [1, 2])
     lengths: list[int] = field(default_factory=lambda: [512, 1024])
     input_sizes: list[str] = field(default_factory=list)  # "2x30": two demonstrations, grids of 30 x 30

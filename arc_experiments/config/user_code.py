@@ -7,7 +7,9 @@
 import hashlib
 import inspect
 import random
+import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ import numpy as np
 
 DEFAULT_FUNCTION = "get_custom_dataset"
 SEED = 0
+PACKAGE = Path(__file__).resolve().parents[1]
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 class UserCodeError(ValueError):
@@ -62,6 +66,7 @@ class UserFunction:
                 f"data.file={file}: {path} has no function {self.name}. It has: {', '.join(own) or 'none'}; "
                 f"data.file={path}:<function> names another"
             )
+        self.module_values: Mapping[str, Any] = vars(module)
         self._function: Callable[..., Any] = function
         self._signature = inspect.signature(function)
 
@@ -102,6 +107,44 @@ def as_theirs(file: str, doing: str) -> Iterator[None]:
             inner = inner.tb_next
         lines = "".join(traceback.format_exception(type(error), error, inner)).rstrip()
         raise UserCodeError(f"data.file={file}: an error in this file, in {doing}\n{lines}") from error
+
+
+def error_by(key_of: Callable[[str], str | None], error: BaseException) -> str | None:
+    """Word an error in the user's code: key, file, line and error in a line, then the traceback from there.
+
+    Args:
+        key_of: the config key that brought in the file of this path; None for any other file.
+
+    Returns:
+        None for an error that did not pass through the user's code, or that says so itself.
+    """
+    causes: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None:
+        causes.append(current)
+        current = current.__cause__ or current.__context__
+    if any(isinstance(each, UserCodeError) for each in causes):
+        return None
+    for each in causes:
+        # Its text may hold another traceback: that of a process that loads data.
+        text = "".join(traceback.format_exception(type(each), each, each.__traceback__, chain=False)).rstrip()
+        lines = re.finditer(r'^ *File "([^"\n]+)", line (\d+)', text, re.MULTILINE)
+        theirs = [line for line in lines if key_of(line[1]) is not None]
+        if theirs:
+            file, line = theirs[-1].groups()
+            return (
+                f"{key_of(file)}: {file}, line {line}: {text.splitlines()[-1]}\n{text[theirs[0].start() :]}"
+            )
+    return None
+
+
+def is_installed(file: Path) -> bool:
+    """Whether a file belongs to Python, to a library, or to this package."""
+    return (
+        not file.is_absolute()  # <string>, <frozen os>
+        or any(folder in file.parents for folder in (PACKAGE, STANDARD_LIBRARY))
+        or not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+    )
 
 
 def _load(path: Path, file: str) -> ModuleType:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.tasks import Pair, Task, TaskSet
 
 
@@ -67,7 +68,9 @@ def k_fold(pool: TaskSet, train_ids: Sequence[str], seed: int, fold: int, num_fo
     """Hold out fold number `fold` of `num_folds` disjoint folds that together cover the pool."""
     ids = _candidates(pool)
     if num_folds > len(ids):
-        raise ValueError(f"data.num_folds={num_folds} is more than the {len(ids)} tasks to draw from")
+        raise ValueError(
+            f"data.num_folds={num_folds} is more than the {plural(len(ids), 'task')} to draw from"
+        )
     shuffled = np.random.RandomState(seed).permutation(ids)
     return _rest_trains(train_ids, tuple(map(str, np.array_split(shuffled, num_folds)[fold])))
 
@@ -75,12 +78,15 @@ def k_fold(pool: TaskSet, train_ids: Sequence[str], seed: int, fold: int, num_fo
 def official(pool: TaskSet, train_ids: Sequence[str]) -> Partition:
     """Train on the training tasks and validate on all evaluation tasks, as the source splits them.
 
-    Without evaluation tasks, validate on the split `test`, whose answers Kaggle hides.
+    Without evaluation tasks, validate on the split `test`, whose answers Kaggle hides, or on all of a
+    validation source that has no splits of these names.
     """
     for split in ("evaluation", "test"):
         validation = tuple(task.id for task in pool if task.split == split)
         if validation:
             return _rest_trains(train_ids, validation)
+    if not set(pool.ids) & set(train_ids) and all(task.split != "training" for task in pool):
+        return _rest_trains(train_ids, pool.ids)
     raise ValueError(
         "data.partition=official needs a source with an `evaluation` or a `test` split; use seeded"
     )
@@ -212,7 +218,7 @@ def _candidates(pool: TaskSet) -> list[str]:
 def _count(num_validation: float, size: int) -> int:
     count = int(num_validation) if num_validation >= 1 else max(1, round(num_validation * size))
     if count > size:
-        raise ValueError(f"data.num_validation={count} is more than the {size} tasks to draw from")
+        raise ValueError(f"data.num_validation={count} is more than the {plural(size, 'task')} to draw from")
     return count
 
 

@@ -12,8 +12,7 @@ import torch
 from accelerate.utils import release_memory
 from accelerate.utils.memory import should_reduce_batch_size
 
-from arc_experiments.generation.engine import Answer, Engine, Key, Limits
-from arc_experiments.prompts.tokens import Ids
+from arc_experiments.generation.engine import Answer, Asked, Engine, Key, Limits
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class PromptBatch:
 
     engine: Engine
     limits: Limits
-    prompts: Sequence[tuple[Key, Ids]]
+    prompts: Sequence[tuple[Key, Asked]]
 
     @property
     def num_rows(self) -> int:

@@ -36,7 +36,8 @@ def make_engine(config: Config, prompt: Prompt, tokenizer: Any, dtype: "torch.dt
         "seed": config.seeds.inference,
     }
     if options.engine == "transformers":
-        return Transformers(constraint=constraint, **sampling)
+        pictures = None if prompt.pictures is None else prompt.pictures.inputs
+        return Transformers(constraint=constraint, pictures=pictures, **sampling)
     from arc_experiments.generation.vllm import Vllm
     from arc_experiments.models.adapters import save_weights
 

@@ -7,13 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import Cache, LogitsProcessor, LogitsProcessorList, StaticCache
 from transformers.cache_utils import DynamicLayer
 from transformers.utils.generic import is_flash_attention_requested
 
 from arc_experiments.generation.constraint import Constraint
-from arc_experiments.generation.engine import Answer, Key, Limits, pad_left, read_prompts
+from arc_experiments.generation.engine import (
+    Answer,
+    Asked,
+    Key,
+    Limits,
+    pad_left,
+    pictures_of,
+    read_prompts,
+)
+from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.tasks.rngs import rng_for
 
 
@@ -31,6 +39,7 @@ class Transformers:
         seed: of the draws.
         constraint: which tokens can be chosen; None for all.
         first_sample: the number of the first answer.
+        pictures: makes what the model needs of pictures; None for prompts without.
     """
 
     num_samples: int = 1
@@ -39,6 +48,7 @@ class Transformers:
     seed: int = 0
     constraint: Constraint | None = None
     first_sample: int = 0
+    pictures: PictureInputs | None = None
 
     @property
     def rows_per_prompt(self) -> int:
@@ -49,15 +59,28 @@ class Transformers:
         return dataclasses.replace(self, first_sample=first, num_samples=len(samples))
 
     def answer(
-        self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
+        self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
         """Answer each prompt of one batch; a prompt's samples come in the order of their numbers."""
-        inputs, rows = pad_left(prompts, limits.pad_id, model.device), self.num_samples
+        if self.pictures is None:
+            return self._answer(model, prompts, keys, limits)
+        found: dict[int, list[Answer]] = {}
+        for group in self.pictures.share_a_pass([len(pictures_of(prompt)) for prompt in prompts]):
+            chosen = [prompts[at] for at in group], [keys[at] for at in group]
+            found |= zip(group, self._answer(model, *chosen, limits), strict=True)
+        return [found[at] for at in range(len(prompts))]
+
+    def _answer(
+        self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
+    ) -> list[list[Answer]]:
+        rows = self.num_samples
+        each = [prompt for prompt in prompts for _ in range(rows)]
+        inputs = pad_left(each, limits.pad_id, model.device, self.pictures)
         length = inputs["input_ids"].shape[1]
         chooser = self._chooser(keys, limits, model.device)
         with torch.inference_mode():
             output = model.generate(
-                **{name: values.repeat_interleave(rows, dim=0) for name, values in inputs.items()},
+                **inputs,
                 past_key_values=_cache(model, inputs, rows=rows, capacity=length + limits.max_new_tokens),
                 max_new_tokens=limits.max_new_tokens,
                 do_sample=False,
@@ -176,15 +199,20 @@ class _FixedCache(StaticCache):
 def _cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, capacity: int) -> Cache | None:
     """A cache for `rows` answers to each prompt, which holds the prompts already if there are several.
 
-    None with flash attention, which takes only a growing cache. That is copied at each step, and up to 2.5
-    times slower.
+    None with flash attention, which takes only a growing cache, and with pictures, which some models attend
+    to from a cache of another length. A growing cache is copied at each step, and up to 2.5 times slower.
+
+    Args:
+        inputs: the prompts, each of them `rows` times.
     """
-    if is_flash_attention_requested(model.config):
+    if is_flash_attention_requested(model.config) or inputs.keys() > {"input_ids", "attention_mask"}:
         return None
     cache = _FixedCache(config=model.config, max_cache_len=capacity)
     if rows > 1 and inputs["input_ids"].shape[1] > 1:
         # All but the last token, which `generate` reads. Other layers remember only a part of a prompt.
-        read, _ = read_prompts(model, inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1])
+        read, _ = read_prompts(
+            model, *(inputs[name][::rows, :-1] for name in ("input_ids", "attention_mask"))
+        )
         if all(type(layer) is DynamicLayer for layer in read.layers):
             for number, layer in enumerate(read.layers):
                 keys, values = (each.repeat_interleave(rows, dim=0) for each in (layer.keys, layer.values))

@@ -5,11 +5,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from numpy.typing import NDArray
 from transformers import Cache
+
+from arc_experiments.pictures import AnyPicture
+from arc_experiments.pictures.inputs import PictureInputs
+from arc_experiments.prompts import Encoded
+from arc_experiments.prompts.tokens import Ids
 
 Key = tuple[str, int, int] | tuple[str, int, int, str]
 """Identifies a prompt: task id, test index, number of the view, and "program" if it asks for one."""
+
+
+Asked = Ids | Encoded
+"""A prompt: its token ids, shape (tokens,); or encoded, with its pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +62,39 @@ class Engine(Protocol):
         """Make an engine for these consecutive samples alone, which gives the same answers to them."""
 
     def answer(
-        self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
+        self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
         """Answer each prompt of one batch at least once.
 
         Args:
-            prompts: token ids, each of shape (tokens,).
             keys: of the prompts. Random draws depend on them and on nothing else in the batch.
         """
 
 
-def pad_left(rows: Sequence[NDArray[Any]], pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Build `input_ids` and `attention_mask`, int64, shape (rows, longest)."""
+def pictures_of(asked: Asked) -> tuple[AnyPicture, ...]:
+    """Return the pictures of a prompt, in the order of their tokens."""
+    return asked.pictures if isinstance(asked, Encoded) else ()
+
+
+def pad_left(
+    rows: Sequence[Asked], pad_id: int, device: torch.device, pictures: PictureInputs | None = None
+) -> dict[str, torch.Tensor]:
+    """Build `input_ids` and `attention_mask`, int64, shape (rows, longest), and what belongs to pictures.
+
+    Args:
+        pictures: makes what the model needs of the rows' pictures; None for rows without.
+    """
+    seen = [pictures_of(row) for row in rows]
+    rows = [row.input_ids if isinstance(row, Encoded) else row for row in rows]
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.int64)
     mask = torch.zeros((len(rows), longest), dtype=torch.int64)
     for row, values in enumerate(rows):
         ids[row, longest - len(values) :] = torch.from_numpy(values)
         mask[row, longest - len(values) :] = 1
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+    more = {} if pictures is None else pictures.arrays(seen, ids.numpy())
+    beside = {name: torch.from_numpy(values).to(device) for name, values in more.items()}
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device), **beside}
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:

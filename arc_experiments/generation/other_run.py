@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.config.schema import NEED_LIKELIHOODS
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks import Task, TaskSet
@@ -36,9 +37,9 @@ def grids_of_run(folder: Path, asked: TaskSet, tasks: TaskSet) -> list[Candidate
     if len(covered) < len(tasks):
         missing = next(task.id for task in tasks if task not in covered)
         raise ValueError(
-            f"{KEY}={folder}: of the {len(tasks)} tasks to answer, that run has answered {len(covered)} with "
-            f"grids (not {missing}, for example): name a run of grids on the same tasks, or ask for fewer "
-            "(inference.limit)"
+            f"{KEY}={folder}: of the {plural(len(tasks), 'task')} to answer, that run has answered "
+            f"{len(covered)} with grids (not {missing}, for example): name a run of grids on the same tasks, "
+            "or ask for fewer (inference.limit)"
         )
     return [replace(one, origin=str(folder)) for one in found if one.task_id in tasks]
 

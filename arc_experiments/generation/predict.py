@@ -18,8 +18,7 @@ from arc_experiments.generation.reading import ProgramReader, read_grids, unansw
 from arc_experiments.generation.requests import Request
 from arc_experiments.generation.rescoring import RescoringBatch, join_likelihoods, make_rescoring_requests
 from arc_experiments.generation.resuming import ResumableResults
-from arc_experiments.prompts import Prompt
-from arc_experiments.prompts.tokens import Ids
+from arc_experiments.prompts import Encoded, Prompt
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks import TaskSet
 
@@ -98,7 +97,7 @@ class Predictor:
         """
         if first_sample:
             requests = [one for one in requests if self._way_of(one) is self._way]
-        asked = [(one, one.ids) for one in requests if one.ids is not None]
+        asked = [(one, one.encoded) for one in requests if one.encoded is not None]
         num_too_long = len(requests) - len(asked)
         results = ResumableResults(
             folder,
@@ -129,7 +128,7 @@ class Predictor:
     def _way_of(self, request: Request) -> Way:
         return self._grids if self._grids is not None and request.seen is None else self._way
 
-    def _plan(self, asked: Sequence[tuple[Request, Ids]]) -> list[list[int]]:
+    def _plan(self, asked: Sequence[tuple[Request, Encoded]]) -> list[list[int]]:
         """Group the positions of these prompts into batches, each answered in one way."""
         batches = []
         for way in filter(None, (self._way, self._grids)):
@@ -144,7 +143,7 @@ class Predictor:
         return batches
 
     def _answer(
-        self, model: Any, asked: Sequence[tuple[Request, Ids]], first_sample: int
+        self, model: Any, asked: Sequence[tuple[Request, Encoded]], first_sample: int
     ) -> list[list[Candidate]]:
         """Answer the prompts of one batch; return the candidates of each request."""
         requests, prompt = [request for request, _ in asked], self._prompt
@@ -153,7 +152,7 @@ class Predictor:
         engine = way.engine
         if first_sample:
             engine = engine.only(range(first_sample, first_sample + engine.num_samples))
-        prompts = [(request.key, ids) for request, ids in asked]
+        prompts = [(request.key, encoded) for request, encoded in asked]
         whole = PromptBatch(engine=engine, limits=limits, prompts=prompts)
         with self._autocast():
             answers = self.budget.in_parts(whole, lambda part: part.answer(model))
@@ -202,8 +201,6 @@ class Predictor:
         for batch in results.unfinished(batches):
             whole = RescoringBatch(requests=[requests[position] for position in batch])
             with self._autocast():
-                records = self.budget.in_parts(
-                    whole, lambda part: part.score(model, prompt.pad_id, self.budget)
-                )
+                records = self.budget.in_parts(whole, lambda part: part.score(model, prompt, self.budget))
             results.add(batch, records)
         return join_likelihoods(candidates, requests, results.all())

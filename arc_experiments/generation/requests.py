@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.generation.engine import Key
-from arc_experiments.prompts import Prompt
+from arc_experiments.prompts import Encoded, Prompt
 from arc_experiments.prompts.kinds import QUESTIONS, Asked
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.tasks import Pair, Task, TaskSet
@@ -21,7 +21,7 @@ class Request:
 
     Attributes:
         test_index: of the output that is asked for; 0 for a program.
-        ids: None if not even one demonstration fits the prompt.
+        encoded: the prompt; None if not even one demonstration fits the prompt.
         seen: the task whose program is asked for, as it looks in the view, demonstrations in the task's own
             order and without test outputs; None if a grid is asked for.
     """
@@ -29,9 +29,14 @@ class Request:
     task_id: str
     test_index: int
     view: View
-    ids: Ids | None
+    encoded: Encoded | None
     num_dropped: int = 0
     seen: Task | None = None
+
+    @property
+    def ids(self) -> Ids | None:
+        """The prompt's tokens, shape (tokens,)."""
+        return None if self.encoded is None else self.encoded.input_ids
 
     @property
     def key(self) -> Key:
@@ -67,7 +72,7 @@ def _request(task: Task, test_index: int, view: View, prompt: Prompt, asked: Ask
         task_id=task.id,
         test_index=test_index,
         view=view,
-        ids=None if fitted is None else fitted.encoded.input_ids,
+        encoded=None if fitted is None else fitted.encoded,
         num_dropped=0 if fitted is None else fitted.num_dropped,
         seen=_in_own_order(task, view) if asked == "program" else None,
     )

@@ -14,15 +14,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import Cache
 
 from arc_experiments.augmentation import View, draw_views
+from arc_experiments.generation.answer_losses import answer_losses
 from arc_experiments.generation.batching import TokenBudget, halves_of
 from arc_experiments.generation.engine import pad_left, positions, read_prompts
 from arc_experiments.generation.resuming import Record
-from arc_experiments.prompts import Prompt
+from arc_experiments.pictures.inputs import PictureInputs
+from arc_experiments.prompts import Encoded, Prompt
 from arc_experiments.prompts.kinds import QUESTIONS
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.scoring.candidates import Candidate, Likelihood
@@ -46,7 +49,7 @@ class RescoringRequest:
     task_id: str
     test_index: int
     view: View
-    prompt: Ids
+    prompt: Encoded
     grids: tuple[Grid, ...]
     answers: tuple[Ids, ...]
 
@@ -89,7 +92,7 @@ def make_rescoring_requests(
                         task_id=task.id,
                         test_index=test_index,
                         view=view,
-                        prompt=fitted.encoded.input_ids,
+                        prompt=fitted.encoded,
                         grids=distinct,
                         answers=tuple(answer_ids(prompt, one.test[test_index]) for one in seen),
                     )
@@ -116,11 +119,15 @@ class RescoringBatch:
     def halves(self) -> "list[RescoringBatch]":
         return [RescoringBatch(requests=half) for half in halves_of(self.requests)]
 
-    def score(self, model: Any, pad_id: int, budget: TokenBudget) -> list[list[Record]]:
+    def score(self, model: Any, prompt: Prompt, budget: TokenBudget) -> list[list[Record]]:
         """Score the candidates of each request, a record each."""
         prompts = [request.prompt for request in self.requests]
         answers = [request.answers for request in self.requests]
-        scores = log_probabilities(model, prompts, answers, pad_id=pad_id, budget=budget)
+        if prompt.pictures is not None:
+            scores = _read_anew(model, prompts, answers, prompt.pictures.inputs, prompt.pad_id)
+        else:
+            ids = [encoded.input_ids for encoded in prompts]
+            scores = log_probabilities(model, ids, answers, pad_id=prompt.pad_id, budget=budget)
         return [
             [{"log_probability": value, "num_tokens": len(ids)} for value, ids in zip(*pair, strict=True)]
             for pair in zip(scores, answers, strict=True)
@@ -223,6 +230,30 @@ class _AnswerRows:
             losses = cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none").double()
             totals -= (losses * is_answer[:, 1:]).sum(-1)
         return [float(total) for total in totals]
+
+
+def _read_anew(
+    model: Any,
+    prompts: Sequence[Encoded],
+    answers: Sequence[Sequence[Ids]],
+    pictures: PictureInputs,
+    pad_id: int,
+) -> list[list[float]]:
+    """Return what `log_probabilities` does, reading a prompt with its pictures once for each answer.
+
+    What continues a cache is numbered by its tokens, and not all models number pictures so.
+    """
+    totals: list[float] = []
+    with torch.inference_mode():
+        for prompt, group in zip(prompts, answers, strict=True):
+            rows = [
+                dataclasses.replace(prompt, input_ids=np.concatenate([prompt.input_ids, ids]))
+                for ids in group
+            ]
+            losses = answer_losses(model, rows, [len(ids) for ids in group], pad_id, pictures)
+            totals += [-loss for loss in losses]
+    values = iter(totals)
+    return [[next(values) for _ in group] for group in answers]
 
 
 def log_probabilities(

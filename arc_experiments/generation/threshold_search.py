@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from transformers import Cache
 
 from arc_experiments.generation.constraint import Constraint
-from arc_experiments.generation.engine import Answer, Key, Limits, pad_left, positions, read_prompts
+from arc_experiments.generation.engine import Answer, Asked, Key, Limits, pad_left, positions, read_prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Threshold:
         return self
 
     def answer(
-        self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
+        self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
         """Answer each prompt of one batch, from the most to the least probable answer.
 
@@ -60,9 +59,7 @@ class Threshold:
             return first + self.answer(model, prompts[middle:], keys[middle:], limits)
         return found
 
-    def _search(
-        self, model: Any, prompts: Sequence[NDArray[Any]], limits: Limits
-    ) -> list[list[Answer]] | None:
+    def _search(self, model: Any, prompts: Sequence[Asked], limits: Limits) -> list[list[Answer]] | None:
         """The answers to each prompt, or None if several prompts need more rows than planned."""
         most_rows = math.inf if len(prompts) == 1 else self.rows_per_prompt * len(prompts)
         inputs = pad_left(prompts, limits.pad_id, model.device)

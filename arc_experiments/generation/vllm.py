@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
 from peft import PeftModel
 
-from arc_experiments.generation.engine import Answer, Key, Limits
+from arc_experiments.generation.engine import Answer, Asked, Key, Limits
+from arc_experiments.prompts import Encoded
 from arc_experiments.tasks.rngs import rng_for
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the maxima that vLLM can be started with
@@ -69,7 +69,7 @@ class Vllm:
         self._num_adapters = 0
 
     def answer(
-        self, model: Any, prompts: Sequence[NDArray[Any]], keys: Sequence[Key], limits: Limits
+        self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
         """Answer each prompt; vLLM makes batches of its own."""
         self._load(model, limits)
@@ -77,7 +77,8 @@ class Vllm:
         asked, how = [], []
         for prompt, key in zip(prompts, keys, strict=True):
             for sample in range(self._num_samples):
-                asked.append({"prompt_token_ids": prompt.tolist()})
+                ids = prompt.input_ids if isinstance(prompt, Encoded) else prompt
+                asked.append({"prompt_token_ids": ids.tolist()})
                 how.append(
                     params(
                         temperature=self._temperatures[sample % len(self._temperatures)],

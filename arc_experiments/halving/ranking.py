@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from arc_experiments.launching.tables import number_at
+from arc_experiments.config.plurals import plural
+from arc_experiments.launching.tables import number_at, plain_table
 from arc_experiments.runs.folder import FolderError, RunFolder
 from arc_experiments.runs.run_state import DONE, RunState
 
@@ -53,8 +54,8 @@ def refuse_beyond(run: RunFolder, steps: int) -> None:
 def _refuse_other(run: RunFolder, trained: dict[str, Any], steps: int) -> None:
     if trained["steps"] != steps and not trained.get("stopped_early", False):
         raise FolderError(
-            f"{run} has been trained for {trained['steps']} steps, and the rung that is to be ranked is at "
-            f"{steps}: name another sweep folder (hydra.sweep.dir=...)"
+            f"{run} has been trained for {plural(trained['steps'], 'step')}, and the rung that is to be "
+            f"ranked is at {steps}: name another sweep folder (hydra.sweep.dir=...)"
         )
 
 
@@ -130,7 +131,7 @@ def ranking_table(rows: Sequence[dict[str, Any]], heading: str, title: str, *, i
     Args:
         heading: of the values.
     """
-    table = Table("", "configuration", heading, "runs", "", title=title, title_justify="left")
+    table = plain_table("", "configuration", heading, "runs", "", title=title, title_justify="left")
     for place, row in enumerate(rows, start=1):
         outcome = "kept" if row["goes_on"] else "out"
         if is_last:

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from arc_experiments.composing.freezing import stop_at
+from arc_experiments.config.plurals import plural
 from arc_experiments.halving.ranking import PASS_AT_2, rank, ranking_table, read_result, refuse_beyond
 from arc_experiments.launching import worker
 from arc_experiments.launching.pool import Pool, exit_code
@@ -56,7 +57,7 @@ def run_halving(
             is_last = steps == rungs.max_steps
             if len(alive) == 1 and not is_last:
                 continue  # there is nothing to decide
-            title = f"{steps} steps" + (", the end" if is_last else f" of {rungs.max_steps}")
+            title = plural(steps, "step") + (", the end" if is_last else f" of {rungs.max_steps}")
             if steps not in record.ranked:
                 console.print(f"{title}: {', '.join(alive)}", markup=False)
                 taking_part = [run for name in alive for run in runs[name]]

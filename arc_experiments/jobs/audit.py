@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Column, Table
 
 from arc_experiments.composing.compose import compose_data
 from arc_experiments.config.check import build
@@ -17,6 +16,7 @@ from arc_experiments.config.schema import OWN_SETS, Config, Source
 from arc_experiments.config.user_code import split_name
 from arc_experiments.corpus.leaks import Finder, Searched
 from arc_experiments.corpus.matches import Comparison
+from arc_experiments.launching.tables import plain_table
 from arc_experiments.report.audit import write_audit
 from arc_experiments.report.leaks import is_plain, leak_rows
 from arc_experiments.report.wording import plural
@@ -76,7 +76,7 @@ def main(run: Run, console: Console) -> None:
         console.print(
             "This audit is finished, and no file has changed since (resume=false starts another beside it)."
         )
-        _show(before["comparisons"], folder, console)
+        _show(before["comparisons"], folder, console, _not_sought(run))
         return
     start = time.perf_counter()
     comparisons = list(_compare(run))
@@ -86,7 +86,20 @@ def main(run: Run, console: Console) -> None:
     found = [one.to_json() for one in comparisons]
     folder.write_json(FILE, {"files": files, "comparisons": found})
     console.print(f"Read and looked through {plural(num_pairs, 'pair')} in {seconds:.1f} s.")
-    _show(found, folder, console)
+    _show(found, folder, console, _not_sought(run))
+
+
+def _not_sought(run: Run) -> str:
+    """Say how to look for all tasks of this composition, unless they are looked for; "" then."""
+    sought, corpus = run.config.audit.tasks, run.corpus
+    fixed = [i for share in corpus.shares for i in share.task_ids if i in share.source.fixed]
+    if "validation" not in sought or "train" in sought or not fixed:
+        return ""
+    held_out = plural(len(corpus.validation_tasks), "held-out task")
+    return (
+        f"Looked for {held_out} of data={run.config.data.name}, not for the {len(fixed):,} others that it "
+        f"could look for: audit.tasks=[{','.join([*sought, 'train'])}] looks for all"
+    )
 
 
 def _compare(run: Run) -> Iterator[Comparison]:
@@ -154,10 +167,9 @@ def _files(path: Path) -> Iterable[Path]:
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
-def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console) -> None:
-    """Show the counts of all comparisons and the first tasks of each; the last line is the folder."""
-    names = (Column(name, overflow="fold") for name in ("tasks of", "in"))  # long paths are shown whole
-    table = Table(*names, *COUNTS, title="Which tasks stand elsewhere")
+def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console, remark: str) -> None:
+    """Show the counts of all comparisons, the first tasks of each, a remark; the last line is the folder."""
+    table = plain_table("tasks of", "in", *COUNTS, title="Which tasks stand elsewhere")
     for one in comparisons:
         sought = f"{one['sought']}: {one['counts']['tasks']:,}"
         searched = f"{one['searched']}: {one['num_searched_tasks']:,}"
@@ -165,6 +177,8 @@ def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console
     console.print(table)
     for one in comparisons:
         _list(one, console)
+    if remark:
+        console.print(remark, markup=False)
     console.print(f"pictures: {folder}/{PAGE}", markup=False)
     console.print(str(folder), markup=False)
 
@@ -175,7 +189,7 @@ def _list(comparison: dict[str, Any], console: Console) -> None:
     hidden = [leak for leak in comparison["tasks"] if not is_plain(leak)]
     num_plain = len(comparison["tasks"]) - len(hidden)
     if hidden:
-        table = Table("task", "is also in", "pairs", "answers", "how", title=title)
+        table = plain_table("task", "is also in", "pairs", "answers", "how", title=title)
         for row in leak_rows({**comparison, "tasks": hidden[:NUM_LISTED]}):
             table.add_row(*row)
         console.print(table)

@@ -26,6 +26,7 @@ from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.runs.run_state import duration
 from arc_experiments.stream.samples import SampleStream
+from arc_experiments.tasks import Pair
 from arc_experiments.training.dataset import as_tensors, make_row
 from arc_experiments.training.trainer import StreamTrainer
 
@@ -169,15 +170,19 @@ def _length(request: Request) -> int:
 
 
 def _longest_answers(run: Run, way: Way) -> dict[str, int]:
-    """Tokens of each task's longest demonstrated output; of a program, the most that it may have."""
+    """Tokens of each task's longest demonstrated output, without demonstrations as many as of its input.
+
+    Of a program, the most that it may have.
+    """
     most = way.max_new_tokens
     if way.programs is not None:
         return dict.fromkeys(run.predicted_tasks().ids, most)
     found = {}
     for task in run.predicted_tasks().without_solutions():
-        largest = max(task.train, key=lambda pair: 0 if pair.output is None else pair.output.size)
-        shown = replace(task, train=(largest,), test=(largest,))
-        encoded = run.prompt.encode(shown, kind=QUESTIONS["grid"])
+        shown = task.train or [Pair(input=pair.input, output=pair.input) for pair in task.test]
+        largest = max(shown, key=lambda pair: 0 if pair.output is None else pair.output.size)
+        asked = replace(task, train=(largest,), test=(largest,))
+        encoded = run.prompt.encode(asked, kind=QUESTIONS["grid"])
         found[task.id] = min(most, len(encoded) - encoded.num_prompt)
     return found
 

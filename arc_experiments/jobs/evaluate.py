@@ -23,6 +23,7 @@ from arc_experiments.jobs.results import show_finished, show_scores
 from arc_experiments.jobs.terminal import show_leaks, show_plan
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.report.page import write_report
+from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
 from arc_experiments.scoring.per_output import solved
@@ -52,11 +53,15 @@ def main(run: Run, console: Console) -> None:
     show_plan(run, model, console)
     show_leaks(leaks, console)
     start = time.perf_counter()
-    loss = run.validation_loss(model)
+    loss, others_pictures = run.validation_loss(model), run.loss_with_others_pictures(model)
     seconds = {"validation": time.perf_counter() - start}
     if run.requests:
         show_estimate(prompts_text(run, answering_seconds(run, model)), console)
-    metrics = {**validation_metrics(loss), **leak_metrics(leaks), "seconds": seconds}
+    metrics = {
+        **validation_metrics(loss, others_pictures=others_pictures),
+        **leak_metrics(leaks),
+        "seconds": seconds,
+    }
     finish(run, model, metrics, tracker, console)
 
 
@@ -82,8 +87,8 @@ def _score_file(run: Run, file: Path, console: Console) -> None:
     tasks = run.predicted_tasks()
     if not len(solved(tasks)):
         raise ValueError(
-            f"submission={file}: none of the {len(tasks)} validation tasks of data={run.config.data.name} "
-            "has solutions, so there is nothing to score it by: name tasks that have them (data=..., "
+            f"submission={file}: of {plural(len(tasks), 'validation task')} of data={run.config.data.name} "
+            "none has solutions, so there is nothing to score it by: name tasks that have them (data=..., "
             "data.path=...)"
         )
     candidates = attempted(submission, tasks)

@@ -120,10 +120,11 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         final = recorder.validate(trainer.state.global_step)
         if trainer.best is not None and trainer.best.take_back(trainer):
             final = run.validation_loss(model)
+        others_pictures = run.loss_with_others_pictures(model)
         validating += time.perf_counter() - trained
     _show_starvation(trainer.data_wait_seconds / (trained - begun), run, console)
     metrics = {
-        **_loss_metrics(run, final),
+        **_loss_metrics(run, final, others_pictures),
         "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, trained - begun)},
         **leak_metrics(leaks),
         "seconds": {"validation": validating, "training": training},  # the latter of all attempts
@@ -254,12 +255,14 @@ def _save(run: Run, model: Any, metrics: dict[str, Any]) -> None:
     run.processes.wait_for_everyone()
 
 
-def _loss_metrics(run: Run, final: ValidationLoss | None) -> dict[str, Any]:
-    """The validation loss before and after the training."""
+def _loss_metrics(
+    run: Run, final: ValidationLoss | None, others_pictures: ValidationLoss | None
+) -> dict[str, Any]:
+    """The validation loss before and after the training, and with others' pictures."""
     if final is None:
         return {}
     first = read_log(run.folder / LOG)[0]
-    return validation_metrics(final, initial_loss=first["validation_loss"])
+    return validation_metrics(final, initial_loss=first["validation_loss"], others_pictures=others_pictures)
 
 
 def _training_metrics(run: Run, trainer: StreamTrainer, seconds: float) -> dict[str, Any]:

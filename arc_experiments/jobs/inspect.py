@@ -3,11 +3,12 @@
 from rich.columns import Columns
 from rich.console import Console, Group
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from arc_experiments.jobs.terminal import count_tasks, progress
+from arc_experiments.launching.tables import plain_table
 from arc_experiments.report.samples import SampleCard, card, length_row, source_row, write_inspection
+from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.stream.counting import Counted, Lengths, count, count_validation, histogram
 from arc_experiments.stream.samples import Sample, SampleStream
@@ -17,6 +18,7 @@ PAGE, COUNTS = "inspect.html", "inspect.json"
 SHOWN = 2  # samples in the terminal; the page has all
 BAR = 40  # characters of the longest bar
 MOST_TOKENS = 1500  # of a sample in the terminal
+LENGTHS = ("samples", "with loss", "5%", "median", "95%", "longest", "shrunk", "redrawn", "tasks", "each")
 
 
 def main(run: Run, console: Console) -> None:
@@ -48,7 +50,7 @@ def main(run: Run, console: Console) -> None:
         counted=counted,
         validation=validation,
     )
-    console.print(f"{len(cards)} samples and all counts: {page}", markup=False)
+    console.print(f"{plural(len(cards), 'sample')} and all counts: {page}", markup=False)
     console.print(str(folder), markup=False)
 
 
@@ -68,7 +70,8 @@ def _settings(run: Run) -> list[tuple[str, str]]:
         ("seed", f"{config.seeds.stream} (partition {config.seeds.partition})"),
     ]
     skipped = sum(map(len, run.corpus.skipped.values()))
-    return settings if not skipped else [*settings, ("left out", f"{skipped} tasks or rows")]
+    left_out = ("left out", plural(skipped, "task or row", "tasks or rows"))
+    return [*settings, left_out] if skipped else settings
 
 
 def _numbered(stream: SampleStream, index: int) -> list[tuple[str, Sample]]:
@@ -81,22 +84,28 @@ def _numbered(stream: SampleStream, index: int) -> list[tuple[str, Sample]]:
 
 def _card(run: Run, stream: SampleStream, number: str, sample: Sample) -> SampleCard:
     name = stream.parts[sample.part].name
-    return card(sample, number, name, run.prompt.decode, several=len(stream.parts) > 1)
+    return card(
+        sample,
+        number,
+        name,
+        run.prompt.decode,
+        several=len(stream.parts) > 1,
+        picture_token=run.picture_token,
+    )
 
 
 def _show_lengths(counted: Counted, validation: Lengths, console: Console) -> None:
     """Show a table of the sources and a histogram of the rows."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("source", no_wrap=True)
-    for column in ("samples", "loss", "5%", "median", "95%", "longest", "shrunk", "redrawn", "tasks", "each"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = plain_table("source", *LENGTHS, box=None, padding=(0, 1, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, source in counted.by_source.items():
         table.add_row(*source_row(name, source))
     table.add_row(*length_row("validation", validation))
     console.print(table)
     bins = histogram(counted.rows)
     most = max(number for _, _, number in bins)
-    console.print(f"lengths of {len(counted.rows)} rows in tokens")
+    console.print(f"lengths of {plural(len(counted.rows), 'row')} in tokens")
     for start, end, number in bins:
         console.print(f"  {start:>6} to {end - 1:<6} {'█' * round(BAR * number / most):{BAR}} {number}")
 
@@ -117,7 +126,7 @@ def _show_sample(sample: Sample, one: SampleCard, console: Console) -> None:
         )
     styles = ("dim", "dim on grey15"), ("bold green", "bold green on grey15")
     # The background shows where a token ends.
-    styled = [(token.text, styles[token.learnt][place % 2]) for place, token in enumerate(tokens)]
+    styled = [(token.shown, styles[token.learnt][place % 2]) for place, token in enumerate(tokens)]
     console.print(Padding(Text.assemble(cut, *styled), (0, 0, 1, 2)), soft_wrap=False)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from arc_experiments.launching.tables import plain_table
 from arc_experiments.report.programs import HEADINGS, program_rows, program_sentences
 from arc_experiments.report.wording import (
     BY_KAGGLE,
@@ -16,6 +17,8 @@ from arc_experiments.report.wording import (
     label,
     percent,
     percent_range,
+    pictures_sentence,
+    pictures_warning,
     plural,
     points,
     points_range,
@@ -80,7 +83,7 @@ def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> No
 
 def show_programs(programs: dict[str, Any], part: str, console: Console) -> None:
     """Show how many programs do what, against the number sampled for a task."""
-    table = Table(*HEADINGS, title=f"programs{part}", caption=PROGRAMS)
+    table = plain_table(*HEADINGS, title=f"programs{part}", caption=PROGRAMS)
     for row in program_rows(programs):
         table.add_row(*row)
     console.print(table)
@@ -95,7 +98,7 @@ def part_asked(metrics: dict[str, Any]) -> str:
 
 
 def _score_table(score: dict[str, Any], title: str) -> Table:
-    table = Table("score", "", "95 % interval", title=title, caption=CAPTION)
+    table = plain_table("score", "", "95 % interval", title=title, caption=CAPTION)
     for name, key in SCORES.items():
         if key in score:
             bounds = score["interval"].get(key)
@@ -132,7 +135,7 @@ def _paired_table(metrics: dict[str, Any], title: str) -> Table:
     """The scores before and after adaptation, with the differences in percentage points."""
     before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
     headings = ("score", "before", "after", "difference, points", "95 % interval")
-    table = Table(*headings, title=title, caption=CAPTION)
+    table = plain_table(*headings, title=title, caption=CAPTION)
     for name, key in SCORES.items():
         if key not in before or key not in after:  # one of them by an earlier version
             continue
@@ -157,7 +160,11 @@ def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
 def _show_losses(losses: dict[str, Any], console: Console) -> None:
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
     over = plural(losses["loss"]["num_tasks"], "task")
-    console.print(f"validation loss: {before}{losses['loss']['token_mean']:.4f} a token, over {over}")
+    console.print(f"validation loss per token: {before}{losses['loss']['token_mean']:.4f}, over {over}")
+    if others := losses.get("loss_with_others_pictures"):
+        console.print(f"validation loss per token {pictures_sentence(others)}")
+        if warning := pictures_warning(others):
+            console.print(f"[yellow]warning[/]      {warning}")
     by_source = losses["loss"]["by_source"]
     if len(by_source) > 1:
         console.print(
@@ -171,7 +178,7 @@ def selection_table(by_selection: dict[str, dict[str, float]], named: str, part:
     Args:
         part: of `part_asked`.
     """
-    table = Table("selection", "pass@1", "pass@2", caption=f"by Kaggle's and ARC Prize's rule{part}")
+    table = plain_table("selection", "pass@1", "pass@2", caption=f"by Kaggle's and ARC Prize's rule{part}")
     for name, values in by_selection.items():
         mark = " (the attempts)" if name == named else ""
         table.add_row(name + mark, *(percent(values[key]) for key in ("pass_at_1", "pass_at_2")))

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from arc_experiments.jobs.beginning import Leaks, leaks_text
+from arc_experiments.pictures.inputs import folded
 from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.run import Run
 from arc_experiments.runs.run_state import duration
@@ -56,7 +57,8 @@ def _notes(run: Run, *, trains: bool) -> Iterator[tuple[str, str]]:
 
     skipped = [message for messages in run.corpus.skipped.values() for message in messages]
     if skipped:
-        yield "skipped", f"{len(skipped)} tasks or rows left out (skipped_tasks.json): {skipped[0]}"
+        left_out = plural(len(skipped), "task or row", "tasks or rows")
+        yield "skipped", f"{left_out} left out (skipped_tasks.json): {skipped[0]}"
     for name, found in run.corpus.notes.items():
         for note in found:
             yield "note", f"data {name}: {note}"
@@ -93,9 +95,11 @@ def _batch(run: Run) -> str:
     """How the samples of one optimizer step are divided among processes and batches."""
     size, rows = run.config.optim.batch_size, run.per_device_batch_size
     processes, length = run.processes.num_processes, run.config.optim.pack_length
-    row = "samples" if length is None else f"rows of {length} tokens"
-    several = "es" if processes > 1 else ""
-    return f"{size} {row} a step: {processes} process{several} x {rows} x {size // (processes * rows)}"
+    row = "sample" if length is None else f"row of {length} tokens"
+    if size > 1:
+        row = row.replace("sample", "samples").replace("row", "rows", 1)
+    shared = plural(processes, "process", "processes")
+    return f"{size} {row} a step: {shared} x {rows} x {size // (processes * rows)}"
 
 
 def show_leaks(leaks: Leaks, console: Console) -> None:
@@ -110,15 +114,19 @@ def show_shrunk(run: Run, console: Console) -> None:
     dropped = sum(request.num_dropped > 0 for request in run.requests)
     too_long = sum(request.ids is None for request in run.requests)
     if dropped or too_long:
+        parts = [f"{dropped:,} have fewer demonstrations, to fit prompt.max_length"] if dropped else []
+        parts += [f"{too_long:,} do not fit even with a single one"] if too_long else []
         console.print(
-            f"[yellow]note[/]         of {len(run.requests)} prompts {dropped} lost demonstrations to fit "
-            f"prompt.max_length, {too_long} fit not even with one"
+            f"[yellow]note[/]         of {plural(len(run.requests), 'prompt')} {' and '.join(parts)}"
         )
 
 
 def show_sample(sample: Sample, run: Run, console: Console) -> None:
     """Show the first training sample as the model reads it, cut in the middle if long."""
-    lines = run.prompt.decode(sample.encoded.input_ids).splitlines()
+    text = run.prompt.decode(sample.encoded.input_ids)
+    if run.picture_token is not None:
+        text = folded(text, run.picture_token)
+    lines = text.splitlines()
     num_labels = int((sample.encoded.labels >= 0).sum())
     if len(lines) > 2 * SHOWN_LINES:
         cut = [f"... ({len(lines) - 2 * SHOWN_LINES} more lines) ..."]
@@ -172,7 +180,8 @@ def timed(bar: ProgressBar) -> Callable[[int, int], None]:
             earlier = done
         if done > earlier:
             speed = (done - earlier) / (time.perf_counter() - start)
-            bar.update(done, f"{speed:.1f} prompts/s, {duration((total - done) / speed)} left")
+            left = f", {duration((total - done) / speed)} left" if done < total else ""
+            bar.update(done, f"{speed:.1f} prompts/s{left}")
 
     return show
 

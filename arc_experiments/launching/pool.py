@@ -14,6 +14,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.launching.chain import run_chain
 from arc_experiments.launching.commands import describe_exit, worker_command, worker_environment
 from arc_experiments.launching.tables import live_table, show_table
@@ -56,6 +57,8 @@ class Pool:
         unfinished = [folder for folder in folders if self.state(folder).name != DONE]
         if not unfinished or self.workers.is_stopped:
             return
+        # What a killed launcher has left running keeps its place: no other job may take that meanwhile.
+        unfinished.sort(key=lambda folder: self.state(folder).name != RUNNING)
         num_places = min(self.max_parallel, len(unfinished))
         places: SimpleQueue[int] = SimpleQueue()
         for place in range(num_places):
@@ -266,7 +269,8 @@ def run_sweep(folders: Sequence[RunFolder], sweep_folder: Path, pool: Pool, cons
     """Run each unfinished job; write and show the table. Returns the exit code: 1 if any job is not done."""
     finished = sum(folder.state.name == DONE for folder in folders)
     console.print(
-        f"{len(folders)} jobs, {finished} finished already, {pool.max_parallel} at a time: {sweep_folder}",
+        f"{plural(len(folders), 'job')}, {finished} finished already, {pool.max_parallel} at a time: "
+        f"{sweep_folder}",
         markup=False,
     )
     pool.run(folders, sweep_folder)

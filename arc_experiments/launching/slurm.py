@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from arc_experiments.composing.naming import slug
+from arc_experiments.config.plurals import plural
 from arc_experiments.config.schema import Launch
 from arc_experiments.launching import chain
 from arc_experiments.runs.folder import FolderError, RunFolder, read_object
@@ -45,7 +46,7 @@ def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Co
     """
     left = [folder for folder in folders if not folder.is_done and not _is_queued(folder, console)]
     finished = sum(folder.is_done for folder in folders)
-    console.print(f"{len(folders)} runs, {finished} finished already, {len(left)} to submit")
+    console.print(f"{plural(len(folders), 'run')}, {finished} finished already, {len(left)} to submit")
     if not left:
         return 0
     if len(left) > 1 and launch.slurm is not None and launch.slurm.workers > 1:

@@ -11,16 +11,18 @@ from typing import IO, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.runs.folder import RunFolder, read_object
 from arc_experiments.runs.run_state import DIED, DONE, FAILED, PAUSED, RUNNING, WAITING, RunState, duration
 
 StateOf = Callable[[RunFolder], RunState]
 
+TRAINING_LOSS = "training loss"
 # The columns of the table of results, and the key of each in metrics.json.
 COLUMNS = {
-    "loss": "validation.loss.token_mean",
+    "validation loss per token": "validation.loss.token_mean",
     "pass@1": "score.pass_at_1",
     "pass@2": "score.pass_at_2",
     "pass@n": "score.pass_at_n",
@@ -29,6 +31,11 @@ COLUMNS = {
 SHOWN_FIRST = (RUNNING, FAILED, DIED, PAUSED, WAITING, DONE)  # if the terminal is too small for all jobs
 STYLES = {RUNNING: "bold", FAILED: "red", DIED: "red", DONE: "green", WAITING: "dim", PAUSED: "yellow"}
 REFRESHES_PER_SECOND = 2
+
+
+def plain_table(*headings: str, **options: Any) -> Table:
+    """Make a table of which nothing is lost in a narrow terminal: what is too long goes to the next line."""
+    return Table(*(Column(heading, overflow="fold") for heading in headings), **options)
 
 
 @contextlib.contextmanager
@@ -49,20 +56,20 @@ def live_table(
 
 
 def progress_table(states: dict[Path, RunState], *, max_rows: int) -> Group:
-    """Job, state, step of steps, loss, time left; a line counts the states. Running jobs come first."""
+    """Job, state, step of steps, training loss, time left, running jobs first; a line counts the states."""
     order = sorted(states, key=lambda path: SHOWN_FIRST.index(states[path].name))
     shown = set(order[:max_rows])
-    table = Table("job", "state", "step", "loss", "left", caption_justify="left")
+    table = plain_table("job", "state", "step", TRAINING_LOSS, "left", caption_justify="left")
     for path, state in states.items():
         if path in shown:
             table.add_row(path.name, f"[{STYLES[state.name]}]{state.name}", *progress_cells(state))
     counts = Counter(state.name for state in states.values())
     line = ", ".join(f"{counts[name]} {name}" for name in SHOWN_FIRST if counts[name])
-    return Group(table, f"{len(states)} jobs: {line}")
+    return Group(table, f"{plural(len(states), 'job')}: {line}")
 
 
 def progress_cells(state: RunState) -> tuple[str, str, str]:
-    """Step of steps, loss, time left."""
+    """Step of steps, training loss, time left."""
     step = "" if state.step is None else f"{state.step}/{state.max_steps}"
     loss = "" if state.loss is None else f"{state.loss:.4f}"
     return step, loss, "" if state.seconds_left is None else duration(state.seconds_left)
@@ -73,7 +80,7 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
     results = [(folder, state_of(folder), *_results(folder)) for folder in folders]
     # Scores of a part must not look like scores of all tasks.
     parts = ["asked"] if any(asked for *_, asked in results) else []
-    table = Table("job", "state", *COLUMNS, *parts)
+    table = plain_table("job", "state", *COLUMNS, *parts)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["job", "state", *COLUMNS, "asked", "error", "folder"])

@@ -18,7 +18,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from arc_experiments.composing.freezing import check_code
+from arc_experiments.composing.own_code import find_code
 from arc_experiments.config.check import check
+from arc_experiments.config.code_files import code_files, error_in
 from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.config.schema import Config
 from arc_experiments.launching.quick_imports import quick_imports
@@ -96,6 +99,11 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
     _log_to_file(folder)
     pausing.watch_signals()
     try:
+        find_code(folder.path)
+    except FolderError as error:
+        return _fail(folder, console, str(error), MISTAKE)
+    try:
+        check_code(folder, node)
         _run_job(folder, check(node), console)
     except KeyboardInterrupt as interrupt:
         if folder.status.get("state") != "failed":  # another process's failure stopped this one
@@ -104,9 +112,10 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
         how = str(interrupt) or "Stopped. The same command resumes from the last checkpoint"
         console.print(f"{how}: {folder}", markup=False)
         return STOPPED
-    except ValueError as error:
-        return _fail(folder, console, str(error), MISTAKE)
     except Exception as error:  # noqa: BLE001 (every end is recorded in the status)
+        theirs = error_in(code_files(node), error)
+        if theirs is not None or isinstance(error, ValueError):
+            return _fail(folder, console, theirs or str(error), MISTAKE)
         return _fail(folder, console, f"{type(error).__name__}: {error}", FAILED)
     folder.end("done")
     return DONE

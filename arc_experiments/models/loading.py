@@ -7,6 +7,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
@@ -17,6 +18,7 @@ from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Config, Model
 from arc_experiments.models.hub import ModelError, load
 from arc_experiments.models.precision import pick_attention
+from arc_experiments.models.processor import sees_pictures
 from arc_experiments.models.vocabulary import Vocabulary, read_vocabulary, shrink
 
 RANDOM_WEIGHTS_SEED = 0  # random weights are the same in every run, like those of a published model
@@ -61,17 +63,20 @@ def load_base(
         ModelError: it cannot be loaded, or not with these options.
     """
     weights_dtype = dtype if model.lora is not None or model.adapter else torch.float32
-    attention = pick_attention(model.attention, device=device, dtype=dtype, packs_rows=packs_rows)
     config = load(AutoConfig, model)
+    attention = pick_attention(
+        model.attention, device=device, dtype=dtype, packs_rows=packs_rows, kind=config.model_type
+    )
+    kind = AutoModelForImageTextToText if sees_pictures(config) else AutoModelForCausalLM
     _check_kind(model, config)
     _check_stored(model, config)
     if model.weights == "random":
         if device_map is not None:
             raise ModelError("model.weights=random: random weights are not spread over GPUs")
-        base = _random_base(model, config, attention)
+        base = _random_base(model, config, attention, kind)
     else:
         places = {"": device} if model.quantisation != "none" else None
-        base = _pretrained(model, weights_dtype, dtype, attention, device_map or places)
+        base = _pretrained(model, kind, weights_dtype, dtype, attention, device_map or places)
     # Some models ship a repetition penalty, which would change even greedy answers.
     own = base.generation_config
     base.generation_config = GenerationConfig(
@@ -84,14 +89,12 @@ def load_base(
 
 
 def _pretrained(
-    model: Model, weights_dtype: torch.dtype, dtype: torch.dtype, attention: str, device_map: Any
+    model: Model, kind: Any, weights_dtype: torch.dtype, dtype: torch.dtype, attention: str, device_map: Any
 ) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": weights_dtype, "attn_implementation": attention}
     if model.quantisation != "none":
         options["quantization_config"] = _quantisation(model.quantisation, dtype)
-    base, report = load(
-        AutoModelForCausalLM, model, device_map=device_map, output_loading_info=True, **options
-    )
+    base, report = load(kind, model, device_map=device_map, output_loading_info=True, **options)
     if report["missing_keys"]:
         raise ModelError(
             f"model.path={model.path} lacks weights that its config.json asks for, so they would be random: "
@@ -104,7 +107,7 @@ def _pretrained(
 
 def _check_kind(model: Model, config: Any) -> None:
     """Refuse what is no causal language model; transformers would load some of them as one."""
-    architectures = config.architectures or []
+    architectures = [] if sees_pictures(config) else config.architectures or []
     if architectures and not set(architectures) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
         raise ModelError(
             f"model.path={model.path} is a {architectures[0]}, which is no causal language model: use one "
@@ -135,12 +138,12 @@ def _fit_vocabulary(model: Model, base: PreTrainedModel, vocabulary: Vocabulary 
         shrink(base, vocabulary)
 
 
-def _random_base(model: Model, config: Any, attention: str) -> PreTrainedModel:
+def _random_base(model: Model, config: Any, attention: str, kind: Any) -> PreTrainedModel:
     if model.quantisation != "none":
         raise ModelError(f"model.quantisation={model.quantisation}: random weights are in float32")
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
-        base: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+        base: PreTrainedModel = kind.from_config(config, attn_implementation=attention)
     return base
 
 

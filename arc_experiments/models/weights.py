@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arc_experiments.config.paths import PREFIX, local_path
-from arc_experiments.config.schema import Config, Model
+from arc_experiments.config.schema import PICTURE_OPTIONS, Config, Model
 from arc_experiments.corpus.leaks import Searched, keys_to_keep
 from arc_experiments.models.ancestry import Ancestry, read_ancestry
 from arc_experiments.runs.folder import RunFolder
@@ -129,19 +129,29 @@ class Weights:
         ancestry: Ancestry,
         state_dict: "dict[str, torch.Tensor] | None" = None,
         folder: Path | None = None,
+        processor: Any = None,
     ) -> Path:
         """Save what was trained, with its ancestry; the folder appears whole or not at all.
 
         Args:
             state_dict: the trained weights, if the model itself holds a part of them only.
-            folder: None for the run's own.
+            folder: None for the run's own, where the tokenizer lies beside an adapter, too.
+            processor: of a model that sees pictures.
         """
         from arc_experiments.models.adapters import save_weights
+        from arc_experiments.models.processor import save_processor
 
-        folder = folder or self.folder
+        is_own, folder = folder is None, folder or self.folder
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        save_weights(model, tokenizer, temporary, base=self._config.model.path, state_dict=state_dict)
+        base = self._config.model
+        save_weights(
+            model, tokenizer, temporary, base=base.path, revision=base.revision, state_dict=state_dict
+        )
+        if is_own and folder.name == "adapter":
+            tokenizer.save_pretrained(temporary)
+        if processor is not None and folder.name == "model":
+            save_processor(processor, temporary)
         ancestry.save(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         return temporary.rename(folder)
@@ -149,7 +159,8 @@ class Weights:
     def _prompt_look(self) -> dict[str, Any]:
         prompt = dataclasses.asdict(self._config.prompt)
         programs = PROGRAM_LOOK if prompt["kinds"]["program_from_examples"] else ()
-        return {name: prompt[name] for name in (*PROMPT_LOOK, *programs)}
+        pictures = PICTURE_OPTIONS if self._config.prompt.shows_pictures else ()
+        return {name: prompt[name] for name in (*PROMPT_LOOK, *programs, *pictures)}
 
 
 def fingerprint(folder: Path) -> str:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from arc_experiments.composing.compose import compose_data
 from arc_experiments.config.check import build
+from arc_experiments.config.plurals import of_all, plural
 from arc_experiments.programs.languages import UnreadableProgram, language, names
 from arc_experiments.programs.sandbox import Limits, Outcome, Sandbox
 from arc_experiments.programs.verification import Verdict, share_of_right_cells, verify
@@ -98,7 +99,7 @@ def _find(data: str, task_id: str) -> Task:
         known += read.ids
     near = difflib.get_close_matches(task_id, known, 3) or known[:3]
     raise ValueError(
-        f"--task {task_id} is none of the {len(known)} tasks of {data}, such as {', '.join(near)}"
+        f"--task {task_id} is not among the {plural(len(known), 'task')} of {data}, such as {', '.join(near)}"
     )
 
 
@@ -111,7 +112,9 @@ def _shown(task: Task, verdict: Verdict) -> Iterator[RenderableType]:
     right, count = sum(verdict.demonstrations), len(task.train)
     style = "bold green" if verdict.verified else "bold red"
     said = "verified" if verdict.verified else "not verified"
-    yield Text(f"{said}: {right} of {count} demonstrations right, {verdict.right_cells:.1%} of cells", style)
+    yield Text(
+        f"{said}: {of_all(right, count, 'demonstration')} right, {verdict.right_cells:.1%} of cells", style
+    )
 
 
 def _compared(

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from arc_experiments.pictures.writer import PictureWriter
+from arc_experiments.prompts.chat import Chat
 from arc_experiments.prompts.encoding import Encoder, tokenize
 from arc_experiments.prompts.grid_text import GridText
 from arc_experiments.prompts.kinds import Kind
-from arc_experiments.prompts.templates import Chat, Template
+from arc_experiments.prompts.templates import Template
 from arc_experiments.prompts.tokens import TokenTable
 from arc_experiments.tasks import Task
 
@@ -22,6 +24,7 @@ class Encoders:
         languages: what {language} becomes in a template, by language.
         language: of the programs that are asked for where a task's own is unknown; None: unknown.
         learns_demonstrations: whether all demonstrations but the first have a loss, too.
+        pictures: writes the pictures of templates that have some.
     """
 
     def __init__(
@@ -34,10 +37,11 @@ class Encoders:
         *,
         language: str | None,
         learns_demonstrations: bool,
+        pictures: PictureWriter | None = None,
     ) -> None:
         self._tokenizer, self._grid, self._chat, self._templates = tokenizer, grid, chat, templates
         self._languages, self._language = dict(languages), language
-        self._learns_demonstrations = learns_demonstrations
+        self._learns_demonstrations, self._pictures = learns_demonstrations, pictures
         self.table = TokenTable(grid, partial(tokenize, tokenizer))
         self._made: dict[tuple[Kind, int, str], Encoder] = {}
 
@@ -63,6 +67,7 @@ class Encoders:
                 tokenizer=self._tokenizer,
                 end_id=self._chat.end_id,
                 end=self._chat.end,
+                pictures=self._pictures,
             )
         return self._made[key]
 

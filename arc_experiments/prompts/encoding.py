@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arc_experiments.pictures.drawing import AnyPicture, Picture
+from arc_experiments.pictures.writer import PictureWriter
 from arc_experiments.prompts.grid_text import GridText
 from arc_experiments.prompts.templates import Layout, Side, split
 from arc_experiments.prompts.tokens import Ids, TokenTable
@@ -28,11 +30,13 @@ class Encoded:
 
     Attributes:
         num_prompt: number of tokens before the answer.
+        pictures: in the order of their tokens.
     """
 
     input_ids: Ids
     labels: Ids
     num_prompt: int
+    pictures: tuple[AnyPicture, ...] = ()
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -67,6 +71,7 @@ class Encoder:
         learnt: the side that has a loss in all demonstrations but the first, in addition to the answer.
         end_id: the answer's last token.
         end: its text, which has a loss after each learnt output as after the answer.
+        pictures: writes the pictures of a prompt that has some; such a prompt has no look-up table.
     """
 
     def __init__(
@@ -80,9 +85,11 @@ class Encoder:
         tokenizer: "PreTrainedTokenizerBase",
         end_id: int,
         end: str,
+        pictures: PictureWriter | None = None,
     ) -> None:
         self._grid_text, self._table, self._tokenizer, self._end_id = grid_text, table, tokenizer, end_id
         self._prompt, self._answer = split(prompt, grid_text), split(answer, grid_text)
+        self._pictures = pictures
         self._slots = (*self._prompt.slots, *self._answer.slots)
         self._learnt = frozenset(
             number for number, slot in enumerate(self._prompt.slots) if slot.side == learnt and slot.pair > 0
@@ -103,10 +110,28 @@ class Encoder:
     def texts(self, pairs: list[Pair], program: str = "") -> tuple[str, str]:
         """Write prompt and answer as text, without the end token."""
         prompt, answer = (
-            layout.with_program(program).write(pairs, self._grid_text)
+            self._filled(layout, program, pairs)[0].write(pairs, self._grid_text)
             for layout in (self._prompt, self._answer)
         )
         return "".join(prompt), "".join(answer)
+
+    def _filled(self, layout: Layout, program: str, pairs: list[Pair]) -> tuple[Layout, tuple[Picture, ...]]:
+        """Return the layout with program and pictures in its texts, and the pictures."""
+        layout = layout.with_program(program)
+        if not layout.pictures:
+            return layout, ()
+        assert self._pictures is not None, "a prompt with pictures has something that writes them"
+        pictures = tuple(self._pictures.make(shown.rows(pairs)) for shown in layout.pictures)
+        return layout.with_pictures(map(self._pictures.text, pictures)), pictures
+
+    def verify_pictures(self, pairs: list[Pair], program: str = "") -> None:
+        """Raise UnknownInputs if the model's processor makes something else of prompt and pictures."""
+        assert self._pictures is not None, "only of prompts with pictures"
+        encoded = self.by_tokenizer(pairs, program, with_answer=False)
+        layout = self._prompt.with_program(program)
+        marked = layout.with_pictures([self._pictures.placeholder] * len(encoded.pictures))
+        text = "".join(marked.write(pairs, self._grid_text))
+        self._pictures.inputs.verify([text], [encoded.pictures], [encoded.input_ids])
 
     def num_tokens(self, pairs: list[Pair], program: str = "", *, with_answer: bool) -> int:
         """Return the number of tokens of `by_table` without making them."""
@@ -139,7 +164,8 @@ class Encoder:
 
     def by_tokenizer(self, pairs: list[Pair], program: str = "", *, with_answer: bool) -> Encoded:
         """Encode with the tokenizer; a token has a label if it lies inside a learnt text."""
-        pieces = self._prompt.with_program(program).write(pairs, self._grid_text)
+        layout, pictures = self._filled(self._prompt, program, pairs)
+        pieces = layout.write(pairs, self._grid_text)
         ends = np.cumsum([len(piece) for piece in pieces])
         spans = [
             (ends[2 * number], ends[2 * number + 1] + count) for number, count in self._num_closing.items()
@@ -150,7 +176,7 @@ class Encoder:
             text = "".join(self._answer.with_program(program).write(pairs, self._grid_text))
             answer = np.append(tokenize(self._tokenizer, text), np.int32(self._end_id))
             ids, labels = np.concatenate([ids, answer]), np.concatenate([labels, answer])
-        return Encoded(input_ids=ids, labels=labels, num_prompt=num_prompt)
+        return Encoded(input_ids=ids, labels=labels, num_prompt=num_prompt, pictures=pictures)
 
     def _fixed_ids(self, program: str) -> tuple[list[Ids], list[Ids]]:
         """Return the ids of the texts between the grids of prompt and answer, with the program in them."""

@@ -1,6 +1,7 @@
 """Encode a task as tokens with labels within a maximum length; read an answer's text as grid or program."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -8,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arc_experiments.pictures.inputs import PictureInputs
+from arc_experiments.pictures.writer import PictureWriter
 from arc_experiments.programs.languages import language as find_language
+from arc_experiments.prompts.chat import Chat
 from arc_experiments.prompts.encoders import Encoders
 from arc_experiments.prompts.encoding import IGNORED, Encoded, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.kinds import KINDS, PROGRAM_KINDS, QUESTIONS, Asked, Kind, WeightedKinds
 from arc_experiments.prompts.language import AnswerLanguage
 from arc_experiments.prompts.ready_rows import RowEncoder
-from arc_experiments.prompts.templates import Chat, Template, split
+from arc_experiments.prompts.templates import Template, split
 from arc_experiments.prompts.tokens import Ids, probe_tasks
 from arc_experiments.tasks import Pair, Program, Row, Task
 from arc_experiments.tasks.grids import MAX_SIDE, Grid
@@ -23,6 +27,7 @@ from arc_experiments.tasks.grids import MAX_SIDE, Grid
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+NUM_WITH_PICTURES = 2  # questions that are compared with what the model's processor makes of them
 LONGEST_PROGRAM = 512  # tokens of an answer with a program, unless `inference.max_new_tokens` says otherwise
 
 
@@ -58,6 +63,8 @@ class Prompt:
             templates, without the system text.
         languages: what {language} becomes, by the language of the program.
         language: the language of the programs that are asked for where a task's own is unknown.
+        pictures: draws and writes the pictures of templates that show some.
+        images: writes the images of ready rows that have some.
     """
 
     def __init__(
@@ -82,6 +89,8 @@ class Prompt:
         output_from_program: Mapping[str, str] | None = None,
         languages: Mapping[str, str] | None = None,
         language: str | None = None,
+        pictures: PictureWriter | None = None,
+        images: PictureInputs | None = None,
     ) -> None:
         self._tokenizer, self._grid = tokenizer, grid
         texts = {"introduction": introduction, "demonstration": demonstration, "question": question}
@@ -104,8 +113,10 @@ class Prompt:
         assert self.main in self._drawn.kinds, "the main kind is always trained on"
         assert set(self._drawn.kinds) <= self._templates.keys(), "a kind that is drawn needs its template"
         self._redraws = fit == "redraw"
-        self._chat = Chat(tokenizer, system=system, use_template=chat)
-        self._rows = RowEncoder(tokenizer, self._chat.end_id)
+        self.pictures = pictures
+        placeholder = None if pictures is None else pictures.placeholder
+        self._chat = Chat(tokenizer, system=system, use_template=chat, placeholder=placeholder)
+        self._rows = RowEncoder(tokenizer, self._chat.end_id, images)
         self.max_length = max_length
         self._encoders = Encoders(
             tokenizer,
@@ -115,6 +126,7 @@ class Prompt:
             languages or {},
             language=language,
             learns_demonstrations=loss_on == "all_outputs",
+            pictures=pictures,
         )
         self.exact_table = False  # until verified
         self.table_refused: str | None = None  # why not, if verified and refused
@@ -318,14 +330,17 @@ class Prompt:
     def verify(self, tasks: Iterable[Task]) -> None:
         """Compare the look-up table with the tokenizer; use it only if they always agree.
 
+        Prompts with pictures have no table; they are compared with the model's processor.
+
         Args:
             tasks: real ones, tried before those of `probe_tasks`.
 
         Raises:
-            ValueError: the tokenizer cannot write a character of the prompt.
+            ValueError: the tokenizer cannot write a character of the prompt, or the processor makes something
+                else of its pictures.
         """
         self.exact_table, self.table_refused = False, None
-        tasks, agrees = [*tasks, *probe_tasks()], True
+        tasks, agrees, num_seen = [*tasks, *probe_tasks()], True, Counter[Kind]()
         program = next((task.program for task in tasks if task.program is not None), None)
         tasks = [replace(task, program=task.program or program) for task in tasks]
         for kind, task in product(self._drawn.kinds, tasks):
@@ -336,8 +351,13 @@ class Prompt:
             truth = encoder.by_tokenizer(*asked, with_answer=with_answer)
             prompt, answer = encoder.texts(*asked)
             self._check_known(prompt, answer if with_answer else "", truth)
+            if self._templates[kind].shows_pictures:
+                if num_seen[kind] < NUM_WITH_PICTURES:
+                    encoder.verify_pictures(*asked)
+                num_seen[kind] += 1
+                continue
             agrees = agrees and truth.equals(encoder.by_table(*asked, with_answer=with_answer))
-        self.exact_table = agrees
+        self.exact_table = agrees and not num_seen
         self.table_refused = None if agrees else "the tokenizer merges text over the edges of cells"
 
     def _check_known(self, prompt: str, answer: str, encoded: Encoded) -> None:

@@ -52,7 +52,7 @@ def _shown(num_found: int, num_pictures: int) -> str:
 def _card(comparison: Comparison, leak: Leak) -> dict[str, Any]:
     rows = leak_rows({"tasks": [leak.to_json()], "searched": comparison.searched})
     task, where, pairs, answers, how = next(rows)
-    numbers = "" if leak.extent == "id" else f": {pairs} pairs, {answers} answers"
+    numbers = "" if leak.extent == "id" else f": pairs {pairs}, answers {answers}"
     elsewhere = f"{comparison.searched}{f' as {where}' if where else ''}"
     matches = sorted(
         leak.closest.values(), key=lambda match: (match.found is None, not match.is_answer, match.number)

@@ -11,12 +11,17 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from arc_experiments.composing.own_code import find_code
+from arc_experiments.config.own_function import is_own
+from arc_experiments.config.schema import SELECTIONS
 from arc_experiments.report.programs import FILE, ShownProgram
+from arc_experiments.report.seen import FILE as PICTURES
+from arc_experiments.report.seen import SeenPrompt
 from arc_experiments.runs.folder import read_object
 from arc_experiments.runs.labels import Labels, labels_in
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import in_todays_terms
-from arc_experiments.scoring.selection import Rule, rules, votes_then_log_probability
+from arc_experiments.scoring.selection import Rule, rule_named, votes_then_log_probability
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +33,7 @@ class RunFiles:
         validation_ids: every validation task in order, also those that were not predicted.
         log: one record per logged step, either of training or of validation.
         programs: those behind attempts.
+        pictures: those of some prompts.
     """
 
     name: str
@@ -40,6 +46,7 @@ class RunFiles:
     log: tuple[dict[str, Any], ...]
     candidates: tuple[Candidate, ...]
     programs: tuple[ShownProgram, ...] = ()
+    pictures: tuple[SeenPrompt, ...] = ()
 
     @property
     def labels(self) -> Labels:
@@ -50,7 +57,7 @@ class RunFiles:
     def rule(self) -> Rule:
         """The rule that orders the candidates (`inference.selection`)."""
         named = str((self.settings.get("inference") or {}).get("selection"))
-        return rules(with_likelihoods=True).get(named, votes_then_log_probability)
+        return rule_named(named) if is_own(named) or named in SELECTIONS else votes_then_log_probability
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -64,6 +71,7 @@ def read_run(folder: Path) -> RunFiles:
     text = (folder / "run.yaml").read_text(encoding="utf-8")
     settings = OmegaConf.to_container(OmegaConf.create(text))
     assert isinstance(settings, dict)
+    find_code(folder, lambda key: key == "inference.selection")
     return RunFiles(
         name=folder.resolve().name,
         settings={str(key): value for key, value in settings.items()},
@@ -75,6 +83,7 @@ def read_run(folder: Path) -> RunFiles:
         log=tuple(read_lines(folder / "train_log.jsonl", json.loads)),
         candidates=tuple(read_lines(folder / "predictions.jsonl", Candidate.from_json)),
         programs=tuple(read_lines(folder / FILE, lambda line: ShownProgram.from_record(json.loads(line)))),
+        pictures=tuple(read_lines(folder / PICTURES, lambda line: SeenPrompt.from_record(json.loads(line)))),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from arc_experiments.config.plurals import of_all
 from arc_experiments.report.wording import plural
 
 COMPARED = ("training", "ancestry")  # with the validation tasks, in a run's leaks.json
@@ -48,7 +49,7 @@ def _example(leak: Values) -> str:
     whole, exact = leak["extent"] == "whole", leak["how"] == "identical"
     others = [task_id for task_id in leak["found_in"] if task_id != leak["task"]]
     name = f"{leak['task']} {'=' if whole and exact else '~'} {others[0]}" if others else leak["task"]
-    remarks = [] if whole or leak["extent"] == "id" else [f"{leak['pairs'][0]} of {leak['pairs'][1]} pairs"]
+    remarks = [] if whole or leak["extent"] == "id" else [of_all(leak["pairs"][0], leak["pairs"][1], "pair")]
     if leak["how"] not in ("identical", "equal"):
         remarks.append(HOW[leak["how"]])
     return f"{name} ({', '.join(remarks)})" if remarks else name

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from arc_experiments.report import gallery, leaks, summary, wording
+from arc_experiments.report import gallery, leaks, seen, summary, wording
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.picture import FILE as PICTURE
@@ -26,6 +26,7 @@ from arc_experiments.report.run_charts import (
 from arc_experiments.report.wording import plural, unscored_sentence, verified_sentence
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.metrics import tasks_asked
+from arc_experiments.tasks import shown
 from arc_experiments.tasks.task import TaskSet
 
 # The buttons above the tasks.
@@ -97,6 +98,7 @@ def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
         predictions=predictions_chart(by_number) if len(by_number) > 1 else None,
         programs=_programs(programs) if programs else None,
         program_cards=program_cards(run.programs, tasks),
+        seen=seen.by_task(run.pictures),
         losses=loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
         learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
@@ -138,7 +140,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= wording.FILTERS
-    found.filters |= {"svg": lambda grid: Markup(gallery.svg(grid)), "size": gallery.size}
+    found.filters |= {"svg": lambda grid: Markup(shown.picture(grid)), "size": gallery.size}
     found.globals["words"] = wording
     return found
 
@@ -166,6 +168,9 @@ def _notices(run: RunFiles, cards: Sequence[TaskCard]) -> Iterator[str]:
         verb = "counts" if num_silent == 1 else "count"
         yield f"{plural(num_silent, 'task')} got no candidate at all and {verb} as wrong."
     yield from _notices_on_scores(run, num_predicted)
+    others = run.metrics.get("validation", {}).get("loss_with_others_pictures")
+    if others and (warning := wording.pictures_warning(others)):
+        yield f"{warning[0].upper()}{warning[1:]}."
     if count := count_not_finite(run.log):
         yield f"Values in the log that are not finite numbers: {count:,}. The curves leave them out."
     yield from _disagreement(run.metrics.get("score"), cards)

@@ -30,14 +30,14 @@ def loss_chart(log: Sequence[dict[str, Any]], initial_loss: float | None = None)
     if len(training) > 2 * span:
         name = f"training loss, smoothed over {span} points"
         lines.append(Line(name=name, points=thin(smooth(training, span))))
-    name = "validation loss (token mean)"
+    name = "validation loss per token"
     lines.append(
         Line(
             name=name, points=validation, colour=SERIES[1], style="--", width=1.5,
             words=lambda point: f"step {point[0]:g}: {name} {point[1]:.4f}",
         )
     )  # fmt: skip
-    return _chart(lines, x_label=STEP, y_label="loss in nats a token")
+    return _chart(lines, x_label=STEP, y_label="nats per token")
 
 
 def learning_rate_chart(log: Sequence[dict[str, Any]]) -> Chart | None:

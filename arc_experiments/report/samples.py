@@ -3,7 +3,7 @@
 In: samples and counts. Out: a page that needs no other file, like the report.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from arc_experiments.prompts.kinds import PROGRAM_KINDS
 from arc_experiments.report.chart_kinds import histogram_chart
 from arc_experiments.report.page import fill, write_page
+from arc_experiments.report.seen import SeenPicture
 from arc_experiments.report.wording import NO_VALUE, percent, plural
 from arc_experiments.stream.counting import Counted, Lengths, SourceCount, histogram
 from arc_experiments.stream.samples import Sample
@@ -22,16 +23,25 @@ EXTREMES = 12  # tasks named as drawn most and least often
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A token's text and id; `learnt` if it has a loss."""
+    """A token's text and id; `learnt` if it has a loss; `times` if a picture takes so many in a row."""
 
     text: str
     id: int
     learnt: bool
+    times: int = 1
+
+    @property
+    def shown(self) -> str:
+        return self.text if self.times == 1 else f"{self.text} x {self.times}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCard:
-    """One sample; `facts` are its names and counts in words. A ready row has no grids, and so no `test`."""
+    """One sample; `facts` are its names and counts in words. A ready row has no grids, and so no `test`.
+
+    Attributes:
+        tokens: those that a picture repeats are one.
+    """
 
     number: str
     task_id: str
@@ -40,11 +50,12 @@ class SampleCard:
     test: Pair | None
     program: str | None  # of the task, in a question about programs
     tokens: tuple[Token, ...]
+    pictures: tuple[SeenPicture, ...] = ()
 
     @property
     def text(self) -> str:
         """What the model reads and writes."""
-        return "".join(token.text for token in self.tokens)
+        return "".join(token.shown for token in self.tokens)
 
 
 def write_inspection(
@@ -72,13 +83,20 @@ def write_inspection(
 
 
 def card(
-    sample: Sample, number: str, source: str, decode: Callable[[Sequence[int]], str], *, several: bool
+    sample: Sample,
+    number: str,
+    source: str,
+    decode: Callable[[Sequence[int]], str],
+    *,
+    several: bool,
+    picture_token: str | None = None,
 ) -> SampleCard:
     """The words, grids and tokens of a sample.
 
     Args:
         decode: token ids to text.
         several: whether there are several sources, so that the sample's own is worth naming.
+        picture_token: of which a picture takes many; None without pictures.
     """
     task, learnt = sample.task, sample.encoded.labels >= 0
     facts = [f"from {source}"] if several else []
@@ -98,7 +116,8 @@ def card(
         demonstrations=task.train,
         test=None if isinstance(task, Row) else task.test[sample.test_index],
         program=None if task.program is None or sample.kind not in PROGRAM_KINDS else task.program.text,
-        tokens=_tokens(sample, decode),
+        tokens=tuple(_tokens(sample, decode, picture_token)),
+        pictures=tuple(map(SeenPicture.of, sample.encoded.pictures)),
     )
 
 
@@ -123,12 +142,16 @@ def source_row(name: str, source: SourceCount) -> tuple[str, ...]:
     return (*length_row(name, source), drawn, f"{tasks['fewest']} to {tasks['most']}")
 
 
-def _tokens(sample: Sample, decode: Callable[[Sequence[int]], str]) -> tuple[Token, ...]:
+def _tokens(
+    sample: Sample, decode: Callable[[Sequence[int]], str], picture_token: str | None
+) -> Iterator[Token]:
     ids, labels = sample.encoded.input_ids.tolist(), sample.encoded.labels.tolist()
-    return tuple(
-        Token(text=decode([token]), id=token, learnt=label >= 0)
-        for token, label in zip(ids, labels, strict=True)
-    )
+    for (token, learnt), alike in groupby(zip(ids, (label >= 0 for label in labels), strict=True)):
+        text, count = decode([token]), len(list(alike))
+        if text == picture_token:
+            yield Token(text=text, id=token, learnt=learnt, times=count)
+        else:
+            yield from [Token(text=text, id=token, learnt=learnt)] * count
 
 
 def _visits(name: str, source: SourceCount) -> dict[str, Any]:

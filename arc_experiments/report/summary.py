@@ -15,6 +15,7 @@ from arc_experiments.report.wording import (
     number,
     percent,
     percent_range,
+    pictures_sentence,
     plural,
 )
 from arc_experiments.scoring.metrics import tasks_asked
@@ -23,34 +24,37 @@ SETTINGS = (
     "job.name", "data.name", "data.path", "data.partition", "data.fold", "data.fraction", "data.limit",
     "augmentation", "model.name", "model.path", "model.adapter", "model.dtype", "model.lora.rank",
     "model.lora.alpha", "prompt.name", "prompt.max_length", "optim.epochs", "optim.max_steps",
-    "optim.batch_size", "optim.learning_rate", "optim.schedule", "adapt.method", "adapt.mode", "adapt.rounds",
-    "adapt.programs", "adapt.relabelled", "adapt.joined", "inference.num_views", "inference.num_samples",
-    "inference.temperature", "inference.engine",
-    "inference.constrain", "inference.scoring_views", "inference.limit", "inference.max_new_tokens",
-    "inference.selection", "from_run", "submission", "seed",
+    "optim.batch_size", "optim.learning_rate", "optim.schedule", "optim.pack_length", "adapt.method",
+    "adapt.mode", "adapt.groups", "adapt.leave_out", "adapt.together", "adapt.seconds_per_task",
+    "adapt.seconds", "adapt.deadline_hours", "adapt.rounds", "adapt.programs", "adapt.relabelled",
+    "adapt.joined", "inference.num_views", "inference.num_samples", "inference.temperature",
+    "inference.engine", "inference.constrain", "inference.scoring_views", "inference.limit",
+    "inference.max_new_tokens", "inference.selection", "from_run", "submission", "seed",
 )  # fmt: skip
 OF_ANSWERING = ("model.", "prompt.", "inference.", "seed")  # not of a file of answers
 OF_TRAINING = ("optim.", "augmentation")  # not of a run that did not train
+OF_TUNING = ("adapt.leave_out", "adapt.together")  # not of search and learn
 OF_SEARCH = ("adapt.rounds", "adapt.programs", "adapt.relabelled", "adapt.joined")  # only of search and learn
 
 
 def settings(run: RunFiles) -> dict[str, str]:
     """The choices that say most about a run, by dotted key."""
     trained = (
-        run.metrics.get("train") or run.log or _look_up(run.settings, "job.name") in ("finetune", "adapt")
+        run.metrics.get("train") or run.log or look_up(run.settings, "job.name") in ("finetune", "adapt")
     )
     left_out = () if trained else OF_TRAINING
-    if _look_up(run.settings, "job.name") != "adapt":
+    if look_up(run.settings, "job.name") != "adapt":
         left_out = (*left_out, "adapt.")
-    elif _look_up(run.settings, "adapt.method") != "search_and_learn":
-        left_out = (*left_out, *OF_SEARCH)
+    else:
+        is_search = look_up(run.settings, "adapt.method") == "search_and_learn"
+        left_out = (*left_out, *(OF_TUNING if is_search else OF_SEARCH))
     if run.settings.get("submission") is not None:
         left_out = (*left_out, *OF_ANSWERING)
-    if _look_up(run.settings, "optim.epochs") is not None:  # which replaced the steps
+    if look_up(run.settings, "optim.epochs") is not None:  # which replaced the steps
         left_out = (*left_out, "optim.max_steps")
-    values = {key: _look_up(run.settings, key) for key in SETTINGS if not key.startswith(left_out)}
+    values = {key: look_up(run.settings, key) for key in SETTINGS if not key.startswith(left_out)}
     return {
-        key: (", ".join(value) or "none") if isinstance(value, dict) else str(value)
+        key: (", ".join(map(str, value)) or "none") if isinstance(value, dict | list) else str(value)
         for key, value in values.items()
         if value is not None
     }
@@ -59,8 +63,10 @@ def settings(run: RunFiles) -> dict[str, str]:
 def subtitle(settings: dict[str, str]) -> str:
     """Such as "finetune · arc1 · tiny · 60 steps · seed 1"."""
     parts = [settings.get(key) for key in ("job.name", "data.name", "model.name")]
-    for key, words in (("optim.epochs", "{} epochs"), ("optim.max_steps", "{} steps"), ("seed", "seed {}")):
-        parts += [words.format(settings[key]) if key in settings else None]
+    for key, noun in (("optim.epochs", "epoch"), ("optim.max_steps", "step")):
+        if key in settings:
+            parts.append(f"{settings[key]} {noun}{'' if settings[key] == '1' else 's'}")
+    parts.append(f"seed {settings['seed']}" if "seed" in settings else None)
     return " · ".join(part for part in parts if part)
 
 
@@ -77,7 +83,7 @@ def tiles(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     yield from _validation_tile(metrics.get("validation", {}))
     if train.get("final_loss") is not None:
         notes = [f"after {plural(train['steps'], 'step')}"] if "steps" in train else []
-        yield "Last training loss", number(train["final_loss"], 3), notes
+        yield "Training loss at the end", number(train["final_loss"], 3), notes
     longest = sorted(phases(metrics), key=lambda phase: -phase[1])[:2]
     notes = [f"{name.replace('_', ' ')} {duration(seconds)}" for name, seconds in longest]
     if metrics.get("peak_memory_bytes"):
@@ -95,11 +101,17 @@ def _validation_tile(validation: dict[str, Any]) -> Iterator[tuple[str, str, lis
     known = [name for name, value in losses.items() if value is not None]
     if not known:
         return
-    notes = ["mean over tokens" if known == ["after"] else f"{' → '.join(known)} training"]
+    notes = [] if known == ["after"] else [f"{' → '.join(known)} training"]
     loss = validation.get("loss")
     if isinstance(loss, dict) and {"num_tokens", "num_tasks"} <= loss.keys():
         notes.append(f"{plural(loss['num_tokens'], 'token')} of {plural(loss['num_tasks'], 'task')}")
-    yield "Validation loss", " → ".join(number(v, 3) for v in losses.values() if v is not None), notes
+    if others := validation.get("loss_with_others_pictures"):
+        notes.append(pictures_sentence(others))
+    yield (
+        "Validation loss per token",
+        " → ".join(number(v, 3) for v in losses.values() if v is not None),
+        notes,
+    )
 
 
 def training_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -112,7 +124,7 @@ def training_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for title, key in (("before", "initial_loss"), ("after", "loss")):
         loss = metrics.get("validation", {}).get(key)
         if isinstance(loss, dict) and "task_mean" in loss:
-            yield f"validation loss {title}, task mean", number(loss["task_mean"], 4)
+            yield f"validation loss per task, {title} training", number(loss["task_mean"], 4)
 
 
 def cost_rows(cost: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -155,7 +167,8 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _look_up(tree: Any, dotted: str) -> Any:
+def look_up(tree: Any, dotted: str) -> Any:
+    """The value at a dotted key; None if there is none."""
     for key in dotted.split("."):
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree

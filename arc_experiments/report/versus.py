@@ -16,7 +16,7 @@ from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import fill, write_page
 from arc_experiments.report.run_charts import search_chart
-from arc_experiments.report.summary import settings
+from arc_experiments.report.summary import look_up, settings
 from arc_experiments.report.wording import duration, plural
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import tasks_asked
@@ -24,6 +24,7 @@ from arc_experiments.scoring.paired_difference import difference
 from arc_experiments.scoring.per_output import HEADLINES, marks_by_task, means, solved, task_shares
 from arc_experiments.tasks.task import TaskSet
 
+PATHS = ("data.path", "model.adapter", "from_run", "submission")
 STATES = {
     "won": ("Won", "more test outputs right than before"),
     "lost": ("Lost", "fewer test outputs right than before"),
@@ -161,11 +162,20 @@ def _notices(before: Answered, after: Answered, tasks: TaskSet) -> Iterator[str]
             yield f"{one.run.name} was trained on {plural(len(leaked), 'task')} of these (its leaks.json)."
 
 
+def _is_same(before: RunFiles, after: RunFiles, key: str) -> bool:
+    """Whether two compositions say the same, a folder by whatever path."""
+    said = [look_up(run.settings, key) for run in (before, after)]
+    if key in PATHS and None not in said:
+        said = [Path(one).expanduser().absolute().resolve() for one in said]
+    return bool(said[0] == said[1])
+
+
 def _differing(before: RunFiles, after: RunFiles) -> Iterator[tuple[str, str, str]]:
     """The settings in which the runs differ, and what each cost."""
     first, second = settings(before), settings(after)
     for key in dict.fromkeys([*first, *second]):
-        if first.get(key) != second.get(key):
+        # What one of them leaves out, as it has no use for it, may be the same all the same.
+        if first.get(key) != second.get(key) and not _is_same(before, after, key):
             yield key, first.get(key, ""), second.get(key, "")
     costs = [run.metrics.get("cost") for run in (before, after)]
     if any(costs):

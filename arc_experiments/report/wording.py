@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any
 
+from arc_experiments.config.plurals import plural as plural
 from arc_experiments.runs import run_state
 
 NO_VALUE = "\N{EN DASH}"
@@ -73,11 +74,6 @@ def number(value: float, num_digits: int) -> str:
 def times(num_rows: int, num_columns: int) -> str:
     """(3, 9) -> "3x9" with a true multiplication sign."""
     return f"{num_rows}\N{MULTIPLICATION SIGN}{num_columns}"
-
-
-def plural(count: int, noun: str) -> str:
-    """(1, "task") -> "1 task", (1200, "task") -> "1,200 tasks"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def percent(fraction: float) -> str:
@@ -165,6 +161,29 @@ def cost_sentence(cost: dict[str, Any]) -> str:
         f"({duration(cost['device_seconds'])} in all attempts and processes), {', '.join(tokens)} tokens, "
         f"memory at its peak {memory(cost['peak_memory_bytes'])}"
     )
+
+
+def pictures_sentence(others: dict[str, Any]) -> str:
+    """What the loss with others' pictures is (`validation.loss_with_others_pictures` of metrics.json)."""
+    return f"with the pictures of other tasks: {others['token_mean']:.4f}; {_change(others)}"
+
+
+def pictures_warning(others: dict[str, Any]) -> str | None:
+    """What must be known if a model's own pictures are not seen to help it."""
+    if others["interval"] is not None and others["interval"][0] > 0:
+        return None
+    return f"nothing shows that the pictures help: with those of other tasks {_change(others)}"
+
+
+def _change(others: dict[str, Any]) -> str:
+    bounds = others["interval"]
+    interval = f", 95% interval {_signed(bounds[0])} to {_signed(bounds[1])}" if bounds else ""
+    tasks = plural(others["num_tasks"], "task")
+    return f"the loss of a task's token changes by {_signed(others['difference'])} ({tasks}{interval})"
+
+
+def _signed(nats: float) -> str:
+    return f"{nats:+.4f}".replace("-", MINUS)
 
 
 def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:

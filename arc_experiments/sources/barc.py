@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from arc_experiments.config.plurals import of_all
 from arc_experiments.programs.languages import UnreadableProgram, language
 from arc_experiments.sources.archive import UNREADABLE, File
 from arc_experiments.sources.parsing import load_json, with_sides
@@ -74,7 +75,7 @@ class Barc:
         )
         for kind, what in COUNTED.items():
             if store.notes["counts"].get(kind):
-                programs = f"{store.notes['counts'][kind]} of {store.notes['counts']['programs']} programs"
+                programs = of_all(store.notes["counts"][kind], store.notes["counts"]["programs"], "program")
                 bad_tasks.notes.append(f"{programs} {what}")
         return pooled(
             store,

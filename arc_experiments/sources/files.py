@@ -76,7 +76,7 @@ class Files:
                     f"data.path={self.path}: two files for task {entry.id}: {first.shown}, {file.shown} "
                     "(data.source.splits=[...] reads only some folders or sets)"
                 )
-            with bad_tasks.caught():
+            with bad_tasks.caught(several=True):
                 task = entry.parse()
                 yield task if self.programs is None else _with_program(task, file)
 
@@ -88,12 +88,13 @@ class Files:
         found: set[str] = set()
         for file in task_files:
             # If the source is a single file, it cannot be skipped.
-            skippable = bad_tasks.caught() if len(task_files) > 1 else nullcontext()
+            skippable = bad_tasks.caught(several=True) if len(task_files) > 1 else nullcontext()
             entries: list[_Entry] = []
             with skippable:
                 entries = self._load(file, solutions.get(file.name))
             found |= {entry.split for entry in entries}
             yield from ((file, e) for e in entries if self.splits is None or e.split in self.splits)
+        bad_tasks.check()  # a file that cannot be read may be of a split that seems to be missing
         unknown = sorted(set(self.splits or ()) - found)
         if unknown:
             has = ", ".join(sorted(found))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.programs.languages.dsl import solution
 from arc_experiments.sources.archive import File
 from arc_experiments.sources.files import BESIDE_TASKS
@@ -98,8 +99,8 @@ class ReArc:
             counts = np.diff(store.starts)
             if counts.min() < self.cache_pairs:
                 bad_tasks.notes.append(
-                    f"{(counts < self.cache_pairs).sum()} of {len(counts)} tasks have fewer than "
-                    f"{self.cache_pairs} different pairs; {len(store):,} pairs are stored in total"
+                    f"of {plural(len(counts), 'task')} {(counts < self.cache_pairs).sum()} have fewer than "
+                    f"{self.cache_pairs} different pairs; {plural(len(store), 'pair')} stored in total"
                 )
             return tasks
         return GeneratedTasks(

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from arc_experiments.config.plurals import plural
+from arc_experiments.tasks.ready_rows import Row
 from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, TrainingSource
 from arc_experiments.tasks.task import Pair, Program, Task, TaskSet
 
@@ -48,7 +50,7 @@ class PairPool:
     def __post_init__(self) -> None:
         if len(self.pairs) <= self.num_demonstrations[0]:
             raise ValueError(
-                f"task {self.id} has {len(self.pairs)} different pairs, but a visit draws at least "
+                f"task {self.id} has {plural(len(self.pairs), 'different pair')}, but a visit draws at least "
                 f"{self.num_demonstrations[0]} demonstrations and a test pair"
             )
 
@@ -117,11 +119,14 @@ class DrawnTasks:
 def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -> TrainingSource:
     """Make a source of the tasks that a reader found: the fixed ones, then the drawn ones, each by id.
 
+    A ready row that is found again is recorded among the skipped ones.
+
     Raises:
-        ValueError: there are no tasks, or two have the same id.
+        ValueError: there are no tasks, or two have the same id, or some are invalid.
     """
     num_before = len(bad_tasks.skipped)
-    tasks = sorted(found, key=lambda task: task.id)
+    tasks = sorted(_without_repeated_rows(found, where, bad_tasks), key=lambda task: task.id)
+    bad_tasks.check()
     if not tasks:
         skipped = bad_tasks.skipped[num_before:]
         reason = f"none of its tasks can be read; the first: {skipped[0]}" if skipped else "it has no tasks"
@@ -134,3 +139,16 @@ def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -
     if not drawn.tasks:
         return fixed
     return Joined((fixed, drawn)) if len(fixed.fixed) else drawn
+
+
+def _without_repeated_rows(
+    found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks
+) -> Iterator[Task | Drawn]:
+    rows: set[str] = set()
+    for task in found:
+        if isinstance(task, Row) and task.id in rows:
+            bad_tasks.skipped.append(f"{where}: {task.id} is a repetition, which is kept once")
+            continue
+        if isinstance(task, Row):
+            rows.add(task.id)
+        yield task

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from arc_experiments.augmentation import Transform
+from arc_experiments.config.plurals import of_all, plural
 from arc_experiments.config.rules import check_steps
-from arc_experiments.config.schema import Config, PromptOptions
+from arc_experiments.config.schema import Config, Launch, Optim, PromptOptions
 from arc_experiments.corpus.corpus import Share
 from arc_experiments.prompts import Prompt
 from arc_experiments.stream.samples import StreamPart
@@ -68,8 +69,8 @@ def program_notes(own: PromptOptions, shares: Sequence[Share]) -> Iterator[str]:
         missing = share.languages[None] if _needs_programs(own, share) else 0
         if missing:
             yield (
-                f"{missing} of {len(share.task_ids)} training tasks of {share.name} have no program: they "
-                "train on grids alone"
+                f"{of_all(missing, len(share.task_ids), 'training task')} of {share.name} without a program: "
+                "trained on by grids alone"
             )
 
 
@@ -85,6 +86,8 @@ def _asks_for_grids(prompt: PromptOptions) -> bool:
 def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
     """Replace `optim.epochs` by the `optim.max_steps` in which every training task occurs as often.
 
+    The jobs of a local chain that says nothing else share these steps equally.
+
     Raises:
         ValueError: the data has no end, or other keys of `optim` do not fit these steps.
     """
@@ -97,8 +100,19 @@ def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
     optim = replace(config.optim, max_steps=max_steps, epochs=None)
     mistakes = list(check_steps(optim))
     if mistakes:
-        raise ValueError(f"optim.epochs={epochs:g} are {max_steps} steps here: " + "; ".join(mistakes))
-    return replace(config, optim=optim)
+        raise ValueError(
+            f"optim.epochs={epochs:g} means {plural(max_steps, 'step')} here: " + "; ".join(mistakes)
+        )
+    return replace(config, optim=optim, launch=_with_equal_jobs(config.launch, optim))
+
+
+def _with_equal_jobs(launch: Launch, optim: Optim) -> Launch:
+    chain = launch.chain
+    is_open = chain.steps_per_job is None and chain.seconds_per_job is None
+    if launch.name != "local" or chain.total_jobs == 1 or not is_open:
+        return launch
+    num_logged = math.ceil(optim.max_steps / chain.total_jobs / optim.log_steps)
+    return replace(launch, chain=replace(chain, steps_per_job=num_logged * optim.log_steps))
 
 
 def _check_finite(epochs: float, shares: Sequence[Share]) -> None:

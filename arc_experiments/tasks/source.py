@@ -14,11 +14,18 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.tasks.task import Pair, Task, TaskSet
+
+MOST_NAMED = 10  # invalid tasks in one message
+SKIPS = "data.on_bad_task=skip leaves such tasks out"
 
 
 class TrainingSource(Protocol):
-    """Tasks by number, in the order of `ids`."""
+    """Tasks by number, in the order of `ids`.
+
+    A class that inherits from it takes over what is the same in generators: nothing fixed, stored or solved.
+    """
 
     @property
     def ids(self) -> tuple[str, ...]: ...
@@ -26,15 +33,18 @@ class TrainingSource(Protocol):
     @property
     def fixed(self) -> TaskSet:
         """The tasks that are the same on every visit; only these can be held out."""
+        return TaskSet([])
 
     def draw(self, number: int, rng: np.random.Generator) -> Task:
         """Draw an instance of task `number`, as a function of the rng alone."""
 
     def pairs(self, number: int) -> Iterable[Pair]:
         """Return every stored pair of task `number`; none if a generator makes its pairs."""
+        return ()
 
     def language(self, number: int) -> str | None:
         """Return the language of the programs that task `number` is drawn with; None if it has none."""
+        return None
 
 
 class Reader(Protocol):
@@ -44,10 +54,12 @@ class Reader(Protocol):
 
 
 @runtime_checkable
-class TokenizerReader(Protocol):
-    """An option of `data.source` whose tasks may depend on the model's tokenizer, loaded if needed."""
+class ProcessorReader(Protocol):
+    """An option of `data.source` whose tasks may depend on the model's processor or tokenizer, loaded if
+    needed.
+    """
 
-    def read_with(self, tokenizer: Callable[[], Any], bad_tasks: "BadTasks") -> TrainingSource: ...
+    def read_with(self, processor: Callable[[], Any], bad_tasks: "BadTasks") -> TrainingSource: ...
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,8 @@ class Joined:
 class BadTasks:
     """Handle invalid tasks: stop reading, or skip them and record why.
 
+    A reader that catches several before it stops calls `check` at its end.
+
     Attributes:
         skipped: a message for each skipped task: file, task, pair, reason.
         notes: other remarks about the tasks that were read, one line each.
@@ -110,13 +124,33 @@ class BadTasks:
         self._skip = skip
         self.skipped: list[str] = []
         self.notes: list[str] = []
+        self._refused: list[str] = []
 
     @contextmanager
-    def caught(self) -> Iterator[None]:
-        """Raise or record a ValueError of the block, which reads one task."""
+    def caught(self, *, several: bool = False) -> Iterator[None]:
+        """Raise or record a ValueError of the block, which reads one task.
+
+        Args:
+            several: raise only with `MOST_NAMED` of them, or in `check`.
+        """
         try:
             yield
         except ValueError as error:
-            if not self._skip:
-                raise ValueError(f"{error} (data.on_bad_task=skip leaves such tasks out)") from error
-            self.skipped.append(str(error))
+            if self._skip:
+                self.skipped.append(str(error))
+            elif not several:
+                raise ValueError(f"{error} ({SKIPS})") from error
+            else:
+                self._refused.append(str(error))
+                if len(self._refused) == MOST_NAMED:
+                    self.check()
+
+    def check(self) -> None:
+        """Raises ValueError if tasks were refused: all of them, a line each."""
+        if not self._refused:
+            return
+        if len(self._refused) == 1:
+            raise ValueError(f"{self._refused[0]} ({SKIPS})")
+        count = plural(len(self._refused), "task")
+        least = "at least " if len(self._refused) == MOST_NAMED else ""
+        raise ValueError("\n  ".join([f"{least}{count} cannot be read ({SKIPS}):", *self._refused]))

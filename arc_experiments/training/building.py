@@ -12,6 +12,7 @@ from trl import SFTConfig
 
 from arc_experiments.config.rules import split_batch
 from arc_experiments.config.schema import Config
+from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.runs.cores_and_gpus import PATIENCE
 from arc_experiments.stream.samples import JoinedStreams, SampleStream
 from arc_experiments.training import optimizers
@@ -19,7 +20,7 @@ from arc_experiments.training.best import Best
 from arc_experiments.training.dataset import Collator, training_rows
 from arc_experiments.training.divergence import Guard
 from arc_experiments.training.losses import suits_labelled_positions
-from arc_experiments.training.schedules import CYCLES, schedule_arguments
+from arc_experiments.training.schedules import own_shares, schedule_arguments
 from arc_experiments.training.sharding import sharding
 from arc_experiments.training.trainer import StreamTrainer
 
@@ -37,6 +38,7 @@ def make_trainer(
     seed: int,
     per_device_batch_size: int,
     pad_id: int,
+    pictures: PictureInputs | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     is_pause_due: Callable[[int], bool] = lambda step: False,
     kind: Callable[..., StreamTrainer] = StreamTrainer,
@@ -48,6 +50,7 @@ def make_trainer(
         folder: for checkpoints and the best weights.
         seed: of the dropout.
         per_device_batch_size: rows of one forward pass in one process, of each joined stream.
+        pictures: makes what the model needs of the samples' pictures; None for text alone.
         is_pause_due: whether this process should pause at the end of a step, numbered from 1; then all do.
         kind: makes the trainer, from StreamTrainer's arguments.
 
@@ -84,17 +87,18 @@ def make_trainer(
             embedding_learning_rate=optim.embedding_learning_rate,
             load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
             label_smoothing=optim.label_smoothing,
-            loss_at_labels=suits_labelled_positions(model, device, most_tokens),
+            # SFTTrainer's own loss knows models of text alone.
+            loss_at_labels=pictures is not None or suits_labelled_positions(model, device, most_tokens),
             attends_by_sample=device.type == "cpu"
             and optim.pack_length is not None
             and not config.model.compile,
-            cycles=(optim.cycles or CYCLES) if optim.schedule == "cyclic" else None,
+            shares=own_shares(optim),
             best=best if optim.best_by != "none" else None,
             is_pause_due=is_pause_due,
             model=model,
             args=arguments,
             train_dataset=rows,
-            data_collator=Collator(pad_id),
+            data_collator=Collator(pad_id, pictures),
             processing_class=tokenizer,
             callbacks=list(callbacks),
         )

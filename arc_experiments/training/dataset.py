@@ -21,6 +21,7 @@ from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
 
 from arc_experiments.config.schema import Config
+from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import IGNORED
 from arc_experiments.stream.samples import JoinedStreams, Sample, SampleStream
 from arc_experiments.tasks.task import REFUSALS
@@ -31,19 +32,23 @@ Arrays = dict[str, NDArray[Any]]
 COUNTED = ("samples", "tokens", "samples_shrunk", "samples_redrawn", "steps_left_out", "pairs_redrawn")
 
 
-def make_row(stream: SampleStream | JoinedStreams, index: int) -> Arrays:
+def make_row(stream: SampleStream | JoinedStreams, index: int) -> dict[str, Any]:
     """Make row `index` of the stream.
 
     Returns:
         input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + REFUSALS + parts,); for
-        packed rows also position_ids, int32, shape (tokens,), which restart with each sample.
+        packed rows also position_ids, int32, shape (tokens,), which restart with each sample; of samples with
+        pictures also these, in the order of their tokens, which the collator draws.
     """
     samples = stream.row(index)
-    row = {
+    row: dict[str, Any] = {
         "input_ids": np.concatenate([sample.encoded.input_ids for sample in samples]),
         "labels": np.concatenate([sample.encoded.labels for sample in samples]),
         "marks": np.sum([_marks(sample, len(stream.parts)) for sample in samples], axis=0),
     }
+    pictures = [picture for sample in samples for picture in sample.encoded.pictures]
+    if pictures:
+        row["pictures"] = pictures
     if stream.pack_length is not None:
         row["position_ids"] = np.concatenate([np.arange(len(s.encoded), dtype=np.int32) for s in samples])
     return row
@@ -102,7 +107,8 @@ class _Rows:
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         rows = [make_row(self._stream, index) for index in batch["index"]]
-        return {name: [row[name] for row in rows] for name in rows[0]}
+        names = {name: None for row in rows for name in row}  # a row may have no pictures
+        return {name: [row.get(name) for row in rows] for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +150,7 @@ def as_iterable(stream: SampleStream, turn: Turn) -> IterableDataset:
     )
 
 
-def _generate(stream: list[SampleStream], turn: list[Turn], worker: list[int]) -> Iterator[Arrays]:
+def _generate(stream: list[SampleStream], turn: list[Turn], worker: list[int]) -> Iterator[dict[str, Any]]:
     assert len(worker) == 1, "one shard for each worker"
     for index in turn[0].rows(worker[0]):
         yield make_row(stream[0], index)
@@ -157,10 +163,13 @@ class Collator:
     Returns input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape
     (rows, COUNTED + REFUSALS + parts). Also attention_mask, or for packed rows position_ids, both of the
     first's shape: models separate packed samples by positions that restart, but only if there is no mask.
+
+    Args:
+        pictures: draws the rows' pictures and makes what the model needs of them; None for rows without.
     """
 
-    def __init__(self, pad_id: int) -> None:
-        self._pad_id = pad_id
+    def __init__(self, pad_id: int, pictures: PictureInputs | None = None) -> None:
+        self._pad_id, self._pictures = pad_id, pictures
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Arrays:
         shape = (len(rows), max(len(row["input_ids"]) for row in rows))
@@ -177,7 +186,9 @@ class Collator:
                 beside[place, length:] = np.arange(shape[1] - length)  # the padding is a sample of its own
             else:
                 beside[place, :length] = 1
+        seen = [row.get("pictures") or () for row in rows]
         return {
+            **({} if self._pictures is None else self._pictures.arrays(seen, ids)),
             "input_ids": ids,
             "labels": labels,
             "position_ids" if packed else "attention_mask": beside,

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.training.checkpoints import last_complete
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,9 @@ class ScaleWatch:
         fell, self._is_low = scale < 1 and not self._is_low, scale < 1
         if self._num_skipped >= self._max_skipped_steps:
             raise SkippedSteps(
-                f"float16: {self._num_skipped} steps in a row had gradients beyond its range (the loss scale "
-                f"is down to {scale:g}). Try model.dtype=bfloat16, or a smaller optim.learning_rate"
+                f"float16: {plural(self._num_skipped, 'step')} in a row had gradients beyond its range (the "
+                f"loss scale is down to {scale:g}). Try model.dtype=bfloat16, or a smaller "
+                "optim.learning_rate"
             )
         if not fell:
             return None

@@ -8,7 +8,7 @@ start from, and a schedule whose horizon is `max_steps` wherever the run stops.
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from arc_experiments.training.checkpoints import Checkpoints, last_complete, rem
 from arc_experiments.training.dataset import COUNTED, as_tensors
 from arc_experiments.training.losses import labelled_positions, summed_loss, takes_positions
 from arc_experiments.training.prefetching import Ahead
-from arc_experiments.training.schedules import cyclic_schedule
+from arc_experiments.training.schedules import Shares, schedule_of
 from arc_experiments.training.sharding import check_checkpoint
 
 COUNTS_FILE = "counts.json"
@@ -95,13 +95,14 @@ class StreamTrainer(SFTTrainer):
         loss_at_labels: compute the loss from logits at labelled positions, see `losses`; the same in all
             processes.
         attends_by_sample: attend within each sample of packed rows, where flash attention is missing (a CPU).
-        cycles: of the cyclic schedule; None for the schedule that the arguments name.
+        shares: a schedule of our own; None for the one that the arguments name.
         best: keeps the weights of the best validation.
         is_pause_due: whether this process should pause at the end of a step, numbered from 1; then all do.
 
     Attributes:
         attends_by_sample: as given.
         stops: reasons to stop before `max_steps`.
+        surrounding: makes a context for the whole training.
         session_counts: what this process has seen since it started, for speeds.
     """
 
@@ -116,17 +117,21 @@ class StreamTrainer(SFTTrainer):
         label_smoothing: float = 0.0,
         loss_at_labels: bool = False,
         attends_by_sample: bool = False,
-        cycles: int | None = None,
+        shares: Shares | None = None,
         best: Best | None = None,
         is_pause_due: Callable[[int], bool] = lambda step: False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._part_names, self._stop_after, self._load_state = part_names, stop_after, load_state
-        self._embedding_learning_rate, self._cycles = embedding_learning_rate, cycles
+        self._embedding_learning_rate, self._shares = embedding_learning_rate, shares
         self.attends_by_sample, self._guard = attends_by_sample, guard
         self._label_smoothing, self._takes_positions = label_smoothing, takes_positions(self.model)
         self._loss_at_labels = bool(label_smoothing) or (loss_at_labels and not self.aux_loss_enabled)
+        if (
+            self._loss_at_labels
+        ):  # and divided by the count of labels here, whatever the model's own loss does
+            self.model_accepts_loss_kwargs = True
         self.best = best
         self.counts = Counts()
         self.session_counts = Counts()
@@ -135,6 +140,7 @@ class StreamTrainer(SFTTrainer):
         self._ahead: Ahead | None = None
         self._is_pause_due, self._all_know_of_pause = is_pause_due, False
         self.stops = StopWhen()
+        self.surrounding: Callable[[], AbstractContextManager[None]] = nullcontext
         self.stops.add("patience", lambda: self.is_given_up)
         self.stops.add("pause", self._may_pause)
         if stop_after is not None:
@@ -204,13 +210,13 @@ class StreamTrainer(SFTTrainer):
         """Write no model card into checkpoints, for which TRL asks wandb."""
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Create the named schedule, or the cyclic one, which transformers lacks."""
-        if self._cycles is not None and self.lr_scheduler is None:
-            self.lr_scheduler: Any = cyclic_schedule(
+        """Create the schedule that the arguments name, or our own."""
+        if self._shares is not None and self.lr_scheduler is None:
+            self.lr_scheduler: Any = schedule_of(
+                self._shares,
                 optimizer or self.optimizer,
                 warmup_steps=self.args.get_warmup_steps(num_training_steps),
                 max_steps=num_training_steps,
-                cycles=self._cycles,
             )
         return super().create_scheduler(num_training_steps, optimizer)
 
@@ -255,6 +261,10 @@ class StreamTrainer(SFTTrainer):
 
     def resume_or_start(self) -> None:
         """Train to the end (or to where it must stop), from the last whole checkpoint if there is one."""
+        with self.surrounding():
+            self._resume_or_start()
+
+    def _resume_or_start(self) -> None:
         self._began = time.perf_counter()
         folder = Path(self.args.output_dir)
         if self.is_world_process_zero():

@@ -5,20 +5,19 @@ answer's negative log-likelihood and token count are kept separately and summed 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch.nn.functional import cross_entropy
 
-from arc_experiments.generation.engine import pad_left
-from arc_experiments.prompts import IGNORED, Prompt
-from arc_experiments.prompts.tokens import Ids
+from arc_experiments.generation.answer_losses import answer_losses
+from arc_experiments.generation.engine import Asked
+from arc_experiments.pictures.inputs import PictureInputs
+from arc_experiments.prompts import IGNORED, Encoded, Prompt
 from arc_experiments.tasks import Row, Task
 
 MAX_LOGITS = 2**27  # float32 logits held at once: half a gigabyte
@@ -26,16 +25,18 @@ MAX_LOGITS = 2**27  # float32 logits held at once: half a gigabyte
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """One test output, or ready row, to be predicted: prompt and answer, and the answer's length.
+    """One test output, or ready row, to be predicted.
 
     Attributes:
+        asked: prompt and answer.
+        answer_length: of the answer, in tokens.
         counted: which tokens of the answer are measured, bool, shape (answer_length,); None: all. A row of
             messages has more than one answer.
     """
 
     task_id: str
     source: str
-    input_ids: Ids
+    asked: Asked
     answer_length: int
     counted: NDArray[np.bool_] | None = None
 
@@ -94,7 +95,7 @@ def make_records(
                 Record(
                     task_id=task.id,
                     source=source_of[task.id],
-                    input_ids=encoded.input_ids,
+                    asked=encoded if encoded.pictures else encoded.input_ids,
                     answer_length=len(encoded) - encoded.num_prompt,
                     counted=encoded.labels[encoded.num_prompt :] != IGNORED
                     if isinstance(task, Row)
@@ -112,6 +113,7 @@ def validation_loss(
     pad_id: int,
     batch_size: int,
     processes: PartialState,
+    pictures: PictureInputs | None = None,
 ) -> ValidationLoss:
     """Return the loss over all records, `batch_size` at once, shared among the processes; all get the same
     value.
@@ -124,20 +126,36 @@ def validation_loss(
             "prompt.max_length is too short: no validation task fits with even one demonstration, and no row"
         )
     sums: dict[int, float] = {}
-    by_length = sorted(range(len(records)), key=lambda place: (-len(records[place].input_ids), place))
     was_training = model.training
     model.eval()
-    batches = (by_length[start : start + batch_size] for start in range(0, len(records), batch_size))
-    parts = [part for batch in batches for part in _parts(batch, records, model.config.vocab_size)]
+    parts = [
+        part
+        for batch in _batches(records, batch_size)
+        for part in _parts(batch, records, model.config.get_text_config().vocab_size)
+    ]
     for first in range(0, len(parts), processes.num_processes):
         turn = first + processes.process_index
         part = parts[min(turn, len(parts) - 1)]  # a sharded model computes in all processes or in none
-        values = _answer_losses(model, [records[place] for place in part], pad_id)
+        values = _losses(model, [records[place] for place in part], pad_id, pictures)
         if turn < len(parts):
             sums |= dict(zip(part, values, strict=True))
     model.train(was_training)
     sums = dict(gather_object(list(sums.items())))
     return _collect(records, [sums[place] for place in range(len(records))], num_too_long)
+
+
+def _batches(records: list[Record], batch_size: int) -> Iterator[list[int]]:
+    """Yield the places of records that are measured together: of similar length, and with as many pictures.
+
+    Mllama's tokens before a picture look at all pictures of the longest row, the padding among them.
+    """
+    order = sorted(range(len(records)), key=lambda place: (-len(records[place].asked), place))
+    alike: dict[int, list[int]] = {}
+    for place in order:
+        asked = records[place].asked
+        alike.setdefault(len(asked.pictures) if isinstance(asked, Encoded) else 0, []).append(place)
+    for places in alike.values():
+        yield from (places[start : start + batch_size] for start in range(0, len(places), batch_size))
 
 
 def _parts(batch: list[int], records: list[Record], vocabulary: int) -> Iterable[list[int]]:
@@ -147,22 +165,10 @@ def _parts(batch: list[int], records: list[Record], vocabulary: int) -> Iterable
     return (batch[start : start + size] for start in range(0, len(batch), size))
 
 
-def _answer_losses(model: Any, records: list[Record], pad_id: int) -> list[float]:
-    """Return the summed negative log-likelihood of each record's answer."""
-    inputs = pad_left([record.input_ids for record in records], pad_id, model.device)
-    kept = max(record.answer_length for record in records)
-    positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    with torch.no_grad():  # not inference_mode: a sharded model keeps what it gathers and trains on it next
-        logits = model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=kept + 1).logits
-        targets = inputs["input_ids"][:, -kept:]
-        losses = cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none").double()
-    place = torch.arange(kept, device=losses.device)
-    lengths = torch.tensor([record.answer_length for record in records], device=losses.device)
-    is_answer = place >= kept - lengths[:, None]
-    for row, record in enumerate(records):
-        if record.counted is not None:
-            is_answer[row, kept - record.answer_length :] = torch.from_numpy(record.counted).to(losses.device)
-    return [float(value) for value in (losses * is_answer).sum(-1)]
+def _losses(model: Any, records: list[Record], pad_id: int, pictures: PictureInputs | None) -> list[float]:
+    rows, lengths = [record.asked for record in records], [record.answer_length for record in records]
+    counted = [record.counted for record in records]
+    return answer_losses(model, rows, lengths, pad_id, pictures, counted)
 
 
 def _collect(records: list[Record], sums: list[float], num_too_long: int) -> ValidationLoss:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.programs.languages.dsl import solution
 from arc_experiments.programs.re_arc import PACKAGE, not_installed
 from arc_experiments.tasks.grids import MAX_SIDE, Grid, GridError, check_grid
@@ -170,9 +171,10 @@ class GeneratedTasks:
             if pair is None:
                 reasons = ", ".join(f"{count} {reason}" for reason, count in refused.most_common())
                 raise ValueError(
-                    f"data=re_arc: the generator of task {task_id} made only {len(pairs)} different pairs at "
-                    f"difficulty={list(self.recipe.difficulty)} in {MAX_TRIES} tries ({reasons}): widen the "
-                    f"difficulty, or data.source.leave_out=[{task_id}]"
+                    f"data=re_arc: the generator of task {task_id} made only "
+                    f"{plural(len(pairs), 'different pair')} at difficulty="
+                    f"{list(self.recipe.difficulty)} in {MAX_TRIES} tries ({reasons}): widen the difficulty, "
+                    f"or data.source.leave_out=[{task_id}]"
                 )
             pairs.append(pair)
         *train, test = pairs

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.sources.pools.pair_store import PairStore
 from arc_experiments.tasks.grids import MAX_SIDE
 from arc_experiments.tasks.source import BadTasks
@@ -130,14 +131,14 @@ def pooled(
     small = "" if max_side is None else f" of at most {max_side} cells a side"
     if not tasks.ids:
         raise ValueError(
-            f"none of the {len(store.ids)} tasks has {low + 1} pairs{small} (num_demonstrations={low})"
+            f"of {plural(len(store.ids), 'task')} none has {low + 1} pairs{small} (num_demonstrations={low})"
         )
     too_few = tasks.too_few
     if too_few:
         named = ", ".join(too_few[:NUM_NAMED]) + (", ..." if len(too_few) > NUM_NAMED else "")
         bad_tasks.notes.append(
-            f"{len(too_few)} of {len(store.ids)} tasks have fewer than {low + 1} pairs{small} and are never "
-            f"drawn: {named}"
+            f"of {plural(len(store.ids), 'task')} {len(too_few)} have fewer than {low + 1} pairs{small} and "
+            f"are never drawn: {named}"
         )
     if store.notes.get("repeated"):
         bad_tasks.notes.append(f"{store.notes['repeated']} repeated pairs of a task are dropped")
@@ -173,6 +174,6 @@ def without(ids: Iterable[str], leave_out: Sequence[str]) -> tuple[str, ...]:
     known = dict.fromkeys(ids)
     for task_id in leave_out:
         if task_id not in known:
-            raise ValueError(f"leave_out names {task_id}, which is not one of the {len(known)} tasks")
+            raise ValueError(f"leave_out names {task_id}, which is not among {plural(len(known), 'task')}")
     left_out = set(leave_out)
     return tuple(task_id for task_id in known if task_id not in left_out)
