@@ -31,8 +31,9 @@ from arc_experiments.models.weights import Weights
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.folder import RunFolder, read_object
 from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.scoring.selection import Rule, rule_named
 from arc_experiments.stream.building import check_programs, make_parts, with_steps_of_epochs
 from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet
@@ -110,6 +111,25 @@ class Run:
         self._by_hand = by_hand
         if config.optim.epochs is not None:
             self.config = with_steps_of_epochs(self.config, self.corpus.shares)
+
+    def execute(self) -> "Run":
+        """Run or resume the whole job as the command does, in a process of its own whose lines are shown.
+
+        Raises:
+            RuntimeError: it did not come to its end.
+        """
+        from arc_experiments.launching.commands import run_worker
+
+        code = run_worker(self.folder)
+        if code:
+            error = self.folder.status.get("error") or f"it ended with exit code {code}"
+            raise RuntimeError(f"{self.folder}: {error}")
+        return load_run(self.folder.path)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json of the finished run; {} before."""
+        return read_object(self.folder / "metrics.json")
 
     # What feeds the model.
 
@@ -333,7 +353,8 @@ class Run:
         Args:
             state_dict: the trained weights of a sharded model.
         """
-        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
+        processor = None if self.picture_inputs is None else self.pictures.processor
+        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict, processor=processor)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
         from arc_experiments.models.loading import load_base_for
@@ -542,6 +563,17 @@ class Run:
             return None
         most = self.config.inference.max_new_tokens or self.prompt.longest_answer("output_from_examples")
         return Way(engine=Transformers(), max_new_tokens=most)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule by which the attempts are chosen (`inference.selection`)."""
+        return rule_named(self.config.inference.selection)
+
+    def score(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
+        """The scores of answers to this run's tasks (see `scoring.metrics.score`)."""
+        from arc_experiments.scoring.metrics import score
+
+        return score(self.predicted_tasks(), candidates, self.rule, self.corpus.source_of)
 
     @property
     def max_new_tokens(self) -> int:

@@ -83,6 +83,11 @@ def test_a_folder_that_is_not_there_and_a_name_of_ours_are_refused(example: Path
         take_config_dir(["-cd", str(example / "conf")])
 
 
+def test_other_flags_name_no_folder() -> None:
+    take_config_dir(["-c", "job", "--multirun", "-cn", "config", "data.path=--config-dir"])
+    assert own_folders.own_conf() == []
+
+
 def test_an_option_of_the_users_class_is_checked_like_ours(example: Path) -> None:
     add_conf(example / "conf")
     with pytest.raises(ConfigError) as raised:
@@ -150,6 +155,22 @@ def test_a_rerun_with_a_changed_folder_is_refused(example: Path, tmp_path: Path)
     file.write_text(file.read_text() + "\nchanged = True\n")
     with pytest.raises(FolderError, match=r"optim\.schedule: .*my_arc\.py"):
         freeze(config, tmp_path / "run", [])
+
+
+def test_weights_are_not_used_with_changed_code_of_tasks(example: Path, tmp_path: Path) -> None:
+    add_conf(example / "conf")
+    trained = freeze(compose_config(OPTIONS), tmp_path / "trained", [])
+    (trained.path / "adapter").mkdir()
+    file = example / "my_arc.py"
+    file.write_text(file.read_text() + "\nchanged = True\n")
+    config = compose_config(["job=evaluate", f"from_run={trained.path}", "tracking=off"])
+    with pytest.raises(
+        FolderError, match=r"trained with other code(.|\n)*data\.source: .*my_arc\.py"
+    ) as raised:
+        freeze(config, tmp_path / "evaluated", [])
+    assert "inference.selection" not in str(raised.value), "which the weights do not depend on"
+    config.inference.force = True
+    assert freeze(config, tmp_path / "evaluated", []).path.is_dir()
 
 
 # All of it

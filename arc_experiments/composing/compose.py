@@ -93,11 +93,19 @@ def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error).splitlines()) from error
     OmegaConf.set_struct(config, True)
+    if drops_cluster(node, overrides):
+        config.launch.slurm = None
     if config.from_run is not None:
         take_from_run(config, overrides)
     fill_open_sets(config)
     OmegaConf.resolve(config)
     return config
+
+
+def drops_cluster(node: DictConfig, overrides: Sequence[str]) -> bool:
+    """Whether the typed `launch=local` leaves out an experiment's settings of a cluster."""
+    is_typed = any(_key(override).startswith("launch.slurm") for override in overrides)
+    return "launch=local" in overrides and node.launch.get("slurm") is not None and not is_typed
 
 
 def check_typed(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from arc_experiments.config.paths import path_outside
 from arc_experiments.config.schema import Lora, Model
 from arc_experiments.models.hub import ModelError
 from arc_experiments.models.layers import check_names, linear_layers, vision_pattern
@@ -135,15 +136,24 @@ def can_merge(model: Any) -> bool:
 
 
 def save_weights(
-    model: Any, tokenizer: Any, folder: Path, *, base: str, state_dict: dict[str, torch.Tensor] | None = None
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    base: str,
+    revision: str | None = None,
+    state_dict: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Save an adapter, or a whole model with its tokenizer; the same weights give the same bytes.
+
+    PEFT loads the adapter with its base from anywhere on this machine (of a hub's model: on any).
 
     A cut vocabulary is saved beside either. An adapter fits the base as it was published, even if its first
     weights were subtracted from that: it is saved with twice the rank then.
 
     Args:
         base: the path of an adapter's base model, as the user gave it.
+        revision: of a base model of the hub.
         state_dict: the weights, if the model itself holds a part of them only.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +166,7 @@ def save_weights(
     model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=state_dict)
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text())
-    config["base_model_name_or_path"] = base
+    config |= {"base_model_name_or_path": path_outside(base), "revision": revision}
     if isinstance(config["target_modules"], list):  # PEFT keeps a set, whose order depends on the hash seed
         config["target_modules"].sort()
     if hasattr(model, "first_weights"):

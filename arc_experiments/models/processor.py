@@ -1,6 +1,7 @@
 """The processor that belongs to a vision-language model."""
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, ProcessorMixin
@@ -59,6 +60,14 @@ def load_processor(model: Model) -> Any:
         # Idefics3 and SmolVLM would enlarge a grid and cut it into up to seventeen pictures.
         images.do_image_splitting, images.size = False, images.max_image_size
     return processor
+
+
+def save_processor(processor: Any, folder: Path) -> None:
+    """Save a processor beside a model, for transformers to load with it."""
+    if isinstance(processor, QwenPictures):  # a class of ours, whose parts are Qwen's own
+        processor.image_processor.save_pretrained(folder)
+    else:
+        processor.save_pretrained(folder)
 
 
 class QwenPictures(ProcessorMixin):

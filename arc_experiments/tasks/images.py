@@ -37,6 +37,8 @@ class Image:
         Raises:
             ValueError: it has none of these forms, or cannot be read; the message begins with `where`.
         """
+        if isinstance(value, Image):
+            return value
         if isinstance(value, Mapping):  # datasets' own, if it is not decoded
             value = value.get("bytes") or value.get("path")
         try:
