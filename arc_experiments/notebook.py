@@ -85,7 +85,10 @@ def compare_runs(*runs: Run | Path | str, metric: str = "score.pass_at_2") -> Co
         ValueError: they are not finished, or cannot be compared.
     """
     folders = [each.folder.path if isinstance(each, Run) else Path(each) for each in runs]
-    return Comparison(found=compare([read_result(folder) for folder in folders], metric=metric))
+    results = [read_result(folder) for folder in folders]
+    found = compare(results, metric=metric)
+    first = [row.group for row in found.runs.itertuples() if row.result is results[0]]
+    return Comparison(found=compare(results, metric=metric, baseline=first[0]) if first else found)
 
 
 def _test_row(task_id: str, test: TestCard) -> str:

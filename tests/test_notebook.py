@@ -92,6 +92,24 @@ def test_a_whole_run_that_fails_raises_what_it_said(run: Run, capsys: pytest.Cap
     assert "Failed:" in capsys.readouterr().out
 
 
+def test_the_first_run_named_is_the_baseline(run: Run, tmp_path: Path) -> None:
+    runs = []
+    for num_views, cells in ((3, [[4, 2]]), (2, [[2, 2]])):
+        other = compose(
+            ["job=evaluate", "data=files", f"data.path={run.config.data.path}", "data.partition=all",
+             "tracking=off", f"inference.num_views={num_views}"],
+            tmp_path / str(num_views),
+        )  # fmt: skip
+        found = Answers(run=other, candidates=[candidate("t4", cells)])
+        other.folder.write_json("metrics.json", {"score": found.scores})
+        other.folder.end("done")
+        runs.append(other)
+    compared = compare_runs(*runs)
+    assert list(compared.found.groups["value"]) == [0.5, 0]
+    assert "num_views=3" in compared._repr_markdown_()
+    assert list(compare_runs(*reversed(runs)).found.groups["value"]) == [0, 0.5]
+
+
 def test_runs_that_are_not_finished_cannot_be_compared(run: Run) -> None:
     with pytest.raises(ValueError, match="finished"):
         compare_runs(run, run.folder.path)

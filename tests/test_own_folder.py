@@ -83,6 +83,11 @@ def test_a_folder_that_is_not_there_and_a_name_of_ours_are_refused(example: Path
         take_config_dir(["-cd", str(example / "conf")])
 
 
+def test_other_flags_name_no_folder() -> None:
+    take_config_dir(["-c", "job", "--multirun", "-cn", "config", "data.path=--config-dir"])
+    assert own_folders.own_conf() == []
+
+
 def test_an_option_of_the_users_class_is_checked_like_ours(example: Path) -> None:
     add_conf(example / "conf")
     with pytest.raises(ConfigError) as raised:

@@ -6,10 +6,10 @@
 `--config-dir my_folder/conf` names it on the command line; a frozen run finds it again from any directory.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from arc_experiments.config.schema import conf_dir
@@ -24,11 +24,11 @@ def own_conf() -> list[Path]:
 
 def take_config_dir(arguments: Sequence[str]) -> None:
     """Add the folder that a command line names by Hydra's `--config-dir`, if it does."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    conf = parser.parse_known_args(list(arguments))[0].config_dir
-    if conf is not None:
-        add_conf(conf)
+    # argparse would take Hydra's -c, of which we must not know, for an abbreviation of -cd.
+    for word, following in pairwise([*arguments, ""]):
+        flag, _, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            add_conf(Path(value or following))
 
 
 def add_conf(conf: Path) -> None:
