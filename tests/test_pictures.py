@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_vision import vision_model
 
 from arc_experiments.config.schema import Model
 from arc_experiments.models.processor import load_processor
 from arc_experiments.pictures import Picture, Style
+from arc_experiments.pictures.cell_table import CellTable
 from arc_experiments.pictures.drawing import LINE
 from arc_experiments.pictures.inputs import PictureInputs, UnknownInputs, folded
 from arc_experiments.tasks.grids import PALETTE
@@ -130,7 +132,7 @@ TOKENS = "<fake_token_around_image><global-img>" + "<image>" * 49 + "<fake_token
 def written(inputs: PictureInputs, *pictures: Picture) -> tuple[str, np.ndarray]:
     """The text with a placeholder for each picture, and the tokens with the pictures'."""
     text = "".join(f"I{inputs.text(picture)}" for picture in pictures) + "O"
-    ids = inputs._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = inputs.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     return f"I{inputs.placeholder}" * len(pictures) + "O", np.array(ids, np.int64)
 
 
@@ -167,6 +169,64 @@ def test_the_arrays_hold_the_pixels_in_the_order_of_rows_and_tokens(inputs: Pict
 
 def test_rows_without_pictures_give_no_arrays(inputs: PictureInputs) -> None:
     assert inputs.arrays([[], []], np.zeros((2, 4), np.int64)) == {}
+
+
+# What a processor makes of a cell
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
+def qwen(request: pytest.FixtureRequest) -> PictureInputs:
+    return PictureInputs(load_processor(Model(name="m", path=str(vision_model(request.param)))))
+
+
+def some_pictures(style: Style) -> list[Picture]:
+    rng = np.random.default_rng(0)
+    grids = [rng.integers(0, 10, shape, dtype=np.uint8) for shape in ((1, 1), (3, 5), (12, 2), (4, 4))]
+    return [*(Picture.of(grid, style) for grid in grids), Picture(((grids[1], grids[0]), (grids[3],)), style)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"line_pixels": 1}, {"margin_pixels": 224}, {"palette": tuple(reversed(PALETTE))}],
+    ids=str,
+)
+def test_cells_are_looked_up_where_a_token_sees_one_with_the_processors_result(
+    qwen: PictureInputs, options: dict
+) -> None:
+    unit = qwen.cell_pixels
+    sides = {"cell_pixels": unit, "unit_pixels": unit, "min_pixels": qwen.min_pixels}
+    style = Style(**sides | options)
+    assert qwen._table(style) is not None
+    pictures = some_pictures(style)
+    made, truth = qwen._processed([pictures[:2], pictures[2:]]), qwen._by_processor([pictures])
+    assert made.keys() == truth.keys()
+    for name, values in made.items():
+        assert np.array_equal(values, truth[name])
+        assert values.dtype == np.asarray(truth[name]).dtype
+
+
+@pytest.mark.parametrize("change", [{"cell_pixels": 1}, {"margin_pixels": 5}, {"canvas_pixels": 2}], ids=str)
+def test_cells_that_no_token_sees_alone_are_not_looked_up(qwen: PictureInputs, change: dict) -> None:
+    unit = qwen.cell_pixels
+    sides = {name: value * (1 if name == "margin_pixels" else 8 * unit) for name, value in change.items()}
+    style = Style(**{"cell_pixels": unit, "unit_pixels": unit, "min_pixels": qwen.min_pixels, **sides})
+    assert qwen._table(style) is None
+    pictures = some_pictures(style)[1:2]
+    assert np.array_equal(
+        qwen._processed([pictures])["pixel_values"], qwen._by_processor([pictures])["pixel_values"]
+    )
+
+
+def test_a_processor_that_sees_more_than_a_cell_at_once_is_asked_itself() -> None:
+    def blurred(pictures: list[Picture]) -> dict[str, np.ndarray]:
+        cells = [picture.cells.astype(np.float32) for picture in pictures]
+        values = [(each + each.mean()).reshape(-1, 1) for each in cells]
+        return {
+            "pixel_values": np.concatenate(values),
+            "image_grid_thw": np.array([(1, *each.shape) for each in cells]),
+        }
+
+    assert CellTable.of(blurred, Style(cell_pixels=4), 4) is None
 
 
 def test_a_token_that_follows_itself_is_folded_and_others_are_not() -> None:

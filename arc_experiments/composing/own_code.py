@@ -6,6 +6,7 @@ In environment.json:
      "conf": ["/home/me/conf"]}
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def find_code(folder: Path, is_needed: Callable[[str], bool] = lambda key: True)
     """
     recorded = read_object(folder / "environment.json")
     for conf in map(Path, recorded.get("conf", ())):
-        if conf.is_dir():
+        with contextlib.suppress(ValueError):  # gone, or hidden by a newer package: the run is composed
             add_conf(conf)
     paths = {name: Path(file) for name, file in recorded.get("code_files", {}).items()}
     for name, file in paths.items():

@@ -207,7 +207,7 @@ class _Pace:
         engine = way.engine.only(range(min(way.engine.num_samples, PROBED_SAMPLES)))
         by_length = sorted(requests, key=_length)
         middle = by_length[len(by_length) // 2]
-        prompt = middle.ids
+        prompt = middle.encoded
         assert prompt is not None
         count = max(2, min(len(requests), PROBED_TOKENS // _length(middle)))
 

@@ -5,6 +5,7 @@
 Grid lines lie inside the cells, so that a cell always begins at a multiple of `cell_pixels`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -106,15 +107,33 @@ class Picture:
     def draw(self) -> Pixels:
         """Draw it: uint8, shape (height, width, 3)."""
         pixels = np.full((*self.size, 3), PAPER, np.uint8)
-        side, top = self.cell_pixels, self.style.margin_pixels
-        for row in self.rows:
-            left = self.style.margin_pixels
-            for grid in row:
-                height, width = grid.shape[0] * side, grid.shape[1] * side
-                pixels[top : top + height, left : left + width] = _drawn(grid, side, self.style)
-                left += width + side
-            top += (max(grid.shape[0] for grid in row) + 1) * side
+        side, margin = self.cell_pixels, self.style.margin_pixels
+        for top, left, grid in self._places():
+            drawn = _drawn(grid, side, self.style)
+            top, left = margin + top * side, margin + left * side
+            pixels[top : top + len(drawn), left : left + drawn.shape[1]] = drawn
         return pixels
+
+    @property
+    def cells(self) -> NDArray[np.uint8]:
+        """The colour of each cell, paper being colour NUM_COLOURS; for a size and a margin in whole cells."""
+        side = self.cell_pixels
+        cells = np.full([pixels // side for pixels in self.size], NUM_COLOURS, np.uint8)
+        margin = self.style.margin_pixels // side
+        for top, left, grid in self._places():
+            place = slice(margin + top, margin + top + len(grid))
+            cells[place, margin + left : margin + left + grid.shape[1]] = grid
+        return cells
+
+    def _places(self) -> Iterator[tuple[int, int, Grid]]:
+        """Yield top and left of each grid in cells, without the margin, and the grid."""
+        top = 0
+        for row in self.rows:
+            left = 0
+            for grid in row:
+                yield top, left, grid
+                left += grid.shape[1] + 1
+            top += max(grid.shape[0] for grid in row) + 1
 
 
 AnyPicture = Picture | Image

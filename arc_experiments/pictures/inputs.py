@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.pictures.drawing import AnyPicture
+from arc_experiments.pictures.cell_table import CellTable
+from arc_experiments.pictures.drawing import AnyPicture, Picture, Style
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -33,6 +34,7 @@ class PictureInputs:
     def __init__(self, processor: Any) -> None:
         self.processor = processor
         self._texts: dict[tuple[int, int], str] = {}
+        self._tables: dict[Style, CellTable | None] = {}
 
     @property
     def placeholder(self) -> str:
@@ -164,6 +166,26 @@ class PictureInputs:
                     )
 
     def _processed(self, pictures: Sequence[Sequence[AnyPicture]]) -> dict[str, Any]:
+        together = [picture for row in pictures for picture in row]
+        of_grids = [picture for picture in together if isinstance(picture, Picture)]
+        styles = {picture.style for picture in of_grids}
+        if len(of_grids) == len(together) and len(styles) == 1:
+            table = self._table(styles.pop())
+            if table is not None:
+                return table.process(of_grids)
+        return self._by_processor(pictures)
+
+    def _table(self, style: Style) -> CellTable | None:
+        """Return what replaces the processor for pictures of this style, if anything does."""
+        if self.cell_pixels is None:
+            return None
+        if style not in self._tables:
+            self._tables[style] = CellTable.of(
+                lambda pictures: self._by_processor([pictures]), style, self.cell_pixels
+            )
+        return self._tables[style]
+
+    def _by_processor(self, pictures: Sequence[Sequence[AnyPicture]]) -> dict[str, Any]:
         images = [[picture.draw() for picture in row] for row in pictures]
         process = self.processor.image_processor
         # Idefics3's text depends on how a picture was cut.
