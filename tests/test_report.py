@@ -527,7 +527,7 @@ def test_a_picture_of_a_task_has_the_official_colours_cell_by_cell(tasks: TaskSe
     grids = [
         grid for pair in (*card.demonstrations, *tasks["solved"].test) for grid in (pair.input, pair.output)
     ]
-    for colour, value in enumerate(PALETTE):
+    for colour, value in list(enumerate(PALETTE))[1:]:  # black is the colour of what names none
         assert svg.count(f"fill: {value.lower()}") == sum(int((grid == colour).sum()) for grid in grids)
 
 
