@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from arc_experiments.composing.completion import is_query, print_completions
-from arc_experiments.composing.compose import check_typed, complete, quote_labels, register
+from arc_experiments.composing.compose import check_typed, complete, drops_cluster, quote_labels, register
 from arc_experiments.composing.freezing import freeze, stop_of
 from arc_experiments.composing.help import help_text
 from arc_experiments.composing.mistakes import explain
@@ -46,10 +46,11 @@ PATIENCE_SECONDS = 120  # with another process that composes the same
 
 @dataclass(kw_only=True)
 class Frozen:
-    """What composing resulted in: folders ready to run, or mistakes; for a sweep its folder, too."""
+    """What composing resulted in: folders ready to run, or mistakes; notes; for a sweep its folder, too."""
 
     folders: list[RunFolder] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     sweep_folder: Path | None = None
     config: DictConfig | None = None  # of the last job: read for what is the same in all
 
@@ -69,6 +70,8 @@ def main() -> int:
     frozen = compose_and_freeze()
     if frozen.mistakes:
         return _refuse("\n".join(frozen.mistakes))
+    for note in frozen.notes:
+        sys.stderr.write(f"{note}\n")
     if frozen.config is None:
         return 0  # --help, --cfg and their like
     return launch(frozen, frozen.config)
@@ -78,7 +81,11 @@ def compose_and_freeze() -> Frozen:
     """Let Hydra read the command line, and freeze every job that it composes."""
     frozen = Frozen()
     sys.argv[1:] = quote_labels(sys.argv[1:])
-    register(sys.argv[1:])
+    try:
+        register(sys.argv[1:])
+    except ValueError as error:
+        frozen.mistakes.append(str(error))
+        return frozen
     # Hydra's parser takes --multirun before or after all overrides, not between them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     # Hydra prints its own errors and hides their cause, unless this is set: then they reach us.
@@ -120,6 +127,9 @@ def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:
     path, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
     try:
         config = complete(node, overrides)
+        if drops_cluster(node, overrides):
+            note = "note: launch=local leaves out the experiment's launch.slurm, which is for a cluster"
+            frozen.notes = [note]
         check_typed(config, overrides)
         if settings.mode == RunMode.MULTIRUN and config.tracking.group is None:
             config.tracking.group = Path(settings.sweep.dir).name  # a job alone cannot tell that it is one

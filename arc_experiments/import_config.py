@@ -10,6 +10,7 @@ Out: conf/experiment/<its name>.yaml, whose name is printed; each key that is no
 """
 
 import argparse
+import ast
 import hashlib
 import shlex
 import sys
@@ -25,6 +26,7 @@ from rich.console import Console
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import conf_dir
+from arc_experiments.config.user_code import split_name
 from arc_experiments.runs.folder import RunFolder
 
 # Names of datasets in such files, and our options for them.
@@ -33,7 +35,7 @@ DATA = {
     "arc_agi_2": "arc2", "re_arc": "re_arc", "rearc": "re_arc", "concept_arc": "concept_arc",
     "mini_arc": "mini_arc", "barc": "barc",
 }  # fmt: skip
-PICTURES = ("vision", "-vl-", "llava")  # parts of the names of models that read pictures
+PICTURES = ("vision", "-vl-", "llava", "idefics", "smolvlm")  # parts of the names of models of pictures
 SECTIONS = ("dataset", "model", "training", "slurm")
 COMMAND = "python -m arc_experiments.import_config"
 
@@ -74,7 +76,7 @@ def convert(old: Mapping[str, Any]) -> Experiment:
     """Convert a pipeline's file.
 
     Raises:
-        NotImportable: no model, no data, a model that reads pictures, or a PEFT method other than LoRA.
+        NotImportable: no model, no data, or a PEFT method other than LoRA.
     """
     new = Experiment()
     new.notes += [f"{key}: not carried over" for key in old if key not in SECTIONS]
@@ -97,8 +99,13 @@ def _dataset(section: Section, new: Experiment) -> None:
         new.values["data.file"] = file
         if split is not None:
             new.values["data.source.validation_split"] = split
-        if ratio is not None:
+        if ratio is not None and _takes_ratio(str(file)):
             new.values["data.source.split_ratio"] = ratio
+        elif ratio is not None:
+            new.notes.append(
+                f"dataset.split_ratio={ratio}: not carried over, as the function of {file} has no argument "
+                "split_ratio"
+            )
         return
     if file is not None:
         new.defaults["data"] = known if known in ("arc1", "re_arc", "barc") else "files"
@@ -120,19 +127,32 @@ def _dataset(section: Section, new: Experiment) -> None:
         new.notes.append(f"dataset.test_split={split}: data.partition says here what is held out")
 
 
+def _takes_ratio(file: str) -> bool:
+    """Whether the function in a Python file takes a split_ratio; True if the file is not there yet."""
+    path, name = split_name(file)
+    if not path.is_file():
+        return True
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise NotImportable(f"dataset.file={file}: {error}") from error
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            arguments = node.args
+            named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+            return arguments.kwarg is not None or any(each.arg == "split_ratio" for each in named)
+    return True
+
+
 def _model(section: Section, new: Experiment) -> None:
     name = section.take("name")
     if name is None:
         raise NotImportable("model.name is missing")
-    if any(part in str(name).lower() for part in PICTURES):
-        raise NotImportable(
-            f"model.name={name} reads pictures, which is not supported: take a text model, such as "
-            "meta-llama/Llama-3.2-1B-Instruct"
-        )
     option = _options_by_path().get(str(name))
-    new.defaults["model"] = option or "custom"
     if option is None:
+        option = "custom_vision" if any(part in str(name).lower() for part in PICTURES) else "custom"
         new.values["model.path"] = name
+    new.defaults["model"] = option
     method, peft = section.take("peft_method"), section.take("peft")
     if peft is False:
         new.values["model.lora"] = None
@@ -188,7 +208,7 @@ def _slurm(section: Section, new: Experiment) -> None:
     gpu = section.take("gpu_id")
     gpus = gpu if isinstance(gpu, list) else [] if gpu is None else [gpu]
     if not any(value is not None for value in taken.values()):
-        if new.values.get("launch.chain.total_jobs"):
+        if new.values.get("launch.chain.total_jobs") and "optim.epochs" not in new.values:
             new.values["launch.chain.seconds_per_job"] = 3600.0
             new.notes.append(
                 "training.total_jobs without slurm.time: launch.chain.seconds_per_job=3600, adjust it"

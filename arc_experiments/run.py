@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
+from arc_experiments.config.picture_rules import excluded_by_pictures
 from arc_experiments.config.rules import answer_limit
 from arc_experiments.config.sampling import temperatures, with_samples_of_programs
 from arc_experiments.config.schema import Config, Model, PromptOptions
@@ -30,8 +31,9 @@ from arc_experiments.models.weights import Weights
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.building import NUM_VERIFIED, verified_prompt
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.folder import RunFolder, read_object
 from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.scoring.selection import Rule, rule_named
 from arc_experiments.stream.building import check_programs, make_parts, with_steps_of_epochs
 from arc_experiments.stream.samples import JoinedStreams, SampleStream, StreamPart
 from arc_experiments.tasks import FixedTasks, Row, TaskSet
@@ -55,8 +57,13 @@ PARTIAL_PREDICTIONS = ".predictions"  # a folder: answers of an evaluation that 
 NUM_LOOKED_AT = 32  # samples for a data-driven initialisation
 
 
-def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
+def compose(
+    overrides: list[str], folder: Path | str | None = None, *, config_dir: Path | str | None = None
+) -> "Run":
     """Compose the run that the command would make of these overrides, frozen in its folder but not started.
+
+    Args:
+        config_dir: option files of your own (see docs/extending.md).
 
     Raises:
         ConfigError: mistakes in the composition, all together.
@@ -65,7 +72,10 @@ def compose(overrides: list[str], folder: Path | str | None = None) -> "Run":
     from arc_experiments.composing.compose import compose_config
     from arc_experiments.composing.freezing import freeze
     from arc_experiments.composing.naming import folder_name
+    from arc_experiments.config.own_folders import add_conf
 
+    if config_dir is not None:
+        add_conf(Path(config_dir))
     node = compose_config(overrides)
     path = Path(folder) if folder is not None else Path("outputs") / folder_name(node)
     return load_run(freeze(node, path, overrides).path)
@@ -78,7 +88,10 @@ def load_run(folder: Path | str) -> "Run":
         FolderError: the folder holds no run, or another version's.
         ConfigError: mistakes in its composition.
     """
+    from arc_experiments.composing.own_code import find_code
+
     opened = RunFolder(Path(folder))
+    find_code(opened.path)
     return Run(opened, check(opened.read_config()), by_hand=True)
 
 
@@ -99,6 +112,25 @@ class Run:
         if config.optim.epochs is not None:
             self.config = with_steps_of_epochs(self.config, self.corpus.shares)
 
+    def execute(self) -> "Run":
+        """Run or resume the whole job as the command does, in a process of its own whose lines are shown.
+
+        Raises:
+            RuntimeError: it did not come to its end.
+        """
+        from arc_experiments.launching.commands import run_worker
+
+        code = run_worker(self.folder)
+        if code:
+            error = self.folder.status.get("error") or f"it ended with exit code {code}"
+            raise RuntimeError(f"{self.folder}: {error}")
+        return load_run(self.folder.path)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json of the finished run; {} before."""
+        return read_object(self.folder / "metrics.json")
+
     # What feeds the model.
 
     @cached_property
@@ -108,7 +140,7 @@ class Run:
         return Corpus(
             self.config.data,
             partition_seed=seed,
-            tokenizer=lambda: self._full_tokenizer,
+            processor=self._processor,
             find_wrong=self._wrong_programs,
         )
 
@@ -167,20 +199,44 @@ class Run:
 
     @cached_property
     def pictures(self) -> PictureInputs:
-        """What the model is given of pictures, by its processor."""
+        """What the model would be given of pictures, by its processor."""
         from arc_experiments.models.processor import load_processor
 
         return PictureInputs(load_processor(self.config.model))
 
+    def _processor(self) -> Any:
+        """Return what a user's function makes rows with: a vision model's processor, else the tokenizer."""
+        from arc_experiments.models.processor import load_processor, reads_pictures
+
+        # Not that of `pictures`, since the function may change it.
+        return (
+            load_processor(self.config.model) if reads_pictures(self.config.model) else self._full_tokenizer
+        )
+
     @property
     def picture_token(self) -> str | None:
         """The token of which a picture takes many; None for prompts without pictures."""
-        return None if self._picture_inputs is None else self._picture_inputs.token
+        return None if self.picture_inputs is None else self.picture_inputs.token
 
     @property
-    def _picture_inputs(self) -> PictureInputs | None:
+    def picture_inputs(self) -> PictureInputs | None:
+        """What the model is given of pictures, where prompts or rows have some."""
         prompts = [self.config.prompt, *(share.prompt for share in self.corpus.shares if share.prompt)]
-        return self.pictures if any(own.shows_pictures for own in prompts) else None
+        shows_pictures = any(own.shows_pictures for own in prompts)
+        return self.pictures if shows_pictures or self._rows_have_images else None
+
+    @cached_property
+    def _rows_have_images(self) -> bool:
+        """Whether some ready row has images.
+
+        Raises:
+            ValueError: images do not go with other settings.
+        """
+        if not any(row.images for row in self.corpus.rows.values()):
+            return False
+        for setting, why in excluded_by_pictures(self.config):
+            raise ValueError(f"{setting} does not go with ready rows that have images: {why}")
+        return True
 
     @cached_property
     def prompt(self) -> Prompt:
@@ -192,8 +248,7 @@ class Run:
         if own.kinds.need_programs:
             examples += self.corpus.programs(NUM_VERIFIED)
             language = self.corpus.languages[0] if len(self.corpus.languages) == 1 else None
-        inputs = self.pictures if own.shows_pictures else None
-        return verified_prompt(own, self.tokenizer, examples, rows, language, inputs)
+        return verified_prompt(own, self.tokenizer, examples, rows, language, self.picture_inputs)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -298,7 +353,8 @@ class Run:
         Args:
             state_dict: the trained weights of a sharded model.
         """
-        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict)
+        processor = None if self.picture_inputs is None else self.pictures.processor
+        return self.weights.save(model, self.tokenizer, self.ancestry, state_dict, processor=processor)
 
     def _base(self, model: Model, *, place: bool = True) -> "PreTrainedModel":
         from arc_experiments.models.loading import load_base_for
@@ -353,7 +409,7 @@ class Run:
             seed=self.config.seeds.train if seed is None else seed,
             per_device_batch_size=self.per_device_batch_size,
             pad_id=self.prompt.pad_id,
-            pictures=self._picture_inputs,
+            pictures=self.picture_inputs,
             callbacks=callbacks,
             is_pause_due=is_pause_due,
             kind=kind or StreamTrainer,
@@ -400,7 +456,7 @@ class Run:
                 records,
                 num_too_long=too_long,
                 pad_id=self.prompt.pad_id,
-                pictures=self._picture_inputs,
+                pictures=self.picture_inputs,
                 batch_size=self.per_device_batch_size,
                 processes=self.processes,
             )
@@ -507,6 +563,17 @@ class Run:
             return None
         most = self.config.inference.max_new_tokens or self.prompt.longest_answer("output_from_examples")
         return Way(engine=Transformers(), max_new_tokens=most)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule by which the attempts are chosen (`inference.selection`)."""
+        return rule_named(self.config.inference.selection)
+
+    def score(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
+        """The scores of answers to this run's tasks (see `scoring.metrics.score`)."""
+        from arc_experiments.scoring.metrics import score
+
+        return score(self.predicted_tasks(), candidates, self.rule, self.corpus.source_of)
 
     @property
     def max_new_tokens(self) -> int:

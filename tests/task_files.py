@@ -9,7 +9,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 from arc_experiments.sources import Files
-from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks, Pair, Task, TaskSet, TrainingSource
 from arc_experiments.tasks.grids import Grid
 
@@ -46,7 +45,7 @@ def zipped(folder: Path) -> Path:
 
 def as_json(tasks: TaskSet) -> dict[str, tuple[str, dict[str, Any]]]:
     """All that a set of tasks holds, in order."""
-    return {task.id: (task.split, to_json(task)) for task in tasks}
+    return {task.id: (task.split, task.to_json()) for task in tasks}
 
 
 @st.composite

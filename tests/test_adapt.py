@@ -36,7 +36,6 @@ from arc_experiments.config.check import ConfigError
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Key
 from arc_experiments.jobs import adapt, evaluate
-from arc_experiments.jobs.answering import selection_rule
 from arc_experiments.jobs.beginning import begin
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.run import Run, compose, load_run
@@ -586,7 +585,7 @@ def test_processes_that_share_a_gpu_are_not_given_all_of_it_each(
 def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks)
     work = AdaptationPlan(run, adapt.make_method, lambda: False)
-    rule = selection_rule(run)
+    rule = run.rule
     filler = {task.id: [{"attempt_1": [[0]], "attempt_2": [[0]]}] for task in run.predicted_tasks()}
 
     def written() -> dict[str, list[dict[str, list[list[int]]]]]:

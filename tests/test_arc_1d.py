@@ -9,7 +9,6 @@ import pytest
 from task_files import GOOD, write
 
 from arc_experiments.sources import Arc1D
-from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks
 from arc_experiments.tasks.grids import check_grid
 from arc_experiments.tasks.rngs import rng_for
@@ -41,13 +40,13 @@ def test_every_rule_gives_valid_tasks(arc_1d: Arc1D) -> None:
 
 def test_tasks_depend_on_the_rng_alone(arc_1d: Arc1D) -> None:
     for number in range(0, len(arc_1d.ids), 7):
-        tasks = [to_json(arc_1d.draw(number, rng_for("test", seed))) for seed in (1, 1, 2)]
+        tasks = [arc_1d.draw(number, rng_for("test", seed)).to_json() for seed in (1, 1, 2)]
         assert tasks[0] == tasks[1] != tasks[2]
 
 
 def test_the_source_travels_to_workers(arc_1d: Arc1D) -> None:
-    here = to_json(arc_1d.draw(20, rng_for("test", 1)))
-    assert to_json(pickle.loads(pickle.dumps(arc_1d)).draw(20, rng_for("test", 1))) == here
+    here = arc_1d.draw(20, rng_for("test", 1)).to_json()
+    assert pickle.loads(pickle.dumps(arc_1d)).draw(20, rng_for("test", 1)).to_json() == here
 
 
 def test_length_and_number_of_demonstrations_can_be_chosen(arc_1d: Arc1D) -> None:

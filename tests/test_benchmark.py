@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import toy_models
@@ -140,6 +141,53 @@ def test_waiting_is_measured_for_each_number_of_workers(run: Run) -> None:
 
 
 # Training
+
+
+def with_pictures(folder: Path, model: Path, *more: str) -> Run:
+    return compose(
+        [
+            *SMALL, "data=see", "data.validation_source.num_tasks=1", "prompt=picture_compact",
+            "prompt.max_length=512", "augmentation=none", "model.name=see_start", f"model.path={model}",
+            "model.lora=null", "inference.force=true", "benchmark.parts=[stream,loading,training,generation]",
+            "benchmark.lengths=[]", "benchmark.input_sizes=[2x6]", *more,
+        ],
+        folder,
+    )  # fmt: skip
+
+
+def test_of_prompts_with_pictures_drawing_and_processing_are_measured(
+    tmp_path: Path, see_start: Path
+) -> None:
+    result = samples.measure_stream(with_pictures(tmp_path, see_start))
+    assert_summarised(result, "drawn_pictures_per_second", "processed_pictures_per_second")
+    assert result["drawn_pictures_per_second"] > result["processed_pictures_per_second"] > 0
+    assert 1 <= result["pictures_per_sample"] <= 7
+    assert sum(result["stage_share"].values()) == pytest.approx(1)
+    assert result["stage_share"]["collate"] > 0.2, "where pictures are drawn"
+
+
+def test_a_consumer_of_samples_waits_for_pictures(tmp_path: Path, see_start: Path) -> None:
+    run = with_pictures(tmp_path, see_start, "benchmark.consumer_samples_per_second=20")
+    run.config.hardware.num_workers = 0
+    assert samples._consumer(run) == ("samples", 20.0)
+    assert 0 <= samples._wait_of_consumer(run, 0.2) < 1
+
+
+def test_rows_of_pictures_are_what_the_trainer_trains_on(tmp_path: Path, see_start: Path) -> None:
+    run = with_pictures(tmp_path, see_start)
+    rows = training.rows_of_size(run, "2x6", training.NUM_BATCHES)
+    batch = training.collated(rows, 1, run.prompt.pad_id, run.picture_inputs)[0]
+    own = run.trainer(run.model()).data_collator([make_row(rows, 0)])
+    assert batch["pixel_values"].shape[1] == 5, "two demonstrations and a test input"
+    for name, values in batch.items():
+        assert np.array_equal(np.asarray(own[name]), values.numpy())
+
+
+def test_what_is_measured_on_text_alone_is_refused_with_pictures(tmp_path: Path, see_start: Path) -> None:
+    with pytest.raises(ConfigError, match=r"take benchmark.parts=\[stream,loading,training,generation\]"):
+        with_pictures(tmp_path, see_start, "benchmark.parts=[stream,loading,training,generation,scoring]")
+    with pytest.raises(ConfigError, match=r"benchmark.lengths=\[\] benchmark.input_sizes=\[2x6\]"):
+        with_pictures(tmp_path, see_start, "benchmark.lengths=[64]")
 
 
 def test_training_and_a_bare_loop_are_measured_in_turn(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

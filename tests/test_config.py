@@ -24,9 +24,11 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.composing.naming import differences
 from arc_experiments.composing.words import COMMANDS
+from arc_experiments.config import own_folders
 from arc_experiments.config.check import ConfigError, build, check
 from arc_experiments.config.exclusions import EXCLUSIONS, SOURCE_EXCLUSIONS, holds, parse
 from arc_experiments.config.job_kinds import JOBS
+from arc_experiments.config.own_folders import add_conf
 from arc_experiments.config.sampling import temperatures
 from arc_experiments.config.schema import Config, Source, conf_dir
 from arc_experiments.runs.folder import FolderError
@@ -656,8 +658,11 @@ def test_the_readme_names_commands() -> None:
 
 @pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
 def test_every_command_in_the_documents_composes(
-    document: Path, earlier_run: Path, program_run: Path, tmp_path: Path
+    document: Path, earlier_run: Path, program_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(own_folders, "_own", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     composed = set()
     found = [
         in_document(document, program)
@@ -666,6 +671,9 @@ def test_every_command_in_the_documents_composes(
     for arguments in itertools.chain(*found):
         if arguments[:1] == ["-sc"] or COMMANDS.keys() & arguments[:1]:
             continue
+        if "--config-dir" in arguments:  # my_folder/conf, the reader's own
+            arguments.pop(arguments.index("--config-dir") + 1)
+            add_conf(ROOT / "docs" / "example_extension" / "conf")
         typed = [word for word in arguments if not word.startswith("-") and word != "job"]
         run = program_run if "adapt.method=search_and_learn" in typed else earlier_run
         for overrides in swept([with_stand_in(word, run, tmp_path) for word in typed]):

@@ -9,7 +9,6 @@ from test_draw import by_prelude
 
 from arc_experiments.programs.languages import language
 from arc_experiments.sources import Drawings, FixedDrawings
-from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks, Task
 from arc_experiments.tasks.rngs import rng_for
 
@@ -94,7 +93,7 @@ def test_tasks_depend_on_the_rng_alone_here_and_in_a_worker() -> None:
         one = source.draw(number, rng_for("test", 5))
         again = there.draw(number, rng_for("test", 5))
         other = source.draw(number, rng_for("test", 6))
-        assert to_json(one) == to_json(again) != to_json(other)
+        assert one.to_json() == again.to_json() != other.to_json()
         assert one.program == again.program != other.program
 
 

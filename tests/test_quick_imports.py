@@ -23,10 +23,10 @@ from arc_experiments.launching.quick_imports import quick_imports
 with quick_imports(check(compose_config(["experiment=smoke"]))):
     import arc_experiments.jobs.finetune
 assert "trl.trainer.sft_trainer" in sys.modules and "peft.peft_model" in sys.modules
-unused = ("bitsandbytes", "wandb", "matplotlib")
+unused = ("bitsandbytes", "wandb", "scipy", "matplotlib")
 print(sorted(name for name in sys.modules if name.partition(".")[0] in unused))
 assert gc.isenabled() and gc.get_freeze_count() > 100_000
-import wandb
+import scipy.special, wandb
 wandb.init
 """
 

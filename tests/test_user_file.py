@@ -275,7 +275,7 @@ def test_random_numbers_of_the_file_and_of_items_are_the_same_each_time(tmp_path
         ([{"messages": [{"role": "user", "content": "a"}]}], r"no message with the role assistant"),
         ([{"messages": [{"role": "assistant", "content": "a"}]}], r"begins with the assistant"),
         ([{"messages": [{"from": "user"}]}], r'message 0 does not have the form \{"role": "user"'),
-        ([{"messages": [{"role": "user", "content": [1]}]}], r"message 0, content is not a text: list \[1\]"),
+        ([{"messages": [{"role": "user", "content": [1]}]}], r"message 0, part 0 is neither .*: int 1"),
         ([{"input_ids": "abc"}], r"input_ids is not a list of numbers: str 'abc'"),
         ([{"input_ids": [1, 2], "labels": [1]}], r"have different lengths"),
         ([{"input_ids": [1, 2], "labels": [1, -100]}], r"no label after its first token"),

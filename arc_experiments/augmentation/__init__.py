@@ -13,10 +13,11 @@ from arc_experiments.augmentation.augmentations import (
     augment,
 )
 from arc_experiments.augmentation.compose import Compose
-from arc_experiments.augmentation.steps import NotInImage, Reversible, Step
+from arc_experiments.augmentation.steps import ColourMap, GridStep, NotInImage, Reversible, Step, Symmetry
 from arc_experiments.augmentation.views import View, draw_views
 
 __all__ = [
-    "Augmented", "Colours", "Compose", "Geometry", "NotInImage", "Order", "Reversible", "Step", "Swap",
-    "Tile", "Transform", "Translate", "Upscale", "View", "augment", "draw_views",
+    "Augmented", "ColourMap", "Colours", "Compose", "Geometry", "GridStep", "NotInImage", "Order",
+    "Reversible", "Step", "Swap", "Symmetry", "Tile", "Transform", "Translate", "Upscale", "View", "augment",
+    "draw_views",
 ]  # fmt: skip

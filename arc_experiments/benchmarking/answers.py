@@ -14,6 +14,7 @@ from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Limits, pad_left, positions
 from arc_experiments.generation.rescoring import answer_ids, log_probabilities
 from arc_experiments.models.adapters import merge
+from arc_experiments.prompts import Encoded
 from arc_experiments.prompts.tokens import Ids
 from arc_experiments.run import Run
 from arc_experiments.tasks import Pair
@@ -30,19 +31,20 @@ def measure_generation(run: Run) -> dict[str, Any]:
     """
     benchmark = run.config.benchmark
     new_tokens = benchmark.new_tokens
-    prompts = [request.ids for request in run.requests if request.ids is not None][: benchmark.prompts]
+    asked = [request.encoded for request in run.requests if request.encoded is not None]
+    prompts = asked[: benchmark.prompts]
     if not prompts:
         raise ValueError(
             "inference.limit=0 leaves no prompt to answer: take benchmark.parts without generation"
         )
     model = merge(run.model(trainable=False).eval())
-    lengths = [len(ids) for ids in prompts]
+    lengths = [len(encoded) for encoded in prompts]
     plan = plan_batches(lengths, extra=new_tokens, batch_tokens=run.config.inference.batch_tokens)
     batches = [[prompts[position] for position in batch] for batch in plan]
 
     def one_at_a_time(number: int) -> float:
         chosen = prompts[number % len(prompts) :: benchmark.rounds]
-        return _tokens_per_second(run, model, [[ids] for ids in chosen])
+        return _tokens_per_second(run, model, [[encoded] for encoded in chosen])
 
     with run.autocast():
         _tokens_per_second(run, model, [prompts[:1]])  # the first call is slow
@@ -60,12 +62,13 @@ def measure_generation(run: Run) -> dict[str, Any]:
     }
 
 
-def _tokens_per_second(run: Run, model: Any, batches: Sequence[Sequence[Ids]]) -> float:
+def _tokens_per_second(run: Run, model: Any, batches: Sequence[Sequence[Encoded]]) -> float:
     new_tokens, prompt = run.config.benchmark.new_tokens, run.prompt
     limits = Limits(max_new_tokens=new_tokens, stop_ids=prompt.stop_ids, pad_id=prompt.pad_id)
+    engine = Transformers(pictures=run.picture_inputs)
     start, tokens = now(run.device), 0
     for batch in batches:
-        answers = Transformers().answer(model, batch, [("", 0, 0)] * len(batch), limits)
+        answers = engine.answer(model, batch, [("", 0, 0)] * len(batch), limits)
         tokens += sum(answer.num_tokens for (answer,) in answers)
     return tokens / (now(run.device) - start)
 

@@ -15,12 +15,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from arc_experiments.benchmarking.measure import compare_speeds, summary
 from arc_experiments.benchmarking.plan import HORIZON
 from arc_experiments.benchmarking.training import release, train
+from arc_experiments.pictures import AnyPicture
 from arc_experiments.run import Run
 from arc_experiments.stream.samples import Sample, SampleStream
 from arc_experiments.training.dataset import COUNTED, Collator, as_dataset, make_row
@@ -56,15 +58,44 @@ def measure_stream(run: Run) -> dict[str, Any]:
             run, ("samples_per_second", encode), ("text_path_samples_per_second", tokenize)
         )
         shares = stage_shares(run, size)
+        pictures = [picture for sample in samples for picture in sample.encoded.pictures]
+        of_pictures: dict[str, Any] = {}
+        if pictures:
+            of_pictures = {"pictures_per_sample": len(pictures) / size, **measure_pictures(run, pictures)}
     return {
         **speeds,
         **summary("tokens_per_second", tokens),
+        **of_pictures,
         "stage_share": shares,
         "tokens_per_sample": sum(len(sample.encoded) for sample in samples) / size,
         "samples": size,
         "threads": 1,
         "exact_table": run.prompt.exact_table,
     }
+
+
+def measure_pictures(run: Run, pictures: Sequence[AnyPicture]) -> dict[str, Any]:
+    """Measure pictures per second, drawn alone and as what the model is given, in batches of training."""
+    size, inputs = run.per_device_batch_size, run.pictures
+    pictures = pictures[: run.config.benchmark.samples]
+    no_ids = np.zeros((size, 1), np.int64)
+
+    def draw(number: int) -> float:
+        start = time.perf_counter()
+        for picture in pictures:
+            picture.draw()
+        return len(pictures) / (time.perf_counter() - start)
+
+    def process(number: int) -> float:
+        start = time.perf_counter()
+        for first in range(0, len(pictures), size):
+            batch = [[picture] for picture in pictures[first : first + size]]
+            inputs.arrays(batch, no_ids[: len(batch)])
+        return len(pictures) / (time.perf_counter() - start)
+
+    names = ("drawn_pictures_per_second", "processed_pictures_per_second")
+    speeds = compare_speeds(run, (names[0], draw), (names[1], process))
+    return {name: values for name, values in speeds.items() if name.startswith(names)}
 
 
 def write_as_text(run: Run, samples: Sequence[Sample]) -> list[list[int]]:
@@ -119,7 +150,7 @@ def stage_shares(run: Run, num_samples: int) -> dict[str, float]:
         parts.append(replace(part, source=source))
     seed, pack_length = run.config.seeds.stream, run.config.optim.pack_length
     stream = SampleStream(parts, prompt, seed=seed, pack_length=pack_length)
-    collate = lapped(Collator(run.prompt.pad_id), REST, "collate")
+    collate = lapped(Collator(run.prompt.pad_id, run.picture_inputs), REST, "collate")
     size, number, made = run.per_device_batch_size, 0, 0
     make_row(stream, 0)  # the first row also sorts the tasks
     seconds.clear()
@@ -133,6 +164,7 @@ def stage_shares(run: Run, num_samples: int) -> dict[str, float]:
 def measure_loading(run: Run) -> dict[str, Any]:
     """Measure waiting with each number of workers: of a consumer of a given speed, and of a real training."""
     benchmark, rows = run.config.benchmark, []
+    unit, speed = _consumer(run)
     seconds = benchmark.max_seconds / len(benchmark.workers) / 2
     for num_workers in benchmark.workers:
         run.config.hardware.num_workers = num_workers
@@ -149,10 +181,18 @@ def measure_loading(run: Run) -> dict[str, Any]:
             }
         )
     return {
-        "consumer_tokens_per_second": benchmark.consumer_tokens_per_second,
+        f"consumer_{unit}_per_second": speed,
         "per_device_batch_size": run.per_device_batch_size,
         "rows": rows,
     }
+
+
+def _consumer(run: Run) -> tuple[str, float]:
+    """Return what the simulated training counts, tokens or samples, and how many it takes in a second."""
+    benchmark = run.config.benchmark
+    if benchmark.consumer_samples_per_second is not None:
+        return "samples", benchmark.consumer_samples_per_second
+    return "tokens", benchmark.consumer_tokens_per_second
 
 
 def _wait_of_consumer(run: Run, seconds: float) -> float:
@@ -160,12 +200,12 @@ def _wait_of_consumer(run: Run, seconds: float) -> float:
 
     It only sleeps, as a GPU's training leaves the cores to the workers.
     """
-    size, speed = run.per_device_batch_size, run.config.benchmark.consumer_tokens_per_second
+    size, (unit, speed) = run.per_device_batch_size, _consumer(run)
     loader = DataLoader(
         as_dataset(run.stream(), HORIZON * size),
         batch_size=size,
         num_workers=run.config.hardware.num_workers,
-        collate_fn=Collator(run.prompt.pad_id),
+        collate_fn=Collator(run.prompt.pad_id, run.picture_inputs),
     )
     batches = Ahead(iter(loader), depth=STEPS_AHEAD)
     for _ in range(NUM_WARM_BATCHES):  # the workers start
@@ -175,7 +215,7 @@ def _wait_of_consumer(run: Run, seconds: float) -> float:
     while asked - start < seconds:
         marks = next(batches)["marks"].sum(0)
         waited += time.perf_counter() - asked
-        time.sleep(marks[COUNTED.index("tokens")] / speed)
+        time.sleep(marks[COUNTED.index(unit)] / speed)
         asked = time.perf_counter()
     batches.close()
     return waited / (asked - start)

@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from arc_experiments.benchmarking.measure import explain, now, summary
 from arc_experiments.benchmarking.plan import OUT_OF_MEMORY
 from arc_experiments.benchmarking.rows import FixedRows, rows_of_length, rows_of_size
+from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.training.dataset import Collator, as_tensors, make_row
@@ -169,7 +170,9 @@ def _train_bare(run: Run, rows: FixedRows, steps: int) -> float:
         parameter.data = parameter.data.float()
     optimizer = torch.optim.AdamW(trained, lr=optim.learning_rate)
     scaler = torch.amp.GradScaler(device.type, enabled=run.dtype == torch.float16)
-    batches = itertools.cycle(collated(rows, run.per_device_batch_size, run.prompt.pad_id))
+    batches = itertools.cycle(
+        collated(rows, run.per_device_batch_size, run.prompt.pad_id, run.picture_inputs)
+    )
     accumulation = run.config.benchmark.accumulation
     for step in range(NUM_WARM + steps):
         if step == NUM_WARM:
@@ -185,9 +188,11 @@ def _train_bare(run: Run, rows: FixedRows, steps: int) -> float:
     return steps * optim.batch_size * rows.num_tokens / (now(device) - start)
 
 
-def collated(rows: FixedRows, size: int, pad_id: int) -> list[dict[str, torch.Tensor]]:
+def collated(
+    rows: FixedRows, size: int, pad_id: int, pictures: PictureInputs | None = None
+) -> list[dict[str, torch.Tensor]]:
     """Collate the batches, as the model takes them."""
-    collator, batches = Collator(pad_id), []
+    collator, batches = Collator(pad_id, pictures), []
     for start in range(0, NUM_BATCHES * size, size):
         numbers = range(start, start + size)
         batch = collator([make_row(rows, number) for number in numbers])  # type: ignore[arg-type]

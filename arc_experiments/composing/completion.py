@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable
 from glob import escape, glob
 
-from arc_experiments.composing.words import COMMANDS, options_of
+from arc_experiments.composing.words import COMMANDS
+from arc_experiments.config.own_folders import options_of, take_config_dir
 
 FLAGS = ("--cfg", "--help", "--hydra-help", "--multirun")
 # The last parts of keys whose values are files or folders.
@@ -51,6 +52,8 @@ def completions(line: str) -> tuple[list[str], bool]:
     """
     words = f"{line}|".split()[1:]  # the mark keeps an empty last word
     *earlier, last = (word.removesuffix("|") for word in words or ["|"])
+    with contextlib.suppress(ValueError):  # said when the line is run
+        take_config_dir(earlier)
     if earlier and earlier[0] in COMMANDS:
         return [], True  # the shell's own completion of file names follows
     if last.startswith("-"):

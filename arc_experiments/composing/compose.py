@@ -15,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from arc_experiments.composing.from_run import take_from_run
 from arc_experiments.composing.mistakes import explain, model_of_path
 from arc_experiments.composing.naming import folder_name, job_name
-from arc_experiments.composing.words import options_of
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
+from arc_experiments.config.own_folders import option_file, options_of, own_conf, take_config_dir
 from arc_experiments.config.schema import Data, Model, conf_dir, store_schema, typed
 from arc_experiments.runs.folder import FolderError, RunFolder
 
@@ -33,7 +33,8 @@ def compose_config(overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = complete(compose("config", overrides=overrides), overrides)
+            search = [f"hydra.searchpath={[f'file://{conf}' for conf in own_conf()]}"] if own_conf() else []
+            config = complete(compose("config", overrides=[*overrides, *search]), overrides)
         check_typed(config, overrides)
     except ConfigError:
         raise
@@ -92,11 +93,19 @@ def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error).splitlines()) from error
     OmegaConf.set_struct(config, True)
+    if drops_cluster(node, overrides):
+        config.launch.slurm = None
     if config.from_run is not None:
         take_from_run(config, overrides)
     fill_open_sets(config)
     OmegaConf.resolve(config)
     return config
+
+
+def drops_cluster(node: DictConfig, overrides: Sequence[str]) -> bool:
+    """Whether the typed `launch=local` leaves out an experiment's settings of a cluster."""
+    is_typed = any(_key(override).startswith("launch.slurm") for override in overrides)
+    return "launch=local" in overrides and node.launch.get("slurm") is not None and not is_typed
 
 
 def check_typed(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -116,8 +125,8 @@ def check_typed(config: DictConfig, overrides: Sequence[str]) -> None:
 
 def _other_model(model: Model) -> Iterator[str]:
     """Yield a line if a path replaces that of an option of `model` whose name, prompt and LoRA stay."""
-    file = conf_dir() / "model" / f"{model.name}.yaml"
-    options = OmegaConf.load(file) if file.exists() else OmegaConf.create()
+    file = option_file("model", model.name)
+    options = OmegaConf.create() if file is None else OmegaConf.load(file)
     named = OmegaConf.select(options, "path")  # None: missing, as in model=custom
     if named is None or _is_copy(named, model.path):
         return
@@ -148,8 +157,12 @@ def register(arguments: Sequence[str] = ()) -> None:
 
     Args:
         arguments: the command line; a sweep's jobs are named by what is not typed for all of them.
+
+    Raises:
+        ValueError: the folder of option files that it names cannot be used.
     """
     store_schema()
+    take_config_dir(arguments)
     # By their keys, since Hydra hands a job the same values in other words: 1e-4 as 0.0001, true as True.
     keys = [(_key(text), _is_swept(text)) for text in arguments if "=" in text]
     for_all = {key for key, _ in keys} - {key for key, swept in keys if swept}

@@ -1,13 +1,16 @@
 """Freeze: a checked composition becomes the `run.yaml` of a folder, or is found there already."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.composing.naming import differences
+from arc_experiments.composing.own_code import recorded_code
 from arc_experiments.config.code_files import code_files, code_hashes
 from arc_experiments.config.job_kinds import job_kind
+from arc_experiments.config.own_folders import own_conf
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 # Schedules whose rate at a step is the same however long the run is.
@@ -28,6 +31,8 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
     Raises:
         FolderError: the folder holds another composition, or the same of code that has changed since.
     """
+    if config.from_run is not None and not config.inference.force:
+        check_code_of_weights(RunFolder(Path(config.from_run).expanduser()), config)
     if not config.resume:
         path = _free_path(path)
     folder = RunFolder(path)
@@ -55,20 +60,37 @@ def check_code(folder: RunFolder, config: DictConfig) -> None:
     Raises:
         FolderError: some has changed; the message names the files.
     """
-    before = _environment(folder).get("code", {})
-    files = code_files(config)
-    changed = [
-        f"{key}: {files[key][name]}"
-        for key, hashes in code_hashes(files).items()
-        for name, now in hashes.items()
-        if now != before.get(key, {}).get(name, now)
-    ]
+    changed = list(_changed_code(folder, config))
     if changed:
         raise FolderError(
             f"{folder} was begun with other code of the same name. Since then these files have changed:\n  "
             + "\n  ".join(changed)
             + "\nStart a new run beside it with resume=false; with the files as they were, the run resumes"
         )
+
+
+def check_code_of_weights(folder: RunFolder, config: DictConfig) -> None:
+    """Compare the code of tasks and prompts with what it was when the run in a folder was frozen.
+
+    Raises:
+        FolderError: some has changed; the message names the files.
+    """
+    changed = [line for line in _changed_code(folder, config) if line.startswith(("data.", "prompt."))]
+    if changed:
+        raise FolderError(
+            f"{folder} was trained with other code of the same name. Since then these files have changed:\n  "
+            + "\n  ".join(changed)
+            + "\nPut them back as they were, or use them as they are: inference.force=true"
+        )
+
+
+def _changed_code(folder: RunFolder, config: DictConfig) -> Iterator[str]:
+    """Yield key and file of the user's code that was another when the run in a folder was frozen."""
+    before, files = _environment(folder).get("code", {}), code_files(config)
+    for key, hashes in code_hashes(files).items():
+        for name, now in hashes.items():
+            if now != before.get(key, {}).get(name, now):
+                yield f"{key}: {files[key][name]}"
 
 
 def stop_of(path: Path, otherwise: int) -> int | None:
@@ -97,9 +119,9 @@ def stop_at(folder: RunFolder, steps: int | None) -> None:
 def _write(folder: RunFolder, config: DictConfig, overrides: list[str]) -> None:
     # A finished run keeps what its worker recorded: no worker will record it again.
     recorded = _environment(folder)
-    recorded["command"] = ["python", "-m", "arc_experiments", *overrides]
-    if hashes := code_hashes(code_files(config)):
-        recorded["code"] = hashes
+    named = [f"--config-dir={conf}" for conf in own_conf()]
+    recorded["command"] = ["python", "-m", "arc_experiments", *named, *overrides]
+    recorded |= recorded_code(config)
     folder.write_json("environment.json", recorded)
     folder.write("run.yaml", OmegaConf.to_yaml(config, resolve=True))
 

@@ -8,8 +8,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from arc_experiments.composing.own_code import find_code
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.schema import conf_dir
+from arc_experiments.config.own_folders import option_file
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.runs.folder import RunFolder
 
@@ -35,6 +36,7 @@ def take_from_run(config: DictConfig, overrides: Sequence[str]) -> None:
         )
     chosen, values = _experiments(typed)
     groups |= chosen - {"model"}
+    find_code(folder.path, lambda key: (group := key.split(".")[0]) in BROUGHT and group not in groups)
     nested = {key: OmegaConf.select(config, key.replace("/", ".")) for key in groups if "/" in key}
     with open_dict(config):
         for name in BROUGHT:
@@ -75,7 +77,10 @@ def _experiments(typed: Sequence[Override]) -> tuple[set[str], DictConfig]:
 
 
 def _add_experiment(name: str, groups: set[str], values: DictConfig) -> None:
-    said: Any = OmegaConf.load(conf_dir() / f"experiment/{name}.yaml")
+    file = option_file("experiment", name)
+    if file is None:  # in a folder of hydra.searchpath
+        raise ConfigError([f"experiment={name} with from_run: name its folder by --config-dir <folder>"])
+    said: Any = OmegaConf.load(file)
     for entry in said.pop("defaults", []):
         if isinstance(entry, DictConfig):
             groups |= {str(key).split("/")[-1] for key in entry}

@@ -2,7 +2,8 @@
 
 import textwrap
 
-from arc_experiments.composing.words import COMMANDS, GROUPS, options_of
+from arc_experiments.composing.words import COMMANDS, GROUPS
+from arc_experiments.config.own_folders import options_of
 
 EXAMPLES = {
     "experiment=smoke": "everything once, in seconds",

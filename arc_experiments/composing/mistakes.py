@@ -13,8 +13,9 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from arc_experiments.composing.words import COMMANDS, GROUPS, options_of
+from arc_experiments.composing.words import COMMANDS, GROUPS
 from arc_experiments.config.check import ConfigError
+from arc_experiments.config.own_folders import option_file, options_of
 from arc_experiments.config.schema import Config, conf_dir
 from arc_experiments.runs.folder import FolderError
 
@@ -117,8 +118,8 @@ def _no_option(error: MissingConfigException, overrides: Sequence[str]) -> str:
 def model_of_path(path: str) -> str:
     """What to type for the model at a path or of a hub id: the option that names it, or custom."""
     for option in options_of("model"):
-        named = OmegaConf.select(OmegaConf.load(conf_dir() / "model" / f"{option}.yaml"), "path")
-        if named == path:
+        file = option_file("model", option)
+        if file is not None and OmegaConf.select(OmegaConf.load(file), "path") == path:
             return f"model={option}"
     return f"model=custom model.path={path}"
 

@@ -1,7 +1,5 @@
 """The words of a command line: groups and their options, and the names of the other commands."""
 
-from arc_experiments.config.schema import conf_dir
-
 # `arc-experiments status` is `python -m arc_experiments.status`.
 COMMANDS = {
     "compare": "which config is better, and whether these runs can tell",
@@ -27,8 +25,3 @@ GROUPS = {
     "experiment": "a named set of changes to all of this",
     "sweep": "which values a sweep tries",
 }
-
-
-def options_of(group: str) -> list[str]:
-    """The names of a group's YAML files."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))

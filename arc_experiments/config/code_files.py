@@ -34,12 +34,12 @@ def code_files(node: DictConfig) -> Files:
     found: Files = {}
     for key in open_sets(node):
         module = get_class(OmegaConf.select(node, key)["_target_"]).__module__
-        if (file := _file_of(module)) is not None:
+        if (file := file_of(module)) is not None:
             found[key] = _with_imports(module, file)
     for key in CALLS:
         name = str(OmegaConf.select(node, key))
         module = name.rpartition(".")[0]
-        if is_own(name) and (file := _file_of(module)) is not None:
+        if is_own(name) and (file := file_of(module)) is not None:
             found[key] = _with_imports(module, file)
     data = {"data": node.data, **{f"data.sources.{name}": each for name, each in node.data.sources.items()}}
     named = {f"{place}.file": each.file for place, each in data.items()}
@@ -94,7 +94,7 @@ def _with_imports(name: str, file: Path) -> dict[str, Path]:
             for imported in _imports(name, file):
                 parts = imported.split(".")
                 modules = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]  # packages run, too
-                to_read += [(module, other) for module in modules if (other := _file_of(module)) is not None]
+                to_read += [(module, other) for module in modules if (other := file_of(module)) is not None]
     return found
 
 
@@ -113,7 +113,7 @@ def _imports(name: str, file: Path) -> Iterator[str]:
             yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
-def _file_of(module: str) -> Path | None:
+def file_of(module: str) -> Path | None:
     """The source of a module of the user's, found without importing it; None for any other."""
     top, *parts = module.split(".")
     try:

@@ -36,7 +36,9 @@ _SEARCH = "job.name=adapt adapt.method=search_and_learn"
 _TOGETHER = "job.name=adapt adapt.together!=1"
 _TOGETHER_NEW = "job.name=adapt model.adapter=null adapt.together!=1"
 _BY_STEPS, _BY_SECONDS = "launch.chain.steps_per_job!=null", "launch.chain.seconds_per_job!=null"
-_ENDLESS_JOB = "launch.name=local launch.chain.seconds_per_job=null launch.chain.total_jobs!=1"
+_ENDLESS_JOB = (
+    "launch.name=local launch.chain.seconds_per_job=null launch.chain.total_jobs!=1 optim.epochs=null"
+)
 _ALONE = "or adapt.together=1"
 _LAYERS, _ELEMENTWISE = "|".join(VOCABULARY_LAYERS), "|".join(ELEMENTWISE)
 _NO_GRIDS = (
@@ -157,7 +159,8 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     (_BY_SECONDS, "launch.chain.total_jobs=1",
      "a second job must resume what the first leaves", "take 2 or more"),
     (_ENDLESS_JOB, "launch.chain.steps_per_job=null",
-     "no job of the chain would end early", "set launch.chain.steps_per_job or launch.chain.seconds_per_job"),
+     "no job of the chain would end early",
+     "set launch.chain.steps_per_job or launch.chain.seconds_per_job, or train by optim.epochs"),
     ("launch.slurm.workers!=1", f"job.name!={_jobs('shares_folder')}",
      "it shares out the tasks of job=adapt", "take 1"),
     ("launch.slurm.workers!=1", "launch.chain.total_jobs!=1",

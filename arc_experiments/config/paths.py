@@ -5,6 +5,12 @@ from pathlib import Path
 PREFIX = "package:"
 
 
+def path_outside(path: str) -> str:
+    """Return the path or hub id by which other programs, started anywhere, find what the user named."""
+    local = Path(local_path(path))
+    return str(local.resolve()) if local.is_dir() else path
+
+
 def local_path(path: str) -> str:
     """Resolve `package:<name>` and `~` to a path; return anything else, such as a hub id, as it is."""
     if path.startswith(PREFIX):

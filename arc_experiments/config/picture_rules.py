@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from arc_experiments.config.schema import PICTURE_OPTIONS, PICTURES, Config, PromptOptions
+from arc_experiments.config.schema import PICTURE_OPTIONS, PICTURES, Benchmark, Config, PromptOptions
 
 NUM_COLOURS = 10
 
@@ -18,7 +18,7 @@ def check_pictures(config: Config) -> Iterator[str]:
         yield from _check_options(prompt, key)
     shown = next((key for key, prompt in prompts.items() if prompt.shows_pictures), None)
     if shown is not None:
-        for setting, why in _excluded(config):
+        for setting, why in excluded_by_pictures(config):
             yield f"{setting} does not go with the pictures of {shown}: {why}; or take a prompt of text"
 
 
@@ -39,7 +39,7 @@ def _check_options(prompt: PromptOptions, key: str) -> Iterator[str]:
         yield f"{key}.line_pixels={prompt.line_pixels} leaves nothing of cell_pixels={prompt.cell_pixels}"
 
 
-def _excluded(config: Config) -> Iterator[tuple[str, str]]:
+def excluded_by_pictures(config: Config) -> Iterator[tuple[str, str]]:
     """Yield each setting that pictures exclude, as it is typed, and why, with the remedy."""
     engine, hardware = config.inference.engine, config.hardware
     if engine != "transformers":
@@ -50,9 +50,25 @@ def _excluded(config: Config) -> Iterator[tuple[str, str]]:
         yield "model.vocabulary=arc", "it keeps the tokens of text; take model.vocabulary=full"
     if config.job.name == "adapt" and config.adapt.together != 1:
         yield f"adapt.together={config.adapt.together}", "adapters train at once on text; take 1"
+    if config.job.name == "benchmark":
+        yield from _excluded_of_benchmark(config.benchmark)
     if hardware.per_device_batch_size == "auto":
         yield "hardware.per_device_batch_size=auto", "batches of text are tried; name a number"
     if hardware.parallelism == "fsdp":
         yield "hardware.parallelism=fsdp", "vision parts have not been sharded; take split or data"
     if config.model.lora is not None and config.model.lora.initialisation == "eva":
         yield "model.lora.initialisation=eva", "it looks at text alone; take default"
+
+
+def _excluded_of_benchmark(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
+    if "scoring" in benchmark.parts:
+        rest = ",".join(part for part in benchmark.parts if part != "scoring")
+        yield (
+            f"benchmark.parts={benchmark.parts}",
+            f"scoring continues prompts of text; take benchmark.parts=[{rest}]",
+        )
+    if "training" in benchmark.parts and benchmark.lengths:
+        yield (
+            f"benchmark.lengths={benchmark.lengths}",
+            "rows of text are cut to a length; take benchmark.lengths=[] benchmark.input_sizes=[2x6]",
+        )

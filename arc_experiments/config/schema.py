@@ -169,6 +169,7 @@ class Lora:
     alpha: float = limited(32.0, above=0)
     dropout: float = limited(0.0, low=0, high=0.999)
     target_modules: Any = "all-linear"
+    vision: bool = False  # also on the parts of a model that see pictures
     rslora: bool = False
     dora: bool = False
     initialisation: str = one_of("default", "gaussian", "pissa", "olora", "orthogonal", "eva")
@@ -306,6 +307,7 @@ class Benchmark:
     samples: int = limited(500, low=1)
     workers: list[int] = field(default_factory=lambda: [0, 1, 2])
     consumer_tokens_per_second: float = limited(60000.0, above=0)
+    consumer_samples_per_second: float | None = limited(None, above=0)
     batch_sizes: list[int] = field(default_factory=lambda: [1, 2])
     lengths: list[int] = field(default_factory=lambda: [512, 1024])
     input_sizes: list[str] = field(default_factory=list)  # "2x30": two demonstrations, grids of 30 x 30

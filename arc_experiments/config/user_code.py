@@ -66,6 +66,7 @@ class UserFunction:
                 f"data.file={file}: {path} has no function {self.name}. It has: {', '.join(own) or 'none'}; "
                 f"data.file={path}:<function> names another"
             )
+        self.module_values: Mapping[str, Any] = vars(module)
         self._function: Callable[..., Any] = function
         self._signature = inspect.signature(function)
 

@@ -32,11 +32,11 @@ from arc_experiments.tasks import (
     BadTasks,
     FixedTasks,
     Joined,
+    ProcessorReader,
     Reader,
     Row,
     Task,
     TaskSet,
-    TokenizerReader,
     TrainingSource,
 )
 from arc_experiments.tasks.rngs import rng_for
@@ -84,7 +84,7 @@ class Corpus:
 
     Args:
         partition_seed: determines which tasks a partition holds out.
-        tokenizer: loads the model's tokenizer, for a source that needs it.
+        processor: loads the model's processor or tokenizer, for a source that needs it.
         find_wrong: returns what is wrong with programs of a share's tasks, which then do not train, by task.
     """
 
@@ -93,12 +93,12 @@ class Corpus:
         data: Data,
         *,
         partition_seed: int,
-        tokenizer: Callable[[], Any] = lambda: None,
+        processor: Callable[[], Any] = lambda: None,
         find_wrong: Callable[[Share], Mapping[str, str]] = lambda share: {},
     ) -> None:
         self._find_wrong = find_wrong
         self._sources = {
-            name: _Source(entry, partition_seed, entry.limit or data.limit, tokenizer)
+            name: _Source(entry, partition_seed, entry.limit or data.limit, processor)
             for name, entry in (data.sources or {data.name: data}).items()
         }
         self._weights = data.weights or dict.fromkeys(self._sources, 1.0)
@@ -309,9 +309,9 @@ class _Source:
     """One source: its tasks, the pool of its validation tasks, and its own split."""
 
     def __init__(
-        self, data: Source, partition_seed: int, limit: int | None, tokenizer: Callable[[], Any]
+        self, data: Source, partition_seed: int, limit: int | None, processor: Callable[[], Any]
     ) -> None:
-        self._data, self._seed, self._limit, self._tokenizer = data, partition_seed, limit, tokenizer
+        self._data, self._seed, self._limit, self._processor = data, partition_seed, limit, processor
         self.augmentation = None if data.augmentation is None else tuple(data.augmentation)
         self.prompt = data.prompt
         self.trains = data.trains
@@ -334,9 +334,9 @@ class _Source:
         return pool
 
     def _read(self, options: dict[str, Any]) -> TrainingSource:
-        reader: Reader | TokenizerReader = build(options)
-        if isinstance(reader, TokenizerReader):
-            return reader.read_with(self._tokenizer, self.bad_tasks)
+        reader: Reader | ProcessorReader = build(options)
+        if isinstance(reader, ProcessorReader):
+            return reader.read_with(self._processor, self.bad_tasks)
         return reader.read(self.bad_tasks)
 
     @cached_property

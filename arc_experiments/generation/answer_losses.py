@@ -32,13 +32,14 @@ def answer_losses(
     if pictures is None:  # models number the tokens of pictures themselves, in their own ways
         inputs["position_ids"] = positions(inputs["attention_mask"])
     kept = max(lengths)
-    with torch.no_grad():  # not inference_mode: a sharded model keeps what it gathers and trains on it next
-        logits = model(**inputs, use_cache=False, logits_to_keep=kept + 1).logits
-        targets = inputs["input_ids"][:, -kept:]
-        losses = cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none").double()
-    place = torch.arange(kept, device=losses.device)
-    is_answer = place >= kept - torch.tensor(lengths, device=losses.device)[:, None]
+    targets = inputs["input_ids"][:, -kept:]
+    starts = kept - torch.tensor(lengths, device=targets.device)[:, None]
+    is_answer = torch.arange(kept, device=targets.device) >= starts
     for row, chosen in enumerate(counted or ()):
         if chosen is not None:
-            is_answer[row, kept - lengths[row] :] = torch.from_numpy(chosen).to(losses.device)
-    return [float(value) for value in (losses * is_answer).sum(-1)]
+            is_answer[row, kept - lengths[row] :] = torch.from_numpy(chosen).to(targets.device)
+    targets = targets.masked_fill(~is_answer, 0)  # tokens of pictures may be none that a model can predict
+    with torch.no_grad():  # not inference_mode: a sharded model keeps what it gathers and trains on it next
+        logits = model(**inputs, use_cache=False, logits_to_keep=kept + 1).logits
+        losses = cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none").double()
+    return [float(value) for value in (losses * is_answer.to(losses.device)).sum(-1)]

@@ -12,7 +12,15 @@ from transformers.cache_utils import DynamicLayer
 from transformers.utils.generic import is_flash_attention_requested
 
 from arc_experiments.generation.constraint import Constraint
-from arc_experiments.generation.engine import Answer, Asked, Key, Limits, pad_left, read_prompts
+from arc_experiments.generation.engine import (
+    Answer,
+    Asked,
+    Key,
+    Limits,
+    pad_left,
+    pictures_of,
+    read_prompts,
+)
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.tasks.rngs import rng_for
 
@@ -54,6 +62,17 @@ class Transformers:
         self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
     ) -> list[list[Answer]]:
         """Answer each prompt of one batch; a prompt's samples come in the order of their numbers."""
+        if self.pictures is None:
+            return self._answer(model, prompts, keys, limits)
+        found: dict[int, list[Answer]] = {}
+        for group in self.pictures.share_a_pass([len(pictures_of(prompt)) for prompt in prompts]):
+            chosen = [prompts[at] for at in group], [keys[at] for at in group]
+            found |= zip(group, self._answer(model, *chosen, limits), strict=True)
+        return [found[at] for at in range(len(prompts))]
+
+    def _answer(
+        self, model: Any, prompts: Sequence[Asked], keys: Sequence[Key], limits: Limits
+    ) -> list[list[Answer]]:
         rows = self.num_samples
         each = [prompt for prompt in prompts for _ in range(rows)]
         inputs = pad_left(each, limits.pad_id, model.device, self.pictures)
@@ -189,7 +208,9 @@ def _cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, capacity: 
     if is_flash_attention_requested(model.config) or inputs.keys() > {"input_ids", "attention_mask"}:
         return None
     cache = _FixedCache(config=model.config, max_cache_len=capacity)
-    if rows > 1 and inputs["input_ids"].shape[1] > 1:
+    # Qwen's models that can see pictures continue a cache with positions left over from an earlier one.
+    reads_text_alone = model.config.get_text_config() is model.config
+    if rows > 1 and reads_text_alone and inputs["input_ids"].shape[1] > 1:
         # All but the last token, which `generate` reads. Other layers remember only a part of a prompt.
         read, _ = read_prompts(
             model, *(inputs[name][::rows, :-1] for name in ("input_ids", "attention_mask"))

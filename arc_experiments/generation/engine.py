@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from transformers import Cache
 
+from arc_experiments.pictures import AnyPicture
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import Encoded
 from arc_experiments.prompts.tokens import Ids
@@ -70,6 +71,11 @@ class Engine(Protocol):
         """
 
 
+def pictures_of(asked: Asked) -> tuple[AnyPicture, ...]:
+    """Return the pictures of a prompt, in the order of their tokens."""
+    return asked.pictures if isinstance(asked, Encoded) else ()
+
+
 def pad_left(
     rows: Sequence[Asked], pad_id: int, device: torch.device, pictures: PictureInputs | None = None
 ) -> dict[str, torch.Tensor]:
@@ -78,7 +84,7 @@ def pad_left(
     Args:
         pictures: makes what the model needs of the rows' pictures; None for rows without.
     """
-    seen = [row.pictures if isinstance(row, Encoded) else () for row in rows]
+    seen = [pictures_of(row) for row in rows]
     rows = [row.input_ids if isinstance(row, Encoded) else row for row in rows]
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.int64)

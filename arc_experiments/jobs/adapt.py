@@ -25,7 +25,7 @@ from arc_experiments.adaptation.training import unwrapped
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.resuming import Spent
-from arc_experiments.jobs.answering import cost, is_reported, report, selection_rule, write_candidates
+from arc_experiments.jobs.answering import cost, is_reported, report, write_candidates
 from arc_experiments.jobs.beginning import begin, check_weights, find_leaks, leak_metrics
 from arc_experiments.jobs.estimate import answering_seconds, show_estimate, step_seconds
 from arc_experiments.jobs.results import show_finished
@@ -67,7 +67,7 @@ def main(run: Run, console: Console) -> None:
         return
     environments = _take_share(run.config.hardware)
     if not (run.folder.read_only or (run.folder / FILE).exists()):  # `begin` may have to load the model
-        GrowingSubmission(run.folder, run.predicted_tasks(), selection_rule(run), lambda: ()).write()
+        GrowingSubmission(run.folder, run.predicted_tasks(), run.rule, lambda: ()).write()
     begin(
         run
     )  # what hardware.per_device_batch_size=auto needs is not shared with helpers yet, who take its result
@@ -138,7 +138,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     growing = GrowingSubmission(
         run.folder,
         run.predicted_tasks(),
-        selection_rule(run),
+        run.rule,
         lambda: [*work.candidates(), *run.fallback],
     )
     growing.write()
@@ -205,7 +205,7 @@ def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | 
 
 def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
     """What job=adapt adds to metrics.json."""
-    tasks, rule = run.predicted_tasks(), selection_rule(run)
+    tasks, rule = run.predicted_tasks(), run.rule
     first, last = ([*answers, *run.fallback] for answers in (before, merged(before, units)))
     phases = {name: sum(unit.seconds[name] for unit in units) for name in ("training", "inference")}
     peak = max(unit.peak_memory_bytes for unit in units)

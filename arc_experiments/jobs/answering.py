@@ -26,6 +26,7 @@ from arc_experiments.jobs.results import show_scores
 from arc_experiments.jobs.shown_programs import shown_programs
 from arc_experiments.jobs.terminal import progress, show_shrunk, timed
 from arc_experiments.jobs.tracking import Tracker
+from arc_experiments.report.card import write_card
 from arc_experiments.report.page import write_report
 from arc_experiments.report.programs import FILE as PROGRAMS
 from arc_experiments.report.seen import FILE as PICTURES
@@ -37,7 +38,7 @@ from arc_experiments.scoring.by_program import verified_tasks
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
 from arc_experiments.scoring.per_output import solved
-from arc_experiments.scoring.selection import Rule, distinct_by_output, rule_named
+from arc_experiments.scoring.selection import distinct_by_output
 from arc_experiments.scoring.submission import Submission, check_submission, submission
 from arc_experiments.tasks import TaskSet
 from arc_experiments.training.others_pictures import loss_differences
@@ -53,11 +54,6 @@ def is_reported(run: Run) -> bool:
         return False
     has_page = {"score", "answered"} & run.folder.read_json("metrics.json").keys()
     return not has_page or (run.folder / "report.html").exists()
-
-
-def selection_rule(run: Run) -> Rule:
-    """The rule by which this run's attempts are chosen."""
-    return rule_named(run.config.inference.selection)
 
 
 def validation_metrics(
@@ -88,7 +84,7 @@ def validation_metrics(
 def score_in_training(run: Run, model: Any) -> dict[str, float]:
     """What the finished run would score with the model as it is now: `{"pass_at_2": ...}`."""
     candidates = [*answer_in_training(run, model), *run.fallback]
-    scores = score(run.predicted_tasks(), candidates, selection_rule(run))
+    scores = score(run.predicted_tasks(), candidates, run.rule)
     return {"pass_at_2": scores["pass_at_2"]}
 
 
@@ -157,7 +153,7 @@ def report(
     if len(tasks):
         candidates = [*candidates, *run.fallback]
         metrics |= _scored(run, tasks, candidates)
-        attempts = submission(tasks, candidates, selection_rule(run))
+        attempts = submission(tasks, candidates, run.rule)
         check_submission(attempts, tasks)
         run.folder.write_json("submission.json", attempts)
         write_candidates(run, "predictions.jsonl", candidates)
@@ -166,6 +162,7 @@ def report(
     metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
     metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
+    _write_card(run, metrics)
     run.folder.write_json("metrics.json", metrics)
     if len(tasks):
         write_report(run.folder.path, tasks)
@@ -175,12 +172,20 @@ def report(
     show_scores(metrics, run, console)
 
 
+def _write_card(run: Run, metrics: dict[str, Any]) -> None:
+    """Write what the weights are, beside them, if this run has made some."""
+    if run.weights.folder.is_dir():
+        question = next((run.prompt.decode(each.ids) for each in run.requests if each.ids is not None), None)
+        shows_pictures = run.config.prompt.shows_pictures
+        write_card(
+            run.folder.path, run.weights.folder, metrics, question=question, shows_pictures=shows_pictures
+        )
+
+
 def _write_programs(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> None:
     """Write the programs behind the attempts, if programs were asked for."""
     if any(one.program is not None for one in candidates):
-        found = shown_programs(
-            tasks, candidates, selection_rule(run), run.sandbox, seed=run.config.seeds.inference
-        )
+        found = shown_programs(tasks, candidates, run.rule, run.sandbox, seed=run.config.seeds.inference)
         run.folder.write(PROGRAMS, "".join(f"{json.dumps(one.to_record())}\n" for one in found))
 
 
@@ -209,7 +214,7 @@ def _scored(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> dict[s
     if (verified := verified_tasks(candidates)) is not None:
         metrics["answered"]["num_tasks_verified"] = len(verified)
     if len(solved(tasks)):
-        rule = selection_rule(run)
+        rule = run.rule
         metrics["score"] = score(tasks, candidates, rule, run.corpus.source_of)
         metrics["score"]["by_num_predictions"] = by_num_predictions(tasks, candidates, rule)
     return metrics

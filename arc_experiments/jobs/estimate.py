@@ -229,21 +229,24 @@ def _begin_answers(
     """Answer by a few tokens.
 
     Args:
-        cut: take the last tokens of each prompt only.
+        cut: take only so many tokens of each prompt, the last ones, unless it has pictures.
 
     Returns:
         Seconds to read the prompts, seconds to write a token (the median), and the tokens that are held.
     """
     engine = way.engine.only(range(min(way.engine.num_samples, PROBED_SAMPLES)))
     limits = Limits(max_new_tokens=PROBED_STEPS, stop_ids=run.prompt.stop_ids, pad_id=run.prompt.pad_id)
-    prompts = [request.ids[-(cut or 0) :] for request in requests if request.ids is not None]
+    whole = [request.encoded for request in requests if request.encoded is not None]
+    # The tokens of pictures cannot be cut from them.
+    prompts = [one if cut is None or one.pictures else one.input_ids[-cut:] for one in whole]
     begun: list[float] = []  # of each call of the model
+    start = time.perf_counter()
     hook = model.get_input_embeddings().register_forward_hook(lambda *_: begun.append(time.perf_counter()))
     try:
         engine.answer(model, prompts, [request.key for request in requests], limits)
     finally:
         hook.remove()
-    lasted = [after - before for before, after in pairwise([*begun, time.perf_counter()])]
+    lasted = [after - before for before, after in pairwise([*(begun or [start]), time.perf_counter()])]
     held = engine.rows_per_prompt * len(prompts) * (max(map(len, prompts)) + PROBED_STEPS)
     return lasted[0], median(lasted[1:] or lasted), held
 

@@ -65,6 +65,23 @@ def start_helpers(folder: RunFolder, environments: Sequence[dict[str, str]]) -> 
         ]
 
 
+def run_worker(folder: RunFolder) -> int:
+    """Start the worker, print its lines, and return its exit code."""
+    pausing.forget(folder.path)
+    with subprocess.Popen(
+        worker_command(folder),
+        env=worker_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    ) as worker:
+        assert worker.stdout is not None
+        for line in worker.stdout:  # a notebook shows what is printed, not what a process writes
+            print(line, end="", flush=True)  # noqa: T201
+    return worker.returncode
+
+
 def become_worker(folder: RunFolder) -> NoReturn:
     """Replace this process by the worker; it keeps the process id, so Ctrl-C and debuggers work."""
     sys.stdout.flush()

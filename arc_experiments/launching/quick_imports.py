@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from arc_experiments.config.schema import Config
 
+USED_LATER = ("scipy", "wandb")  # by the tracker, and by comparisons of runs
 USE_BITSANDBYTES = ("8bit", "bnb", "paged", "ademamix", "lion")  # parts of optimizers' names
 
 
@@ -14,21 +15,24 @@ USE_BITSANDBYTES = ("8bit", "bnb", "paged", "ademamix", "lion")  # parts of opti
 def quick_imports(config: Config) -> Iterator[None]:
     """Import without collecting garbage, and without libraries that are installed but not used.
 
-    PEFT imports bitsandbytes, and TRL wandb, wherever they find them: 1.6 of 7 s. Both take them for missing
-    here: bitsandbytes for as long as this process lives, unless it is used; wandb until TRL is imported.
+    PEFT imports bitsandbytes, and TRL wandb, wherever they find them: 1.6 of 7 s; transformers imports scipy
+    for the losses of detectors: 0.3 more. They take them for missing here: bitsandbytes for as long as this
+    process lives, unless it is used; the others until all is imported.
     Garbage takes another second to look for, among 5,000 modules that come to stay.
     """
     if not uses_bitsandbytes(config):
         _hide("bitsandbytes")
-    _hide("wandb")
+    for name in USED_LATER:
+        _hide(name)
     gc.disable()
     try:
         yield
     finally:
+        for name in USED_LATER:
+            if sys.modules.get(name, gc) is None:
+                del sys.modules[name]
+        gc.freeze()  # nothing of what was imported is looked at again; before enabling, or it is at once
         gc.enable()
-        if sys.modules.get("wandb", gc) is None:
-            del sys.modules["wandb"]
-    gc.freeze()  # nothing of what was imported is looked at again
 
 
 def uses_bitsandbytes(config: Config) -> bool:

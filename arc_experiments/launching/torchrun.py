@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from arc_experiments.composing.own_code import find_code
 from arc_experiments.config.check import check
 from arc_experiments.launching.commands import describe_exit
 from arc_experiments.launching.worker import DONE, FAILED, MISTAKE, STOPPED, TAKEN
@@ -27,6 +28,7 @@ def main(arguments: list[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     folder, module = RunFolder(Path(arguments[0])), [*arguments[1:], "arc_experiments.launching.worker"][0]
+    find_code(folder.path)
     hardware = check(folder.read_config()).hardware
     cores_and_gpus.show_gpus(hardware)
     os.environ[cores_and_gpus.STARTER] = str(os.getpid())

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from arc_experiments.composing.freezing import check_code
+from arc_experiments.composing.own_code import find_code
 from arc_experiments.config.check import check
 from arc_experiments.config.code_files import code_files, error_in
 from arc_experiments.config.job_kinds import job_kind
@@ -97,6 +98,10 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
     """Run the job; record in the status how it ended."""
     _log_to_file(folder)
     pausing.watch_signals()
+    try:
+        find_code(folder.path)
+    except FolderError as error:
+        return _fail(folder, console, str(error), MISTAKE)
     try:
         check_code(folder, node)
         _run_job(folder, check(node), console)

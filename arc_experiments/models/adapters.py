@@ -1,7 +1,6 @@
 """Adapters: make a new LoRA on a base model, load a saved one, save one."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from arc_experiments.config.paths import path_outside
 from arc_experiments.config.schema import Lora, Model
 from arc_experiments.models.hub import ModelError
+from arc_experiments.models.layers import check_names, linear_layers, vision_pattern
 from arc_experiments.models.tokenizer import ArcTokenizer
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ def add_adapter(
             ) from error
     if model.lora is None or not trainable:
         return base.requires_grad_(trainable)
-    _check_names(base, model)
+    check_names(base, model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            adapted = get_peft_model(base, _lora_config(model.lora))
+            adapted = get_peft_model(base, _lora_config(model.lora, base))
         except (ValueError, TypeError) as error:
             raise ModelError(
                 f"model.lora does not fit model.path={model.path}: {str(error)[:500]}"
@@ -86,46 +87,17 @@ def add_adapter(
     return adapted
 
 
-def _check_names(base: PreTrainedModel, model: Model) -> None:
-    """Refuse names that no layer has: PEFT does so only if none of them is right."""
-    assert model.lora is not None
-    modules = {name.rpartition(".")[2]: module for name, module in base.named_modules()}
-    parts = sorted(name for name in modules if name and not name.isdigit())
-    layers = [name for name in parts if getattr(getattr(modules[name], "weight", None), "ndim", 0) == 2]
-    targets = model.lora.target_modules
-    if isinstance(targets, str):
-        is_pattern = targets != "all-linear"
-        unknown = [targets] if is_pattern and not _matches(base, targets) else []
-    else:
-        unknown = [name for name in targets if not _is_in(base, name)]
-    if unknown:
-        raise ModelError(
-            f"model.lora.target_modules: {model.path} has no layer {', '.join(unknown)}; it has: "
-            f"{', '.join(layers)} (or all-linear)"
-        )
-    unknown = [name for name in model.lora.modules_to_save if not _is_in(base, name)]
-    if unknown:
-        raise ModelError(
-            f"model.lora.modules_to_save: {model.path} has no module {', '.join(unknown)}; it has: "
-            f"{', '.join(parts)}"
-        )
-
-
-def _is_in(base: PreTrainedModel, part: str) -> bool:
-    """Whether some module has this name, or a dotted name that ends with it."""
-    return any(f".{name}".endswith(f".{part}") for name, _ in base.named_modules())
-
-
-def _matches(base: PreTrainedModel, pattern: str) -> bool:
-    return any(re.fullmatch(pattern, name) for name, _ in base.named_modules())
-
-
-def _lora_config(lora: Lora) -> LoraConfig:
+def _lora_config(lora: Lora, base: PreTrainedModel) -> LoraConfig:
+    hidden = None if lora.vision else vision_pattern(base)
+    targets = lora.target_modules
+    if hidden is not None and targets == "all-linear":  # PEFT would name those of the hidden parts as well
+        targets = linear_layers(base, hidden)
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
+        target_modules=targets,
+        exclude_modules=hidden,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         init_lora_weights=True if lora.initialisation == "default" else lora.initialisation,
@@ -164,15 +136,24 @@ def can_merge(model: Any) -> bool:
 
 
 def save_weights(
-    model: Any, tokenizer: Any, folder: Path, *, base: str, state_dict: dict[str, torch.Tensor] | None = None
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    base: str,
+    revision: str | None = None,
+    state_dict: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Save an adapter, or a whole model with its tokenizer; the same weights give the same bytes.
+
+    PEFT loads the adapter with its base from anywhere on this machine (of a hub's model: on any).
 
     A cut vocabulary is saved beside either. An adapter fits the base as it was published, even if its first
     weights were subtracted from that: it is saved with twice the rank then.
 
     Args:
         base: the path of an adapter's base model, as the user gave it.
+        revision: of a base model of the hub.
         state_dict: the weights, if the model itself holds a part of them only.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +166,7 @@ def save_weights(
     model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=state_dict)
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text())
-    config["base_model_name_or_path"] = base
+    config |= {"base_model_name_or_path": path_outside(base), "revision": revision}
     if isinstance(config["target_modules"], list):  # PEFT keeps a set, whose order depends on the hash seed
         config["target_modules"].sort()
     if hasattr(model, "first_weights"):

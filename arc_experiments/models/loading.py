@@ -63,8 +63,10 @@ def load_base(
         ModelError: it cannot be loaded, or not with these options.
     """
     weights_dtype = dtype if model.lora is not None or model.adapter else torch.float32
-    attention = pick_attention(model.attention, device=device, dtype=dtype, packs_rows=packs_rows)
     config = load(AutoConfig, model)
+    attention = pick_attention(
+        model.attention, device=device, dtype=dtype, packs_rows=packs_rows, kind=config.model_type
+    )
     kind = AutoModelForImageTextToText if sees_pictures(config) else AutoModelForCausalLM
     _check_kind(model, config)
     _check_stored(model, config)

@@ -9,6 +9,7 @@ from arc_experiments.config.schema import Hardware
 from arc_experiments.models.hub import ModelError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WITHOUT_FLASH = ("mllama",)  # its cross-attention has masks that flash attention does not take
 
 
 def pick_device(hardware: Hardware) -> torch.device:
@@ -54,16 +55,19 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_tile"))
 
 
-def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype, packs_rows: bool = False) -> str:
+def pick_attention(
+    name: str, *, device: torch.device, dtype: torch.dtype, packs_rows: bool = False, kind: str = ""
+) -> str:
     """Choose the attention: `auto` is flash attention if possible (installed, GPU, half precision) or sdpa.
 
     Args:
         packs_rows: whether a batch may have several rows of several samples each.
+        kind: the model's, as its config.json names it (`model_type`).
 
     Raises:
         ModelError: flash attention is named and not possible.
     """
-    obstacle = _flash_obstacle(device, dtype, packs_rows)
+    obstacle = _flash_obstacle(device, dtype, packs_rows, kind)
     if name == "auto":
         return "sdpa" if obstacle else "flash_attention_2"
     if name == "flash_attention_2" and obstacle:
@@ -71,7 +75,9 @@ def pick_attention(name: str, *, device: torch.device, dtype: torch.dtype, packs
     return name
 
 
-def _flash_obstacle(device: torch.device, dtype: torch.dtype, packs_rows: bool) -> str | None:
+def _flash_obstacle(device: torch.device, dtype: torch.dtype, packs_rows: bool, kind: str) -> str | None:
+    if kind in WITHOUT_FLASH:
+        return f"is not possible with a model of the kind {kind}"
     if device.type != "cuda":
         return "needs a GPU"
     if dtype == torch.float32:

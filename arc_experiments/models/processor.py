@@ -1,5 +1,7 @@
 """The processor that belongs to a vision-language model."""
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, ProcessorMixin
@@ -12,6 +14,9 @@ from arc_experiments.models.hub import ModelError, load
 
 QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
+WANTED = {"smolvlm": ("torchvision", "num2words")}  # without which transformers misses other things instead
+INSTALL = "pip install 'arc_experiments[vision]'"
+
 
 def sees_pictures(model_config: Any) -> bool:
     """Whether transformers loads this as a model of images and text."""
@@ -19,6 +24,11 @@ def sees_pictures(model_config: Any) -> bool:
     return model_config.model_type in names and names[model_config.model_type] in (
         model_config.architectures or [names[model_config.model_type]]
     )
+
+
+def reads_pictures(model: Model) -> bool:
+    """Whether this is a vision-language model, by its config.json."""
+    return sees_pictures(load(AutoConfig, model))
 
 
 def load_processor(model: Model) -> Any:
@@ -30,24 +40,34 @@ def load_processor(model: Model) -> Any:
     config = load(AutoConfig, model)
     if not sees_pictures(config):
         raise ModelError(
-            f"model.path={model.path} is a model of text alone, and the prompt shows pictures: use a "
+            f"model.path={model.path} is a model of text alone, and prompt or data show pictures: use a "
             "vision-language model (model=qwen_vl, model=llama_vision_11b, model=custom_vision), or a prompt "
-            "of text (prompt=arc24)"
+            "and data of text (prompt=arc24)"
         )
+    missing = [name for name in WANTED.get(config.model_type, ()) if find_spec(name) is None]
+    if missing:
+        raise ModelError(f"model.path={model.path}: its processor needs {' and '.join(missing)}: {INSTALL}")
     if config.model_type in QWEN and not is_torchvision_available():
         return QwenPictures(load(Qwen2VLImageProcessorPil, model), load(AutoTokenizer, model))
     try:
         processor = load(AutoProcessor, model)
     except ImportError as error:
         raise ModelError(
-            f"model.path={model.path}: its processor needs a package that is not installed: "
-            "pip install 'arc_experiments[vision]'"
+            f"model.path={model.path}: its processor needs a package that is not installed: {INSTALL}"
         ) from error
     images = processor.image_processor
     if getattr(images, "do_image_splitting", False):
         # Idefics3 and SmolVLM would enlarge a grid and cut it into up to seventeen pictures.
         images.do_image_splitting, images.size = False, images.max_image_size
     return processor
+
+
+def save_processor(processor: Any, folder: Path) -> None:
+    """Save a processor beside a model, for transformers to load with it."""
+    if isinstance(processor, QwenPictures):  # a class of ours, whose parts are Qwen's own
+        processor.image_processor.save_pretrained(folder)
+    else:
+        processor.save_pretrained(folder)
 
 
 class QwenPictures(ProcessorMixin):

@@ -129,19 +129,29 @@ class Weights:
         ancestry: Ancestry,
         state_dict: "dict[str, torch.Tensor] | None" = None,
         folder: Path | None = None,
+        processor: Any = None,
     ) -> Path:
         """Save what was trained, with its ancestry; the folder appears whole or not at all.
 
         Args:
             state_dict: the trained weights, if the model itself holds a part of them only.
-            folder: None for the run's own.
+            folder: None for the run's own, where the tokenizer lies beside an adapter, too.
+            processor: of a model that sees pictures.
         """
         from arc_experiments.models.adapters import save_weights
+        from arc_experiments.models.processor import save_processor
 
-        folder = folder or self.folder
+        is_own, folder = folder is None, folder or self.folder
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        save_weights(model, tokenizer, temporary, base=self._config.model.path, state_dict=state_dict)
+        base = self._config.model
+        save_weights(
+            model, tokenizer, temporary, base=base.path, revision=base.revision, state_dict=state_dict
+        )
+        if is_own and folder.name == "adapter":
+            tokenizer.save_pretrained(temporary)
+        if processor is not None and folder.name == "model":
+            save_processor(processor, temporary)
         ancestry.save(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         return temporary.rename(folder)

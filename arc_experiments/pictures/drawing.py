@@ -5,6 +5,7 @@
 Grid lines lie inside the cells, so that a cell always begins at a multiple of `cell_pixels`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -12,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arc_experiments.tasks.grids import NUM_COLOURS, PALETTE, Grid
+from arc_experiments.tasks.images import Image
 
 Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
 
 LINE = (85, 85, 85)
-PAPER = (255, 255, 255)  # around grids
+PAPER = 255  # around grids: white
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Style:
         margin_pixels: paper around a picture.
         canvas_pixels: side of a square that every picture fills, for models that see all pictures in one
             size; cells become as large as fits. None: a picture is as large as its grids need.
+        unit_pixels, min_pixels: a picture without a canvas is filled up with paper to sides that are
+            multiples of the first and an area of the second, below which a model would resize it.
         palette: the ten colours, "#rrggbb".
     """
 
@@ -36,6 +40,8 @@ class Style:
     line_pixels: int = 0
     margin_pixels: int = 0
     canvas_pixels: int | None = None
+    unit_pixels: int = 1
+    min_pixels: int = 0
     palette: tuple[str, ...] = PALETTE
 
     def __post_init__(self) -> None:
@@ -89,35 +95,60 @@ class Picture:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        if self.style.canvas_pixels is not None:
-            return self.style.canvas_pixels, self.style.canvas_pixels
-        height, width = (cells * self.cell_pixels + 2 * self.style.margin_pixels for cells in self._cells)
+        style, unit = self.style, self.style.unit_pixels
+        if style.canvas_pixels is not None:
+            return style.canvas_pixels, style.canvas_pixels
+        sides = [cells * self.cell_pixels + 2 * style.margin_pixels for cells in self._cells]
+        height, width = (-(-side // unit) * unit for side in sides)
+        while height * width < style.min_pixels:  # towards a square
+            height, width = (height + unit, width) if height <= width else (height, width + unit)
         return height, width
 
     def draw(self) -> Pixels:
         """Draw it: uint8, shape (height, width, 3)."""
-        pixels = np.empty((*self.size, 3), np.uint8)
-        pixels[:] = PAPER
-        side, top = self.cell_pixels, self.style.margin_pixels
-        for row in self.rows:
-            left = self.style.margin_pixels
-            for grid in row:
-                drawn = _cells(self.style.palette, side, self.style.line_pixels)[grid]
-                height, width = grid.shape[0] * side, grid.shape[1] * side
-                pixels[top : top + height, left : left + width] = drawn.swapaxes(1, 2).reshape(
-                    height, width, 3
-                )
-                left += width + side
-            top += (max(grid.shape[0] for grid in row) + 1) * side
+        pixels = np.full((*self.size, 3), PAPER, np.uint8)
+        side, margin = self.cell_pixels, self.style.margin_pixels
+        for top, left, grid in self._places():
+            drawn = _drawn(grid, side, self.style)
+            top, left = margin + top * side, margin + left * side
+            pixels[top : top + len(drawn), left : left + drawn.shape[1]] = drawn
         return pixels
+
+    @property
+    def cells(self) -> NDArray[np.uint8]:
+        """The colour of each cell, paper being colour NUM_COLOURS; for a size and a margin in whole cells."""
+        side = self.cell_pixels
+        cells = np.full([pixels // side for pixels in self.size], NUM_COLOURS, np.uint8)
+        margin = self.style.margin_pixels // side
+        for top, left, grid in self._places():
+            place = slice(margin + top, margin + top + len(grid))
+            cells[place, margin + left : margin + left + grid.shape[1]] = grid
+        return cells
+
+    def _places(self) -> Iterator[tuple[int, int, Grid]]:
+        """Yield top and left of each grid in cells, without the margin, and the grid."""
+        top = 0
+        for row in self.rows:
+            left = 0
+            for grid in row:
+                yield top, left, grid
+                left += grid.shape[1] + 1
+            top += max(grid.shape[0] for grid in row) + 1
+
+
+AnyPicture = Picture | Image
+
+
+def _drawn(grid: Grid, side: int, style: Style) -> Pixels:
+    """Draw a grid alone: uint8, shape (rows x side, columns x side, 3)."""
+    pixels = _colours(style.palette)[grid].repeat(side, axis=1).repeat(side, axis=0)
+    for line in range(style.line_pixels):
+        pixels[line::side] = LINE
+        pixels[:, line::side] = LINE
+    return pixels
 
 
 @lru_cache(maxsize=256)
-def _cells(palette: tuple[str, ...], side: int, line: int) -> Pixels:
-    """Draw a cell of each colour: uint8, shape (10, side, side, 3)."""
-    cells = np.empty((NUM_COLOURS, side, side, 3), np.uint8)
-    colours = [list(bytes.fromhex(colour[1:])) for colour in palette]
-    cells[:] = np.array(colours, np.uint8)[:, None, None]
-    cells[:, :line] = LINE
-    cells[:, :, :line] = LINE
-    return cells
+def _colours(palette: tuple[str, ...]) -> Pixels:
+    """Return the palette as uint8, shape (10, 3)."""
+    return np.array([list(bytes.fromhex(colour[1:])) for colour in palette], np.uint8)

@@ -22,11 +22,12 @@ def make_prompt(
 
     Args:
         language: of the data's programs, which is asked for if the options name none.
-        inputs: what the model is given of pictures; None for a prompt without them.
+        inputs: what the model is given of pictures; None for a prompt and rows without them.
     """
     options = dataclasses.asdict(own)
     for name in ("name", *PICTURE_OPTIONS):
         del options[name]
+    options["images"] = inputs
     if own.shows_pictures:
         assert inputs is not None, "a prompt with pictures needs the model's processor"
         options["pictures"] = PictureWriter(_style(own, inputs), inputs)
@@ -64,5 +65,7 @@ def _style(own: PromptOptions, inputs: PictureInputs) -> Style:
         line_pixels=own.line_pixels,
         margin_pixels=own.margin_pixels,
         canvas_pixels=canvas,
+        unit_pixels=inputs.cell_pixels or 1,
+        min_pixels=inputs.min_pixels,
     )
     return style if own.palette is None else dataclasses.replace(style, palette=tuple(own.palette))

@@ -33,6 +33,37 @@ def render(
     return str(text)
 
 
+def render_parts(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], *, add_generation_prompt: bool
+) -> str:
+    """Write a conversation whose contents are lists of parts, of text and pictures.
+
+    Some templates want the system text as a string all the same, and some leave out what they do not expect.
+
+    Raises:
+        TemplateError: the template refuses these turns, or leaves out a text of theirs.
+    """
+    texts = [part["text"] for each in messages for part in each["content"] if part["type"] == "text"]
+    refusals: list[str] = []
+    for strings in ((), ("system",)):
+        typed = [
+            {**each, "content": "".join(part.get("text", "") for part in each["content"])}
+            if each["role"] in strings
+            else each
+            for each in messages
+        ]
+        try:
+            written = render(tokenizer, typed, add_generation_prompt=add_generation_prompt)
+        except TemplateError as error:
+            refusals.append(str(error))
+            continue
+        lost = next((text for text in texts if text.strip() not in written), None)
+        if lost is None:
+            return written
+        refusals.append(f"it leaves out {lost[:40]!r}")
+    raise TemplateError(refusals[0])
+
+
 class Chat:
     """Wraps the user's text in the tokenizer's chat template, or in a begin token and the system text.
 
@@ -71,30 +102,16 @@ class Chat:
 
     def _render(self, turns: list[tuple[str, str]], *, add_generation_prompt: bool) -> str:
         turns = [("system", self._system), *turns] if self._system else turns
-        # Templates of vision models take lists of parts; of some, the system text is a string all the same.
-        strings: tuple[set[str], ...] = (
-            ({"system", "user", "assistant"},) if self._placeholder is None else (set(), {"system"})
-        )
-        refusals: list[object] = []
-        for plain in strings:
-            messages = [
-                {"role": role, "content": text if role in plain else _parts(text)} for role, text in turns
-            ]
-            try:
-                written = render(self._tokenizer, messages, add_generation_prompt=add_generation_prompt)
-            except TemplateError as error:
-                refusals.append(error)
-                continue
-            lost = [
-                text for _, text in turns for part in PICTURE.split(text)[::3] if part.strip() not in written
-            ]
-            if not lost or self._placeholder is None:
-                return written
-            refusals.append(f"it leaves out {lost[0][:40]!r}")
-        raise ValueError(
-            f"the model's chat template refuses the prompt ({refusals[0]}): some accept no system text, so "
-            "try prompt.system=null, or switch the template off with prompt.chat=never"
-        ) from next((error for error in refusals if isinstance(error, TemplateError)), None)
+        has_pictures = self._placeholder is not None
+        write, content = (render_parts, _parts) if has_pictures else (render, str)
+        messages = [{"role": role, "content": content(text)} for role, text in turns]
+        try:
+            return write(self._tokenizer, messages, add_generation_prompt=add_generation_prompt)
+        except TemplateError as error:
+            raise ValueError(
+                f"the model's chat template refuses the prompt ({error}): some accept no system text, so "
+                "try prompt.system=null, or switch the template off with prompt.chat=never"
+            ) from error
 
     def _find_end(self) -> int:
         if self._use_template:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arc_experiments.pictures.drawing import Picture
+from arc_experiments.pictures.drawing import AnyPicture, Picture
 from arc_experiments.pictures.writer import PictureWriter
 from arc_experiments.prompts.grid_text import GridText
 from arc_experiments.prompts.templates import Layout, Side, split
@@ -36,7 +36,7 @@ class Encoded:
     input_ids: Ids
     labels: Ids
     num_prompt: int
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[AnyPicture, ...] = ()
 
     def __len__(self) -> int:
         return len(self.input_ids)

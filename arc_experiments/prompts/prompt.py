@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.pictures.writer import PictureWriter
 from arc_experiments.programs.languages import language as find_language
 from arc_experiments.prompts.chat import Chat
@@ -63,6 +64,7 @@ class Prompt:
         languages: what {language} becomes, by the language of the program.
         language: the language of the programs that are asked for where a task's own is unknown.
         pictures: draws and writes the pictures of templates that show some.
+        images: writes the images of ready rows that have some.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Prompt:
         languages: Mapping[str, str] | None = None,
         language: str | None = None,
         pictures: PictureWriter | None = None,
+        images: PictureInputs | None = None,
     ) -> None:
         self._tokenizer, self._grid = tokenizer, grid
         texts = {"introduction": introduction, "demonstration": demonstration, "question": question}
@@ -113,7 +116,7 @@ class Prompt:
         self.pictures = pictures
         placeholder = None if pictures is None else pictures.placeholder
         self._chat = Chat(tokenizer, system=system, use_template=chat, placeholder=placeholder)
-        self._rows = RowEncoder(tokenizer, self._chat.end_id)
+        self._rows = RowEncoder(tokenizer, self._chat.end_id, images)
         self.max_length = max_length
         self._encoders = Encoders(
             tokenizer,

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from arc_experiments.composing.own_code import find_code
 from arc_experiments.config.own_function import is_own
 from arc_experiments.config.schema import SELECTIONS
 from arc_experiments.report.programs import FILE, ShownProgram
@@ -70,6 +71,7 @@ def read_run(folder: Path) -> RunFiles:
     text = (folder / "run.yaml").read_text(encoding="utf-8")
     settings = OmegaConf.to_container(OmegaConf.create(text))
     assert isinstance(settings, dict)
+    find_code(folder, lambda key: key == "inference.selection")
     return RunFiles(
         name=folder.resolve().name,
         settings={str(key): value for key, value in settings.items()},

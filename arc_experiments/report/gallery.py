@@ -15,10 +15,9 @@ from arc_experiments.report.wording import number, plural, times
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.selection import NUM_ATTEMPTS, Ranked, Rule, select, votes_then_log_probability
 from arc_experiments.scoring.submission import ATTEMPTS, Submission
-from arc_experiments.tasks.grids import Grid, to_pixels, to_svg
+from arc_experiments.tasks.grids import Grid, to_pixels
 from arc_experiments.tasks.task import Pair, Task, TaskSet
 
-PICTURE_SIDE = 132  # pixels of a picture's longer side, as far as its cells stay between 4 and 16 pixels
 MAX_TEXTS = 16  # invalid answers shown of a test output
 MAX_GRIDS = 16  # distinct grids shown of a test output
 GAP = 12  # pixels between grids
@@ -186,11 +185,6 @@ def difference(grid: Grid, expected: Grid) -> str:
     if grid.shape != expected.shape:
         return f"{size(grid)} instead of {size(expected)}"
     return f"{np.count_nonzero(grid != expected)} of {plural(expected.size, 'cell')} wrong"
-
-
-def svg(grid: Grid) -> str:
-    """The grid as SVG text of a size that suits a page."""
-    return to_svg(grid, cell=min(16, max(4, PICTURE_SIDE // max(grid.shape))))
 
 
 def size(grid: Grid) -> str:

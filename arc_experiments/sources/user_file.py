@@ -3,19 +3,22 @@
 def get_custom_dataset(dataset_config, processor, split):
     return [{"prompt": "2 + 2 = ", "completion": "4"}]
 
-The signature is that of llama-cookbook's custom datasets. The function is called once for the training split
-and once for the validation split; only what it returns is kept.
+The signature is that of llama-cookbook's custom datasets, and so is that of the file's `get_data_collator`,
+if it has one. The function is called once for the training split and once for the validation split; only what
+it returns is kept.
 """
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 from arc_experiments.config.user_code import UserCodeError, UserFunction, as_theirs, same_random
 from arc_experiments.sources.parsing import parse_task
+from arc_experiments.sources.user_collator import NAME as COLLATOR
+from arc_experiments.sources.user_collator import UserCollator
 from arc_experiments.tasks.ready_rows import parse_row, row_forms, shown
 from arc_experiments.tasks.source import BadTasks, FixedTasks
 from arc_experiments.tasks.task import Task, TaskSet
@@ -26,6 +29,7 @@ or of ready rows, each of one of these forms
   {"text": "..."}
   {"prompt": "...", "completion": "..."}
   {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
+  {"messages": [...], "images": [...]}
   {"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}"""
 
 
@@ -38,6 +42,7 @@ class UserFile:
         train_split, validation_split: passed to the function as `split`; without the second it is called
             once.
         split_ratio: passed to the function as `split_ratio`, if set.
+        collator: make ready rows of the items with the file's `get_data_collator`, if it has one.
         options: further attributes of `dataset_config`.
     """
 
@@ -45,6 +50,7 @@ class UserFile:
     train_split: str = "train"
     validation_split: str | None = "validation"
     split_ratio: float | None = None
+    collator: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,35 +67,37 @@ class UserFile:
             )
 
     def read(self, bad_tasks: BadTasks) -> FixedTasks:
-        """Read as `read_with`, without a tokenizer for the function."""
+        """Read as `read_with`, without a processor for the function."""
         return self.read_with(lambda: None, bad_tasks)
 
-    def read_with(self, tokenizer: Callable[[], Any], bad_tasks: BadTasks) -> FixedTasks:
+    def read_with(self, processor: Callable[[], Any], bad_tasks: BadTasks) -> FixedTasks:
         """Read the training tasks, then those for validation (split "evaluation"), which do not train.
 
         A repeated task or row is kept once, and recorded among the skipped ones.
 
         Args:
-            tokenizer: loads the tokenizer that the function receives as `processor`.
+            processor: loads the model's processor or tokenizer, which the function receives.
 
         Raises:
             ValueError: the file or its function fails, or returns something other than tasks or rows.
         """
-        function, processor = UserFunction(self.file), tokenizer()
-        train = self._items(function, processor, self.train_split)
+        function, given = UserFunction(self.file), processor()
+        train = self._items(function, given, self.train_split)
         if train is None:
             raise UserCodeError(f"{_where(function, self.train_split)} returned None. {EXPECTED}")
+        has_collator = self.collator and COLLATOR in function.module_values
+        collator = UserCollator(function, processor) if has_collator else None
         kept: dict[str, Task] = {}
         if self.validation_split is not None:
-            held_out = self._items(function, processor, self.validation_split)
+            held_out = self._items(function, given, self.validation_split)
             where = _where(function, self.validation_split)
-            _keep(held_out or {}, "evaluation", where, kept, bad_tasks)
+            _keep(held_out.pairs if held_out else (), collator, "evaluation", where, kept, bad_tasks)
         validation = list(kept)
-        num_read = _keep(train, "training", _where(function, self.train_split), kept, bad_tasks)
+        where = _where(function, self.train_split)
+        num_read = _keep(train.pairs, collator, "training", where, kept, bad_tasks)
         if not num_read:
             raise UserCodeError(
-                f"{_where(function, self.train_split)}: none of its items can be read; the first: "
-                f"{bad_tasks.skipped[-len(train)]}"
+                f"{where}: none of its items can be read; the first: {bad_tasks.skipped[-train.number]}"
             )
         if len(kept) == len(validation):
             raise UserCodeError(
@@ -109,8 +117,8 @@ class UserFile:
             "test_split": self.validation_split,
         }
 
-    def _items(self, function: UserFunction, processor: Any, split: str) -> Mapping[Any, Any] | None:
-        """Return the function's items for a split, by ids or numbers; None if it returns None."""
+    def _items(self, function: UserFunction, processor: Any, split: str) -> "_Items | None":
+        """Return the function's items for a split; None if it returns None."""
         settings, where = SimpleNamespace(**self._own_settings(), **self.options), _where(function, split)
         result = function(settings, processor, split, **self._ratio(function))
         if result is None:
@@ -122,17 +130,14 @@ class UserFile:
                 raise UserCodeError(
                     f"{where} returned a single item, {shown(result)}, not a list. {EXPECTED}"
                 )
-            items = dict(result)
-        else:  # a data set may make or read its items only now
-            what = f"the items of what {function.name} returned for {split!r}"
-            with as_theirs(self.file, what), same_random():
-                numbered = result if hasattr(result, "__iter__") else _by_number(result)
-                items = dict(enumerate(numbered))
-        if not items:
+            pairs: Iterable[tuple[Any, Any]] = result.items()
+        else:
+            pairs = _numbered(result, self.file, f"the items of what {function.name} returned for {split!r}")
+        if not len(result):
             raise UserCodeError(
                 f"{where} returned no items, {shown(result)}. For validation it may return None"
             )
-        return items
+        return _Items(number=len(result), pairs=pairs)
 
     def _ratio(self, function: UserFunction) -> dict[str, float]:
         parameter = function.parameters.get("split_ratio")
@@ -150,18 +155,33 @@ class UserFile:
         return {"split_ratio": self.split_ratio}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Items:
+    """How many items a function returned, and these, by ids or numbers; they can be read once."""
+
+    number: int
+    pairs: Iterable[tuple[Any, Any]]
+
+
 def _where(function: UserFunction, split: str) -> str:
     return f"data.file={function.file}: {function.name} for {split!r}"
 
 
 def _keep(
-    items: Mapping[Any, Any], split: str, where: str, kept: dict[str, Task], bad_tasks: BadTasks
+    items: Iterable[tuple[Any, Any]],
+    collator: UserCollator | None,
+    split: str,
+    where: str,
+    kept: dict[str, Task],
+    bad_tasks: BadTasks,
 ) -> int:
     """Add the tasks and rows to `kept` by their ids; return how many can be read."""
     num_read = 0
-    for key, item in items.items():
+    for key, item in items:
         place = f"{where}, item {key!r}"
         with bad_tasks.caught():
+            if collator is not None and not (isinstance(item, Task) or _is_task(item)):
+                item = collator.row(item, place)
             task = _parse(item, key, split, place)
             num_read += 1
             if task.id not in kept:
@@ -173,8 +193,15 @@ def _keep(
     return num_read
 
 
-def _by_number(result: Any) -> Iterator[Any]:
-    return (result[number] for number in range(len(result)))
+def _numbered(result: Any, file: str, what: str) -> Iterator[tuple[int, Any]]:
+    """Yield items with their numbers, one after another: a data set may read large images only now."""
+    with as_theirs(file, what), same_random():
+        has_order = hasattr(result, "__iter__")
+        yield from enumerate(result if has_order else (result[number] for number in range(len(result))))
+
+
+def _is_task(item: Any) -> bool:
+    return isinstance(item, Mapping) and item.get("train") is not None and item.get("test") is not None
 
 
 def _is_one(result: Mapping[Any, Any]) -> bool:
@@ -195,7 +222,7 @@ def _parse(item: Any, key: Any, split: str, where: str) -> Task:
         return parse_task(item.id, parts, split=split, where=where)
     if not isinstance(item, Mapping):
         raise ValueError(f"{where} is {shown(item)}. {EXPECTED}")
-    is_task, forms = item.get("train") is not None and item.get("test") is not None, row_forms(item)
+    is_task, forms = _is_task(item), row_forms(item)
     if is_task and not forms:
         return _parse_task(item, key, split, where)
     if is_task or not forms:

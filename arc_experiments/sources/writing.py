@@ -6,23 +6,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.tasks.task import Pair, Task
-
-
-def to_json(task: Task) -> dict[str, Any]:
-    """Convert to `{"train": [{"input", "output"}], "test": [...]}`, without the outputs that are withheld."""
-    return {"train": [_pair(pair) for pair in task.train], "test": [_pair(pair) for pair in task.test]}
+from arc_experiments.tasks.task import Task, TaskSet
 
 
 def write_folder(tasks: Iterable[Task], folder: Path) -> None:
     """Write one file per task into folders named after the splits."""
     for task in tasks:
-        _write(folder / task.split / f"{task.id}.json", to_json(task))
+        _write(folder / task.split / f"{task.id}.json", task.to_json())
 
 
 def write_file(tasks: Iterable[Task], file: Path) -> None:
     """Write all tasks into one file, by id."""
-    _write(file, {task.id: to_json(task) for task in tasks})
+    TaskSet(tasks).save(file)
 
 
 def write_kaggle(tasks: Iterable[Task], folder: Path, *, prefix: str = "arc-agi") -> None:
@@ -50,11 +45,6 @@ def write_kaggle(tasks: Iterable[Task], folder: Path, *, prefix: str = "arc-agi"
                 for task_id, of_task in outputs.items()
             }
             _write(folder / f"{prefix}_{split}_solutions.json", solutions)
-
-
-def _pair(pair: Pair) -> dict[str, Any]:
-    sides = {"input": pair.input, "output": pair.output}
-    return {side: grid.tolist() for side, grid in sides.items() if grid is not None}
 
 
 def _write(file: Path, data: Any) -> None:

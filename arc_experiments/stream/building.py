@@ -7,7 +7,7 @@ from dataclasses import replace
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.plurals import of_all, plural
 from arc_experiments.config.rules import check_steps
-from arc_experiments.config.schema import Config, PromptOptions
+from arc_experiments.config.schema import Config, Launch, Optim, PromptOptions
 from arc_experiments.corpus.corpus import Share
 from arc_experiments.prompts import Prompt
 from arc_experiments.stream.samples import StreamPart
@@ -86,6 +86,8 @@ def _asks_for_grids(prompt: PromptOptions) -> bool:
 def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
     """Replace `optim.epochs` by the `optim.max_steps` in which every training task occurs as often.
 
+    The jobs of a local chain that says nothing else share these steps equally.
+
     Raises:
         ValueError: the data has no end, or other keys of `optim` do not fit these steps.
     """
@@ -101,7 +103,16 @@ def with_steps_of_epochs(config: Config, shares: Sequence[Share]) -> Config:
         raise ValueError(
             f"optim.epochs={epochs:g} means {plural(max_steps, 'step')} here: " + "; ".join(mistakes)
         )
-    return replace(config, optim=optim)
+    return replace(config, optim=optim, launch=_with_equal_jobs(config.launch, optim))
+
+
+def _with_equal_jobs(launch: Launch, optim: Optim) -> Launch:
+    chain = launch.chain
+    is_open = chain.steps_per_job is None and chain.seconds_per_job is None
+    if launch.name != "local" or chain.total_jobs == 1 or not is_open:
+        return launch
+    num_logged = math.ceil(optim.max_steps / chain.total_jobs / optim.log_steps)
+    return replace(launch, chain=replace(chain, steps_per_job=num_logged * optim.log_steps))
 
 
 def _check_finite(epochs: float, shares: Sequence[Share]) -> None:

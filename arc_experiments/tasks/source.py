@@ -22,7 +22,10 @@ SKIPS = "data.on_bad_task=skip leaves such tasks out"
 
 
 class TrainingSource(Protocol):
-    """Tasks by number, in the order of `ids`."""
+    """Tasks by number, in the order of `ids`.
+
+    A class that inherits from it takes over what is the same in generators: nothing fixed, stored or solved.
+    """
 
     @property
     def ids(self) -> tuple[str, ...]: ...
@@ -30,15 +33,18 @@ class TrainingSource(Protocol):
     @property
     def fixed(self) -> TaskSet:
         """The tasks that are the same on every visit; only these can be held out."""
+        return TaskSet([])
 
     def draw(self, number: int, rng: np.random.Generator) -> Task:
         """Draw an instance of task `number`, as a function of the rng alone."""
 
     def pairs(self, number: int) -> Iterable[Pair]:
         """Return every stored pair of task `number`; none if a generator makes its pairs."""
+        return ()
 
     def language(self, number: int) -> str | None:
         """Return the language of the programs that task `number` is drawn with; None if it has none."""
+        return None
 
 
 class Reader(Protocol):
@@ -48,10 +54,12 @@ class Reader(Protocol):
 
 
 @runtime_checkable
-class TokenizerReader(Protocol):
-    """An option of `data.source` whose tasks may depend on the model's tokenizer, loaded if needed."""
+class ProcessorReader(Protocol):
+    """An option of `data.source` whose tasks may depend on the model's processor or tokenizer, loaded if
+    needed.
+    """
 
-    def read_with(self, tokenizer: Callable[[], Any], bad_tasks: "BadTasks") -> TrainingSource: ...
+    def read_with(self, processor: Callable[[], Any], bad_tasks: "BadTasks") -> TrainingSource: ...
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,17 @@
 """Pairs of grids, programs, tasks, and sets of tasks."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from arc_experiments.tasks.grids import Grid
+from arc_experiments.tasks.grids import Grid, check_grid
+from arc_experiments.tasks.shown import row
+
+MOST_SHOWN = 10  # tasks of a set, in a notebook
 
 # Why a generator's pair is refused: the generator failed, or made invalid cells; a grid is larger than
 # allowed; the output is the input; each grid has a single colour; the input was seen before; the verifier
@@ -19,6 +25,10 @@ class Pair:
 
     input: Grid
     output: Grid | None
+
+    def to_json(self) -> dict[str, Any]:
+        sides = {"input": self.input, "output": self.output}
+        return {side: grid.tolist() for side, grid in sides.items() if grid is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +62,42 @@ class Task:
     program: Program | None = None
     refused: Counter[str] = field(default_factory=Counter)
 
+    @classmethod
+    def from_lists(
+        cls, task_id: str, train: Iterable[tuple[Any, Any]], test: Iterable[tuple[Any, Any]]
+    ) -> "Task":
+        """Make a task of pairs (input, output) of nested lists or arrays; an unknown test output is None.
+
+        Raises:
+            GridError: something is no grid.
+        """
+
+        def pairs(given: Iterable[tuple[Any, Any]]) -> tuple[Pair, ...]:
+            return tuple(
+                Pair(input=check_grid(first), output=None if second is None else check_grid(second))
+                for first, second in given
+            )
+
+        return cls(id=task_id, train=pairs(train), test=pairs(test))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"train": [{"input", "output"}], "test": [...]}`, without outputs that are withheld."""
+        return {
+            "train": [pair.to_json() for pair in self.train],
+            "test": [pair.to_json() for pair in self.test],
+        }
+
     def __repr__(self) -> str:
         return f"<Task {self.id} | {len(self.train)} train | {len(self.test)} test>"
+
+    def _repr_html_(self) -> str:
+        parts = {"demonstration": self.train, "test": self.test}
+        rows = [
+            row([("input", pair.input), ("output", pair.output)], f"{self.id}, {part} {number}")
+            for part, pairs in parts.items()
+            for number, pair in enumerate(pairs, start=1)
+        ]
+        return f'<div style="display:flex;flex-wrap:wrap;gap:24px">{"".join(rows)}</div>'
 
     def without_solutions(self) -> "Task":
         """Return the task without its test outputs and program, as a solver may see it."""
@@ -91,6 +135,18 @@ class TaskSet:
 
     def __repr__(self) -> str:
         return f"<TaskSet of {len(self)} tasks, {self.num_test_outputs} test outputs>"
+
+    def _repr_html_(self) -> str:
+        shown = "".join(task._repr_html_() for task in self._tasks[:MOST_SHOWN])
+        more = len(self) - MOST_SHOWN
+        return shown + (f"<div>and {more} more</div>" if more > 0 else "")
+
+    def save(self, file: Path | str) -> Path:
+        """Write all tasks into one JSON file, by id, for `data=files data.path=<file>`."""
+        path = Path(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({task.id: task.to_json() for task in self._tasks}), encoding="utf-8")
+        return path
 
     @property
     def num_test_outputs(self) -> int:

@@ -47,6 +47,7 @@ def loss_differences(
 
 
 def _pictures(record: Record) -> tuple[Picture, ...]:
+    """Return its pictures of grids; none of a ready row, which may have images of any kind."""
     shown = record.asked.pictures if isinstance(record.asked, Encoded) else ()
     return tuple(picture for picture in shown if isinstance(picture, Picture))
 

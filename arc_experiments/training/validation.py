@@ -5,7 +5,7 @@ answer's negative log-likelihood and token count are kept separately and summed 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from arc_experiments.generation.answer_losses import answer_losses
 from arc_experiments.generation.engine import Asked
 from arc_experiments.pictures.inputs import PictureInputs
-from arc_experiments.prompts import IGNORED, Prompt
+from arc_experiments.prompts import IGNORED, Encoded, Prompt
 from arc_experiments.tasks import Row, Task
 
 MAX_LOGITS = 2**27  # float32 logits held at once: half a gigabyte
@@ -126,13 +126,11 @@ def validation_loss(
             "prompt.max_length is too short: no validation task fits with even one demonstration, and no row"
         )
     sums: dict[int, float] = {}
-    by_length = sorted(range(len(records)), key=lambda place: (-len(records[place].asked), place))
     was_training = model.training
     model.eval()
-    batches = (by_length[start : start + batch_size] for start in range(0, len(records), batch_size))
     parts = [
         part
-        for batch in batches
+        for batch in _batches(records, batch_size)
         for part in _parts(batch, records, model.config.get_text_config().vocab_size)
     ]
     for first in range(0, len(parts), processes.num_processes):
@@ -144,6 +142,20 @@ def validation_loss(
     model.train(was_training)
     sums = dict(gather_object(list(sums.items())))
     return _collect(records, [sums[place] for place in range(len(records))], num_too_long)
+
+
+def _batches(records: list[Record], batch_size: int) -> Iterator[list[int]]:
+    """Yield the places of records that are measured together: of similar length, and with as many pictures.
+
+    Mllama's tokens before a picture look at all pictures of the longest row, the padding among them.
+    """
+    order = sorted(range(len(records)), key=lambda place: (-len(records[place].asked), place))
+    alike: dict[int, list[int]] = {}
+    for place in order:
+        asked = records[place].asked
+        alike.setdefault(len(asked.pictures) if isinstance(asked, Encoded) else 0, []).append(place)
+    for places in alike.values():
+        yield from (places[start : start + batch_size] for start in range(0, len(places), batch_size))
 
 
 def _parts(batch: list[int], records: list[Record], vocabulary: int) -> Iterable[list[int]]:
