@@ -136,6 +136,42 @@ def test_a_model_that_sees_pictures_trains_resumes_saves_and_validates_as_one_of
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        "model.quantisation=4bit",
+        "model.quantisation=8bit",
+        "model.dtype=bfloat16",
+        "model.lora.vision=true",
+        "model.lora=null",
+        "model.attention=eager",
+    ],
+)
+@families
+def test_every_way_of_training_learns_and_is_saved(
+    family: str, more: str, tasks: Path, tmp_path: Path
+) -> None:
+    run = vision_run(family, tasks, tmp_path, more)
+    model = run.model()
+    losses = logged(trained(run, model=model), "loss")
+    assert min(losses[3:]) < losses[0]
+    run.save_weights(model)
+    expected = run.validation_loss(model).token_mean
+    assert run.validation_loss(run.trained_model()).token_mean == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+@families
+def test_gradient_checkpointing_changes_nothing(family: str, tasks: Path, tmp_path: Path) -> None:
+    both = ("model.lora.vision=true", "optim.max_steps=3")
+    plain, saving = (
+        trained(vision_run(family, tasks, tmp_path / value, *both, f"model.gradient_checkpointing={value}"))
+        for value in ("false", "true")
+    )
+    assert logged(plain, "loss") == logged(saving, "loss")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["picture_compact", "compact"])
 @pytest.mark.parametrize("more", [[], ["inference.num_samples=3", "inference.temperature=1.0"]])
 @families
