@@ -28,7 +28,7 @@ from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import IGNORED
 from arc_experiments.prompts.building import make_prompt, verified_prompt
 from arc_experiments.run import Run
-from arc_experiments.tasks import Pair
+from arc_experiments.tasks import Pair, Task
 from arc_experiments.training.validation import make_records, validation_loss
 
 families = pytest.mark.parametrize("family", TRAINED)
@@ -252,3 +252,23 @@ def test_candidates_are_as_probable_together_as_alone(
             whole = replace(request.prompt, input_ids=np.append(request.prompt.input_ids, ids))
             [loss] = answer_losses(model, [whole], [len(ids)], pad_id, run.engine.pictures)
             assert record["log_probability"] == pytest.approx(-loss, abs=1e-4)
+
+
+def test_a_sheet_drops_demonstrations_until_the_canvas_has_room_for_the_rest(composed: list[Run]) -> None:
+    run = composed[1]
+    model = settings(vision_model("idefics3"))  # sees pictures in 64 x 64 pixels
+    inputs = PictureInputs(load_processor(model))
+    prompt = verified_prompt(
+        replace(run.config.prompt, max_length=10000),
+        load_tokenizer(model),
+        run.validation_tasks,
+        inputs=inputs,
+    )
+    tall = Pair(input=np.zeros((20, 1), np.uint8), output=np.ones((20, 1), np.uint8))
+    for num_demonstrations, num_dropped in ((2, 0), (5, 3)):  # 62 and 125 cells
+        fitted = prompt.fit(Task(id="t", train=(tall,) * num_demonstrations, test=(tall,)))
+        assert fitted is not None
+        assert fitted.num_dropped == num_dropped
+        assert fitted.encoded.pictures[0].draw().shape == (64, 64, 3)
+    wide = Pair(input=np.zeros((1, 30), np.uint8), output=np.zeros((1, 40), np.uint8))
+    assert prompt.fit(Task(id="t", train=(wide,), test=(wide,))) is None, "71 cells"
