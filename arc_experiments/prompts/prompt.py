@@ -115,7 +115,8 @@ class Prompt:
         assert set(self._drawn.kinds) <= self._templates.keys(), "a kind that is drawn needs its template"
         self._redraws = fit == "redraw"
         self.pictures = pictures
-        placeholder = None if pictures is None else pictures.placeholder
+        inputs = images if pictures is None else pictures.inputs
+        placeholder = None if inputs is None else inputs.placeholder  # templates of vision models take parts
         self._chat = Chat(tokenizer, system=system, use_template=chat, placeholder=placeholder)
         self._rows = RowEncoder(tokenizer, self._chat.end_id, images)
         self.max_length = max_length
