@@ -12,10 +12,12 @@ from pathlib import Path
 from rich.console import Console
 
 from arc_experiments.comparison.formats import csv_text, latex, markdown, show
-from arc_experiments.comparison.page import render
+from arc_experiments.comparison.page import charts_of, render
 from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import find_folders, read_result
+from arc_experiments.report.figures import write_charts
 from arc_experiments.report.page import write_page
+from arc_experiments.report.wording import plural
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
             (options.html, render),
         ):
             _write(path, text, found)
+        if options.figures is not None:
+            written = write_charts(charts_of(found), options.figures)
+            print(f"{options.figures}: {plural(len(written), 'file')}")  # noqa: T201
     except (ValueError, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)  # noqa: T201 (this is a command)
         return 2
@@ -70,6 +75,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         parser.add_argument(
             f"--{name}", type=Path, metavar="FILE", help=f"write the comparison as {name} there"
         )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="write the charts there, as SVG, PDF and PNG"
+    )
     return parser.parse_args(arguments)
 
 

@@ -35,6 +35,16 @@ def test_batches_are_made_while_nobody_asks_and_no_more_than_the_depth() -> None
     ahead.close()
 
 
+def test_each_batch_is_completed_ahead_of_its_use() -> None:
+    completed: list[int] = []
+    ahead = Ahead(iter(range(9)), depth=3, then=lambda batch: completed.append(batch) or -batch)
+    deadline = time.monotonic() + 5
+    while len(completed) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert completed == [0, 1, 2, 3]
+    assert list(ahead) == [-number for number in range(9)]
+
+
 def test_the_first_batch_is_made_by_the_thread_that_asks() -> None:
     makers = []
 

@@ -14,8 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from arc_experiments.composing.completion import completions
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.help import EXAMPLES, help_text
-from arc_experiments.composing.words import COMMANDS, GROUPS, options_of
+from arc_experiments.composing.words import COMMANDS, GROUPS
 from arc_experiments.config.check import ConfigError
+from arc_experiments.config.own_folders import options_of
 from arc_experiments.config.schema import conf_dir
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import re
 import resource
@@ -384,12 +385,14 @@ def test_samples_and_temperatures_are_numbers_or_lists_of_one_length(
         ("model.lora.rank=64", r"model\.lora\.rank=64, but the adapter in .* has 4 and keeps it"),
         ("model.lora={rank: 64}", r"model\.lora\.rank=64, but the adapter in .* has 4 and keeps it"),
         ("model.lora=null", r"model\.lora=null trains all weights, and model\.adapter="),
+        ("model.lora.vision=true", r"model\.lora\.vision=True, but the adapter in .* has False and keeps it"),
     ],
 )
 def test_lora_settings_beside_an_adapter_that_has_others_are_refused(
     typed: str, message: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 16, "lora_dropout": 0.0}')
+    saved = {"r": 4, "lora_alpha": 16, "lora_dropout": 0.0, "exclude_modules": "model.visual.*"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(saved))
     with pytest.raises(ConfigError, match=message):
         compose_config([f"model.adapter={tmp_path}", typed])
     assert compose_config([f"model.adapter={tmp_path}", "model.lora.rank=4"]).model.lora.rank == 4

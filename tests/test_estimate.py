@@ -10,6 +10,7 @@ import torch
 from small_training import small_run, weights
 
 from arc_experiments.jobs import estimate
+from arc_experiments.jobs.adapt import _how_far
 from arc_experiments.jobs.estimate import TimeLeft, answering_seconds, estimate_text, step_seconds
 from arc_experiments.run import Run
 
@@ -113,3 +114,8 @@ def test_memory_that_runs_out_ends_the_estimate_and_not_the_job(
 def test_vllm_tells_nothing_before_it_has_started(tmp_path: Path) -> None:
     config = SimpleNamespace(inference=SimpleNamespace(engine="vllm"))
     assert answering_seconds(SimpleNamespace(config=config), None) is None
+
+
+def test_nothing_is_left_after_the_last_task() -> None:
+    assert _how_far(2, 2, 3, 10.0, None) == "5 s left"
+    assert _how_far(3, 3, 3, 15.0, None) == ""

@@ -13,10 +13,11 @@ import yaml
 from omegaconf import OmegaConf
 from vision_pipeline import ROOT, vision_pipeline
 
-from arc_experiments import import_config, load_run
+from arc_experiments import import_config
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError
 from arc_experiments.import_config import NotImportable, convert, to_yaml
+from arc_experiments.runs.folder import RunFolder
 
 OLD = """
 dataset: {name: custom_dataset, file: my_data.py:load, test_split: validation, split_ratio: 0.9}
@@ -291,14 +292,12 @@ def test_a_vision_pipeline_trains_unchanged_as_a_chain_that_equals_one_run(tmp_p
         run(sys.executable, "-m", "arc_experiments", f"experiment={name}", "launch=local", *small, *whole)
     assert "launch=local leaves out the experiment's launch.slurm" in said
     assert "Paused at step 14 of 27" in said, "half of two epochs over 27 rows, two a step"
-    chain = load_run(tmp_path / "runs" / "vision")
-    assert (chain.folder.status["attempt"], chain.folder.is_done) == (2, True)
+    chain = RunFolder(tmp_path / "runs" / "vision")
+    assert (chain.status["attempt"], chain.is_done) == (2, True)
     weights = "adapter/adapter_model.safetensors"
-    assert (chain.folder / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
-    metrics = json.loads((tmp_path / "runs" / "vision" / "metrics.json").read_text())
+    assert (chain / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+    metrics = json.loads((chain / "metrics.json").read_text())
     assert metrics["train"]["steps"] == 27
-    loss = metrics["validation"]["loss"]
-    assert (loss["num_tasks"], loss["token_mean"] < metrics["validation"]["initial_loss"]["token_mean"]) == (
-        3,
-        True,
-    )
+    validation = metrics["validation"]
+    assert validation["loss"]["num_tasks"] == 3
+    assert validation["loss"]["token_mean"] < validation["initial_loss"]

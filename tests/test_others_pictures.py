@@ -97,7 +97,7 @@ def test_a_warning_says_where_own_pictures_are_not_seen_to_help(interval: Any, w
     warning = pictures_warning(others)
     assert (warning is not None) == warned
     if warning is not None:
-        assert "changes by +0.1230 (80 tasks" in warning
+        assert "the loss is +0.1230 in the mean of a task (" in warning
         assert ("95% interval" in warning) == (interval is not None)
 
 

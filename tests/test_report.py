@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 (the signs are those of the page)
 
+import io
 import json
 import re
 import subprocess
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arc_experiments.report import drawing
+from arc_experiments.report import drawing, figures
 from arc_experiments.report.__main__ import main
 from arc_experiments.report.chart_kinds import Bar, Line, bar_chart, line_chart
-from arc_experiments.report.drawing import CARD, VARIABLES
+from arc_experiments.report.drawing import CARD, NARROW, VARIABLES, WIDE
+from arc_experiments.report.figures import task_picture, write_charts, write_figures
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import write_report
 from arc_experiments.report.run_charts import count_not_finite, loss_chart, read_points, smooth, thin
@@ -481,3 +483,68 @@ def test_a_grid_in_the_terminal_is_two_blanks_a_cell() -> None:
 
     assert text.plain == "      \n      "
     assert [str(span.style) for span in text.spans][:2] == ["on #0074d9", "on #ff4136"]
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_a_long_name_of_an_axis_stays_within_the_chart(width: float) -> None:
+    name = "validation.loss.by_source.re_arc_held_out_in_small_grids.token_mean"
+    chart = line_chart([Line(name="a", points=[(0, 1), (1, 2)])], x_label=f"{name}.{name}", y_label=name)
+    with chart._drawn(width) as figure:
+        figure.dpi = 72
+        figure.savefig(io.BytesIO(), format="png", dpi=72)
+        [axes] = figure.axes
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            shown = label.get_window_extent()
+            assert shown.y0 >= 0
+            assert shown.x0 >= 0
+            assert shown.y1 <= chart.height
+            assert shown.x1 <= width
+
+
+def test_the_figures_of_a_run_are_its_charts_and_its_answered_tasks(
+    folder: Path, tasks: TaskSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "KINDS", ("svg",))
+    written = write_figures(folder, tasks, folder / "a" / "figures")
+    assert [path.stem for path in written[:2]] == ["losses", "learning_rate"]
+    named = {path.stem for path in written if path.stem.startswith("task-")}
+    assert {"task-solved", "task-half", "task-wrong", "task-silent"} < named
+    assert len(named) == len(tasks), "whatever a task is called"
+    texts = {path.stem: path.read_text() for path in written}
+    for name, text in texts.items():
+        assert ElementTree.fromstring(text).tag == f"{SVG}svg", name
+    shown = [text.text for text in ElementTree.fromstring(texts["task-half"]).iter(f"{SVG}text")]
+    assert shown.count("input") == shown.count("output") == 3
+    assert shown[6:9] == ["test 1 of 2", "solution", "attempt 1: right"]
+    assert shown[9:] == ["test 2 of 2", "solution", "attempt 1: wrong"]
+    assert "attempt 1: wrong" in texts["task-wrong"]
+    assert "attempt" not in texts["task-silent"], "it has no answer"
+
+
+def test_a_picture_of_a_task_has_the_official_colours_cell_by_cell(tasks: TaskSet) -> None:
+    [card] = task_cards(TaskSet([tasks["solved"]]), [], 1)
+    svg = task_picture(card).svg()
+    grids = [
+        grid for pair in (*card.demonstrations, *tasks["solved"].test) for grid in (pair.input, pair.output)
+    ]
+    for colour, value in list(enumerate(PALETTE))[1:]:  # black is the colour of what names none
+        assert svg.count(f"fill: {value.lower()}") == sum(int((grid == colour).sum()) for grid in grids)
+
+
+def test_each_figure_is_written_as_svg_pdf_and_png(tmp_path: Path) -> None:
+    chart = loss_chart([{"step": step, "loss": 1 / step} for step in (1, 2, 3)])
+    written = write_charts({"losses": chart, "nothing": None}, tmp_path)
+    assert [path.name for path in written] == ["losses.svg", "losses.pdf", "losses.png"]
+    assert [path.read_bytes()[:4] for path in written] == [b"<svg", b"%PDF", b"\x89PNG"]
+
+
+def test_a_run_without_anything_to_draw_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to draw"):
+        write_charts({"losses": None}, tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_figures_beside_a_page_of_two_runs_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["a", "--figures", "b", "--against", "c"])
+    assert "not allowed with" in capsys.readouterr().err

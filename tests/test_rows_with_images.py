@@ -13,6 +13,7 @@ from datasets import Dataset, Features, List, Value
 from datasets import Image as ImageFeature
 from toy_llama_vision import ASSISTANT_HEADER, IMAGE, llama_vision, photograph
 from toy_models import byte_tokenizer, load, settings
+from toy_vision import FAMILIES, vision_model
 
 from arc_experiments.models.processor import load_processor
 from arc_experiments.models.tokenizer import load_tokenizer
@@ -250,3 +251,20 @@ def test_a_chat_template_that_leaves_images_out_is_refused(inputs: PictureInputs
     )  # fmt: skip
     with pytest.raises(ValueError, match="has 1 images, and its text shows 0: either the model's chat"):
         prompt.fit_row(talk(1))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_in_every_family_rows_are_what_its_processor_makes_of_them(family: str) -> None:
+    model = settings(vision_model(family))
+    prompt = Prompt(
+        tokenizer=load_tokenizer(model), grid=GridText(), system=None, introduction="",
+        demonstration="I{input}O{output}", question="I{input}O", answer="{output}", loss_on="test_output",
+        chat=True, max_length=2000, images=PictureInputs(load_processor(model)),
+    )  # fmt: skip
+    both = row(messages=[ASK, SAY, ASK, SAY], images=[photograph(1, 90, 120), photograph(2, 60, 60)])
+    prompt.check_rows([both])  # compares ids and arrays
+    fitted = prompt.fit_row(both)
+    assert fitted is not None
+    learnt = fitted.encoded.input_ids[fitted.encoded.labels != IGNORED]
+    assert prompt.decode(learnt).count("Red.") == 2
+    assert prompt.decode(learnt).replace("Red.", "").count("<") == 2, "and the ends of both turns"

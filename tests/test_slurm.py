@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from adapt_tools import OPTIONS, lasting_metrics, make_tasks, predictions
 from toy_models import untrained
+from vision_pipeline import vision_pipeline
 
 from arc_experiments.run import load_run
 from arc_experiments.runs.folder import RunFolder
@@ -168,6 +169,28 @@ def test_what_the_cluster_refuses_is_told_in_its_words(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "launch=slurm: the cluster refused: " in done.stderr
     assert "invalid partition" in done.stderr
+
+
+def test_an_imported_vision_pipeline_is_a_chain_that_equals_one_run_here(tmp_path: Path) -> None:
+    def run(*arguments: str) -> None:
+        typed = [sys.executable, "-m", *arguments]
+        done = subprocess.run(typed, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    folder, here = tmp_path / "runs" / "vision", tmp_path / "here"
+    with vision_pipeline(tmp_path) as (name, small):
+        run("arc_experiments.import_config", f"{name}.yaml")
+        run("arc_experiments", f"experiment={name}", *small, "launch.chain.steps_per_job=14")
+        jobs = json.loads((folder / "slurm.json").read_text())["jobs"]
+        assert len(jobs) == 2
+        wait_for_jobs(jobs)
+        assert RunFolder(folder).is_done, (folder / "run.log").read_text()[-2000:]
+        whole = ["launch=local", "launch.chain.total_jobs=1", f"hydra.run.dir={here}"]
+        run("arc_experiments", f"experiment={name}", *small, *whole)
+    assert states(jobs) == ["COMPLETED", "COMPLETED"]
+    assert RunFolder(folder).status["attempt"] == 2
+    weights = "adapter/adapter_model.safetensors"
+    assert (folder / weights).read_bytes() == (here / weights).read_bytes()
 
 
 # What a sweep's jobs read: a file whose function dies as it is told to, until it is cured.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from toy_models import load, settings
-from toy_vision import FAMILIES, vision_model
+from toy_vision import FAMILIES, TRAINED, vision_model
 
 from arc_experiments.config.schema import Lora
 from arc_experiments.models.adapters import save_weights
@@ -32,7 +32,7 @@ def test_all_linear_is_the_language_part_unless_vision_is_asked_for(family: str,
     save_weights(model, None, tmp_path, base="base")
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
     assert saved["target_modules"] == LANGUAGE
-    assert len(saved["exclude_modules"]) < 60
+    assert len(saved["exclude_modules"]) < 80
     wider = trained_names(family, vision=True)
     assert set(names) < set(wider)
     assert any(SEES.search(name) for name in wider)
@@ -55,6 +55,18 @@ def test_a_layer_that_only_the_vision_tower_has_is_unknown_without_it(targets: o
         trained_names("qwen2_5_vl", target_modules=targets)
     with pytest.raises(ModelError, match="has no layer nonsense"):
         trained_names("qwen2_5_vl", target_modules=["nonsense"], vision=True)
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+@pytest.mark.parametrize("family", TRAINED)
+def test_what_sees_pictures_is_not_quantised(family: str, bits: str) -> None:
+    model = load(settings(vision_model(family), quantisation=bits)).get_base_model()
+    kinds = {name: type(layer).__name__ for name, layer in model.named_modules()}
+    linear = {name: kind for name, kind in kinds.items() if kind.startswith("Linear")}
+    small = {name for name, kind in linear.items() if kind != "Linear"}
+    assert not any(SEES.search(f".{name}.") for name in small)
+    assert all(any(f".{each}" in name for name in small) for each in LANGUAGE)
+    assert linear["lm_head"] == "Linear"
 
 
 def test_mllama_takes_no_flash_attention() -> None:

@@ -9,14 +9,17 @@ import pytest
 import torch
 from peft import PeftModel
 from small_training import logged, same, trained, weights
+from small_vision import make_tasks, vision_run
 from task_files import write
 from toy_models import settings
 from toy_vision import FAMILIES, TRAINED, vision_model
 from transformers import AutoModelForImageTextToText
 
-from arc_experiments import compose
+from arc_experiments.augmentation import draw_views
 from arc_experiments.generation.answer_losses import answer_losses
+from arc_experiments.generation.batching import TokenBudget
 from arc_experiments.generation.engine import Limits
+from arc_experiments.generation.rescoring import RescoringBatch, RescoringRequest, answer_ids
 from arc_experiments.models import processor
 from arc_experiments.models.hub import ModelError
 from arc_experiments.models.processor import load_processor
@@ -25,45 +28,15 @@ from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import IGNORED
 from arc_experiments.prompts.building import make_prompt, verified_prompt
 from arc_experiments.run import Run
+from arc_experiments.tasks import Pair, Task
 from arc_experiments.training.validation import make_records, validation_loss
 
-OPTIONS = [
-    "model=custom_vision", "data=files", "data.partition=official", "prompt=picture_compact",
-    "tracking=off", "hardware=cpu", "hardware.threads=1", "prompt.max_length=1200", "model.dtype=float32",
-    "model.lora.rank=4", "inference=one_view", "inference.max_new_tokens=6", "optim.max_steps=5",
-    "optim.batch_size=2", "optim.save_steps=3", "optim.learning_rate=1e-2", "optim.warmup=0",
-    "prompt.cell_pixels=null",
-]  # fmt: skip
 families = pytest.mark.parametrize("family", TRAINED)
-
-
-def make_tasks(folder: Path, num_tasks: int = 4) -> Path:
-    """Tasks to train on and as many held out, in grids of one to three rows and columns."""
-    rng = np.random.default_rng(0)
-
-    def pair() -> dict[str, Any]:
-        cells = rng.integers(0, 10, rng.integers(1, 4, 2))
-        return {"input": cells.tolist(), "output": cells.T.tolist()}
-
-    for split in ("training", "evaluation"):
-        for number in range(num_tasks):
-            task = {"train": [pair() for _ in range(1 + number % 3)], "test": [pair()]}
-            write(folder, f"{split}/{split[0]}{number}.json", task)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tasks(tmp_path_factory.mktemp("tasks"))
-
-
-def options(family: str, tasks: Path, *more: str) -> list[str]:
-    return [*OPTIONS, f"model.path={vision_model(family)}", f"data.path={tasks}", *more]
-
-
-def vision_run(family: str, tasks: Path, folder: Path, *more: str) -> Run:
-    torch.set_num_threads(1)
-    return compose(options(family, tasks, *more), folder)
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +136,49 @@ def test_a_model_that_sees_pictures_trains_resumes_saves_and_validates_as_one_of
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        "model.quantisation=4bit",
+        "model.quantisation=8bit",
+        "model.dtype=bfloat16",
+        "model.lora.vision=true",
+        "model.lora=null",
+        "model.attention=eager",
+    ],
+)
+@families
+def test_every_way_of_training_learns_and_is_saved(
+    family: str, more: str, tasks: Path, tmp_path: Path
+) -> None:
+    run = vision_run(family, tasks, tmp_path, more)
+    model = run.model()
+    losses = logged(trained(run, model=model), "loss")
+    assert min(losses[3:]) < losses[0]
+    run.save_weights(model)
+    expected = run.validation_loss(model).token_mean
+    assert run.validation_loss(run.trained_model()).token_mean == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+@families
+def test_gradient_checkpointing_changes_nothing(family: str, tasks: Path, tmp_path: Path) -> None:
+    both = ("model.lora.vision=true", "optim.max_steps=3")
+    plain, saving = (
+        trained(vision_run(family, tasks, tmp_path / value, *both, f"model.gradient_checkpointing={value}"))
+        for value in ("false", "true")
+    )
+    assert logged(plain, "loss") == logged(saving, "loss")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompt", ["picture_compact", "compact"])
 @pytest.mark.parametrize("more", [[], ["inference.num_samples=3", "inference.temperature=1.0"]])
 @families
-def test_prompts_with_pictures_are_answered_in_a_batch_as_one_by_one(
-    family: str, more: list[str], tasks: Path, tmp_path: Path
+def test_prompts_with_and_without_pictures_are_answered_in_a_batch_as_one_by_one(
+    family: str, more: list[str], prompt: str, tasks: Path, tmp_path: Path
 ) -> None:
-    run = vision_run(family, tasks, tmp_path, *more)
+    run = vision_run(family, tasks, tmp_path, f"prompt={prompt}", *more)
     model, limits = (
         run.model(trainable=False),
         Limits(max_new_tokens=6, stop_ids=(), pad_id=run.prompt.pad_id),
@@ -186,7 +196,7 @@ def test_prompts_with_pictures_are_answered_in_a_batch_as_one_by_one(
         )
     for encoded, answers in zip(prompts, at_once, strict=True):
         whole = [replace(encoded, input_ids=np.append(encoded.input_ids, answer.ids)) for answer in answers]
-        read = answer_losses(model, whole, [6] * len(whole), limits.pad_id, run.pictures)
+        read = answer_losses(model, whole, [6] * len(whole), limits.pad_id, run.engine.pictures)
         assert [-loss for loss in read] == pytest.approx(
             [answer.log_probability for answer in answers], abs=1e-4
         ), "what was generated step by step is as probable when it is read at once"
@@ -217,3 +227,48 @@ def test_a_processor_that_needs_more_packages_says_which(
     write(tmp_path, "config.json", config.replace("Idefics3", "SmolVLM").replace("idefics3", "smolvlm"))
     with pytest.raises(ModelError, match=r"needs torchvision and num2words: pip install .*\[vision\]"):
         load_processor(settings(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompt", ["picture_compact", "compact"])
+@families
+def test_candidates_are_as_probable_together_as_alone(
+    family: str, prompt: str, tasks: Path, tmp_path: Path
+) -> None:
+    run = vision_run(family, tasks, tmp_path, f"prompt={prompt}")
+    model, pad_id = run.model(trainable=False), run.prompt.pad_id
+    grids = tuple(np.full(shape, 5, np.uint8) for shape in ((1, 1), (2, 3), (3, 2)))
+    answers = tuple(answer_ids(run.prompt, Pair(input=grid, output=grid)) for grid in grids)
+    requests = [
+        RescoringRequest(
+            task_id=task.id, test_index=0, view=draw_views(task, 1, 0)[0], grids=grids, answers=answers,
+            prompt=run.prompt.encode(task, with_answer=False),
+        )
+        for task in run.validation_tasks
+    ]  # fmt: skip
+    scores = RescoringBatch(requests=requests).score(model, run.prompt, TokenBudget(10000))
+    for request, records in zip(requests, scores, strict=True):
+        for ids, record in zip(answers, records, strict=True):
+            whole = replace(request.prompt, input_ids=np.append(request.prompt.input_ids, ids))
+            [loss] = answer_losses(model, [whole], [len(ids)], pad_id, run.engine.pictures)
+            assert record["log_probability"] == pytest.approx(-loss, abs=1e-4)
+
+
+def test_a_sheet_drops_demonstrations_until_the_canvas_has_room_for_the_rest(composed: list[Run]) -> None:
+    run = composed[1]
+    model = settings(vision_model("idefics3"))  # sees pictures in 64 x 64 pixels
+    inputs = PictureInputs(load_processor(model))
+    prompt = verified_prompt(
+        replace(run.config.prompt, max_length=10000),
+        load_tokenizer(model),
+        run.validation_tasks,
+        inputs=inputs,
+    )
+    tall = Pair(input=np.zeros((20, 1), np.uint8), output=np.ones((20, 1), np.uint8))
+    for num_demonstrations, num_dropped in ((2, 0), (5, 3)):  # 62 and 125 cells
+        fitted = prompt.fit(Task(id="t", train=(tall,) * num_demonstrations, test=(tall,)))
+        assert fitted is not None
+        assert fitted.num_dropped == num_dropped
+        assert fitted.encoded.pictures[0].draw().shape == (64, 64, 3)
+    wide = Pair(input=np.zeros((1, 30), np.uint8), output=np.zeros((1, 40), np.uint8))
+    assert prompt.fit(Task(id="t", train=(wide,), test=(wide,))) is None, "71 cells"

@@ -201,13 +201,14 @@ def _wait_of_consumer(run: Run, seconds: float) -> float:
     It only sleeps, as a GPU's training leaves the cores to the workers.
     """
     size, (unit, speed) = run.per_device_batch_size, _consumer(run)
+    collator = Collator(run.prompt.pad_id, run.picture_inputs)
     loader = DataLoader(
         as_dataset(run.stream(), HORIZON * size),
         batch_size=size,
         num_workers=run.config.hardware.num_workers,
-        collate_fn=Collator(run.prompt.pad_id, run.picture_inputs),
+        collate_fn=collator,
     )
-    batches = Ahead(iter(loader), depth=STEPS_AHEAD)
+    batches = Ahead(iter(loader), depth=STEPS_AHEAD, then=collator.complete)
     for _ in range(NUM_WARM_BATCHES):  # the workers start
         next(batches)
     waited = 0.0

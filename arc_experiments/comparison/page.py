@@ -16,7 +16,7 @@ from arc_experiments.comparison.contrasts import changed
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat, direction, sentences, tables
-from arc_experiments.report.drawing import NUM_COLOURS
+from arc_experiments.report.drawing import NUM_COLOURS, Chart
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
 from arc_experiments.report.page import environment
@@ -93,15 +93,23 @@ def render(compared: ComparedRuns) -> str:
             notices=compared.notices,
             tables=list(tables(compared)),
             sentences=list(sentences(compared)),
-            scores=charts.scores_chart(compared, words),
-            cost=charts.cost_chart(compared, words),
-            losses=charts.losses_chart(compared),
+            **charts_of(compared),
             task_map=_task_map(compared) if words.is_share else None,
             duels=duels,
             gain_words="points of 100" if words.is_share else compared.metric,
             lacking=sorted(lacking),
         )
     )
+
+
+def charts_of(compared: ComparedRuns) -> dict[str, Chart | None]:
+    """The charts of the page by name; None where there is nothing to draw."""
+    words = MetricFormat(metric=compared.metric)
+    return {
+        "scores": charts.scores_chart(compared, words),
+        "cost": charts.cost_chart(compared, words),
+        "losses": charts.losses_chart(compared),
+    }
 
 
 def _task_map(compared: ComparedRuns) -> list[tuple[str, int, list[tuple[str, str]]]] | None:

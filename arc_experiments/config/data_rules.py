@@ -21,7 +21,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 LORA_NAMES = {
     "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "rslora": "use_rslora", "dora": "use_dora",
     "target_modules": "target_modules", "modules_to_save": "modules_to_save",
-    "initialisation": "init_lora_weights",
+    "initialisation": "init_lora_weights", "vision": "exclude_modules",
 }  # fmt: skip
 
 
@@ -305,6 +305,8 @@ def ignored_lora(model: Model, typed: Iterable[str]) -> Iterator[str]:
         ours, its = getattr(model.lora, name), saved.get(peft_name)
         if name == "initialisation" and its is True:
             its = "default"
+        if name == "vision":  # saved as the parts that it leaves out, which models of text lack as well
+            its = ours and not its
         if _comparable(ours) != _comparable(its):
             yield f"{key}={ours}, but the adapter in {model.adapter} has {its} and keeps it: leave {key} out"
 

@@ -208,7 +208,9 @@ def _cache(model: Any, inputs: dict[str, torch.Tensor], *, rows: int, capacity: 
     if is_flash_attention_requested(model.config) or inputs.keys() > {"input_ids", "attention_mask"}:
         return None
     cache = _FixedCache(config=model.config, max_cache_len=capacity)
-    if rows > 1 and inputs["input_ids"].shape[1] > 1:
+    # Qwen's models that can see pictures continue a cache with positions left over from an earlier one.
+    reads_text_alone = model.config.get_text_config() is model.config
+    if rows > 1 and reads_text_alone and inputs["input_ids"].shape[1] > 1:
         # All but the last token, which `generate` reads. Other layers remember only a part of a prompt.
         read, _ = read_prompts(
             model, *(inputs[name][::rows, :-1] for name in ("input_ids", "attention_mask"))

@@ -198,7 +198,7 @@ def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | 
     words = []
     if last is not None and last.training is not None and last.training.loss is not None:
         words.append("loss {:.3f} -> {:.3f}".format(*last.training.loss))
-    if fresh:
+    if fresh and done < total:
         words.append(f"{duration((total - done) * seconds / fresh)} left")
     return ", ".join(words)
 

@@ -162,17 +162,24 @@ def report(
     metrics["data"] = {"skipped_tasks": {name: len(skipped) for name, skipped in run.corpus.skipped.items()}}
     metrics["seconds"]["total"] = sum(metrics["seconds"].values())
     metrics["peak_memory_bytes"] = max(metrics.get("peak_memory_bytes", 0), peak_memory_bytes(run.device))
+    _write_card(run, metrics)
     run.folder.write_json("metrics.json", metrics)
-    if run.weights.folder.is_dir():
-        question = next((run.prompt.decode(each.ids) for each in run.requests if each.ids is not None), None)
-        shows_pictures = run.config.prompt.shows_pictures
-        write_card(run.folder.path, run.weights.folder, question=question, shows_pictures=shows_pictures)
     if len(tasks):
         write_report(run.folder.path, tasks)
         tracker.log_answers(tasks, attempts)
     shutil.rmtree(run.folder / PARTIAL_PREDICTIONS, ignore_errors=True)
     tracker.finish(metrics)
     show_scores(metrics, run, console)
+
+
+def _write_card(run: Run, metrics: dict[str, Any]) -> None:
+    """Write what the weights are, beside them, if this run has made some."""
+    if run.weights.folder.is_dir():
+        question = next((run.prompt.decode(each.ids) for each in run.requests if each.ids is not None), None)
+        shows_pictures = run.config.prompt.shows_pictures
+        write_card(
+            run.folder.path, run.weights.folder, metrics, question=question, shows_pictures=shows_pictures
+        )
 
 
 def _write_programs(run: Run, tasks: TaskSet, candidates: Sequence[Candidate]) -> None:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
+from statistics import median
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ TIMED_BATCHES = 4  # of training
 MEAN_OF = 32  # training samples, for their mean length
 PROBED_TOKENS = 4096  # of prompts that are answered for a probe
 PROBED_STEPS = 8  # of the answers to them
+PROBED_CUT = 64  # tokens of a prompt of which as many are answered as in a batch
 PROBED_SAMPLES = 8  # answers to one prompt, at most
 
 
@@ -144,21 +146,22 @@ def answering_seconds(run: Run, model: Any, *, by_task: bool = False) -> float |
 
 def _way_seconds(run: Run, model: Any, way: Way, requests: Sequence[Request], *, by_task: bool) -> float:
     """Seconds of the answers to requests whose prompts fit, batch by batch, and of their likelihoods."""
-    pace, rows_per_prompt = _Pace.measure(run, model, way, requests), way.engine.rows_per_prompt
-    longest, seconds = _longest_answers(run, way), 0.0
-    groups = groupby(requests, lambda one: one.task_id if by_task else None)
-    for together in (list(group) for _, group in groups):
-        lengths = [_length(request) for request in together]
-        batches = plan_batches(
-            lengths,
+    rows_per_prompt, batches = way.engine.rows_per_prompt, list[list[Request]]()
+    for _, of_task in groupby(requests, lambda one: one.task_id if by_task else None):
+        together = list(of_task)
+        planned = plan_batches(
+            list(map(_length, together)),
             extra=way.max_new_tokens,
             batch_tokens=run.config.inference.batch_tokens,
             rows_per_prompt=rows_per_prompt,
         )
-        for batch in batches:
-            steps = max(longest[together[position].task_id] for position in batch)
-            held = rows_per_prompt * len(batch) * (lengths[batch[0]] + way.max_new_tokens)
-            seconds += pace.read * len(batch) * lengths[batch[0]] + steps * (pace.step + pace.held * held)
+        batches += [[together[position] for position in batch] for batch in planned]
+    pace = _Pace.measure(run, model, way, requests, most=max(map(len, batches)))
+    longest, seconds = _longest_answers(run, way), 0.0
+    for batch in batches:
+        steps, length = max(longest[one.task_id] for one in batch), max(map(_length, batch))
+        held = rows_per_prompt * len(batch) * (length + way.max_new_tokens)
+        seconds += pace.read * len(batch) * length + steps * (pace.step + pace.held * held)
     num_views, scored = run.config.inference.num_views, run.config.inference.scoring_views
     again = scored / num_views * sum(map(_length, requests))  # prompts, before the answers that are compared
     return seconds + pace.read * again
@@ -193,7 +196,7 @@ class _Pace:
 
     Attributes:
         read: seconds for a token of a prompt.
-        step: seconds to write a token in all rows, ...
+        step: seconds to write a token in all rows of a batch, ...
         held: ... and the more for each token of the cache, to which that attends.
     """
 
@@ -202,29 +205,50 @@ class _Pace:
     held: float
 
     @classmethod
-    def measure(cls, run: Run, model: Any, way: Way, requests: Sequence[Request]) -> "_Pace":
-        """Measure by answering one prompt, and several of the same length."""
-        engine = way.engine.only(range(min(way.engine.num_samples, PROBED_SAMPLES)))
-        by_length = sorted(requests, key=_length)
-        middle = by_length[len(by_length) // 2]
-        prompt = middle.ids
-        assert prompt is not None
-        count = max(2, min(len(requests), PROBED_TOKENS // _length(middle)))
+    def measure(cls, run: Run, model: Any, way: Way, requests: Sequence[Request], *, most: int) -> "_Pace":
+        """Measure by the beginnings of a few answers.
 
-        def timed(num_prompts: int, num_tokens: int) -> float:
-            limits = Limits(max_new_tokens=num_tokens, stop_ids=run.prompt.stop_ids, pad_id=run.prompt.pad_id)
-            start = time.perf_counter()
-            engine.answer(model, [prompt] * num_prompts, [middle.key] * num_prompts, limits)
-            return time.perf_counter() - start
+        Args:
+            most: prompts in a batch.
+        """
+        middle = len(requests) // 2
+        alike = sorted(requests, key=_length)[max(0, middle - most // 2) :]
+        few = max(1, min(most, len(alike), PROBED_TOKENS // _length(alike[0])))
+        _begin_answers(run, model, way, alike[:1], PROBED_CUT)  # warms up
+        read, long_step, held = _begin_answers(run, model, way, alike[:few])
+        _, short_step, less_held = _begin_answers(run, model, way, alike[:few], PROBED_CUT)
+        more = max(0.0, long_step - short_step) / max(1, held - less_held)
+        _, step, held_of_all = _begin_answers(run, model, way, alike[:most], PROBED_CUT)
+        tokens = sum(map(_length, alike[:few]))
+        return cls(read=read / tokens, step=max(0.0, step - more * held_of_all), held=more)
 
-        timed(1, 2)  # warms up
-        steps = PROBED_STEPS - 1
-        first, one = timed(1, 1), timed(1, PROBED_STEPS)
-        read, several = timed(count, 1), timed(count, PROBED_STEPS)
-        alone, together = max(0.0, one - first) / steps, max(0.0, several - read) / steps
-        held = engine.rows_per_prompt * (_length(middle) + PROBED_STEPS)
-        more = max(0.0, together - alone) / (held * (count - 1))
-        return cls(read=read / (count * _length(middle)), step=max(0.0, alone - more * held), held=more)
+
+def _begin_answers(
+    run: Run, model: Any, way: Way, requests: Sequence[Request], cut: int | None = None
+) -> tuple[float, float, int]:
+    """Answer by a few tokens.
+
+    Args:
+        cut: take only so many tokens of each prompt, the last ones, unless it has pictures.
+
+    Returns:
+        Seconds to read the prompts, seconds to write a token (the median), and the tokens that are held.
+    """
+    engine = way.engine.only(range(min(way.engine.num_samples, PROBED_SAMPLES)))
+    limits = Limits(max_new_tokens=PROBED_STEPS, stop_ids=run.prompt.stop_ids, pad_id=run.prompt.pad_id)
+    whole = [request.encoded for request in requests if request.encoded is not None]
+    # The tokens of pictures cannot be cut from them.
+    prompts = [one if cut is None or one.pictures else one.input_ids[-cut:] for one in whole]
+    begun: list[float] = []  # of each call of the model
+    start = time.perf_counter()
+    hook = model.get_input_embeddings().register_forward_hook(lambda *_: begun.append(time.perf_counter()))
+    try:
+        engine.answer(model, prompts, [request.key for request in requests], limits)
+    finally:
+        hook.remove()
+    lasted = [after - before for before, after in pairwise([*(begun or [start]), time.perf_counter()])]
+    held = engine.rows_per_prompt * len(prompts) * (max(map(len, prompts)) + PROBED_STEPS)
+    return lasted[0], median(lasted[1:] or lasted), held
 
 
 def estimate_text(run: Run, left: TimeLeft, done: int) -> str:

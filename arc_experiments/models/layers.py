@@ -10,16 +10,19 @@ from arc_experiments.models.hub import ModelError
 from arc_experiments.models.processor import sees_pictures
 
 
-def vision_pattern(base: PreTrainedModel) -> str | None:
-    """Return the regular expression of all layers beside the language part, for which `re.fullmatch` holds.
-
-    They are those of the vision tower and of what connects it. None: a model of text alone has none.
-    """
+def vision_parts(base: PreTrainedModel) -> list[str]:
+    """Return the full names of a model's parts beside its language part: vision tower and connector."""
     if not sees_pictures(base.config):
-        return None
+        return []
     language = base.get_decoder()
-    parts = [name for name, part in base.base_model.named_children() if part is not language]
-    return rf"{base.base_model_prefix}\.({'|'.join(parts)})(\..*)?"
+    parts = base.base_model.named_children()
+    return [f"{base.base_model_prefix}.{name}" for name, part in parts if part is not language]
+
+
+def vision_pattern(base: PreTrainedModel) -> str | None:
+    """Return the regular expression that all layers of the `vision_parts` match; None if there are none."""
+    parts = vision_parts(base)
+    return rf"({'|'.join(map(re.escape, parts))})(\..*)?" if parts else None
 
 
 def linear_layers(base: PreTrainedModel, hidden: str | None) -> list[str]:

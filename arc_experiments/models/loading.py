@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Config, Model
 from arc_experiments.models.hub import ModelError, load
+from arc_experiments.models.layers import vision_parts
 from arc_experiments.models.precision import pick_attention
 from arc_experiments.models.processor import sees_pictures
 from arc_experiments.models.vocabulary import Vocabulary, read_vocabulary, shrink
@@ -93,7 +94,7 @@ def _pretrained(
 ) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": weights_dtype, "attn_implementation": attention}
     if model.quantisation != "none":
-        options["quantization_config"] = _quantisation(model.quantisation, dtype)
+        options["quantization_config"] = _quantisation(model.quantisation, dtype, _as_they_are(model, kind))
     base, report = load(kind, model, device_map=device_map, output_loading_info=True, **options)
     if report["missing_keys"]:
         raise ModelError(
@@ -147,10 +148,23 @@ def _random_base(model: Model, config: Any, attention: str, kind: Any) -> PreTra
     return base
 
 
-def _quantisation(name: str, dtype: torch.dtype) -> BitsAndBytesConfig:
+def _as_they_are(model: Model, kind: Any) -> list[str] | None:
+    """Name the parts that are not quantised: those that see pictures, and the head.
+
+    None, for a model of text alone, leaves it to transformers.
+    """
+    config = load(AutoConfig, model)
+    if not sees_pictures(config):
+        return None
+    with torch.device("meta"):
+        return [*vision_parts(kind.from_config(config)), "lm_head"]
+
+
+def _quantisation(name: str, dtype: torch.dtype, as_they_are: list[str] | None) -> BitsAndBytesConfig:
     if name == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=as_they_are)
     return BitsAndBytesConfig(
+        llm_int8_skip_modules=as_they_are,
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

@@ -51,8 +51,8 @@ class CellTable:
         same = truth.keys() == made.keys() and all(np.array_equal(truth[name], made[name]) for name in made)
         return table if same else None
 
-    def process(self, pictures: Sequence[Picture]) -> dict[str, Any]:
-        """Return pixel_values and image_grid_thw, as the processor would."""
+    def process(self, pictures: Sequence[Any]) -> dict[str, Any]:
+        """Return pixel_values and image_grid_thw of pictures of the table's style, as the processor would."""
         all_cells = [picture.cells for picture in pictures]
         ends = np.cumsum([cells.size for cells in all_cells])
         pixels = np.empty((ends[-1], *self._rows.shape[1:]), self._rows.dtype)

@@ -74,23 +74,30 @@ class Picture:
         return sum(heights) + len(heights) - 1, max(widths)
 
     @cached_property
+    def _side(self) -> int:
+        style = self.style
+        if style.canvas_pixels is None:
+            return style.cell_pixels
+        return min(style.cell_pixels, (style.canvas_pixels - 2 * style.margin_pixels) // max(self._cells))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the canvas has more than a grid line for each cell."""
+        return self.style.canvas_pixels is None or self._side > self.style.line_pixels
+
+    @property
     def cell_pixels(self) -> int:
         """Side of a cell in this picture.
 
         Raises:
             ValueError: the canvas has less than a pixel for each cell.
         """
-        style = self.style
-        if style.canvas_pixels is None:
-            return style.cell_pixels
-        room = style.canvas_pixels - 2 * style.margin_pixels
-        side = min(style.cell_pixels, room // max(self._cells))
-        if side <= style.line_pixels:
+        if not self.has_room:
             raise ValueError(
-                f"prompt.canvas_pixels={style.canvas_pixels} is too small for a picture of "
+                f"prompt.canvas_pixels={self.style.canvas_pixels} is too small for a picture of "
                 f"{self._cells[0]} x {self._cells[1]} cells: raise it, or show a picture per grid"
             )
-        return side
+        return self._side
 
     @property
     def size(self) -> tuple[int, int]:

@@ -166,18 +166,24 @@ class PictureInputs:
                     )
 
     def _processed(self, pictures: Sequence[Sequence[AnyPicture]]) -> dict[str, Any]:
-        together = [picture for row in pictures for picture in row]
-        of_grids = [picture for picture in together if isinstance(picture, Picture)]
-        styles = {picture.style for picture in of_grids}
-        if len(of_grids) == len(together) and len(styles) == 1:
-            table = self._table(styles.pop())
-            if table is not None:
-                return table.process(of_grids)
-        return self._by_processor(pictures)
+        table = self._table_of(pictures)
+        if table is None:
+            return self._by_processor(pictures)
+        return table.process([picture for row in pictures for picture in row])
 
-    def _table(self, style: Style) -> CellTable | None:
+    def are_looked_up(self, pictures: Sequence[Sequence[AnyPicture]]) -> bool:
+        """Return whether `arrays` of these takes less time than sending its result from a worker."""
+        return self._table_of(pictures) is not None
+
+    def _table_of(self, pictures: Sequence[Sequence[AnyPicture]]) -> CellTable | None:
+        styles = {
+            picture.style if isinstance(picture, Picture) else None for row in pictures for picture in row
+        }
+        return self._table(styles.pop()) if len(styles) == 1 else None
+
+    def _table(self, style: Style | None) -> CellTable | None:
         """Return what replaces the processor for pictures of this style, if anything does."""
-        if self.cell_pixels is None:
+        if style is None or self.cell_pixels is None:
             return None
         if style not in self._tables:
             self._tables[style] = CellTable.of(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arc_experiments.pictures.drawing import Picture
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.pictures.writer import PictureWriter
 from arc_experiments.programs.languages import language as find_language
@@ -114,7 +115,8 @@ class Prompt:
         assert set(self._drawn.kinds) <= self._templates.keys(), "a kind that is drawn needs its template"
         self._redraws = fit == "redraw"
         self.pictures = pictures
-        placeholder = None if pictures is None else pictures.placeholder
+        inputs = images if pictures is None else pictures.inputs
+        placeholder = None if inputs is None else inputs.placeholder  # templates of vision models take parts
         self._chat = Chat(tokenizer, system=system, use_template=chat, placeholder=placeholder)
         self._rows = RowEncoder(tokenizer, self._chat.end_id, images)
         self.max_length = max_length
@@ -215,17 +217,21 @@ class Prompt:
     ) -> Fitted | None:
         """Encode within `max_length`, dropping as few demonstrations as needed, the last first.
 
-        Returns None if not even one demonstration fits.
+        Pictures must have room for their cells as well. Returns None if not even one demonstration fits.
         """
         kind = kind or self.main
         encoded, num_dropped = self.encode(task, test_index, kind=kind, with_answer=with_answer), 0
-        if len(encoded) > self.max_length:
+        if not self._has_room(encoded):
             num_dropped = self._num_to_drop(task, test_index, kind, with_answer)
             if num_dropped == len(task.train):
                 return None
             task = _shorter(task, num_dropped)
             encoded = self.encode(task, test_index, kind=kind, with_answer=with_answer)
         return Fitted(encoded=encoded, task=task, test_index=test_index, kind=kind, num_dropped=num_dropped)
+
+    def _has_room(self, encoded: Encoded) -> bool:
+        drawn = (picture for picture in encoded.pictures if isinstance(picture, Picture))
+        return len(encoded) <= self.max_length and all(picture.has_room for picture in drawn)
 
     def _num_to_drop(self, task: Task, test_index: int, kind: Kind, with_answer: bool) -> int:
         """Return how many demonstrations to drop; all of them if not even one fits."""
@@ -236,9 +242,7 @@ class Prompt:
                 encoder, pairs = self._encoders.of(smaller, kind), _pairs(smaller, test_index)
                 length = encoder.num_tokens(pairs, _program(smaller), with_answer=with_answer)
                 return length <= self.max_length
-            return (
-                len(self.encode(smaller, test_index, kind=kind, with_answer=with_answer)) <= self.max_length
-            )
+            return self._has_room(self.encode(smaller, test_index, kind=kind, with_answer=with_answer))
 
         return bisect_left(range(len(task.train)), True, key=fits)
 

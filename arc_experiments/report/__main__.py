@@ -1,14 +1,17 @@
 """`python -m arc_experiments.report <run folder> ...` makes the page of finished runs again.
 
-With `--against <run folder>` each run gets a page beside it that compares it with that one, task by task.
+With `--against <run folder>` each run gets a page beside it that compares it with that one, task by task;
+with `--figures <folder>` its charts and its answered tasks become files there, for a paper.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from arc_experiments.report.figures import write_figures
 from arc_experiments.report.page import write_report
 from arc_experiments.report.versus import write_versus
+from arc_experiments.report.wording import plural
 from arc_experiments.tasks.task import TaskSet
 
 
@@ -16,10 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the report of every folder named; returns the exit code (2: a mistake of the user)."""
     parser = argparse.ArgumentParser(
         prog="python -m arc_experiments.report",
-        description="Write report.html, or a page that compares two runs task by task.",
+        description="Write report.html, a page that compares two runs task by task, or figures for a paper.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="folder", help="a run folder")
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="write the charts and a picture of each answered task there, as SVG, PDF and PNG",
+    )
+    what.add_argument(
         "--against",
         type=Path,
         metavar="FOLDER",
@@ -28,7 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for folder in options.folders:
         try:
-            print(_write(folder, options.against))  # noqa: T201 (this is a command)
+            if options.figures is None:
+                print(_write(folder, options.against))  # noqa: T201 (this is a command)
+                continue
+            place = options.figures if len(options.folders) == 1 else options.figures / folder.resolve().name
+            written = write_figures(folder, _tasks(folder), place)
+            print(f"{place}: {plural(len(written), 'file')}")  # noqa: T201
         except (ValueError, FileNotFoundError) as error:
             print(f"{folder}: {error}", file=sys.stderr)  # noqa: T201
             return 2

@@ -21,16 +21,19 @@ MOST_CHARACTERS = 2000  # of a question
 OF_WEIGHTS = ("data.", "augmentation", "model.", "prompt.", "optim.", "seed")
 
 
-def write_card(folder: Path, weights: Path, *, question: str | None, shows_pictures: bool) -> None:
-    """Write the card of the weights of a run that has written its metrics.
+def write_card(
+    folder: Path, weights: Path, metrics: dict[str, Any], *, question: str | None, shows_pictures: bool
+) -> None:
+    """Write the card of a run's weights.
 
     Args:
         weights: the folder `adapter/` or `model/`.
+        metrics: what metrics.json will hold.
         question: the text of a prompt, as the model is asked.
     """
     run, ancestry = read_run(folder), read_ancestry(weights)
     adapter, settings = read_object(weights / "adapter_config.json"), summary.settings(run)
-    score = run.metrics.get("score", {})
+    score = metrics.get("score", {})
     if question is not None and len(question) > MOST_CHARACTERS:
         question = question[:MOST_CHARACTERS] + "\n[...]"
     page = (
@@ -48,7 +51,7 @@ def write_card(folder: Path, weights: Path, *, question: str | None, shows_pictu
             data=settings["data.name"],
             scores=list(_scores(score)),
             num_tasks=score.get("num_tasks"),
-            asked=tasks_asked(run.metrics),
+            asked=tasks_asked(metrics),
             settings={key: value for key, value in settings.items() if key.startswith(OF_WEIGHTS)},
         )
     )

@@ -180,11 +180,17 @@ def _axes(figure: Figure, x_label: str, y_label: str, grid: Literal["x", "y", "b
     axes = figure.subplots()
     axes.grid(visible=False)
     axes.grid(visible=True, axis=grid)
-    axes.set(xlabel=x_label, ylabel=y_label)
-    if figure.get_figwidth() * 72 < WIDE:
+    width, height = (inches * 72 for inches in figure.get_size_inches())
+    axes.set(xlabel=_lines(x_label, width), ylabel=_lines(y_label, height))
+    if width < WIDE:
         axes.locator_params(axis="x", nbins=5)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}"))
     return axes
+
+
+def _lines(label: str, room: float) -> str:
+    """An axis label in as many lines as it needs, beside the room that marks and the other axis take."""
+    return fill(label, max(10, int((room - 60) / LETTER)))
 
 
 def _draw_line(axes: Axes, line: Line) -> None:

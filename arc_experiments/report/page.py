@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from arc_experiments.report import gallery, leaks, seen, summary, wording
+from arc_experiments.report.drawing import Chart
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.picture import FILE as PICTURE
@@ -95,15 +96,12 @@ def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
         training=list(summary.training_rows(metrics)),
         phases=[(name, wording.duration(seconds)) for name, seconds in summary.phases(metrics)],
         by_number=by_number,
-        predictions=predictions_chart(by_number) if len(by_number) > 1 else None,
+        charts=charts_of(run),
         programs=_programs(programs) if programs else None,
         program_cards=program_cards(run.programs, tasks),
         seen=seen.by_task(run.pictures),
-        losses=loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
-        learning_rate=learning_rate_chart(run.log),
         leak_sentences=list(map(leaks.sentence, compared)),
         leak_rows=[row for one in compared for row in leaks.leak_rows(one, named=True)],
-        search=search_chart({run.name: programs}) if "rounds" in metrics.get("adaptation", {}) else None,
         adaptation=list(wording.adaptation_sentences(metrics["adaptation"]))
         if "adaptation" in metrics
         else [],
@@ -114,11 +112,25 @@ def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
     )
 
 
+def charts_of(run: RunFiles) -> dict[str, Chart | None]:
+    """The charts of a run's page by name; None where there is nothing to draw."""
+    metrics = run.metrics
+    score = metrics.get("score", {})
+    by_number, programs = score.get("by_num_predictions", []), score.get("programs")
+    is_search = "rounds" in metrics.get("adaptation", {})
+    return {
+        "losses": loss_chart(run.log, summary.token_mean(metrics.get("validation", {}).get("initial_loss"))),
+        "learning_rate": learning_rate_chart(run.log),
+        "predictions": predictions_chart(by_number) if len(by_number) > 1 else None,
+        "programs": programs_chart(programs["by_num_sampled"]) if programs else None,
+        "search": search_chart({run.name: programs}) if is_search else None,
+    }
+
+
 def _programs(programs: dict[str, Any]) -> dict[str, Any]:
     """What the page says of all programs together."""
     return {
         "sentences": list(program_sentences(programs)),
-        "chart": programs_chart(programs["by_num_sampled"]),
         "headings": HEADINGS,
         "rows": program_rows(programs),
     }

@@ -165,21 +165,21 @@ def cost_sentence(cost: dict[str, Any]) -> str:
 
 def pictures_sentence(others: dict[str, Any]) -> str:
     """What the loss with others' pictures is (`validation.loss_with_others_pictures` of metrics.json)."""
-    return f"with the pictures of other tasks: {others['token_mean']:.4f}; {_change(others)}"
+    return f"with the pictures of other tasks {others['token_mean']:.4f}; {_change(others)}"
 
 
 def pictures_warning(others: dict[str, Any]) -> str | None:
     """What must be known if a model's own pictures are not seen to help it."""
     if others["interval"] is not None and others["interval"][0] > 0:
         return None
-    return f"nothing shows that the pictures help: with those of other tasks {_change(others)}"
+    return f"nothing shows that the pictures help: with those of other tasks the loss is {_change(others)}"
 
 
 def _change(others: dict[str, Any]) -> str:
     bounds = others["interval"]
-    interval = f", 95% interval {_signed(bounds[0])} to {_signed(bounds[1])}" if bounds else ""
+    interval = f"95% interval {_signed(bounds[0])} to {_signed(bounds[1])}, " if bounds else ""
     tasks = plural(others["num_tasks"], "task")
-    return f"the loss of a task's token changes by {_signed(others['difference'])} ({tasks}{interval})"
+    return f"{_signed(others['difference'])} in the mean of a task ({interval}{tasks})"
 
 
 def _signed(nats: float) -> str:

@@ -19,8 +19,10 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
 
 from arc_experiments.config.schema import Config
+from arc_experiments.pictures import AnyPicture
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import IGNORED
 from arc_experiments.stream.samples import JoinedStreams, Sample, SampleStream
@@ -163,6 +165,8 @@ class Collator:
     Returns input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape
     (rows, COUNTED + REFUSALS + parts). Also attention_mask, or for packed rows position_ids, both of the
     first's shape: models separate packed samples by positions that restart, but only if there is no mask.
+    Of pictures the arrays for the model; a worker leaves pictures that are looked up to `complete`: they are
+    a thousandth of their arrays.
 
     Args:
         pictures: draws the rows' pictures and makes what the model needs of them; None for rows without.
@@ -171,7 +175,7 @@ class Collator:
     def __init__(self, pad_id: int, pictures: PictureInputs | None = None) -> None:
         self._pad_id, self._pictures = pad_id, pictures
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> Arrays:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         shape = (len(rows), max(len(row["input_ids"]) for row in rows))
         ids = np.full(shape, self._pad_id, np.int64)
         labels = np.full(shape, IGNORED, np.int64)
@@ -186,14 +190,28 @@ class Collator:
                 beside[place, length:] = np.arange(shape[1] - length)  # the padding is a sample of its own
             else:
                 beside[place, :length] = 1
-        seen = [row.get("pictures") or () for row in rows]
         return {
-            **({} if self._pictures is None else self._pictures.arrays(seen, ids)),
+            **self._of_pictures([row.get("pictures") or () for row in rows], ids),
             "input_ids": ids,
             "labels": labels,
             "position_ids" if packed else "attention_mask": beside,
             "marks": np.stack([row["marks"] for row in rows]),
         }
+
+    def _of_pictures(self, pictures: list[Sequence[AnyPicture]], ids: NDArray[np.int64]) -> dict[str, Any]:
+        if self._pictures is None:
+            return {}
+        if get_worker_info() is not None and self._pictures.are_looked_up(pictures):
+            return {"pictures": pictures}
+        return self._pictures.arrays(pictures, ids)
+
+    def complete(self, batch: dict[str, Any]) -> Arrays:
+        """Make, in the process that trains, what a worker has left to it: see `__call__`."""
+        pictures = batch.pop("pictures", None)
+        if pictures is None:
+            return batch
+        assert self._pictures is not None, "which were not left otherwise"
+        return {**self._pictures.arrays(pictures, batch["input_ids"]), **batch}
 
 
 def as_tensors(batch: Arrays) -> dict[str, torch.Tensor]:

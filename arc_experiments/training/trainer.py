@@ -161,8 +161,8 @@ class StreamTrainer(SFTTrainer):
         start = time.perf_counter()
         if self._ahead is None or self._ahead.batches is not epoch_iterator:
             self._end_ahead()
-            self._ahead = Ahead(epoch_iterator, depth=STEPS_AHEAD * num_batches)
-        batches, num_items = super().get_batch_samples(map(as_tensors, self._ahead), num_batches, device)
+            self._ahead = Ahead(epoch_iterator, depth=STEPS_AHEAD * num_batches, then=self._complete)
+        batches, num_items = super().get_batch_samples(self._ahead, num_batches, device)
         self.data_wait_seconds += time.perf_counter() - start
         marks = self._take_marks(batches)
         pauses = torch.tensor([self._is_pause_due(self.state.global_step + 1)], dtype=marks.dtype)
@@ -172,6 +172,9 @@ class StreamTrainer(SFTTrainer):
         self.counts = self.counts.plus(all_ranks, self._part_names)
         self.session_counts = self.session_counts.plus(all_ranks, self._part_names)
         return batches, num_items
+
+    def _complete(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return as_tensors(self.data_collator.complete(batch))
 
     def _take_marks(self, batches: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
         """Take what is counted off the batches: summed over their rows, see `make_row`."""

@@ -1,0 +1,59 @@
+"""Batches with pictures: the same whoever makes them, and small on their way from worker processes."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from toy_vision import vision_model
+
+from arc_experiments import compose
+from arc_experiments.run import Run
+from arc_experiments.training.dataset import Collator, as_dataset
+
+OPTIONS = [
+    "data=see", "data.validation_source.num_tasks=1", "prompt=picture_compact", "prompt.max_length=2000",
+    "prompt.cell_pixels=null", "augmentation=none", "model=custom_vision", "tracking=off", "hardware=cpu",
+    "hardware.threads=1", "optim.max_steps=3", "optim.batch_size=2", "optim.warmup=0", "optim.log_steps=1",
+    "model.dtype=float32",
+]  # fmt: skip
+
+
+def run_of(family: str, folder: Path, *more: str) -> Run:
+    torch.set_num_threads(1)
+    return compose([*OPTIONS, f"model.path={vision_model(family)}", *more], folder)
+
+
+@pytest.mark.parametrize(("family", "looked_up"), [("qwen2_5_vl", True), ("idefics3", False)])
+def test_a_worker_leaves_what_is_looked_up_to_the_training_process(
+    family: str, looked_up: bool, tmp_path: Path
+) -> None:
+    run = run_of(family, tmp_path)
+    collator = Collator(run.prompt.pad_id, run.picture_inputs)
+    dataset = as_dataset(run.stream(), 4)
+    own, sent = (
+        list(DataLoader(dataset, batch_size=2, num_workers=workers, collate_fn=collator))
+        for workers in (0, 1)
+    )
+    for mine, theirs in zip(own, sent, strict=True):
+        assert ("pictures" in theirs) == looked_up
+        assert "pixel_values" in mine
+        if looked_up:
+            assert len(pickle.dumps(theirs)) < mine["pixel_values"].nbytes / 10
+        completed = collator.complete(theirs)
+        assert completed.keys() == mine.keys()
+        for name, values in collator.complete(mine).items():
+            assert np.array_equal(values, completed[name])
+
+
+def test_a_training_is_the_same_with_workers(tmp_path: Path) -> None:
+    losses = []
+    for workers in (0, 2):
+        run = run_of("qwen2_5_vl", tmp_path / str(workers), f"hardware.num_workers={workers}")
+        trainer = run.trainer(run.model())
+        trainer.resume_or_start()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert len(losses[0]) == 3
+    assert losses[0] == losses[1]

@@ -1,0 +1,73 @@
+"""The package's vision model, and the experiment that shows it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoProcessor
+
+from arc_experiments import compose, load_run
+from arc_experiments.__main__ import main
+from arc_experiments.config.paths import local_path
+from tools.make_models import WEIGHTS, make_config
+from tools.make_vision_model import NAME, start_from_tiny, write_files
+
+MOST_BYTES = 6_000_000
+
+
+def test_the_vision_model_is_what_its_files_are_made_to_be(tmp_path: Path) -> None:
+    folder = Path(local_path(f"package:{NAME}"))
+    write_files(tmp_path)
+    for file in tmp_path.iterdir():
+        assert json.loads((folder / file.name).read_text()) == json.loads(file.read_text()), file.name
+    assert sum(file.stat().st_size for file in folder.iterdir()) < MOST_BYTES
+
+
+def test_its_training_starts_from_the_small_model(tmp_path: Path) -> None:
+    start_from_tiny(tmp_path)
+    start, tiny = load_file(tmp_path / WEIGHTS), load_file(Path(local_path("package:tiny")) / WEIGHTS)
+    for name, value in tiny.items():
+        assert start[name.replace("model.", "model.text_model.", 1)].equal(value), name
+    assert {"text_model" in name for name in start} == {True, False}
+    assert json.loads((tmp_path / "config.json").read_text())["text_config"]["hidden_size"] == (
+        make_config("tiny").hidden_size
+    )
+
+
+def test_a_wholly_trained_vision_model_is_saved_with_its_processor(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    start_from_tiny(start)
+    run = compose(
+        ["experiment=pretrain_see", f"model.path={start}", "data.validation_source.num_tasks=1"],
+        tmp_path / "run",
+    )
+    folder = run.save_weights(run.model())
+    assert AutoProcessor.from_pretrained(folder).image_seq_len == run.pictures.processor.image_seq_len
+    again = compose(
+        ["experiment=pretrain_see", f"model.path={folder}", "data.validation_source.num_tasks=1"],
+        tmp_path / "again",
+    )
+    task = run.validation_tasks[run.validation_tasks.ids[0]]
+    assert again.prompt.encode(task).equals(run.prompt.encode(task))
+
+
+@pytest.mark.slow
+def test_experiment_see_reads_copies_and_recolours_from_pictures_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["arc_experiments", "experiment=see", "hydra.run.dir=see", *FEWER])
+    main()
+    metrics: dict[str, Any] = json.loads(Path("see/metrics.json").read_text())
+    solved = {name: row["pass_at_2"] for name, row in metrics["by_group"]["concept"].items()}
+    assert solved["read"] >= 0.9
+    assert solved["copy"] >= 0.5
+    assert solved["recolour"] >= 0.4
+    assert metrics["validation"]["loss_with_others_pictures"] > 2 * metrics["validation"]["loss"]
+    assert "data:image/png" in Path("see/report.html").read_text()
+    assert load_run("see").prompt.pictures is not None
+
+
+FEWER = ("data.validation_source.num_tasks=10", "optim.max_steps=10", "optim.warmup=2")
