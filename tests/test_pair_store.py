@@ -308,7 +308,7 @@ def test_tasks_with_too_few_pairs_are_left_out_and_noted(tmp_path: Path) -> None
     ]
     with pytest.raises(ValueError, match="none of 2 tasks has 4 pairs of at most 4 cells a side"):
         pooled(store, bad_tasks, leave_out=["a"], **options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="leave_out names c, which is not one of the 2 tasks"):
+    with pytest.raises(ValueError, match="leave_out names c, which is not among 2 tasks"):
         pooled(store, bad_tasks, leave_out=["c"], **options)  # type: ignore[arg-type]
 
 
