@@ -126,7 +126,7 @@ def test_problems_with_too_few_examples_are_left_out_and_noted(tmp_path: Path) -
     bad_tasks = BadTasks()
     source = read(write_jsonl(tmp_path / "a.jsonl", [line(0, 3), line(1, 4)]), bad_tasks)
     assert source.ids == ("a-000001",)
-    assert bad_tasks.notes == ["1 of 2 tasks have fewer than 4 pairs and are never drawn: a-000000"]
+    assert bad_tasks.notes == ["1 of 2 tasks has fewer than 4 pairs and is never drawn: a-000000"]
 
 
 def test_blank_lines_are_no_problems(tmp_path: Path) -> None:
@@ -197,4 +197,4 @@ def test_barc_trains_and_arc_1_validates(tmp_path: Path) -> None:
     corpus = Corpus(check(config).data, partition_seed=7)
     assert corpus.partition.train == ("a-000000", "a-000001", "a-000002")
     assert len(corpus.validation_tasks) == 100
-    assert corpus.notes == {"barc": ["1 of 4 tasks have fewer than 4 pairs and are never drawn: a-000003"]}
+    assert corpus.notes == {"barc": ["1 of 4 tasks has fewer than 4 pairs and is never drawn: a-000003"]}

@@ -14,7 +14,7 @@ from rich.console import Console
 from task_files import write
 
 from arc_experiments import compose, load_run
-from arc_experiments.generation import decoding
+from arc_experiments.generation import batching
 from arc_experiments.generation.resuming import Spent, spent
 from arc_experiments.jobs import adapt, evaluate, finetune
 from arc_experiments.reselect import select_again
@@ -104,7 +104,6 @@ def test_scores_of_a_part_say_so_wherever_they_are_shown(tmp_path: Path, limit: 
     assert "3 tasks validate (4 test outputs), 2 of them asked (inference.limit)" in printed
     for title in ("2 tasks, 2 test outputs", "by Kaggle's and ARC Prize's rule", "pass@2 by", "two attempts"):
         assert any(title in line and "(2 of 3 tasks asked)" in line for line in shown), title
-    assert "validation loss: " in printed
     assert "validation loss per token: " in printed, "the loss is over all of them"
     assert "2 tasks, 2 test outputs (2 of 3 tasks asked)" in again
     assert "(2 of 3 tasks asked)" in reselected.getvalue()
@@ -171,7 +170,7 @@ def test_the_cost_of_a_killed_evaluation_is_that_of_all_its_attempts(
     few += ["data.partition=official", "inference.batch_tokens=1", "inference.scoring_views=2"]
     whole, _ = run_job(evaluate.main, tmp_path / "whole", *few)
 
-    answer, calls = decoding.Transformers.answer, []
+    answer, calls = batching.PromptBatch.answer, []
 
     def killed_at_the_fifth(*arguments: Any) -> Any:
         calls.append(1)
@@ -179,7 +178,7 @@ def test_the_cost_of_a_killed_evaluation_is_that_of_all_its_attempts(
             raise KeyboardInterrupt
         return answer(*arguments)
 
-    monkeypatch.setattr(decoding.Transformers, "answer", killed_at_the_fifth)
+    monkeypatch.setattr(batching.PromptBatch, "answer", killed_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         run_job(evaluate.main, tmp_path / "run", *few)
     kept = tmp_path / "run" / ".predictions"

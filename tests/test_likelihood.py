@@ -269,5 +269,5 @@ def test_selecting_again_needs_candidates_and_likelihoods_where_the_rule_does(
     assert "inference.scoring_views=8" in capsys.readouterr().err
     assert select.main([str(run.folder)]) == 0
     assert "majority_vote" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        select.main([str(run.folder), "--rule", "guess"])
+    assert select.main([str(run.folder), "--rule", "guess"]) == 2
+    assert "--rule guess is not one of votes_then_log_probability" in capsys.readouterr().err

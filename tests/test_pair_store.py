@@ -304,11 +304,11 @@ def test_tasks_with_too_few_pairs_are_left_out_and_noted(tmp_path: Path) -> None
     tasks = pooled(store, bad_tasks, leave_out=[], **options)  # type: ignore[arg-type]
     assert tasks.ids == ("a",)
     assert bad_tasks.notes == [
-        "1 of 2 tasks have fewer than 4 pairs of at most 4 cells a side and are never drawn: b"
+        "1 of 2 tasks has fewer than 4 pairs of at most 4 cells a side and is never drawn: b"
     ]
-    with pytest.raises(ValueError, match="none of the 2 tasks has 4 pairs of at most 4 cells a side"):
+    with pytest.raises(ValueError, match="none of 2 tasks has 4 pairs of at most 4 cells a side"):
         pooled(store, bad_tasks, leave_out=["a"], **options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="leave_out names c, which is not one of the 2 tasks"):
+    with pytest.raises(ValueError, match="leave_out names c, which is not among 2 tasks"):
         pooled(store, bad_tasks, leave_out=["c"], **options)  # type: ignore[arg-type]
 
 

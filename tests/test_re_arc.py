@@ -110,7 +110,7 @@ def test_tasks_can_be_left_out(re_arc: TrainingSource) -> None:
     source = ReArc(leave_out=left_out).read(BadTasks())
     assert source.ids == tuple(task_id for task_id in re_arc.ids if task_id not in left_out)
     assert source.draw(0, rng_for("test", 1)).id == re_arc.ids[1]
-    with pytest.raises(ValueError, match="leave_out names mine, which is not one of the 400 tasks"):
+    with pytest.raises(ValueError, match="leave_out names mine, which is not among 400 tasks"):
         ReArc(leave_out=["mine"]).read(BadTasks())
 
 
@@ -249,7 +249,7 @@ def test_a_task_says_how_many_pairs_were_drawn_again(monkeypatch: pytest.MonkeyP
 def test_a_generator_without_so_many_pairs_is_told_with_its_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     use_generators(monkeypatch, toy=lambda *_: {"input": [[1, 2]], "output": [[1]]})
     with pytest.raises(
-        ValueError, match=r"task toy made only 1 different pairs .*10000 duplicate.*leave_out=\[toy\]"
+        ValueError, match=r"task toy made only 1 different pair .*10000 duplicate.*leave_out=\[toy\]"
     ):
         GeneratedTasks(recipe=Recipe(), num_demonstrations=(3, 5), ids=("toy",)).draw(0, rng_for("test", 1))
 
@@ -336,8 +336,8 @@ def test_with_max_side_only_small_pairs_are_kept(tmp_path: Path, monkeypatch: py
     assert source.store.sides.max() <= 5
     assert list(source.pairs(0)) == [], "generated pairs stand in no other set, and are not looked through"
     assert bad_tasks.notes == [
-        "1 of 2 tasks have fewer than 4 pairs of at most 5 cells a side and are never drawn: b",
-        "of 2 tasks 1 have fewer than 10 different pairs; 10 pairs stored in total",
+        "1 of 2 tasks has fewer than 4 pairs of at most 5 cells a side and is never drawn: b",
+        "1 of 2 tasks has fewer than 10 different pairs; 10 pairs stored in total",
     ]
     bad_tasks = BadTasks()
     assert ReArc(**options, leave_out=["b"]).read(bad_tasks).ids == ("a",)  # type: ignore[arg-type]

@@ -148,7 +148,7 @@ def test_a_submission_needs_solutions_to_be_scored_by(tmp_path: Path, options: l
     for file in (tmp_path / "tasks" / "evaluation").iterdir():
         task = json.loads(file.read_text())
         write(file.parent, file.name, task | {"test": [{"input": [[1]]}]})
-    with pytest.raises(ValueError, match="none of the 5 validation tasks of data=files has solutions"):
+    with pytest.raises(ValueError, match="none of 5 validation tasks of data=files has solutions"):
         scored(tmp_path / "run", options, {})
 
 

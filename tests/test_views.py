@@ -107,8 +107,10 @@ def test_an_answer_without_a_way_back_is_an_invalid_candidate(tmp_path: Path) ->
         chat=False, max_length=2048,
     )  # fmt: skip
     view = View(index=1, steps=(Symmetry(1), Magnified(2, 1)))
-    ids = prompt.encode_prompt(view.apply(TASK))
-    requests = [Request(task_id=id, test_index=0, view=view, ids=ids) for id in ("doubled", "not", "ragged")]
+    asked = prompt.encode(view.apply(TASK), with_answer=False)
+    requests = [
+        Request(task_id=id, test_index=0, view=view, encoded=asked) for id in ("doubled", "not", "ragged")
+    ]
     texts = ["12\n12\n", "12\n34\n", "12\n3\n"]
     answers = [
         Answer(ids=tuple(prompt.tokenize(text)), num_tokens=7, log_probability=-1.0, finished=True)

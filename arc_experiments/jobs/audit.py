@@ -98,7 +98,7 @@ def _not_sought(run: Run) -> str:
     held_out = plural(len(corpus.validation_tasks), "held-out task")
     return (
         f"Looked for {held_out} of data={run.config.data.name}, not for the {len(fixed):,} others that it "
-        f"could look for: audit.tasks=[{','.join([*sought, 'train'])}] looks for all"
+        f"could look for:\naudit.tasks=[{','.join([*sought, 'train'])}] looks for all"
     )
 
 

@@ -87,9 +87,9 @@ def _score_file(run: Run, file: Path, console: Console) -> None:
     tasks = run.predicted_tasks()
     if not len(solved(tasks)):
         raise ValueError(
-            f"submission={file}: of {plural(len(tasks), 'validation task')} of data={run.config.data.name} "
-            "none has solutions, so there is nothing to score it by: name tasks that have them (data=..., "
-            "data.path=...)"
+            f"submission={file}: none of {plural(len(tasks), 'validation task')} of "
+            f"data={run.config.data.name} has solutions, so there is nothing to score it by: "
+            "name tasks that have them (data=..., data.path=...)"
         )
     candidates = attempted(submission, tasks)
     write_candidates(run, "predictions.jsonl", candidates)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from arc_experiments.config.plurals import plural
+from arc_experiments.config.plurals import have, of_all, plural
 from arc_experiments.programs.languages.dsl import solution
 from arc_experiments.sources.archive import File
 from arc_experiments.sources.files import BESIDE_TASKS
@@ -98,8 +98,9 @@ class ReArc:
             tasks = self._pooled(store, bad_tasks)
             counts = np.diff(store.starts)
             if counts.min() < self.cache_pairs:
+                few = int((counts < self.cache_pairs).sum())
                 bad_tasks.notes.append(
-                    f"of {plural(len(counts), 'task')} {(counts < self.cache_pairs).sum()} have fewer than "
+                    f"{of_all(few, len(counts), 'task')} {have(few)} fewer than "
                     f"{self.cache_pairs} different pairs; {plural(len(store), 'pair')} stored in total"
                 )
             return tasks

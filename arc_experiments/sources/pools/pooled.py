@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_experiments.config.plurals import plural
+from arc_experiments.config.plurals import have, of_all, plural
 from arc_experiments.sources.pools.pair_store import PairStore
 from arc_experiments.tasks.grids import MAX_SIDE
 from arc_experiments.tasks.source import BadTasks
@@ -131,14 +131,14 @@ def pooled(
     small = "" if max_side is None else f" of at most {max_side} cells a side"
     if not tasks.ids:
         raise ValueError(
-            f"of {plural(len(store.ids), 'task')} none has {low + 1} pairs{small} (num_demonstrations={low})"
+            f"none of {plural(len(store.ids), 'task')} has {low + 1} pairs{small} (num_demonstrations={low})"
         )
     too_few = tasks.too_few
     if too_few:
         named = ", ".join(too_few[:NUM_NAMED]) + (", ..." if len(too_few) > NUM_NAMED else "")
         bad_tasks.notes.append(
-            f"of {plural(len(store.ids), 'task')} {len(too_few)} have fewer than {low + 1} pairs{small} and "
-            f"are never drawn: {named}"
+            f"{of_all(len(too_few), len(store.ids), 'task')} {have(len(too_few))} fewer than {low + 1} "
+            f"pairs{small} and {'is' if len(too_few) == 1 else 'are'} never drawn: {named}"
         )
     if store.notes.get("repeated"):
         bad_tasks.notes.append(f"{store.notes['repeated']} repeated pairs of a task are dropped")
