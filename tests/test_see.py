@@ -14,6 +14,7 @@ from transformers import AutoProcessor
 from arc_experiments import compose
 from arc_experiments.config.paths import local_path
 from arc_experiments.jobs import finetune
+from arc_experiments.jobs.estimate import answering_seconds
 from tools.make_models import WEIGHTS, make_config
 from tools.make_vision_model import NAME, start_from_tiny, write_files
 
@@ -61,6 +62,9 @@ def test_a_wholly_trained_vision_model_is_saved_with_its_processor(tmp_path: Pat
 def test_experiment_see_reads_copies_and_recolours_from_pictures_alone(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     run = compose(["experiment=see", *FEWER], tmp_path / "see")
+    estimated = answering_seconds(run, run.model())
+    assert estimated is not None
+    assert estimated < 120, "prompts with pictures are not cut to measure, which once gave hours"
     finetune.main(run, Console(file=io.StringIO()))
     metrics: dict[str, Any] = json.loads((tmp_path / "see" / "metrics.json").read_text())
     solved = {name: row["pass_at_2"] for name, row in metrics["score"]["by_group"]["concept"].items()}

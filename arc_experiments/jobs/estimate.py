@@ -217,7 +217,8 @@ class _Pace:
         _begin_answers(run, model, way, alike[:1], PROBED_CUT)  # warms up
         read, long_step, held = _begin_answers(run, model, way, alike[:few])
         _, short_step, less_held = _begin_answers(run, model, way, alike[:few], PROBED_CUT)
-        more = max(0.0, long_step - short_step) / max(1, held - less_held)
+        # Prompts with pictures are not cut, and two equal lengths tell nothing of longer ones.
+        more = max(0.0, long_step - short_step) / (held - less_held) if held > less_held else 0.0
         _, step, held_of_all = _begin_answers(run, model, way, alike[:most], PROBED_CUT)
         tokens = sum(map(_length, alike[:few]))
         return cls(read=read / tokens, step=max(0.0, step - more * held_of_all), held=more)
