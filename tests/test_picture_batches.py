@@ -11,7 +11,7 @@ from toy_vision import vision_model
 
 from arc_experiments import compose
 from arc_experiments.run import Run
-from arc_experiments.training.dataset import Collator, as_dataset
+from arc_experiments.training.dataset import Collator, as_dataset, make_row
 
 OPTIONS = [
     "data=see", "data.validation_source.num_tasks=1", "prompt=picture_compact", "prompt.max_length=2000",
@@ -57,3 +57,16 @@ def test_a_training_is_the_same_with_workers(tmp_path: Path) -> None:
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert len(losses[0]) == 3
     assert losses[0] == losses[1]
+
+
+def test_llama_vision_refuses_a_batch_whose_samples_would_change_each_other(tmp_path: Path) -> None:
+    run = run_of("mllama", tmp_path, "prompt.max_length=4000")
+    collator = Collator(run.prompt.pad_id, run.picture_inputs)
+    rows = [make_row(run.stream(), number) for number in range(12)]
+    counts = [len(row["pictures"]) for row in rows]
+    assert len(set(counts)) > 1
+    alike = [row for row, count in zip(rows, counts, strict=True) if count == counts[0]][:2]
+    assert "cross_attention_mask" in collator(alike)
+    other = next(row for row, count in zip(rows, counts, strict=True) if count != counts[0])
+    with pytest.raises(ValueError, match=r"hardware\.per_device_batch_size=2: samples of \d to \d pictures"):
+        collator([rows[0], other])

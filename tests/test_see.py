@@ -12,10 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor
 
 from arc_experiments import compose
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.config.check import check
 from arc_experiments.config.paths import local_path
 from arc_experiments.jobs import finetune
 from arc_experiments.jobs.estimate import answering_seconds
 from tools.make_models import WEIGHTS, make_config
+from tools.make_re_arc_tasks import REPEATED
 from tools.make_vision_model import NAME, start_from_tiny, write_files
 
 MOST_BYTES = 6_000_000
@@ -56,6 +59,16 @@ def test_a_wholly_trained_vision_model_is_saved_with_its_processor(tmp_path: Pat
     )
     task = run.validation_tasks[run.validation_tasks.ids[0]]
     assert again.prompt.encode(task).equals(run.prompt.encode(task))
+
+
+def test_the_held_out_tasks_are_left_out_of_its_training() -> None:
+    sources = check(compose_config(["experiment=pretrain_see_re_arc"])).data.sources
+    with open(local_path("package:re_arc/held_out.json")) as file:
+        held_out = set(json.load(file))
+    generated = [source for source in sources.values() if source.trains and "leave_out" in source.source]
+    assert len(generated) == 2
+    for source in generated:
+        assert set(source.source["leave_out"]) == held_out | REPEATED
 
 
 @pytest.mark.slow

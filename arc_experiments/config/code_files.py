@@ -1,9 +1,8 @@
 """The user's code that a composition names: the files that it is in, their hashes, and errors inside them.
 
 A composition names code by `_target_` (an augmentation, a source), by a function (`optim.schedule`) or by a
-file (`data.file`). If the code
-changes under its name, the run is another, though run.yaml stays the same. Installed libraries do not count:
-environment.json records their versions.
+file (`data.file`). If the code changes under its name, the run is another, though run.yaml stays the same.
+Installed libraries do not count: environment.json records their versions.
 """
 
 import ast

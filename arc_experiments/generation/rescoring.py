@@ -243,17 +243,14 @@ def _read_anew(
 
     What continues a cache is numbered by its tokens, and not all models number pictures so.
     """
-    totals: list[float] = []
-    with torch.inference_mode():
-        for prompt, group in zip(prompts, answers, strict=True):
-            rows = [
-                dataclasses.replace(prompt, input_ids=np.concatenate([prompt.input_ids, ids]))
-                for ids in group
-            ]
-            losses = answer_losses(model, rows, [len(ids) for ids in group], pad_id, pictures)
-            totals += [-loss for loss in losses]
-    values = iter(totals)
-    return [[next(values) for _ in group] for group in answers]
+    scores = []
+    for prompt, group in zip(prompts, answers, strict=True):
+        rows = [
+            dataclasses.replace(prompt, input_ids=np.concatenate([prompt.input_ids, ids])) for ids in group
+        ]
+        losses = answer_losses(model, rows, [len(ids) for ids in group], pad_id, pictures)
+        scores.append([-loss for loss in losses])
+    return scores
 
 
 def log_probabilities(

@@ -1,6 +1,6 @@
 """How long a job may take: measured on small, warm pieces of its own work, then corrected by its own speed.
 
-estimate     training about 1 min 5 s (100 steps, 4 validations), then 128 prompts, about 20 s
+estimate     training about 1 min 5 s (4 validations included), then 128 prompts, about 20 s
 
 A cold piece takes many times as long as a warm one, so each is computed once before it is timed.
 """

@@ -170,6 +170,9 @@ class Collator:
 
     Args:
         pictures: draws the rows' pictures and makes what the model needs of them; None for rows without.
+
+    Raises:
+        ValueError: when called, if a row would change with the others of its batch (see `share_a_pass`).
     """
 
     def __init__(self, pad_id: int, pictures: PictureInputs | None = None) -> None:
@@ -201,6 +204,13 @@ class Collator:
     def _of_pictures(self, pictures: list[Sequence[AnyPicture]], ids: NDArray[np.int64]) -> dict[str, Any]:
         if self._pictures is None:
             return {}
+        counts = list(map(len, pictures))
+        if len(self._pictures.share_a_pass(counts)) > 1:
+            raise ValueError(
+                f"hardware.per_device_batch_size={len(counts)}: samples of {min(counts)} to {max(counts)} "
+                "pictures share a batch, and what this model sees of one depends on the others: take 1, or a "
+                "prompt that shows a picture a task (prompt=picture_and_text)"
+            )
         if get_worker_info() is not None and self._pictures.are_looked_up(pictures):
             return {"pictures": pictures}
         return self._pictures.arrays(pictures, ids)
