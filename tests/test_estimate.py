@@ -46,6 +46,15 @@ def test_the_estimate_names_the_validations_and_the_prompts() -> None:
     assert estimate_text(asked, left, 90) == "training about 8 s (1 validation included), then 128 prompts"
 
 
+def test_the_loss_with_others_pictures_is_counted_once_at_the_end() -> None:
+    left = TimeLeft(last_step=100, eval_steps=50, others_pictures=0.5, step=1.0, validation=4.0)
+    assert left.training(90) == 10 + 4 + 2
+    assert left.training(0) == 100 + 2 * 4 + 2
+    assert left.training(100) == 0
+    text = "training about 16 s (1 validation and one with others' pictures included)"
+    assert estimate_text(SimpleNamespace(requests=[]), left, 90) == text
+
+
 def test_timing_a_step_leaves_weights_gradients_and_random_numbers_alone(run: Run) -> None:
     model = run.model()
     trainer, before, mode = run.trainer(model), weights(model), model.training

@@ -46,12 +46,15 @@ class TimeLeft:
     Attributes:
         last_step: the step at which training ends.
         eval_steps: optimizer steps between validations; None: only the last one.
+        others_pictures: what the loss with the pictures of other tasks takes, once, after the last step, in
+            validations.
         step, validation, answering: seconds of an optimizer step, of a validation and of all answers; None if
             unknown.
     """
 
     last_step: int
     eval_steps: int | None
+    others_pictures: float = 0.0
     step: float | None = None
     validation: float | None = None
     answering: float | None = None
@@ -67,7 +70,8 @@ class TimeLeft:
         """Seconds of the training after step `done`; None if unknown."""
         if self.step is None:
             return None
-        return self.step * (self.last_step - done) + (self.validation or 0.0) * self.num_validations(done)
+        validations = self.num_validations(done) + (self.others_pictures if done < self.last_step else 0.0)
+        return self.step * (self.last_step - done) + (self.validation or 0.0) * validations
 
     def after(self, done: int) -> float | None:
         """Seconds of everything after step `done`; None if unknown."""
@@ -257,6 +261,8 @@ def estimate_text(run: Run, left: TimeLeft, done: int) -> str:
     training = left.training(done)
     assert training is not None
     validations = plural(left.num_validations(done), "validation")
+    if left.others_pictures:
+        validations += " and one with others' pictures"
     text = f"training about {duration(training)} ({validations} included)"
     return f"{text}, then {prompts_text(run, left.answering)}" if run.requests else text
 

@@ -158,9 +158,12 @@ def _begin_at(
         recorder.validate(0)
         seconds = time.perf_counter() - start
     left.answering = answering_seconds(run, model) if run.requests else None
-    left.validation = seconds * (WITH_ADAPTER if begins_as_base(run.config.model) else 1.0)
+    loss = left.validation = seconds * (WITH_ADAPTER if begins_as_base(run.config.model) else 1.0)
     if run.config.optim.best_by == "pass_at_2":
         left.validation += left.answering or 0.0
+    if run.others_pictures_records:
+        left.others_pictures = len(run.others_pictures_records) / len(run.validation_records[0])
+        left.others_pictures *= loss / left.validation if left.validation else 1.0
     show_estimate(estimate_text(run, left, step or 0), console)
     return seconds
 
