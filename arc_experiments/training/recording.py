@@ -32,8 +32,7 @@ class Recorder(TrainerCallback):
 
     Attributes:
         validation_seconds: of the last validation during training; None before.
-        timed_steps: optimizer steps of this attempt that `step_seconds` is the mean of: all but the first, which
-            warms up.
+        timed_steps: optimizer steps of this attempt that `step_seconds` is the mean of: all but the first.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class Recorder(TrainerCallback):
 
     @property
     def step_seconds(self) -> float | None:
-        """Seconds of an optimizer step; None before the second one of this attempt."""
+        """Seconds of an optimizer step; None before the second one of this attempt: the first warms up."""
         return self._timed_seconds / self.timed_steps if self.timed_steps else None
 
     def _write(self, line: Line) -> None:
