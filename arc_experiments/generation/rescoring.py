@@ -114,7 +114,9 @@ class RescoringBatch:
         answers = [request.answers for request in self.requests]
         if prompt.pictures is not None:
             inputs = prompt.pictures.inputs
-            scores = log_probabilities_anew(model, prompts, answers, inputs, pad_id=prompt.pad_id, budget=budget)
+            scores = log_probabilities_anew(
+                model, prompts, answers, inputs, pad_id=prompt.pad_id, budget=budget
+            )
         else:
             ids = [encoded.input_ids for encoded in prompts]
             scores = log_probabilities(model, ids, answers, pad_id=prompt.pad_id, budget=budget)
