@@ -464,7 +464,7 @@ class Run:
 
     @cached_property
     def others_pictures_records(self) -> list[Any]:
-        """What the loss with the pictures of other tasks is measured on; empty where there is no such loss."""
+        """What the loss with the pictures of other tasks is measured on; empty without such a loss."""
         from arc_experiments.training.others_pictures import with_others_pictures
 
         sees = self.can_validate and self.config.prompt.shows_pictures

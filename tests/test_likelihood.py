@@ -21,8 +21,8 @@ from arc_experiments.augmentation import draw_views
 from arc_experiments.generation import likelihoods
 from arc_experiments.generation.batching import TokenBudget
 from arc_experiments.generation.decoding import Transformers
-from arc_experiments.generation.predict import OnProgress, Predictor, Way, ignore
 from arc_experiments.generation.likelihoods import log_probabilities
+from arc_experiments.generation.predict import OnProgress, Predictor, Way, ignore
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.answering import score_in_training
 from arc_experiments.models.adapters import merge

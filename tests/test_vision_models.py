@@ -285,7 +285,7 @@ def test_candidates_after_pictures_are_scored_within_the_token_budget(
     for each in found.values():
         assert each == pytest.approx(found[10000, 3], abs=1e-4)
     fits = 0
-    with pytest.raises(OutOfMemory, match="inference.batch_tokens limits several together"):
+    with pytest.raises(OutOfMemory, match=r"inference\.batch_tokens limits several together"):
         RescoringBatch(requests=[request]).score(model, run.prompt, TokenBudget(10000))
 
 

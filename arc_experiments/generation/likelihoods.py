@@ -1,7 +1,7 @@
 """The log-probabilities of answers that are known, computed in as many parts as memory asks for.
 
-Of text a prompt is read once: its keys and values are shared by all answers after it, the rows of one batch. A
-prompt with pictures is read anew before each answer.
+Of text a prompt is read once: its keys and values are shared by all answers after it, the rows of one batch.
+A prompt with pictures is read anew before each answer.
 """
 
 import copy
