@@ -1,7 +1,7 @@
 """Uncertainty: the interval of one run's scores, and what several runs say about new ones.
 
-One run: `bootstrap` over its tasks. Several: blocks of runs, a block per task list, give an `Estimate` with
-a 95% interval for each of two targets:
+One run: `share_intervals` over its tasks. Several: blocks of runs, a block per task list, give an `Estimate`
+with a 95% interval for each of two targets:
 
 - new seeds: what other seeds of the same config would score on the same task lists.
 - new tasks: what other seeds would score on other tasks like these.
@@ -108,6 +108,24 @@ def bootstrap(shares: Sequence[Mapping[str, float]]) -> dict[str, list[float] | 
         name: [float(low[i]), float(high[i])] if np.ptp(values[:, i]) else None
         for i, name in enumerate(names)
     }
+
+
+def share_intervals(shares: Sequence[Mapping[str, float]]) -> dict[str, list[float] | None]:
+    """95% intervals over tasks of the mean of each share, which is within 0..1; one mapping per task.
+
+    Those of `bootstrap`, and where all tasks have 1, or all 0, the exact one of Clopper and Pearson (1934): a
+    mean is at least the probability of a whole task, which is above 0.025 ** (1 / n) unless n whole tasks of
+    n are a surprise of less than 2.5%. None where all tasks have another share in common.
+    """
+    found, num_tasks = bootstrap(shares), len(shares)
+    surprising = ((1 - CONFIDENCE) / 2) ** (1 / num_tasks)
+    for name in found:
+        alike = {share[name] for share in shares}
+        if alike == {1.0}:
+            found[name] = [surprising, 1.0]
+        elif alike == {0.0}:
+            found[name] = [0.0, 1 - surprising]
+    return found
 
 
 def weighted(shares: Values, weights: Values) -> Values:
