@@ -188,6 +188,22 @@ def test_the_page_has_groups_and_a_chart_where_there_are_several_numbers_of_pred
     assert "7 predictions: 30.0%" in html
 
 
+def test_the_page_says_what_was_never_proposed_and_what_not_chosen_by_each_rule(
+    folder: Path, tasks: TaskSet
+) -> None:
+    words = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
+    assert "What is lost by Kaggle&#39;s rule" in words.replace("Kaggle's", "Kaggle&#39;s")
+    assert re.search(r"right in two attempts 30\.0% 0\.0–[\d.]+% proposed and not chosen 0\.0%", words)
+    assert "never proposed 70.0%" in words
+    assert "pass_at_2 not chosen 95% interval votes_then_log_probability gave the attempts" in words
+    contents = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    del contents["score"]["lost"]
+    write_json(folder / "metrics.json", contents)
+    earlier = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
+    assert "What is lost" not in earlier, "of a run before that was counted"
+    assert "votes_then_log_probability gave the attempts" in earlier
+
+
 def test_epochs_take_the_place_of_steps(folder: Path, tasks: TaskSet) -> None:
     settings = (folder / "run.yaml").read_text().replace("optim: {", "optim: {epochs: 3, ")
     (folder / "run.yaml").write_text(settings)
