@@ -17,8 +17,8 @@ from arc_experiments.composing.mistakes import explain, model_of_path
 from arc_experiments.composing.naming import folder_name, job_name
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
-from arc_experiments.config.own_folders import option_file, options_of, own_conf, take_config_dir
 from arc_experiments.config.schema import Data, Model, conf_dir, store_schema, typed
+from arc_experiments.config.user_code.folders import option_file, options_of, own_conf, take_config_dir
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 

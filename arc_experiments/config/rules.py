@@ -13,11 +13,11 @@ from pathlib import Path
 from arc_experiments.config.data_rules import check_data, check_model, check_path, check_prompts, check_share
 from arc_experiments.config.exclusions import look_up
 from arc_experiments.config.job_kinds import JOBS, JobKind
-from arc_experiments.config.own_folders import options_of
 from arc_experiments.config.picture_rules import check_pictures
 from arc_experiments.config.plurals import plural
 from arc_experiments.config.sampling import check_sampling
 from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Config, Halving, Optim
+from arc_experiments.config.user_code.folders import options_of
 
 LONGEST_NAME, LONGEST_NOTE = 60, 1000  # characters
 MOST_LEFT_OUT = 3  # demonstrations; of ten that makes 120 tasks
