@@ -201,6 +201,7 @@ def test_paths_with_spaces_stay_whole(home: Path) -> None:
         ("\n{% if %}", [], r"mine\.sh\.j2, line 2: Expected an expression"),
         ("{{ cpus + 1 }}", [], r"line 1: TypeError"),
         ("{% include 'other' %}", [], r"there is no template other"),
+        ("x", ["launch.command.template=nowhere"], r"launch\.command\.template: .*/nowhere: No such file"),
         (
             "x",
             ['launch.command.submit="fake_submit {{ fil }}"'],
@@ -243,7 +244,6 @@ def test_a_sweep_that_the_scheduler_cannot_limit_must_be_asked_for(home: Path) -
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["launch.command.template=nowhere"], "launch.command.template=nowhere does not exist"),
         (['launch.command.id="(("'], "is no regular expression"),
         (['launch.command.id="x"'], "must have one group"),
         (["launch.retries=1"], "launch=command does not go with launch.retries=1"),

@@ -223,7 +223,6 @@ def _check_launch(config: Config) -> Iterator[str]:
         yield from _check_command(config.launch.command, config.hardware.device)
     if slurm is None:
         return
-    yield from check_path("launch.slurm.template", slurm.template)
     asks_gpu = slurm.gpus_per_node or any("gpu" in directive for directive in slurm.directives)
     if config.hardware.device == "cuda" and not asks_gpu:
         yield "launch.slurm.gpus_per_node=0, and hardware.device=cuda needs one: launch.slurm.gpus_per_node=1"
@@ -242,7 +241,6 @@ def _check_launch(config: Config) -> Iterator[str]:
 
 def _check_command(command: Command, device: str) -> Iterator[str]:
     """Check what a scheduler is asked for by a command and a template."""
-    yield from check_path("launch.command.template", command.template)
     try:
         groups = re.compile(command.id).groups
     except re.error as error:

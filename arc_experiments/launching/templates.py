@@ -89,8 +89,11 @@ def _explaining(key: str, path: Path | None, variables: Mapping[str, Any]) -> It
     where = key if path is None else f"{key}: {path}"
     try:
         yield
-    except TemplateNotFound as error:
-        raise ClusterError(f"{where}: there is no template {error.name}") from error
+    except OSError as error:  # TemplateNotFound, too
+        reason = (
+            f"there is no template {error.name}" if isinstance(error, TemplateNotFound) else error.strerror
+        )
+        raise ClusterError(f"{where}: {reason}") from error
     except TemplateSyntaxError as error:
         raise ClusterError(f"{where}, line {error.lineno}: {error.message}") from error
     except UndefinedError as error:
