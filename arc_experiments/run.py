@@ -439,13 +439,8 @@ class Run:
 
     def loss_with_others_pictures(self, model: Any) -> "ValidationLoss | None":
         """The same with the pictures of other tasks; None if the prompt shows none, or of one task alone."""
-        from arc_experiments.training.others_pictures import with_others_pictures
-
-        if not (self.can_validate and self.config.prompt.shows_pictures):
-            return None
-        records, too_long = self.validation_records
-        others = with_others_pictures(records)
-        return self._loss(model, others, too_long) if others else None
+        others = self.others_pictures_records
+        return self._loss(model, others, self.validation_records[1]) if others else None
 
     def _loss(self, model: Any, records: list[Any], too_long: int) -> "ValidationLoss":
         from arc_experiments.training.validation import validation_loss
@@ -466,6 +461,14 @@ class Run:
         from arc_experiments.training.validation import make_records
 
         return make_records(self.validation_tasks, self.prompt, self.corpus.source_of)
+
+    @cached_property
+    def others_pictures_records(self) -> list[Any]:
+        """What the loss with the pictures of other tasks is measured on; empty without such a loss."""
+        from arc_experiments.training.others_pictures import with_others_pictures
+
+        sees = self.can_validate and self.config.prompt.shows_pictures
+        return with_others_pictures(self.validation_records[0]) if sees else []
 
     # Answers.
 

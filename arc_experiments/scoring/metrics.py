@@ -31,7 +31,7 @@ from arc_experiments.scoring.selection import (
     rules,
     votes_then_log_probability,
 )
-from arc_experiments.scoring.uncertainty import bootstrap
+from arc_experiments.scoring.uncertainty import bootstrap, share_intervals
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import TaskSet
 
@@ -78,7 +78,7 @@ def score(
     - `by_task`: the share of right outputs of each task within two attempts.
     - `invalid`: number of candidates by reason.
     - `programs`: of answers that are programs (`program_scores`); missing without.
-    - `interval`: 95% bootstrap interval [low, high] of each headline score.
+    - `interval`: 95% interval [low, high] of each headline score (`share_intervals`).
     - `num_tasks_without_solutions`: tasks that are not scored, as not all of their test outputs are known.
     - `version`: `METRICS_VERSION`.
 
@@ -109,7 +109,7 @@ def score(
         "by_task": by_task,
         "invalid": _reasons(c for (task_id, _), group in found.items() if task_id in marks for c in group),
         **({} if programs is None else {"programs": programs}),
-        "interval": bootstrap(list(shares.values())),
+        "interval": share_intervals(list(shares.values())),
         "version": METRICS_VERSION,
     }
 
@@ -139,7 +139,7 @@ def in_todays_terms(metrics: dict[str, Any]) -> dict[str, Any]:
     if old.get("num_tasks") != old.get("num_test_outputs"):
         by_task = [{"pass_at_2": share} for share in old["by_task"].values()]
         kept = {name: value for name, value in old.items() if name not in RECOUNTED}
-        converted = {"pass_at_2": old["by_rule"]["task_fraction"], "interval": bootstrap(by_task)}
+        converted = {"pass_at_2": old["by_rule"]["task_fraction"], "interval": share_intervals(by_task)}
         metrics["score"] = {**kept, **converted, "version": METRICS_VERSION, "converted_from": 1}
         if "difference" in metrics:
             metrics["difference"] = _difference_of(
