@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from arc_experiments.config.own_function import is_own
 from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
+from arc_experiments.config.user_code.functions import is_own
 from arc_experiments.report.files import read_run
 from arc_experiments.report.wording import lost_sentence, unscored_sentence
 from arc_experiments.runs.folder import write_whole

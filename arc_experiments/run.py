@@ -72,7 +72,7 @@ def compose(
     from arc_experiments.composing.compose import compose_config
     from arc_experiments.composing.freezing import freeze
     from arc_experiments.composing.naming import folder_name
-    from arc_experiments.config.own_folders import add_conf
+    from arc_experiments.config.user_code.folders import add_conf
 
     if config_dir is not None:
         add_conf(Path(config_dir))
@@ -88,7 +88,7 @@ def load_run(folder: Path | str) -> "Run":
         FolderError: the folder holds no run, or another version's.
         ConfigError: mistakes in its composition.
     """
-    from arc_experiments.composing.own_code import find_code
+    from arc_experiments.composing.recorded_code import find_code
 
     opened = RunFolder(Path(folder))
     find_code(opened.path)
@@ -394,7 +394,7 @@ class Run:
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
-        from arc_experiments.training.by_hand import ByHand
+        from arc_experiments.training.notebook_run import ByHand
         from arc_experiments.training.trainer import StreamTrainer
 
         trainer = make_trainer(

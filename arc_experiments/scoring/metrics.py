@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from arc_experiments.config.own_function import is_own
+from arc_experiments.config.user_code.functions import is_own
 from arc_experiments.scoring.by_kind import by_group
 from arc_experiments.scoring.by_program import program_scores
 from arc_experiments.scoring.candidates import Candidate
