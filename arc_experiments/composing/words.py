@@ -3,7 +3,7 @@
 # `arc-experiments status` is `python -m arc_experiments.status`.
 COMMANDS = {
     "compare": "which config is better, and whether these runs can tell",
-    "status": "the state of every run, here and on SLURM",
+    "status": "the state of every run, here and on a cluster",
     "runs": "all runs in a table, and on a page to search, sort and compare",
     "report": "the page of a run again, or two runs side by side (--against)",
     "export": "the trained weights as a plain folder: merged, adapter, for GGUF",
