@@ -5,6 +5,7 @@ python -m arc_experiments.study moments                      run or resume one; 
 python -m arc_experiments.study moments --seeds 6-10         more seeds; what is finished stays
 python -m arc_experiments.study moments model=qwen05 launch=slurm launch.slurm.time=04:00:00
 python -m arc_experiments.study status                       progress and answers
+python -m arc_experiments.study repeat outputs/<run>           evaluate a run again: is its score repeatable, what changes it?
 """
 
 import argparse
@@ -21,6 +22,7 @@ from arc_experiments.launching.tables import lasting_console
 from arc_experiments.study.definition import mistakes_in, mistakes_in_typed, read_study
 from arc_experiments.study.listing import show_list, show_status
 from arc_experiments.study.record import Record, folder_of
+from arc_experiments.study.repeat import repeat
 from arc_experiments.study.running import run_study
 
 EXIT_MISTAKE = 2
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
             return show_list(console)
         if options.what == "status":
             return show_status(options.more, console)
+        if options.what == "repeat":
+            return _repeat(options)
         return _run(options)
     except (ValueError, OSError) as error:
         console.print(str(error), markup=False, soft_wrap=True)
@@ -56,6 +60,13 @@ def _run(options: argparse.Namespace) -> int:
     return run_study(options.what, Record(study=asked, overrides=typed), home, lasting_console())
 
 
+def _repeat(options: argparse.Namespace) -> int:
+    if not options.more:
+        raise ValueError("study repeat needs the folder of a finished run")
+    source, *changes = options.more
+    return repeat(Path(source), changes, options.times, options.folder, lasting_console())
+
+
 def _numbers(text: str) -> list[int]:
     """`1-3,8` -> [1, 2, 3, 8]."""
     found: list[int] = []
@@ -71,12 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", help="the name of a study (a file of conf/study), or list, status")
+    parser.add_argument("what", help="the name of a study (a file of conf/study), or list, status, repeat")
     parser.add_argument(
         "more",
         nargs="*",
         metavar="override",
-        help="of all runs, as for python -m arc_experiments; after status: names or folders of studies",
+        help="of all runs, as for python -m arc_experiments; after status: names or folders of studies; "
+        "after repeat: a run folder and changes such as hardware.threads=1, each of which is tried alone",
     )
     for name, purpose in (("seeds", "seeds"), ("partitions", "seeds of the partition")):
         parser.add_argument(
@@ -87,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         )
     parser.add_argument(
         "--folder", type=Path, help="where the runs and the answer are written (default: multirun/study-<name>)"
+    )
+    parser.add_argument(
+        "--times", type=int, default=3, help="repeat: how often a run is evaluated unchanged (default: %(default)s)"
     )
     parser.add_argument("--config-dir", metavar="DIR", help="option files of your own, in DIR/study")
     return parser

@@ -33,7 +33,7 @@ def render(name: str, answer: StudyAnswer) -> str:
         rule=answer.rule,
         contrasts=answer.contrasts,
         notes=answer.notes,
-        spent=f"{plural(len(answer.planned) - len(answer.missing), 'run')}, {duration(answer.seconds)} together",
+        spent=f"{plural(answer.num_planned - len(answer.missing), 'run')}, {duration(answer.seconds)} together",
     )
 
 
@@ -44,7 +44,7 @@ def as_json(name: str, answer: StudyAnswer) -> str:
         "study": name,
         "definition": as_values(study),
         "overrides": list(answer.record.overrides),
-        "runs": {"planned": len(answer.planned), "not_finished": dict(answer.missing)},
+        "runs": {"planned": answer.num_planned, "not_finished": dict(answer.missing)},
         "rule": answer.rule,
         "answer": [
             {
