@@ -82,9 +82,7 @@ def test_every_group_and_every_file_of_it_is_tried() -> None:
     assert len(OPTIONS) >= 35
     assert len(OPTIONS) + len(GRID_TEXTS) + 1 + len(options_of("study")) == len(
         list(conf_dir().rglob("*.y*ml"))
-    ), (
-        "a file outside of the groups is not tried"
-    )
+    ), "a file outside of the groups is not tried"
 
 
 @pytest.mark.parametrize("option", OPTIONS)

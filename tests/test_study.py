@@ -20,7 +20,14 @@ from arc_experiments.study.definition import Study, mistakes_in, read_study, typ
 from arc_experiments.study.freezing import check_later, compose_runs
 from arc_experiments.study.page import as_json, render
 from arc_experiments.study.plan import stages
-from arc_experiments.study.record import Record, folder_of, write_record
+from arc_experiments.study.record import (
+    Addition,
+    Record,
+    begin_or_extend,
+    folder_of,
+    read_record,
+    write_record,
+)
 
 __all__ = ["place"]
 
@@ -69,8 +76,7 @@ def shipped() -> list[str]:
 @pytest.mark.parametrize("name", shipped())
 def test_every_run_of_every_study_composes_as_far_as_it_can_be_known_before(name: str) -> None:
     study = read_study(name)
-    first = {run.part: run for stage in reversed(stages(study, ())) for run in stage}
-    check_later([list(first.values())])
+    check_later([[run for run in stage if run.part in study.parts] for stage in stages(study, ())])
     assert len(study.seeds) >= 5
     assert study.question.endswith("?")
 
@@ -118,9 +124,7 @@ def test_a_study_that_cannot_be_answered_is_refused(changes: dict[str, Any], mes
         ({"question": "???"}, "question is needed and has no value"),
     ],
 )
-def test_a_file_of_another_form_is_told_by_its_name_and_key(
-    changes: dict[str, Any], message: str
-) -> None:
+def test_a_file_of_another_form_is_told_by_its_name_and_key(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=r"^mine\.yaml: ") as raised:
         study_of(**changes)
     assert message in str(raised.value)
@@ -182,15 +186,15 @@ def test_runs_start_from_those_of_the_same_seeds_and_wait_for_them(tmp_path: Pat
     )
     planned = stages(study, ["optim.max_steps=9"])
     assert [[run.name for run in stage if "seed_2" in run.name] for stage in planned] == [
-        ["first-partition_7-seed_2", "first-partition_8-seed_2",
-         "small-partition_7-seed_2", "small-partition_8-seed_2"],
-        ["second-partition_7-seed_2", "second-partition_8-seed_2"],
-        ["large-partition_7-seed_2", "large-partition_8-seed_2"],
+        ["first-seed_2-partition_7", "first-seed_2-partition_8",
+         "small-seed_2-partition_7", "small-seed_2-partition_8"],
+        ["second-seed_2-partition_7", "second-seed_2-partition_8"],
+        ["large-seed_2-partition_7", "large-seed_2-partition_8"],
     ]  # fmt: skip
     last = planned[2][-1]
     assert last.resolved(tmp_path) == [
         "experiment=smoke", "tracking=off", "optim.max_steps=9",
-        f"from_run='{tmp_path}/second-partition_8-seed_2'", "seed=2", "seeds.partition=8",
+        f"from_run='{tmp_path}/second-seed_2-partition_8'", "seed=2", "seeds.partition=8",
     ]  # fmt: skip
 
 
@@ -213,27 +217,22 @@ def test_each_arm_is_tuned_on_seeds_that_are_not_in_the_answer(tmp_path: Path) -
 # Runs
 
 
-def test_a_study_runs_answers_resumes_and_grows(
-    place: Path, quick: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_study_runs_answers_and_grows(place: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*write_study(place), "launch.max_parallel=4"]
     home = place / "multirun" / "study-mine"
     assert main(command) == 0
-    assert len(attempts(home)) == 4
     found = json.loads((home / "study.json").read_text())
     (answer,) = found["answer"]
     assert (answer["arm"], answer["baseline"], answer["verdict"]) == ("large", "small", "better")
     assert answer["difference"]["value"] == pytest.approx(0.25)
     assert "large is better than small: +25.0 points in score.pass_at_2" in (home / "study.html").read_text()
-    assert main([*command, "--seeds=3"]) == 2, "one seed is no study, not even of one that has more"
     assert main([*command, "--seeds=2-3"]) == 0
-    assert attempts(home) == dict.fromkeys(attempts(home), 1)
-    assert len(attempts(home)) == 6, "what is finished stays"
+    assert attempts(home) == {
+        f"{arm}-seed_{seed}-partition_7": 1 for arm in ("small", "large") for seed in (1, 2, 3)
+    }, "what is finished stays"
     found = json.loads((home / "study.json").read_text())
     assert found["definition"]["seeds"] == [1, 2, 3]
     assert any(note.startswith("Added when 4 runs had finished: seeds 3.") for note in found["notes"])
-    assert main(command) == 0, "the seeds of the file are some of those there are"
-    assert len(attempts(home)) == 6
     capsys.readouterr()
     assert main(["status", "mine"]) == 0
     shown = capsys.readouterr().out
@@ -243,22 +242,41 @@ def test_a_study_runs_answers_resumes_and_grows(
     assert "Does a larger rank help?" in capsys.readouterr().out
 
 
-def test_an_edited_study_is_refused_once_its_runs_have_begun(
-    place: Path, quick: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*write_study(place), "launch.max_parallel=4"]) == 0
-    before = (place / "multirun" / "study-mine" / "study.yaml").read_text()
-    capsys.readouterr()
-    for changes, line in (
+def test_seeds_that_a_study_has_been_given_stay_whatever_is_asked_later(tmp_path: Path) -> None:
+    (tmp_path / "small-seed_1").mkdir()
+    (tmp_path / "small-seed_1" / "run.yaml").touch()
+    write_record(tmp_path, Record(study=study_of(seeds=[1, 2, 3])))
+    fewer = begin_or_extend(Record(study=study_of(seeds=[2, 1])), tmp_path, 1)
+    assert (fewer.study.seeds, fewer.added) == ([1, 2, 3], ())
+    more = begin_or_extend(Record(study=study_of(seeds=[1, 9], partitions=[7, 8])), tmp_path, 5)
+    assert (more.study.seeds, more.study.partitions) == ([1, 2, 3, 9], [7, 8])
+    assert more.added == (Addition(seeds=(9,), partitions=(8,), finished=5),)
+    write_record(tmp_path, more)
+    assert read_record(tmp_path) == more
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
         ({"decide": {"matters": 0.2}}, "decide.matters: 0.01 -> 0.2"),
         ({"arms": {"large": ["model.lora.rank=8"], "small": ["model.lora.rank=4"]}}, "order of arms: "),
         ({"metric": "score.pass_at_1"}, "metric: score.pass_at_2 -> score.pass_at_1"),
-    ):
-        assert main(write_study(place, **changes)) == 2
-        shown = capsys.readouterr().out
-        assert line in shown
-        assert "copy the file under another name" in shown
-    assert (place / "multirun" / "study-mine" / "study.yaml").read_text() == before
+        ({"base": []}, "base: "),
+    ],
+)
+def test_an_edited_study_is_refused_once_its_runs_have_begun(
+    place: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], line: str
+) -> None:
+    home = place / "multirun" / "study-mine"
+    write_record(home, Record(study=study_of()))
+    (home / "small-seed_1-partition_7").mkdir()
+    (home / "small-seed_1-partition_7" / "run.yaml").touch()
+    before = (home / "study.yaml").read_text()
+    assert main(write_study(place, **changes)) == 2
+    shown = capsys.readouterr().out
+    assert line in shown
+    assert "copy the file under another name" in shown
+    assert (home / "study.yaml").read_text() == before
 
 
 def test_other_overrides_make_another_folder_and_other_circumstances_do_not() -> None:
@@ -274,26 +292,15 @@ def test_a_study_with_a_failed_run_has_no_answer_until_that_is_done(
     place: Path, quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [*write_study(place), "launch.max_parallel=4"]
-    monkeypatch.setenv("FAILS", "large-partition_7-seed_2")
+    monkeypatch.setenv("FAILS", "large-seed_2-partition_7")
     assert main(command) == 1
     found = json.loads((place / "multirun/study-mine/study.json").read_text())
     assert found["answer"][0]["verdict"] is None
-    assert found["runs"] == {"planned": 4, "not_finished": {"large-partition_7-seed_2": "failed"}}
+    assert found["runs"] == {"planned": 4, "not_finished": {"large-seed_2-partition_7": "failed"}}
     assert "what is shown is not the answer" in capsys.readouterr().out
     monkeypatch.delenv("FAILS")
     assert main(command) == 0
     assert json.loads((place / "multirun/study-mine/study.json").read_text())["answer"][0]["verdict"]
-
-
-def test_the_same_study_from_scratch_gives_the_same_json_but_for_its_cost(place: Path, quick: None) -> None:
-    command = [*write_study(place), "launch.max_parallel=4"]
-    found = []
-    for folder in ("one", "two"):
-        assert main([*command, f"--folder={place / folder}"]) == 0
-        found.append(json.loads((place / folder / "study.json").read_text()))
-    costs = [each.pop("cost") for each in found]
-    assert found[0] == found[1]
-    assert costs[0] != costs[1]
 
 
 # Answers
@@ -314,9 +321,9 @@ def finished(home: Path, study: Study, marks: dict[str, list[str]], **metrics: A
 @pytest.mark.parametrize(
     ("large", "matters", "verdict", "opening"),
     [
-        (["1110", "1111", "1111"], 0.01, "better", "large is better than small: +41.7 points"),
+        (["1110", "1111", "1111"], 0.01, "better", "large is better than small: +33.3 points"),
         (["0000", "0000", "1000"], 0.01, "worse", "large is worse than small: "),
-        (["1111", "0000", "1100"], 0.01, "cannot tell", "These runs cannot tell whether large or small is better"),
+        (["1111", "0000", "1100"], 0.01, "cannot tell", "These runs cannot tell whether large or"),
         (["1100", "1100", "1000"], 0.5, "no difference that matters", "large and small make no difference"),
     ],
 )  # fmt: skip
@@ -366,7 +373,9 @@ def test_arms_that_must_agree_exactly_are_compared_number_by_number(tmp_path: Pa
     assert same.contrasts[0].sentence == "large and small are identical in all 2 pairs of runs."
     other = finished(tmp_path / "b", study, {"small": ["1100", "1000"], "large": ["1100", "0100"]})
     assert other.contrasts[0].verdict == "not identical"
-    assert "1 of 2 pairs of runs differ, in score.by_task.t0, score.by_task.t1." in other.contrasts[0].sentence
+    assert (
+        "1 of 2 pairs of runs differ, in score.by_task.t0, score.by_task.t1." in other.contrasts[0].sentence
+    )
 
 
 def test_the_page_has_the_question_the_arms_the_rule_and_the_answer(tmp_path: Path) -> None:
@@ -377,20 +386,23 @@ def test_the_page_has_the_question_the_arms_the_rule_and_the_answer(tmp_path: Pa
     assert "Is &lt;b&gt;this&lt;/b&gt; &amp; that safe?" in page
     for text in (found.rule, *found.sentences, "model.lora.rank=8", "seeds 1, 2, 3; partitions 7"):
         assert text in page
-    for outside in ("<script", "http-equiv=\"refresh", "src=\"http", "href=\"http"):
+    for outside in ("<script", 'http-equiv="refresh', 'src="http', 'href="http'):
         assert outside not in page
     values = json.loads(as_json("mine", found))
-    assert values["gains_by_task"]["large"] == {"t0": 0.0, "t1": 0.0, "t2": pytest.approx(2 / 3), "t3": pytest.approx(2 / 3)}
+    assert values["gains_by_task"]["large"] == {
+        "t0": 0.0,
+        "t1": 0.0,
+        "t2": pytest.approx(2 / 3),
+        "t3": pytest.approx(2 / 3),
+    }
     assert [arm["group"] for arm in values["arms"]] == ["small", "large"]
 
 
 def test_a_study_of_another_version_is_told_by_its_file(
-    place: Path, quick: None, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [*write_study(place), "launch.max_parallel=4"]
-    assert main(command) == 0
-    file = place / "multirun/study-mine/study.yaml"
-    file.write_text(file.read_text().replace("question:", "asked:"))
-    capsys.readouterr()
+    home = place / "multirun" / "study-mine"
+    write_record(home, Record(study=study_of()))
+    (home / "study.yaml").write_text((home / "study.yaml").read_text().replace("question:", "asked:"))
     assert main(["status"]) == 2
-    assert "study-mine/study.yaml: " in capsys.readouterr().out
+    assert "study-mine/study.yaml: " in capsys.readouterr().out.replace("\n", "")

@@ -63,9 +63,7 @@ def named_runs(
 ) -> tuple[list[RunResult], list[str]]:
     """Runs in the order of the groups that they are given and of their seeds, and each one's group."""
     places = {name: place for place, name in enumerate(dict.fromkeys(names.values()))}
-    found = sorted(
-        runs, key=lambda run: (places[names[run]], [order(drawn) for _, drawn in run.draws])
-    )
+    found = sorted(runs, key=lambda run: (places[names[run]], [order(drawn) for _, drawn in run.draws]))
     return found, [names[run] for run in found]
 
 
@@ -82,7 +80,9 @@ def without_repetitions(
     for run in runs:
         # Partition seeds that give the same partition (an official split, say) are not another draw.
         others = [draw for draw in run.draws if draw not in run.partition_draws]
-        identity = _hashable([names.get(run), run.settings, others, run.partition.get("hash", run.partition_draws)])
+        identity = _hashable(
+            [names.get(run), run.settings, others, run.partition.get("hash", run.partition_draws)]
+        )
         if first.setdefault(identity, run) is not run:
             again.append(run)
     return list(first.values()), again

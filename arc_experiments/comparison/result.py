@@ -136,9 +136,7 @@ def _comparable(
     """The runs that count, and notices about the others and about what differs between these."""
     finished = [run for run in results if run.state == "done"]
     lacking = [run for run in finished if metric not in run.numbers]
-    kept, repetitions = without_repetitions(
-        [run for run in finished if metric in run.numbers], named
-    )
+    kept, repetitions = without_repetitions([run for run in finished if metric in run.numbers], named)
     if not kept:
         raise ValueError(_nothing(results, finished, metric))
     notices = [*_left_out(lacking, repetitions, metric), *remarks(kept, metric)]

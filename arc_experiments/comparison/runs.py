@@ -78,6 +78,11 @@ class RunResult:
         return read_lines(self.folder / "train_log.jsonl", json.loads)
 
     @cached_property
+    def repeatable(self) -> Tree:
+        """What metrics.json holds by dotted key, without times, speeds and memory."""
+        return {key: value for key, value in flatten(self.metrics).items() if not key.startswith(MEASURED)}
+
+    @cached_property
     def partition(self) -> Tree:
         return read_object(self.folder / "partition.json")
 

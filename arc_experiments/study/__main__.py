@@ -1,11 +1,11 @@
 """`python -m arc_experiments.study <name> [overrides]`: run a study and answer its question.
 
 python -m arc_experiments.study list                         the studies, and how far they are
-python -m arc_experiments.study moments                      run or resume one; again when it is finished: its answer
+python -m arc_experiments.study moments                      run or resume one, and answer it
 python -m arc_experiments.study moments --seeds 6-10         more seeds; what is finished stays
 python -m arc_experiments.study moments model=qwen05 launch=slurm launch.slurm.time=04:00:00
 python -m arc_experiments.study status                       progress and answers
-python -m arc_experiments.study repeat outputs/<run>           evaluate a run again: is its score repeatable, what changes it?
+python -m arc_experiments.study repeat outputs/<run>         what changes its score
 """
 
 import argparse
@@ -98,10 +98,15 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{purpose} of a study that begins, or to be added to one that has begun",
         )
     parser.add_argument(
-        "--folder", type=Path, help="where the runs and the answer are written (default: multirun/study-<name>)"
+        "--folder",
+        type=Path,
+        help="where the runs and the answer are written (default: multirun/study-<name>)",
     )
     parser.add_argument(
-        "--times", type=int, default=3, help="repeat: how often a run is evaluated unchanged (default: %(default)s)"
+        "--times",
+        type=int,
+        default=3,
+        help="repeat: how often a run is evaluated unchanged (default: %(default)s)",
     )
     parser.add_argument("--config-dir", metavar="DIR", help="option files of your own, in DIR/study")
     return parser

@@ -127,15 +127,15 @@ def _notes(record: Record, missing: Mapping[str, str], num_planned: int) -> Iter
     if missing:
         shown = [f"{name} {state}" for name, state in missing.items()]
         rest = len(shown) - MAX_RUNS_SHOWN
-        more = f" and {rest} more" if rest > 0 else ""
-        yield (
-            f"{of_all(len(missing), num_planned, 'run')} not finished ({', '.join(shown[:MAX_RUNS_SHOWN])}{more}): "
-            "what is shown is not the answer."
-        )
+        names = ", ".join(shown[:MAX_RUNS_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+        count = of_all(len(missing), num_planned, "run")
+        yield f"{count} not finished ({names}): what is shown is not the answer."
     for added in record.added:
         if added.finished:
             lists = (("seeds", added.seeds), ("partitions", added.partitions))
-            what = " and ".join(f"{name} {', '.join(map(str, numbers))}" for name, numbers in lists if numbers)
+            what = " and ".join(
+                f"{name} {', '.join(map(str, numbers))}" for name, numbers in lists if numbers
+            )
             yield (
                 f"Added when {plural(added.finished, 'run')} had finished: {what}. The intervals do not know "
                 "that: whoever adds runs until an interval excludes 0 will find one that does."

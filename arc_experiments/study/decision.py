@@ -51,7 +51,9 @@ def rule_sentence(study: Study) -> str:
     )
 
 
-def contrast(study: Study, arm: str, compared: ComparedRuns, pairs: Sequence[tuple[RunResult, RunResult]]) -> Contrast:
+def contrast(
+    study: Study, arm: str, compared: ComparedRuns, pairs: Sequence[tuple[RunResult, RunResult]]
+) -> Contrast:
     """Decide on an arm against the baseline of a comparison of all arms, all of whose runs are finished.
 
     Args:
@@ -96,10 +98,8 @@ def _exactly(arm: str, baseline: str, pairs: Sequence[tuple[RunResult, RunResult
     keys = list(dict.fromkeys(key for changed in apart for key in changed))
     rest = len(keys) - MAX_KEYS_SHOWN
     more = f" and {plural(rest, 'other number')}" if rest > 0 else ""
-    return DIFFERENT, (
-        f"{arm} and {baseline} are not identical: {of_all(len(apart), len(pairs), 'pair')} of runs differ, in "
-        f"{', '.join(keys[:MAX_KEYS_SHOWN])}{more}."
-    )
+    count, shown = of_all(len(apart), len(pairs), "pair"), ", ".join(keys[:MAX_KEYS_SHOWN])
+    return DIFFERENT, f"{arm} and {baseline} are not identical: {count} of runs differ, in {shown}{more}."
 
 
 def _changed(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
@@ -108,7 +108,11 @@ def _changed(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
 
 def _sentence(study: Study, found: str, arm: str, compared: ComparedRuns, numbers: Mapping[str, Any]) -> str:
     """The answer with effect, interval, n, the smallest visible effect, and tasks won and lost."""
-    words, target, baseline = MetricFormat(metric=study.metric), study.decide.interval, compared.groups.group[0]
+    words, target, baseline = (
+        MetricFormat(metric=study.metric),
+        study.decide.interval,
+        compared.groups.group[0],
+    )
     runs = dict(zip(compared.groups.group, compared.groups.runs, strict=True))
     count = f"{plural(runs[arm], 'run')} against {runs[baseline]}"
     if numbers["in_pairs_of_seeds"]:
@@ -119,11 +123,12 @@ def _sentence(study: Study, found: str, arm: str, compared: ComparedRuns, number
     tasks = ""
     if not pd.isna(numbers.get("tasks_won")):
         tasks = f"; better on {numbers['tasks_won']:.0f} tasks, worse on {numbers['tasks_lost']:.0f}"
+    opening = _opening(study, found, arm, baseline, numbers["value"])
+    interval = words.interval(numbers, target, signed=True)
+    visible = f"{words.size(numbers[f'{target}_detectable'])}{words.noun}"
     return (
-        f"{_opening(study, found, arm, baseline, numbers['value'])}: {effect}, 95% interval "
-        f"{words.interval(numbers, target, signed=True)} for {INTERVALS[target]}, {count}{tasks}. A difference "
-        f"of {words.size(numbers[f'{target}_detectable'])}{words.noun} would have been seen in 80 of 100 such "
-        "studies."
+        f"{opening}: {effect}, 95% interval {interval} for {INTERVALS[target]}, {count}{tasks}. A difference of "
+        f"{visible} would have been seen in 80 of 100 such studies."
     )
 
 
@@ -134,5 +139,7 @@ def _opening(study: Study, found: str, arm: str, baseline: str, value: float) ->
         return f"These runs cannot tell whether {arm} or {baseline} is better"
     words, matters = MetricFormat(metric=study.metric), study.decide.matters
     assert matters is not None
-    small = f", by less than the {words.size(matters)}{words.noun} that matter" if abs(value) < matters else ""
+    small = (
+        f", by less than the {words.size(matters)}{words.noun} that matter" if abs(value) < matters else ""
+    )
     return f"{arm} is {found} than {baseline}{small}"

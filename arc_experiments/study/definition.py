@@ -1,15 +1,15 @@
 """What a study is: the typed form of `conf/study/<name>.yaml`, and what can be wrong with one.
 
-    question: Does a second stage that starts with the first one's optimizer moments reach a lower loss?
-    base: [data=demo, optim.max_steps=100]         # overrides of every run
-    before:                                        # runs that others start from, one for each seed
-      first: [optim.learning_rate=1e-3]
-    arms:                                          # the first is the baseline
-      fresh: [model.adapter=<first>/adapter]       # <first>: the folder of that run with the same seeds
-      moments: [model.adapter=<first>/adapter, optim.load_state=<first>]
-    seeds: [1, 2, 3, 4, 5]
-    metric: validation.loss.task_mean
-    decide: {matters: 0.005}
+question: Does a second stage that starts with the first one's optimizer moments reach a lower loss?
+base: [data=demo, optim.max_steps=100]         # overrides of every run
+before:                                        # runs that others start from, one for each seed
+  first: [optim.learning_rate=1e-3]
+arms:                                          # the first is the baseline
+  fresh: [model.adapter=<first>/adapter]       # <first>: the folder of that run with the same seeds
+  moments: [model.adapter=<first>/adapter, optim.load_state=<first>]
+seeds: [1, 2, 3, 4, 5]
+metric: validation.loss.task_mean
+decide: {matters: 0.005}
 """
 
 import dataclasses

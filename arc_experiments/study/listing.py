@@ -47,7 +47,9 @@ def show_status(named: Sequence[str], console: Console) -> int:
     """
     homes = list(_homes(named)) if named else sorted(file.parent for file in _begun("*"))
     if not homes:
-        console.print("no study has begun in multirun: python -m arc_experiments.study list shows what there is")
+        console.print(
+            "no study has begun in multirun: python -m arc_experiments.study list shows what there is"
+        )
         return 0
     for home in homes:
         record = read_record(home)

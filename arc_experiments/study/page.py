@@ -21,7 +21,7 @@ from arc_experiments.study.definition import as_values
 
 def render(name: str, answer: StudyAnswer) -> str:
     """The page as text: the question, the arms, the rule and the answer; then the comparison's page."""
-    study = answer.record.study
+    study, num_finished = answer.record.study, answer.num_planned - len(answer.missing)
     return fill(
         "study.html.j2",
         **values_of(answer.compared),
@@ -33,7 +33,7 @@ def render(name: str, answer: StudyAnswer) -> str:
         rule=answer.rule,
         contrasts=answer.contrasts,
         notes=answer.notes,
-        spent=f"{plural(answer.num_planned - len(answer.missing), 'run')}, {duration(answer.seconds)} together",
+        spent=f"{plural(num_finished, 'run')}, {duration(answer.seconds)} together",
     )
 
 
@@ -69,7 +69,8 @@ def _curve(runs: pd.DataFrame) -> list[dict[str, float]]:
     """Validation losses by step: mean, lowest and highest of the runs."""
     losses = validation_losses(list(runs.result))
     return [
-        {"step": step, "mean": row.mean(), "low": row.min(), "high": row.max()} for step, row in losses.iterrows()
+        {"step": step, "mean": row.mean(), "low": row.min(), "high": row.max()}
+        for step, row in losses.iterrows()
     ]
 
 

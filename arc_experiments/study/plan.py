@@ -97,9 +97,7 @@ def _combinations(study: Study) -> Iterator[list[str]]:
         yield [f"{key}={value}" for key, value in zip(study.tune, values, strict=True)]
 
 
-def _planned(
-    part: str, draw: Draw, overrides: Sequence[str], choices: tuple[Choice, ...] = ()
-) -> PlannedRun:
+def _planned(part: str, draw: Draw, overrides: Sequence[str], choices: tuple[Choice, ...] = ()) -> PlannedRun:
     seeds = _as_overrides(draw)
     return PlannedRun(
         part=part, name=_name(part, seeds), draw=draw, overrides=(*overrides, *seeds), choices=choices

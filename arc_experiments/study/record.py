@@ -113,16 +113,13 @@ def begin_or_extend(asked: Record, home: Path, num_finished: int) -> Record:
             + "\nWhat is asked and how it is decided is fixed when the runs begin. Put it back, or make it "
             "another study: copy the file under another name, or name another folder (--folder)"
         )
-    new = {name: _new(getattr(before.study, name), getattr(asked.study, name)) for name in GROWING}
-    if not any(new.values()):
+    study = before.study
+    seeds, partitions = _new(study.seeds, asked.study.seeds), _new(study.partitions, asked.study.partitions)
+    if not seeds and not partitions:
         return replace(before, overrides=asked.overrides)
-    grown = {name: [*getattr(before.study, name), *numbers] for name, numbers in new.items()}
-    addition = Addition(
-        seeds=tuple(new["seeds"]), partitions=tuple(new["partitions"]), finished=num_finished
-    )
-    return Record(
-        study=replace(before.study, **grown), overrides=asked.overrides, added=(*before.added, addition)
-    )
+    grown = replace(study, seeds=[*study.seeds, *seeds], partitions=[*study.partitions, *partitions])
+    addition = Addition(seeds=tuple(seeds), partitions=tuple(partitions), finished=num_finished)
+    return Record(study=grown, overrides=asked.overrides, added=(*before.added, addition))
 
 
 def _differences(before: Record, asked: Record) -> list[str]:

@@ -84,31 +84,38 @@ def repeat(source: Path, changes: Sequence[str], times: int, home: Path | None, 
     if not all(each.is_done for each in folders):
         return code
     found = list(_repetitions(folders))
-    RunFolder(home).write(RESULT, json.dumps({"run": str(folder), "evaluations": list(map(asdict, found))}, indent=2))
+    RunFolder(home).write(
+        RESULT, json.dumps({"run": str(folder), "evaluations": list(map(asdict, found))}, indent=2)
+    )
     _show(found, console)
     console.print(f"numbers: {RunFolder(home)}/{RESULT}", markup=False)
     return 0
 
 
 def usual_changes(config: DictConfig) -> list[list[str]]:
-    """What may change a score: threads, batch, kernels and dtype, one at a time; and as a measure the views' seed."""
+    """What may change a score: threads, batch, kernels, dtype; and for comparison, the seed of the views."""
     changes = [
         [f"hardware.threads={2 if config.hardware.threads == 1 else 1}"],
         [f"inference.batch_tokens={max(1, config.inference.batch_tokens // 4)}"],
         [f"model.attention={'sdpa' if config.model.attention == 'eager' else 'eager'}"],
         # The dtype is that of the training otherwise, which a run would insist on.
-        [f"model.dtype={'float32' if config.model.dtype == 'bfloat16' else 'bfloat16'}", "inference.force=true"],
+        [
+            f"model.dtype={'float32' if config.model.dtype == 'bfloat16' else 'bfloat16'}",
+            "inference.force=true",
+        ],
         [f"seeds.inference={config.seeds.inference + 1}"],
     ]
     return changes[:-1] if config.submission is not None else changes
 
 
 def _evaluation(folder: RunFolder) -> tuple[DictConfig, list[str]]:
-    """The evaluation of what a run has trained, or the run itself if it trains nothing; and how it is typed."""
+    """The evaluation of what a run has trained, or the run if it trained nothing; and how it is typed."""
     config = folder.read_config()
     if not job_kind(config.job.name).trains:
         if config.submission is not None or config.job.name not in ("evaluate", "adapt"):
-            raise FolderError(f"{folder} has no model that answers: name a run that has trained or evaluated one")
+            raise FolderError(
+                f"{folder} has no model that answers: name a run that has trained or evaluated one"
+            )
         command = folder.read_json("environment.json")["command"]
         return config, [word for word in command if "=" in word and not word.startswith("-")]
     overrides = ["job=evaluate", f"from_run={quoted(str(folder.path.absolute()))}"]
@@ -182,7 +189,9 @@ def _apart(one: Mapping[str, list[Any]], two: Mapping[str, list[Any]]) -> int:
 
 
 def _show(found: Sequence[Repetition], console: Console) -> None:
-    table = plain_table("evaluation", "", "other answers", "other attempts", "log-probability", "pass@2", "won, lost")
+    table = plain_table(
+        "evaluation", "", "other answers", "other attempts", "log-probability", "pass@2", "won, lost"
+    )
     for each in found:
         table.add_row(
             each.name,
