@@ -103,7 +103,7 @@ def _compare(study: Study, found: Results, baseline: str) -> ComparedRuns:
         metric=study.metric,
         baseline=baseline,
         anyway=study.anyway,
-        by_seed=study.decide.paired,
+        by_seed=study.decide.paired or study.decide.exact,
         names=[run.part for run in runs],
     )
 

@@ -127,8 +127,8 @@ def _sentence(study: Study, found: str, arm: str, compared: ComparedRuns, number
     interval = words.interval(numbers, target, signed=True)
     visible = f"{words.size(numbers[f'{target}_detectable'])}{words.noun}"
     return (
-        f"{opening}: {effect}, 95% interval {interval} for {INTERVALS[target]}, {count}{tasks}. A difference of "
-        f"{visible} would have been seen in 80 of 100 such studies."
+        f"{opening}: {effect}, 95% interval {interval} for {INTERVALS[target]}, {count}{tasks}. A difference "
+        f"of {visible} would have been seen in 80 of 100 such studies."
     )
 
 

@@ -28,7 +28,7 @@ def render(name: str, answer: StudyAnswer) -> str:
         name=name,
         question=study.question,
         arms=study.parts,
-        base=[*study.base, *answer.record.overrides],
+        base=[*study.base, *answer.record.chosen],
         draws=f"seeds {_listed(study.seeds)}; partitions {_listed(study.partitions)}",
         rule=answer.rule,
         contrasts=answer.contrasts,
@@ -43,7 +43,7 @@ def as_json(name: str, answer: StudyAnswer) -> str:
     values = {
         "study": name,
         "definition": as_values(study),
-        "overrides": list(answer.record.overrides),
+        "overrides": answer.record.chosen,
         "runs": {"planned": answer.num_planned, "not_finished": dict(answer.missing)},
         "rule": answer.rule,
         "answer": [

@@ -49,6 +49,11 @@ class Record:
     overrides: tuple[str, ...] = ()
     added: tuple[Addition, ...] = ()
 
+    @property
+    def chosen(self) -> list[str]:
+        """The overrides that change what is computed, not only where and how."""
+        return [override for override in self.overrides if not _is_circumstance(key_of(override))]
+
 
 def folder_of(name: str, typed: Sequence[str]) -> Path:
     """The folder of a study; overrides that make its runs other runs make it another folder."""
@@ -133,9 +138,8 @@ def _differences(before: Record, asked: Record) -> list[str]:
 
 def _compared(record: Record) -> dict[str, Any]:
     values = {key: value for key, value in as_values(record.study).items() if key not in GROWING}
-    chosen = [override for override in record.overrides if not _is_circumstance(key_of(override))]
     order = list(record.study.arms)  # which a dict does not compare by
-    return flatten({**values, "order of arms": order, "overrides": chosen})
+    return flatten({**values, "order of arms": order, "overrides": record.chosen})
 
 
 def _new(old: Sequence[int], asked: Sequence[int]) -> list[int]:
