@@ -72,7 +72,7 @@ def compose(
     from arc_experiments.composing.compose import compose_config
     from arc_experiments.composing.freezing import freeze
     from arc_experiments.composing.naming import folder_name
-    from arc_experiments.config.own_folders import add_conf
+    from arc_experiments.config.user_code.folders import add_conf
 
     if config_dir is not None:
         add_conf(Path(config_dir))
@@ -88,7 +88,7 @@ def load_run(folder: Path | str) -> "Run":
         FolderError: the folder holds no run, or another version's.
         ConfigError: mistakes in its composition.
     """
-    from arc_experiments.composing.own_code import find_code
+    from arc_experiments.composing.recorded_code import find_code
 
     opened = RunFolder(Path(folder))
     find_code(opened.path)
@@ -394,7 +394,7 @@ class Run:
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
-        from arc_experiments.training.by_hand import ByHand
+        from arc_experiments.training.notebook_run import ByHand
         from arc_experiments.training.trainer import StreamTrainer
 
         trainer = make_trainer(
@@ -439,13 +439,8 @@ class Run:
 
     def loss_with_others_pictures(self, model: Any) -> "ValidationLoss | None":
         """The same with the pictures of other tasks; None if the prompt shows none, or of one task alone."""
-        from arc_experiments.training.others_pictures import with_others_pictures
-
-        if not (self.can_validate and self.config.prompt.shows_pictures):
-            return None
-        records, too_long = self.validation_records
-        others = with_others_pictures(records)
-        return self._loss(model, others, too_long) if others else None
+        others = self.others_pictures_records
+        return self._loss(model, others, self.validation_records[1]) if others else None
 
     def _loss(self, model: Any, records: list[Any], too_long: int) -> "ValidationLoss":
         from arc_experiments.training.validation import validation_loss
@@ -466,6 +461,14 @@ class Run:
         from arc_experiments.training.validation import make_records
 
         return make_records(self.validation_tasks, self.prompt, self.corpus.source_of)
+
+    @cached_property
+    def others_pictures_records(self) -> list[Any]:
+        """What the loss with the pictures of other tasks is measured on; empty without such a loss."""
+        from arc_experiments.training.others_pictures import with_others_pictures
+
+        sees = self.can_validate and self.config.prompt.shows_pictures
+        return with_others_pictures(self.validation_records[0]) if sees else []
 
     # Answers.
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from arc_experiments.config import own_folders
+from arc_experiments.config.user_code import folders
 
 ROOT = Path(__file__).resolve().parents[1]
 VALUES: dict[str, Any] = {
@@ -24,7 +24,7 @@ VALUES: dict[str, Any] = {
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, with the tests' own option files in conf/."""
-    monkeypatch.setattr(own_folders, "_own", [])
+    monkeypatch.setattr(folders, "_own", [])
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from arc_experiments import compose
 from arc_experiments.generation.batching import OutOfMemory, PromptBatch, TokenBudget
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Engine, Key, Limits
-from arc_experiments.generation.rescoring import log_probabilities
+from arc_experiments.generation.likelihoods import log_probabilities
 from arc_experiments.generation.threshold_search import Threshold
 from arc_experiments.run import Run
 

@@ -18,11 +18,11 @@ from transformers import AutoTokenizer
 from arc_experiments import compose
 from arc_experiments import reselect as select
 from arc_experiments.augmentation import draw_views
-from arc_experiments.generation import rescoring
+from arc_experiments.generation import likelihoods
 from arc_experiments.generation.batching import TokenBudget
 from arc_experiments.generation.decoding import Transformers
+from arc_experiments.generation.likelihoods import log_probabilities
 from arc_experiments.generation.predict import OnProgress, Predictor, Way, ignore
-from arc_experiments.generation.rescoring import log_probabilities
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.answering import score_in_training
 from arc_experiments.models.adapters import merge
@@ -117,7 +117,7 @@ def test_shared_prompts_give_the_numbers_of_plain_teacher_forcing(
         )
         assert [len(group) for group in found] == [3, 1, 5]
         assert flat(found) == pytest.approx(flat(expected), abs=1e-4)
-    monkeypatch.setattr(rescoring, "MAX_LOGITS", 1)
+    monkeypatch.setattr(likelihoods, "MAX_LOGITS", 1)
     found = log_probabilities(model, prompts, answers, pad_id=PROMPT.pad_id, budget=TokenBudget(100_000))
     assert flat(found) == pytest.approx(flat(expected), abs=1e-4)
 

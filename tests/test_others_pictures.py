@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from small_vision import make_tasks, vision_run
 
 from arc_experiments import compose
-from arc_experiments.jobs import evaluate
+from arc_experiments.jobs import evaluate, finetune
 from arc_experiments.pictures import Picture, Style
 from arc_experiments.prompts import Encoded
 from arc_experiments.report.wording import pictures_warning
@@ -131,3 +132,12 @@ def test_the_loss_with_others_pictures_is_beside_the_loss(tmp_path: Path, see_st
     again = run.loss_with_others_pictures(model)
     assert again is not None
     assert again.token_mean == pytest.approx(others["token_mean"], abs=1e-6)
+
+
+def test_the_estimate_of_a_training_includes_the_loss_with_others_pictures(tmp_path: Path) -> None:
+    tasks = make_tasks(tmp_path / "tasks", 2)
+    run = vision_run("idefics3", tasks, tmp_path / "run", "optim.max_steps=1", "inference.limit=0")
+    console = Console(record=True, width=200)
+    finetune.main(run, console)
+    assert "(1 validation and one with others' pictures included)" in console.export_text()
+    assert "loss_with_others_pictures" in run.folder.read_json("metrics.json")["validation"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from arc_experiments.scoring.candidates import Candidate, Likelihood
 from arc_experiments.scoring.metrics import in_todays_terms, score
@@ -255,10 +256,14 @@ def test_an_interval_holds_its_fraction_and_stays_within_0_and_1(marks: list[lis
         assert 0 <= low <= result[name] <= high <= 1
 
 
-def test_there_is_no_interval_where_all_tasks_are_alike() -> None:
+def test_where_all_tasks_are_right_or_all_wrong_the_interval_is_that_of_the_binomial() -> None:
     all_right = [candidate for name in "abc" for candidate in answers(RIGHT, task=name)]
-    assert score(tasks(a=1, b=1, c=1), all_right)["interval"] == dict.fromkeys(HEADLINES)
-    assert score(tasks(a=1, b=2, c=1), [])["interval"] == dict.fromkeys(HEADLINES)
+    low, high = stats.binomtest(3, 3).proportion_ci(0.95, method="exact")
+    found = score(tasks(a=1, b=1, c=1), all_right)["interval"]
+    assert found == {name: pytest.approx([low, high]) for name in HEADLINES}
+    assert low == pytest.approx(0.292, abs=1e-3)
+    found = score(tasks(a=1, b=2, c=1), [])["interval"]
+    assert found == {name: pytest.approx([0, 1 - low]) for name in HEADLINES}
 
 
 def test_an_interval_has_the_width_of_the_binomial_where_every_task_has_one_output() -> None:

@@ -16,8 +16,9 @@ from toy_vision import FAMILIES, TRAINED, vision_model
 from transformers import AutoModelForImageTextToText
 
 from arc_experiments.augmentation import draw_views
+from arc_experiments.generation import likelihoods
 from arc_experiments.generation.answer_losses import answer_losses
-from arc_experiments.generation.batching import TokenBudget
+from arc_experiments.generation.batching import OutOfMemory, TokenBudget
 from arc_experiments.generation.engine import Limits
 from arc_experiments.generation.rescoring import RescoringBatch, RescoringRequest, answer_ids
 from arc_experiments.models import processor
@@ -229,6 +230,19 @@ def test_a_processor_that_needs_more_packages_says_which(
         load_processor(settings(tmp_path))
 
 
+def rescored(run: Run) -> list[RescoringRequest]:
+    """Three candidates for each held-out task."""
+    grids = tuple(np.full(shape, 5, np.uint8) for shape in ((1, 1), (2, 3), (3, 2)))
+    return [
+        RescoringRequest(
+            task_id=task.id, test_index=0, view=draw_views(task, 1, 0)[0], grids=grids,
+            answers=tuple(answer_ids(run.prompt, Pair(input=grid, output=grid)) for grid in grids),
+            prompt=run.prompt.encode(task, with_answer=False),
+        )
+        for task in run.validation_tasks
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["picture_compact", "compact"])
 @families
@@ -237,21 +251,42 @@ def test_candidates_are_as_probable_together_as_alone(
 ) -> None:
     run = vision_run(family, tasks, tmp_path, f"prompt={prompt}")
     model, pad_id = run.model(trainable=False), run.prompt.pad_id
-    grids = tuple(np.full(shape, 5, np.uint8) for shape in ((1, 1), (2, 3), (3, 2)))
-    answers = tuple(answer_ids(run.prompt, Pair(input=grid, output=grid)) for grid in grids)
-    requests = [
-        RescoringRequest(
-            task_id=task.id, test_index=0, view=draw_views(task, 1, 0)[0], grids=grids, answers=answers,
-            prompt=run.prompt.encode(task, with_answer=False),
-        )
-        for task in run.validation_tasks
-    ]  # fmt: skip
+    requests = rescored(run)
     scores = RescoringBatch(requests=requests).score(model, run.prompt, TokenBudget(10000))
     for request, records in zip(requests, scores, strict=True):
-        for ids, record in zip(answers, records, strict=True):
+        for ids, record in zip(request.answers, records, strict=True):
             whole = replace(request.prompt, input_ids=np.append(request.prompt.input_ids, ids))
             [loss] = answer_losses(model, [whole], [len(ids)], pad_id, run.engine.pictures)
             assert record["log_probability"] == pytest.approx(-loss, abs=1e-4)
+
+
+def test_candidates_after_pictures_are_scored_within_the_token_budget(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = vision_run("idefics3", tasks, tmp_path)
+    model, request = run.model(trainable=False), rescored(run)[0]
+    passes: list[int] = []
+
+    def small_memory(model: Any, rows: list, *arguments: Any) -> list[float]:
+        if len(rows) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        passes.append(len(rows))
+        return answer_losses(model, rows, *arguments)
+
+    monkeypatch.setattr(likelihoods, "answer_losses", small_memory)
+    found = {}
+    for tokens, fits, expected in (
+        (10000, 3, [3]), (2 * request.num_tokens, 3, [2, 1]), (1, 3, [1, 1, 1]), (10000, 2, [2, 1]),
+    ):  # fmt: skip
+        passes.clear()
+        [records] = RescoringBatch(requests=[request]).score(model, run.prompt, TokenBudget(tokens))
+        assert passes == expected
+        found[tokens, fits] = [record["log_probability"] for record in records]
+    for each in found.values():
+        assert each == pytest.approx(found[10000, 3], abs=1e-4)
+    fits = 0
+    with pytest.raises(OutOfMemory, match=r"inference\.batch_tokens limits several together"):
+        RescoringBatch(requests=[request]).score(model, run.prompt, TokenBudget(10000))
 
 
 def test_a_sheet_drops_demonstrations_until_the_canvas_has_room_for_the_rest(composed: list[Run]) -> None:

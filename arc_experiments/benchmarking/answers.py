@@ -12,7 +12,8 @@ from arc_experiments.benchmarking.rows import rows_of_length
 from arc_experiments.generation.batching import plan_batches
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Limits, pad_left, positions
-from arc_experiments.generation.rescoring import answer_ids, log_probabilities
+from arc_experiments.generation.likelihoods import log_probabilities
+from arc_experiments.generation.rescoring import answer_ids
 from arc_experiments.models.adapters import merge
 from arc_experiments.prompts import Encoded
 from arc_experiments.prompts.tokens import Ids

@@ -4,7 +4,7 @@
 COMMANDS = {
     "compare": "which config is better, and whether these runs can tell",
     "study": "ask a question, run its arms and seeds, and decide by a rule set before",
-    "status": "the state of every run, here and on SLURM",
+    "status": "the state of every run, here and on a cluster",
     "runs": "all runs in a table, and on a page to search, sort and compare",
     "report": "the page of a run again, or two runs side by side (--against)",
     "reselect": "select a run's two attempts again, without the model",

@@ -27,7 +27,7 @@ from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.resuming import Spent
 from arc_experiments.jobs.answering import cost, is_reported, report, write_candidates
 from arc_experiments.jobs.beginning import begin, check_weights, find_leaks, leak_metrics
-from arc_experiments.jobs.estimate import answering_seconds, show_estimate, step_seconds
+from arc_experiments.jobs.estimate import Seconds, answering_seconds, show_estimate, step_seconds
 from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
@@ -288,12 +288,9 @@ def _show_estimate(work: AdaptationPlan, run: Run, console: Console) -> None:
     if adapt.seconds_per_task:
         training = min(training, adapt.seconds_per_task * work.num_tasks)
     num_processes = cores_and_gpus.count_processes(run.config.hardware)
-    answers, training = answering / num_processes, training / num_processes
-    show_estimate(
-        f"answers before about {duration(answers)}, then adaptation and answers about "
-        f"{duration(training + answers)}",
-        console,
-    )
+    before = answering.over(num_processes)
+    after = before.plus(Seconds(training / num_processes, training / num_processes))
+    show_estimate(f"answers before {before}, then adaptation and answers {after}", console)
 
 
 def _end(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:

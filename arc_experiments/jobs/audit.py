@@ -13,7 +13,7 @@ from arc_experiments.composing.compose import compose_data
 from arc_experiments.config.check import build
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import OWN_SETS, Config, Source
-from arc_experiments.config.user_code import split_name
+from arc_experiments.config.user_code.by_path import split_name
 from arc_experiments.corpus.leaks import Finder, Searched
 from arc_experiments.corpus.matches import Comparison
 from arc_experiments.launching.tables import plain_table

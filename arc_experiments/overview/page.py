@@ -24,7 +24,7 @@ from markupsafe import Markup
 from arc_experiments.launching.tables import SHOWN_FIRST, progress_cells
 from arc_experiments.overview.listed import ListedRun
 from arc_experiments.report.page import fill
-from arc_experiments.report.picture import FILE as PICTURE
+from arc_experiments.report.thumbnail import FILE as PICTURE
 from arc_experiments.runs.run_state import DONE
 
 SCRIPT = Path(__file__).parents[1] / "report/runs.js"

@@ -28,6 +28,11 @@ BY_OUTPUT = {
     "any_correct_size": "some candidate of the right size",
     "unanswered": "no valid candidate",
 }
+# Why an output was not right in two attempts, by its name in `score.lost`:
+LOST = {
+    "not_chosen": "proposed and not chosen",
+    "never_proposed": "never proposed",
+}
 # pass_at_2 by the three rules in use:
 BY_RULE = {
     "task_fraction": KAGGLE,
@@ -130,6 +135,17 @@ def rules_sentence(score: dict[str, Any], part: str) -> str:
         f"two attempts{part}: {values['task_fraction']} by {KAGGLE} (pass@2); {values['test_output']} of all "
         f"test outputs right; {values['task_strict']} of tasks with every test output right"
     )
+
+
+def lost_sentence(score: dict[str, Any], part: str) -> str:
+    """What two attempts lost, and whether the right outputs were proposed; `part` as for `rules_sentence`."""
+    lost = score["lost"]
+    parts = []
+    for name, words in LOST.items():
+        bounds = lost["interval"][name]
+        interval = "" if bounds is None else f" (95% interval {percent_range(bounds)})"
+        parts.append(f"{percent(lost[name])} {words}{interval}")
+    return f"lost{part}: {percent(1 - score['pass_at_2'])} = {' + '.join(parts)}"
 
 
 def unscored_sentence(num_tasks: int, num_unsolved: int) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from arc_experiments.scoring.per_output import Marks, means, task_shares
-from arc_experiments.scoring.uncertainty import bootstrap
+from arc_experiments.scoring.uncertainty import share_intervals
 from arc_experiments.tasks.task import Task, TaskSet
 
 SIZES = (9, 25, 100, 225, 400, 900)  # most cells of a test output in each group: 3 x 3, 5 x 5, 10 x 10, ...
@@ -29,7 +29,7 @@ ByName = dict[str, dict[str, list[Marks]]]
 def by_group(
     tasks: TaskSet, marks: Mapping[str, Sequence[Marks]], source_of: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """pass@2 of each group of test outputs, with its 95% bootstrap interval over the tasks in it.
+    """pass@2 of each group of test outputs, with its 95% interval over the tasks in it (`share_intervals`).
 
     As everywhere, the mean over tasks of the share of right test outputs; here of those outputs in the group.
 
@@ -73,7 +73,7 @@ def _group(by_task: Mapping[str, list[Marks]]) -> dict[str, Any]:
         "num_tasks": len(by_task),
         "num_test_outputs": sum(map(len, by_task.values())),
         **means(shares),
-        "interval": bootstrap(list(shares.values()))["pass_at_2"],
+        "interval": share_intervals(list(shares.values()))["pass_at_2"],
     }
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from arc_experiments.scoring.candidates import Candidate, ProgramAnswer
 from arc_experiments.scoring.per_output import mean, solutions
-from arc_experiments.scoring.uncertainty import bootstrap
+from arc_experiments.scoring.uncertainty import share_intervals
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import TaskSet
 
@@ -126,7 +126,7 @@ def _expected(by_task: Sequence[Sequence[_Sampled]], number: int) -> dict[str, A
     return {
         "sampled": number,
         **{name: mean([row[name] for row in rows]) for name in rows[0]},
-        "interval": bootstrap(shares),
+        "interval": share_intervals(shares),
     }
 
 

@@ -1,7 +1,7 @@
 """Uncertainty: the interval of one run's scores, and what several runs say about new ones.
 
-One run: `bootstrap` over its tasks. Several: blocks of runs, a block per task list, give an `Estimate` with
-a 95% interval for each of two targets:
+One run: `share_intervals` over its tasks. Several: blocks of runs, a block per task list, give an `Estimate`
+with a 95% interval for each of two targets:
 
 - new seeds: what other seeds of the same config would score on the same task lists.
 - new tasks: what other seeds would score on other tasks like these.
@@ -110,6 +110,24 @@ def bootstrap(shares: Sequence[Mapping[str, float]]) -> dict[str, list[float] | 
     }
 
 
+def share_intervals(shares: Sequence[Mapping[str, float]]) -> dict[str, list[float] | None]:
+    """95% intervals over tasks of the mean of each share, which is within 0..1; one mapping per task.
+
+    Those of `bootstrap`, and where all tasks have 1, or all 0, the exact one of Clopper and Pearson (1934): a
+    mean is at least the probability of a whole task, which is above 0.025 ** (1 / n) unless n whole tasks of
+    n are a surprise of less than 2.5%. None where all tasks have another share in common.
+    """
+    found, num_tasks = bootstrap(shares), len(shares)
+    surprising = ((1 - CONFIDENCE) / 2) ** (1 / num_tasks)
+    for name in found:
+        alike = {share[name] for share in shares}
+        if alike == {1.0}:
+            found[name] = [surprising, 1.0]
+        elif alike == {0.0}:
+            found[name] = [0.0, 1 - surprising]
+    return found
+
+
 def weighted(shares: Values, weights: Values) -> Values:
     """Marks (runs, tasks) whose plain means over tasks are the weighted means of `shares`.
 
@@ -143,6 +161,28 @@ def paired_difference(first: Sequence[Block], second: Sequence[Block]) -> Estima
             for one, two in zip(first, second, strict=True)
         ]
     )
+
+
+def smallest_effect(deviation: float, num_seeds: int, *, in_pairs: bool = False) -> float:
+    """The smallest true difference between two configs that so many runs of each find with 80% probability.
+
+    It is that of new seeds on the same tasks; `Interval.detectable` is the same of runs that were made.
+
+    Args:
+        deviation: the standard deviation between runs of a config; if `in_pairs`, between differences of runs
+            of the same seed.
+
+    Raises:
+        ValueError: fewer than two seeds.
+    """
+    if num_seeds < 2:
+        raise ValueError(
+            f"num_seeds={num_seeds}: one run of each says nothing of other seeds, so take 2 or more"
+        )
+    groups = 1 if in_pairs else 2
+    degrees = groups * (num_seeds - 1)
+    error = deviation * sqrt(groups / num_seeds)
+    return error * _detected(degrees, sqrt(_squared_t(degrees)))
 
 
 def sign_test(num_won: int, num_lost: int) -> float:
@@ -250,6 +290,13 @@ def _squared_t(degrees: float) -> float:
     return float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2)) ** 2
 
 
+def _detected(degrees: float, quantile: float) -> float:
+    """The true effect, in standard errors, that passes this t quantile with a probability of 80%."""
+    from scipy import special
+
+    return float(special.nctdtrinc(degrees, 1 - POWER, quantile))
+
+
 def _interval(value: float, variance: float, squared_half: float) -> Interval | None:
     """None if nothing varies beyond rounding: a point would look like certainty."""
     from scipy import special
@@ -259,5 +306,4 @@ def _interval(value: float, variance: float, squared_half: float) -> Interval | 
     half, error = sqrt(squared_half), sqrt(variance)
     # The degrees of freedom with this t quantile; the power comes from the noncentral t with them.
     degrees = float(special.stdtridf((1 + CONFIDENCE) / 2, half / error))
-    shift = float(special.nctdtrinc(degrees, 1 - POWER, half / error))
-    return Interval(low=value - half, high=value + half, detectable=shift * error)
+    return Interval(low=value - half, high=value + half, detectable=error * _detected(degrees, half / error))

@@ -26,8 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.mistakes import explain
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.own_folders import option_file, options_of
 from arc_experiments.config.schema import MAX_SEED
+from arc_experiments.config.user_code.folders import option_file, options_of
 
 GROUP = "study"  # of option files
 COMMANDS = ("list", "status", "repeat")  # which no study can be called

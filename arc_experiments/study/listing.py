@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.own_folders import options_of
+from arc_experiments.config.user_code.folders import options_of
 from arc_experiments.launching.tables import SHOWN_FIRST, plain_table
 from arc_experiments.runs.folder import RunFolder, read_object
 from arc_experiments.runs.run_state import DONE
