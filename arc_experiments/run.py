@@ -519,11 +519,11 @@ class Run:
     @cached_property
     def sandbox(self) -> "Sandbox":
         """Runs programs, as `programs` says; its processes end with this object, at the latest at exit."""
-        from arc_experiments.programs.sandbox import Limits, Sandbox
+        from arc_experiments.programs.sandbox import ProgramLimits, Sandbox
         from arc_experiments.runs.cores_and_gpus import share_of_cores
 
         options = self.config.programs
-        limits = Limits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
+        limits = ProgramLimits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
         library = options.barc_library
         sandbox = Sandbox(
             num_processes=options.num_processes or share_of_cores(),

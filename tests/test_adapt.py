@@ -27,7 +27,7 @@ from task_files import write
 from toy_grids import grid
 
 from arc_experiments.adaptation.plan import AdaptationPlan
-from arc_experiments.adaptation.results import Adapted, Before, Outcome
+from arc_experiments.adaptation.results import Adapted, Before, Ending
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, make_task_groups
 from arc_experiments.adaptation.time_limits import done_within
 from arc_experiments.adaptation.tuner import Tuner
@@ -70,7 +70,7 @@ def tuner(run: Run, folder: Path) -> Tuner:
 
 def answers(tuner: Tuner, unit: TaskGroup, place: str) -> tuple[Candidate, ...]:
     found = tuner.answer(unit.tasks, place)
-    assert not isinstance(found, Outcome)
+    assert not isinstance(found, Ending)
     return found
 
 

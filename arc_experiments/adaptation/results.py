@@ -14,7 +14,7 @@ from arc_experiments.scoring.candidates import Candidate
 COUNTS = ("steps", "samples", "tokens", "samples_shrunk", "samples_redrawn")
 
 
-class Outcome(StrEnum):
+class Ending(StrEnum):
     """How an adaptation ended. Except for the first two, the model's answers are those before adaptation."""
 
     WHOLE = "whole"
@@ -117,8 +117,8 @@ class Adapted:
     """
 
     task_ids: tuple[str, ...]
-    outcome: Outcome
-    unanswered: dict[str, Outcome]
+    outcome: Ending
+    unanswered: dict[str, Ending]
     training: AdaptationCounts | None
     candidates: tuple[Candidate, ...] | None
     seconds: dict[str, float]
@@ -131,7 +131,7 @@ class Adapted:
         """Return what there is of a group that the deadline left unfinished: nothing."""
         return cls(
             task_ids=task_ids,
-            outcome=Outcome.CUT_OFF,
+            outcome=Ending.CUT_OFF,
             unanswered={},
             training=None,
             candidates=None,
@@ -156,8 +156,8 @@ class Adapted:
         candidates = values["candidates"]
         known = {
             "task_ids": tuple(values["task_ids"]),
-            "outcome": Outcome(values["outcome"]),
-            "unanswered": {task_id: Outcome(reason) for task_id, reason in values["unanswered"].items()},
+            "outcome": Ending(values["outcome"]),
+            "unanswered": {task_id: Ending(reason) for task_id, reason in values["unanswered"].items()},
             "training": AdaptationCounts.from_json(values["training"]),
             "rounds": tuple(map(Round.from_json, values.get("rounds", []))),
             "candidates": None if candidates is None else _candidates(candidates),
@@ -190,7 +190,7 @@ def _by_task(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
 
 def totals(groups: Sequence[Adapted]) -> dict[str, Any]:
     """Return for metrics.json: tasks by outcome, and the sums and means of all trainings."""
-    outcomes = Counter({outcome.value: 0 for outcome in Outcome})
+    outcomes = Counter({outcome.value: 0 for outcome in Ending})
     for group in groups:
         outcomes.update(group.unanswered.get(task_id, group.outcome).value for task_id in group.task_ids)
     trainings = [group.training for group in groups if group.training is not None]

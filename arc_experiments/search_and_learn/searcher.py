@@ -18,7 +18,7 @@ from pathlib import Path
 
 from accelerate.utils import release_memory
 
-from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Outcome, Round, this_worker
+from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Ending, Round, this_worker
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup
 from arc_experiments.adaptation.training import ANSWERS, seed_of
 from arc_experiments.adaptation.tuner import Candidates, Tuner
@@ -61,7 +61,7 @@ class Searcher:
         self._tuner = Tuner(run, folder, is_over, note)
         self.model = self._tuner.model
 
-    def answer(self, tasks: TaskSet, place: str) -> Candidates | Outcome:
+    def answer(self, tasks: TaskSet, place: str) -> Candidates | Ending:
         """Write the programs of the first round (see `Tuner.answer`)."""
         return self._tuner.answer(tasks, place)
 
@@ -78,26 +78,26 @@ class Searcher:
         start = self._tuner.begin()
         programs: list[Candidate] = [one for name in group.tasks.ids for one in self._first_round(name)]
         rounds = [Round.of(programs, relabelled=0, training=None)]
-        outcome, unanswered, trained = Outcome.WHOLE, dict[str, Outcome](), 0.0
+        outcome, unanswered, trained = Ending.WHOLE, dict[str, Ending](), 0.0
         try:
             for number in range(2, self._run.config.adapt.rounds + 1):
                 unsolved = TaskSet(task for task in group.tasks if task.id not in solved_by(programs))
                 if not len(unsolved):
                     break
                 if self._is_over():
-                    outcome = Outcome.STOPPED if number > 2 else Outcome.NOT_BEGUN
+                    outcome = Ending.STOPPED if number > 2 else Ending.NOT_BEGUN
                     break
                 began = time.perf_counter()
                 relabelled, outcome, training = self._learn(group, programs, f"{group.name}/round-{number}")
                 trained += time.perf_counter() - began
-                if outcome is not Outcome.WHOLE:
+                if outcome is not Ending.WHOLE:
                     break
                 found = self._tuner.answer(
                     unsolved,
                     f"{group.name}/round-{number}/{ANSWERS}",
                     first_sample=(number - 1) * self._run.engine.num_samples,
                 )
-                if isinstance(found, Outcome):
+                if isinstance(found, Ending):
                     unanswered = dict.fromkeys(unsolved.ids, found)
                     break
                 programs += found
@@ -121,7 +121,7 @@ class Searcher:
 
     def _learn(
         self, group: TaskGroup, programs: Iterable[Candidate], place: str
-    ) -> tuple[int, Outcome, AdaptationCounts | None]:
+    ) -> tuple[int, Ending, AdaptationCounts | None]:
         """Train on the programs so far; return the number of relabelled tasks, and how the training ended.
 
         Without counts nothing was trained on.
@@ -129,19 +129,19 @@ class Searcher:
         tasks = self._relabelled(group.tasks, programs)
         weights = self._folder / f"{place}.safetensors"
         if weights.exists():
-            return len(tasks), Outcome.WHOLE, self._tuner.take(weights)
+            return len(tasks), Ending.WHOLE, self._tuner.take(weights)
         if not tasks:
             log.warning("%s: no program ran on every input, so there is nothing to learn from", place)
-            return 0, Outcome.WHOLE, None
+            return 0, Ending.WHOLE, None
         seed = seed_of(f"stream {place}", self._run.config.seeds.stream, [group])
         stream = self._run.stream_of(TaskSet(tasks), seed=seed, in_order=True)
         try:
             stream.row(0)
         except NothingFits:
-            return len(tasks), Outcome.TOO_LONG, None
+            return len(tasks), Ending.TOO_LONG, None
         outcome, training = self._tuner.train_on(stream, group, place)
         release_memory()  # the trainer is a cycle: its optimizer would still hold memory
-        if outcome is Outcome.WHOLE and training is not None:
+        if outcome is Ending.WHOLE and training is not None:
             self._tuner.keep(weights, training)
         return len(tasks), outcome, training
 
