@@ -281,7 +281,10 @@ class Run:
         return self._stream([part], seed)
 
     def _stream(self, parts: list[StreamPart], seed: int) -> SampleStream:
-        return SampleStream(parts, self.prompt, seed=seed, pack_length=self.config.optim.pack_length)
+        optim = self.config.optim
+        return SampleStream(
+            parts, self.prompt, seed=seed, pack_length=optim.pack_length, answer_gap=optim.answer_gap
+        )
 
     # The model.
 

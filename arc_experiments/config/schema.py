@@ -218,6 +218,7 @@ class Optim:
     max_grad_norm: float = limited(1.0, above=0)
     batch_size: int = limited(16, low=1)
     pack_length: int | None = limited(None, low=16)
+    answer_gap: int = limited(0, low=0)
     max_steps: int = limited(1000, low=1)
     epochs: float | None = limited(None, above=0)
     stop_after: int | None = limited(None, low=1)
