@@ -1,7 +1,7 @@
 """Memory and disk before the start: shown, and refused where they will not do.
 
 chosen       hardware.per_device_batch_size=4: 8 would take 31.0 GB of 22.8 GB
-memory       about 1.3 GB of 7.2 GB: libraries and data 900 MB, training (1 x 2,310 tokens) 390 MB, weights 12 MB
+memory       about 1.3 GB of 7.2 GB: libraries and data 900 MB, training (1 x 2,310 tokens) 390 MB, ...
 disk         about 45 MB of 31.0 GB: 3 checkpoints of 9 MB, trained weights 4 MB, answers and page 12 MB
 
 `estimated` in environment.json has the bytes, of one process.
@@ -26,10 +26,11 @@ REMEDIES = {  # by the first word of a part
     "weights": "a smaller model, on GPUs model.quantisation=4bit, hardware=split_model or hardware=fsdp",
     "optimizer": "a smaller model.lora.rank, or optim=adamw_8bit",
     "gradients": "a smaller model.lora.rank",
-    "training": "model.gradient_checkpointing=true, a smaller hardware.per_device_batch_size or prompt.max_length",
+    "training": "model.gradient_checkpointing=true, fewer rows "
+    "(hardware.per_device_batch_size), or a smaller prompt.max_length",
     "validation": "a smaller hardware.per_device_batch_size or prompt.max_length",
     "answering": "a smaller inference.batch_tokens, inference.max_new_tokens or prompt.max_length",
-    "libraries": "fewer processes (hardware.num_processes, hardware.num_workers), or a machine with more memory",
+    "libraries": "fewer processes (hardware.num_processes, hardware.num_workers), or more memory",
     "pictures": "a smaller optim.batch_size or prompt.cell_pixels",
 }
 DISK_REMEDY = "free some, or name a folder on another disk (hydra.run.dir=...)"
@@ -106,6 +107,7 @@ def disk_need(run: Run) -> Written:
         num_parameters=0 if fake is None else fake.num_parameters,
         num_trained=0 if fake is None else fake.num_trained,
         tokenizer_bytes=0 if tokenizer is None else len(tokenizer.to_str().encode()),
+        num_tasks=len(run.predicted_tasks()),
         num_answers=asked * run.num_samples,
         answer_tokens=0 if answers is None else answers.new_tokens,
         trains=run.needs.work.row is not None and run.config.job.name != "adapt",

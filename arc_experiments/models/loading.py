@@ -109,12 +109,15 @@ def _pretrained(
 
 
 def _check_on_gpus(model: Model, base: PreTrainedModel) -> None:
-    """Refuse a split model that the GPUs cannot hold: accelerate puts the rest elsewhere, where nothing trains."""
-    elsewhere = [name for name, place in getattr(base, "hf_device_map", {}).items() if place in ("cpu", "disk")]
+    """Refuse a split model that the GPUs cannot hold: accelerate leaves the rest where nothing can train."""
+    elsewhere = [
+        name for name, place in getattr(base, "hf_device_map", {}).items() if place in ("cpu", "disk")
+    ]
     if elsewhere:
         raise ModelError(
-            f"hardware.parallelism=split: the GPUs here cannot hold model.path={model.path}; {len(elsewhere)} of "
-            f"its parts ({elsewhere[0]}, ...) would be in main memory: take model.quantisation=4bit, or more GPUs"
+            f"hardware.parallelism=split: the GPUs here cannot hold model.path={model.path}: "
+            f"{len(elsewhere)} of its parts ({elsewhere[0]}, ...) would be in main memory. Take "
+            "model.quantisation=4bit, or more GPUs"
         )
 
 

@@ -1,8 +1,8 @@
 """Choose how a training is computed by what fits: rows of a forward pass, and gradient checkpointing.
 
-It is chosen where `hardware.per_device_batch_size` is null. More rows at once are faster on a GPU, until it is
-full; on a CPU one row is, since nothing is padded. Checkpointing costs a third of the speed, so it is taken only
-where not even one row fits without.
+It is chosen where `hardware.per_device_batch_size` is null. More rows at once are faster on a GPU, until it
+is full; on a CPU one row is, since nothing is padded. Checkpointing costs a third of the speed, so it is
+taken only where not even one row fits without.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,7 @@ class Choice:
     reasons: tuple[str, ...] = ()
 
 
-def choose(
-    need: Need, free: int, *, most_rows: int, single: str | None, checkpointing: bool
-) -> Choice:
+def choose(need: Need, free: int, *, most_rows: int, single: str | None, checkpointing: bool) -> Choice:
     """Choose the most rows that fit, doubling as long as they divide the rows of a step.
 
     Args:

@@ -7,7 +7,7 @@ from arc_experiments.resources.memory import optimizer_bytes
 
 KEPT = 2  # checkpoints, and a third while it is written
 SMALL_FILES = 10**5  # of a checkpoint: schedule, random numbers, log of the trainer
-PAGE = 2 * 10**6  # page and log, of any run
+PAGE, PAGE_TASK = 4 * 10**5, 2 * 10**4  # page and small files of any run, and the more for each task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ def written(
     num_parameters: int,
     num_trained: int,
     tokenizer_bytes: int,
+    num_tasks: int,
     num_answers: int,
     answer_tokens: int,
     trains: bool,
@@ -46,10 +47,11 @@ def written(
         num_parameters: of the whole model, which full fine-tuning saves.
         num_trained: of these, all or those of the adapter.
         tokenizer_bytes: of the tokenizer, which is in each checkpoint.
+        num_tasks: that are answered.
         num_answers: candidates.
         answer_tokens: of a long answer.
     """
-    answers = PAGE + num_answers * (400 + 4 * answer_tokens)
+    answers = PAGE + num_tasks * PAGE_TASK + num_answers * (400 + 4 * answer_tokens)
     if not trains:
         return Written(checkpoints=(0, 0), weights=0, answers=answers)
     optim = config.optim

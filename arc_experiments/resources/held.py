@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Held(TorchDispatchMode):
+class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what is held by tensors that operations in this context make; with fake tensors, what would be.
 
     Args:
@@ -20,7 +20,7 @@ class Held(TorchDispatchMode):
     """
 
     def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = self._now = 0
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet(each.untyped_storage() for each in known)
 

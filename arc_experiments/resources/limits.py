@@ -25,7 +25,7 @@ def free_host_memory(groups: Path = CGROUPS, own: Path = OWN_GROUP) -> int:
         elif "memory" in controllers.split(","):
             old = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
             free += _left(groups / "memory", path, *old)
-    return max(0, min(free))
+    return int(max(0, min(free)))
 
 
 def _left(root: Path, path: str, limit: str, used: str, reclaimable: str) -> list[int]:

@@ -11,8 +11,8 @@ from arc_experiments.config.schema import Config
 from arc_experiments.resources.fake_model import FakeModel
 from arc_experiments.resources.workload import Workload, vision_bytes
 
-# Bytes that optimizers keep of each trained weight, by parts of their names, the first that fits; AdamW keeps two
-# moments in float32.
+# Bytes that optimizers keep of each trained weight, by parts of their names, the first that fits. AdamW keeps
+# two moments in float32.
 STATE_BYTES = (
     ("ademamix_8bit", 3.0), ("ademamix", 12.0), ("lion_8bit", 1.0), ("lion", 4.0), ("rmsprop_bnb_8bit", 1.0),
     ("rmsprop", 4.0), ("adagrad", 4.0), ("grokadamw", 12.0), ("adafactor", 0.1), ("sgd", 0.0), ("4bit", 1.0),

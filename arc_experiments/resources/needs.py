@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 
 from arc_experiments.config.schema import Config
 from arc_experiments.resources.choosing import Choice, choose
-from arc_experiments.resources.fake_model import FakeModel
+from arc_experiments.resources.fake_model import FakeModel, fake_model
 from arc_experiments.resources.limits import free_gpu_memory, free_host_memory
 from arc_experiments.resources.memory import Need, model_need
 from arc_experiments.resources.workload import Workload
@@ -57,7 +57,7 @@ class Needs:
     def model(self) -> FakeModel:
         """The model without its weights."""
         trains = self.work.row is not None
-        return FakeModel(
+        return fake_model(
             self._config.model, num_tokens=self._num_tokens(), dtype=self._dtype, trainable=trains
         )
 
@@ -87,8 +87,10 @@ class Needs:
 
     @cached_property
     def free(self) -> int:
-        """Bytes that are free where the model computes, on its GPUs or for each process on a CPU: the least of all
-        processes, which must choose alike."""
+        """Bytes that are free where the model computes: on its GPUs, or for each process on a CPU.
+
+        The least of all processes, which must choose alike.
+        """
         if self._device.type == "cuda":
             is_split = self._config.hardware.parallelism == "split"
             own = free_gpu_memory(self._device, all_gpus=is_split)

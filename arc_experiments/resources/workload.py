@@ -1,4 +1,4 @@
-"""The largest pieces of work of a run: its longest training row, its longest loss, its largest batch of answers.
+"""The largest pieces of work of a run: its longest rows, and its largest batch of answers.
 
 They are looked for among the first samples and in all prompts, before anything is computed.
 """
@@ -73,7 +73,7 @@ def find_work(
     """Find the largest pieces of work.
 
     Args:
-        stream: of the training; None: there is none but that of job=adapt, whose samples are like its prompts.
+        stream: of the training; None without, or in job=adapt, whose samples are like its prompts.
         records: what losses are measured on.
         requests: what is answered, by `predictor`.
     """
@@ -85,7 +85,11 @@ def find_work(
         row = _longest_row(stream, collator, config.optim.max_steps * config.optim.batch_size)
     elif config.job.name == "adapt" and answers is not None:
         row = TrainingRow(length=answers.length, labelled=min(answers.length, answers.new_tokens))
-    longest = (max(len(one.asked) for one in records), max(one.answer_length for one in records)) if records else None
+    longest = (
+        (max(len(one.asked) for one in records), max(one.answer_length for one in records))
+        if records
+        else None
+    )
     return Workload(
         row=row,
         record=longest,
