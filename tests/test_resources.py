@@ -262,6 +262,7 @@ def test_a_model_that_cannot_be_counted_is_trained_all_the_same(
         raise NotImplementedError("aten::unheard_of")
 
     monkeypatch.setattr(needs_module, "model_need", odd)
+    on_gpus(run, monkeypatch, GB)
     text = shown(run)
     assert "hardware.per_device_batch_size=1: the memory of this model cannot be counted" in text
     assert "libraries and data" in text

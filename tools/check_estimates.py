@@ -1,4 +1,4 @@
-"""Compare estimates of memory and disk with what runs took: `python -m tools.check_estimates <folder> [name ...]`.
+"""Compare estimates with what runs took: `python -m tools.check_estimates <folder> [name ...]`.
 
 Each composition runs by the command in a folder of its own, one after another; its disk is looked at twenty
 times a second. Shows a table.

@@ -58,6 +58,7 @@ def model_need(
     rows: int,
     checkpointing: bool,
     num_processes: int = 1,
+    tiled: bool = False,
 ) -> Need:
     """Return what the model takes where it computes, in one process.
 
@@ -65,6 +66,7 @@ def model_need(
 
     Args:
         rows: of a forward pass in training, and of losses.
+        tiled: whether a training makes its logits in tiles, of which none is held.
     """
     phases = dict[str, int]()
     shares = num_processes if config.hardware.parallelism == "fsdp" else 1
@@ -75,7 +77,7 @@ def model_need(
         is_trained = config.model.lora is None or config.model.lora.vision
         pictures = row.picture_bytes + vision_bytes(fake.config, row.pictures, trained=is_trained)
         training = fake.training(
-            rows=rows, length=row.length, labelled=row.labelled, checkpointing=checkpointing
+            rows=rows, length=row.length, labelled=1 if tiled else row.labelled, checkpointing=checkpointing
         )
         phases[f"training ({rows} x {row.length:,} tokens)"] = int(SLACK * training) + rows * pictures
         always["optimizer"] = optimizer_bytes(config.optim.name, fake.num_trained) // shares

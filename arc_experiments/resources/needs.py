@@ -6,8 +6,10 @@ from functools import cached_property
 
 import torch
 from accelerate.utils import gather_object
+from transformers import AutoConfig
 
 from arc_experiments.config.schema import Config
+from arc_experiments.models.hub import load
 from arc_experiments.resources.choosing import Choice, choose
 from arc_experiments.resources.fake_model import FakeModel, fake_model
 from arc_experiments.resources.limits import free_gpu_memory, free_host_memory
@@ -15,6 +17,7 @@ from arc_experiments.resources.memory import Need, model_need
 from arc_experiments.resources.workload import Workload
 
 USED = 0.95  # of free memory, when something is chosen
+EASY = 0.1  # of it: nothing needs to be counted
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ class Needs:
                     rows=rows,
                     checkpointing=checkpointing,
                     num_processes=self._num_processes,
+                    tiled=self._is_tiled(),
                 )
             except ValueError:
                 raise
@@ -84,6 +88,14 @@ class Needs:
                 log.exception("the memory of this model cannot be counted")
                 self.is_countable = False
         return self._counted.get(key)
+
+    def _is_tiled(self) -> bool:
+        """Whether SFTTrainer's own loss is used, on a GPU, which holds no logits."""
+        is_split = self._config.hardware.parallelism == "split"
+        of_text = self.work.row is not None and not self.work.row.pictures
+        return (
+            self._device.type == "cuda" and of_text and not (is_split or self._config.optim.label_smoothing)
+        )
 
     @cached_property
     def free(self) -> int:
@@ -98,10 +110,23 @@ class Needs:
             own = free_host_memory() // self._num_processes
         return int(min(gather_object([own])))
 
+    def _fits_easily(self) -> bool:
+        """Whether a row takes a small part of what is free, by a rule of thumb, which takes no time.
+
+        34 bytes a layer for each token and hidden number in half precision (Korthikanti et al., 2022,
+        Reducing Activation Recomputation in Large Transformer Models), twice that in float32.
+        """
+        text = load(AutoConfig, self._config.model).get_text_config()
+        length = self._config.optim.pack_length or self._config.prompt.max_length
+        return bool(2 * 34 * length * text.hidden_size * text.num_hidden_layers < EASY * self.free)
+
     @cached_property
     def choice(self) -> Choice:
         """How a training is computed where `hardware.per_device_batch_size` is null."""
         checkpointing = self._config.model.gradient_checkpointing
+        if self._single is not None and self._fits_easily():
+            reason = f"hardware.per_device_batch_size=1: {self._single}"
+            return Choice(rows=1, checkpointing=checkpointing, reasons=(reason,))
         if self.memory(rows=1, checkpointing=checkpointing) is None:
             why = "the memory of this model cannot be counted"
             reason = f"hardware.per_device_batch_size=1: {why}"
