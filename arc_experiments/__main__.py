@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from arc_experiments.composing.completion import is_query, print_completions
-from arc_experiments.composing.compose import check_typed, complete, drops_cluster, quote_labels, register
+from arc_experiments.composing.compose import check_typed, complete, dropped_section, quote_labels, register
 from arc_experiments.composing.freezing import freeze, stop_of
 from arc_experiments.composing.help import help_text
 from arc_experiments.composing.mistakes import explain
@@ -33,9 +33,10 @@ from arc_experiments.config.rules import rung_steps
 from arc_experiments.config.schema import conf_dir
 from arc_experiments.halving.rungs import Rungs, run_halving
 from arc_experiments.launching.chain import run_here
+from arc_experiments.launching.cluster import section_of, submit
 from arc_experiments.launching.commands import become_worker
 from arc_experiments.launching.pool import Pool, run_sweep
-from arc_experiments.launching.slurm import ClusterError, submit
+from arc_experiments.launching.scheduler import ClusterError
 from arc_experiments.launching.tables import lasting_console
 from arc_experiments.runs.folder import FolderError, RunFolder
 
@@ -107,7 +108,7 @@ def compose_and_freeze() -> Frozen:
 def launch(frozen: Frozen, config: DictConfig) -> int:
     """Submit to a cluster, run a sweep, a chain, or become the worker of a single run."""
     console = lasting_console()
-    if config.launch.name == "slurm":
+    if section_of(config.launch) is not None:
         try:
             home = frozen.sweep_folder or frozen.folders[0].path
             return submit(frozen.folders, home, config.launch, console)
@@ -127,8 +128,9 @@ def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:
     path, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
     try:
         config = complete(node, overrides)
-        if drops_cluster(node, overrides):
-            note = "note: launch=local leaves out the experiment's launch.slurm, which is for a cluster"
+        section = dropped_section(node, overrides)
+        if section is not None:
+            note = f"note: launch=local leaves out the experiment's launch.{section}, which is for a cluster"
             frozen.notes = [note]
         check_typed(config, overrides)
         if settings.mode == RunMode.MULTIRUN and config.tracking.group is None:
@@ -160,7 +162,7 @@ def _check_start(config: DictConfig, mode: RunMode | None) -> None:
         raise ConfigError(
             [
                 "started as one of several processes (torchrun, accelerate launch): --multirun, "
-                "resume=false, chains and launch=slurm need the plain command, with "
+                "resume=false, chains and clusters need the plain command, with "
                 "hardware.num_processes=..."
             ]
         )

@@ -76,7 +76,7 @@ def compose(
     from arc_experiments.composing.compose import compose_config
     from arc_experiments.composing.freezing import freeze
     from arc_experiments.composing.naming import folder_name
-    from arc_experiments.config.own_folders import add_conf
+    from arc_experiments.config.user_code.folders import add_conf
 
     if config_dir is not None:
         add_conf(Path(config_dir))
@@ -92,7 +92,7 @@ def load_run(folder: Path | str) -> "Run":
         FolderError: the folder holds no run, or another version's.
         ConfigError: mistakes in its composition.
     """
-    from arc_experiments.composing.own_code import find_code
+    from arc_experiments.composing.recorded_code import find_code
 
     opened = RunFolder(Path(folder))
     find_code(opened.path)
@@ -285,7 +285,10 @@ class Run:
         return self._stream([part], seed)
 
     def _stream(self, parts: list[StreamPart], seed: int) -> SampleStream:
-        return SampleStream(parts, self.prompt, seed=seed, pack_length=self.config.optim.pack_length)
+        optim = self.config.optim
+        return SampleStream(
+            parts, self.prompt, seed=seed, pack_length=optim.pack_length, answer_gap=optim.answer_gap
+        )
 
     # The model.
 
@@ -461,7 +464,7 @@ class Run:
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
-        from arc_experiments.training.by_hand import ByHand
+        from arc_experiments.training.notebook_run import ByHand
         from arc_experiments.training.trainer import StreamTrainer
 
         trainer = make_trainer(
@@ -587,11 +590,11 @@ class Run:
     @cached_property
     def sandbox(self) -> "Sandbox":
         """Runs programs, as `programs` says; its processes end with this object, at the latest at exit."""
-        from arc_experiments.programs.sandbox import Limits, Sandbox
+        from arc_experiments.programs.sandbox import ProgramLimits, Sandbox
         from arc_experiments.runs.cores_and_gpus import share_of_cores
 
         options = self.config.programs
-        limits = Limits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
+        limits = ProgramLimits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
         library = options.barc_library
         sandbox = Sandbox(
             num_processes=options.num_processes or share_of_cores(),

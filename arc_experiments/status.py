@@ -1,4 +1,4 @@
-"""Show how far runs are, here and on SLURM: `python -m arc_experiments.status [<folders or globs>]`.
+"""Show how far runs are, here and on a cluster: `python -m arc_experiments.status [<folders or globs>]`.
 
 A folder is a run's, a sweep's, or holds some of these. Imports no torch, so it answers at once.
 """
@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arc_experiments.launching.slurm import ClusterError, jobs_of, queue_states
+from arc_experiments.launching.cluster import queued
 from arc_experiments.launching.tables import STYLES, TRAINING_LOSS, plain_table, progress_cells
 from arc_experiments.runs.folder import EVERYTHING, RunFolder, find_runs
 from arc_experiments.runs.labels import read_labels
 from arc_experiments.runs.run_state import DIED, FAILED
 
-SQUEUE_SECONDS = 5.0
+QUEUE_SECONDS = 5.0  # for which a scheduler may think about what is in its queue
+QUEUE = "in the queue"
 EXIT_NONE = 2
 
 
@@ -43,9 +44,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def status_table(folders: Sequence[RunFolder]) -> Table:
-    """Run, state, step of steps, training loss, time left, SLURM jobs if any, the error of a failed run."""
-    queues = in_queue(folders)
-    headings = ["run", "state", "step", TRAINING_LOSS, "left", *(["SLURM"] if any(queues) else []), ""]
+    """Run, state, step of steps, training loss, time left, jobs of a cluster if any, why it failed."""
+    queues = [str(queue) for queue in queued(folders, QUEUE_SECONDS)]
+    headings = ["run", "state", "step", TRAINING_LOSS, "left", *([QUEUE] if any(queues) else []), ""]
     table = plain_table(*headings)
     for folder, queue in zip(folders, queues, strict=True):
         state = folder.state
@@ -53,31 +54,11 @@ def status_table(folders: Sequence[RunFolder]) -> Table:
         labels = read_labels(folder.path)
         run = Text("\n").join(Text(line) for line in (str(folder), labels.name, labels.note) if line)
         cells = [f"[{STYLES[state.name]}]{state.name}[/]{resumed}", *progress_cells(state)]
-        if "SLURM" in headings:
-            cells.append(queue)
+        if QUEUE in headings:
+            cells.append(queue.replace("[", r"\["))
         error = state.error.partition("\n")[0].replace("[", r"\[")
         table.add_row(run, *cells, f"{error} (see {_log(folder)})" if state.name in (FAILED, DIED) else "")
     return table
-
-
-def in_queue(folders: Sequence[RunFolder]) -> list[str]:
-    """`123 RUNNING, 124_1 PENDING`: each run's jobs that SLURM still has; 124 stands for its whole array."""
-    jobs = []
-    for folder in folders:
-        try:
-            jobs.append(jobs_of(folder))
-        except (OSError, ValueError):  # a file of another program
-            jobs.append([])
-    try:
-        states = queue_states(sorted({job for each in jobs for job in each}), SQUEUE_SECONDS)
-    except ClusterError:
-        states = {}
-    return [
-        ", ".join(
-            f"{name} {state}" for name, state in states.items() if {name, name.partition("_")[0]} & set(each)
-        )
-        for each in jobs
-    ]
 
 
 def _log(folder: RunFolder) -> str:

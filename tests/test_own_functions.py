@@ -10,7 +10,7 @@ from torch.optim import SGD
 
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError, check
-from arc_experiments.config.code_files import code_files
+from arc_experiments.config.user_code.files import code_files
 from arc_experiments.scoring.selection import Ranked, in_order, rule_named
 from arc_experiments.training.schedules import own_shares, schedule_of
 

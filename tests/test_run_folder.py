@@ -25,7 +25,7 @@ from arc_experiments.composing.naming import (
     job_name,
     slug,
 )
-from arc_experiments.config.schema import PromptOptions, Slurm, TemplateOptions
+from arc_experiments.config.schema import Command, PromptOptions, Slurm, TemplateOptions
 from arc_experiments.runs import folder as run_folder
 from arc_experiments.runs.folder import FolderError, RunFolder
 
@@ -91,6 +91,7 @@ def with_another_value(config: DictConfig, key: str) -> DictConfig:
         PromptOptions(name="b"),
         TemplateOptions(answer="b"),
         Slurm(),
+        Command(template="t", submit="s"),
         [1],
         False,
     ):

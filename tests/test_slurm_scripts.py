@@ -11,7 +11,9 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import check
 from arc_experiments.config.schema import Launch
 from arc_experiments.launching import slurm
-from arc_experiments.launching.slurm import ClusterError, script_text, submit
+from arc_experiments.launching.cluster import submit
+from arc_experiments.launching.scheduler import ClusterError
+from arc_experiments.launching.slurm import script_text
 from arc_experiments.runs.folder import RunFolder
 
 
@@ -152,3 +154,46 @@ def test_workers_of_a_sweep_are_refused(tmp_path: Path, submitted: list[list[str
     with pytest.raises(ClusterError, match=r"launch\.slurm\.workers=3 share out the tasks of one run"):
         send(folders, tmp_path, launch_of("job=adapt", "launch.slurm.workers=3"))
     assert not submitted
+
+
+TEMPLATE = """#!/bin/bash -l
+{{ directives }}
+#SBATCH --comment={{ name }}
+{{ body }}
+"""
+
+
+def test_a_template_of_the_users_makes_the_script(tmp_path: Path, submitted: list[list[str]]) -> None:
+    (tmp_path / "mine.sh.j2").write_text(TEMPLATE)
+    folders = make(tmp_path / "sweep", "a", "b")
+    overrides = [f"launch.slurm.template={tmp_path}/mine.sh.j2", "launch.slurm.partition=gpu"]
+    send(folders, tmp_path / "sweep", launch_of(*overrides))
+    ours = script_text(tmp_path / "sweep", launch_of("launch.slurm.partition=gpu"), "sweep", folders)
+    first, *lines = ours.splitlines()
+    signal = next(number for number, line in enumerate(lines) if not line.startswith("#SBATCH"))
+    lines.insert(signal, "#SBATCH --comment=sweep")
+    assert (tmp_path / "sweep" / "slurm.sh").read_text().splitlines() == [f"{first} -l", *lines]
+    assert submitted == [["--array=0-1%4"]]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("#!/bin/bash\n{{ directives }}\n", r"mine\.sh\.j2 leaves out \{\{ body \}\}"),
+        ("{{ directives }}\n{{ body }}\n{{ queue }}", r"mine\.sh\.j2, line 3: 'queue' is undefined"),
+    ],
+)
+def test_a_template_that_would_not_run_the_job_is_refused(
+    tmp_path: Path, submitted: list[list[str]], template: str, message: str
+) -> None:
+    (tmp_path / "mine.sh.j2").write_text(template)
+    (run,) = make(tmp_path, "run")
+    with pytest.raises(ClusterError, match=f"launch.slurm.template: .*{message}"):
+        send([run], run.path, launch_of(f"launch.slurm.template={tmp_path}/mine.sh.j2"))
+    assert not submitted
+
+
+def test_a_dry_run_shows_the_script(tmp_path: Path) -> None:
+    (run,) = make(tmp_path, "run")
+    shown = send([run], run.path, launch_of("launch.dry_run=true"))
+    assert f"--- {run / 'slurm.sh'}\n{(run / 'slurm.sh').read_text()}" in shown

@@ -17,6 +17,7 @@ from arc_experiments.scoring.uncertainty import (
     estimate,
     paired_difference,
     sign_test,
+    smallest_effect,
     weighted,
 )
 
@@ -316,3 +317,85 @@ def test_a_difference_turned_round_changes_its_sign(compare: Compare) -> None:
         assert other is not None
         assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
         assert one.detectable == pytest.approx(other.detectable)
+
+
+@pytest.mark.parametrize("in_pairs", [False, True])
+@pytest.mark.parametrize("num_seeds", [2, 5, 10])
+def test_the_smallest_effect_is_found_with_80_percent_probability(num_seeds: int, in_pairs: bool) -> None:
+    effect = smallest_effect(0.02, num_seeds, in_pairs=in_pairs)
+    groups = 1 if in_pairs else 2
+    degrees, error = groups * (num_seeds - 1), 0.02 * np.sqrt(groups / num_seeds)
+    assert stats.nct.sf(stats.t.ppf(0.975, degrees), degrees, effect / error) == pytest.approx(0.8)
+
+
+def test_the_smallest_effect_is_what_such_runs_report_as_detectable() -> None:
+    first, second = runs_alone(0.1, 0.2, 0.3), runs_alone(0.4, 0.5, 0.6)
+    found = difference([first], [second]).new_seeds
+    assert found is not None
+    assert smallest_effect(0.1, 3) == pytest.approx(found.detectable)
+    again = paired_difference([first], [runs_alone(0.5, 0.5, 0.5)]).new_seeds
+    assert again is not None
+    assert smallest_effect(0.1, 3, in_pairs=True) == pytest.approx(again.detectable)
+
+
+def test_one_seed_has_no_smallest_effect() -> None:
+    with pytest.raises(ValueError, match="num_seeds=1: one run of each says nothing of other seeds"):
+        smallest_effect(0.1, 1)
+
+
+# Of studies: arms that share seeds and partitions.
+POOL, LISTS = 400, 3
+
+
+def arms(
+    rng: np.random.Generator, num_seeds: int, shared: float, *, skewed: bool
+) -> tuple[list[Block], list[Block], float]:
+    """Two arms of `num_seeds` runs on each of three partitions, and the true difference on these tasks.
+
+    `shared` is the deviation of what a seed does to both arms. Skewed are losses: a few tasks have most.
+    """
+    tasks = TASK * rng.standard_normal(POOL)
+    old = np.exp(tasks) if skewed else TRUTH + tasks
+    new = old + GAIN + TASK_GAIN * rng.standard_normal(POOL)
+    blocks: tuple[list[Block], list[Block]] = ([], [])
+    on_these = []
+    for _ in range(LISTS):
+        places = rng.choice(POOL, NUM_TASKS, replace=False)
+        luck = shared * rng.standard_normal((num_seeds, 1))
+        for found, values in zip(blocks, (old, new), strict=True):
+            marks = trained(rng, values[places], num_seeds) + luck
+            found.append(Block(runs=marks.mean(axis=1), tasks=tuple(map(str, places)), by_task=marks))
+        on_these.append((new - old)[places].mean())
+    return *blocks, float(np.mean(on_these))
+
+
+def held_by_studies(
+    compare: Compare, num_seeds: int, shared: float, *, skewed: bool, num_studies: int
+) -> Values:
+    """How often the intervals for new seeds and for new tasks hold the true difference."""
+    rng = np.random.default_rng(500 + num_seeds)
+    covered = []
+    for _ in range(num_studies):
+        old, new, on_these = arms(rng, num_seeds, shared, skewed=skewed)
+        found = compare(old, new)
+        covered.append((covers(found.new_seeds, on_these), covers(found.new_tasks, GAIN)))
+    return np.asarray(np.mean(covered, axis=0))
+
+
+def test_most_intervals_of_a_few_studies_hold_the_true_difference() -> None:
+    held = held_by_studies(paired_difference, 5, 0.03, skewed=True, num_studies=100)
+    assert np.all(held >= 0.9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize(("num_seeds", "shared"), [(3, 0.0), (3, 0.02), (5, 0.0), (5, 0.03), (10, 0.02)])
+@pytest.mark.parametrize("compare", [difference, paired_difference])
+def test_95_of_100_intervals_of_studies_hold_the_true_difference(
+    compare: Compare, num_seeds: int, shared: float, skewed: bool
+) -> None:
+    held = held_by_studies(compare, num_seeds, shared, skewed=skewed, num_studies=2 * NUM_SWEEPS)
+    # Runs that share seeds and are not paired have luck in common, which makes intervals too wide.
+    most = 0.97 if compare is paired_difference or not shared else 1.0
+    assert np.all(held >= 0.93)
+    assert np.all(held <= most)

@@ -18,8 +18,8 @@ from arc_experiments.report.chart_kinds import (
     line_chart,
     scatter_chart,
 )
-from arc_experiments.report.drawing import Chart
 from arc_experiments.report.run_charts import STEP, read_points
+from arc_experiments.report.svg import Chart
 from arc_experiments.report.wording import duration
 
 

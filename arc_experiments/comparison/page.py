@@ -16,10 +16,10 @@ from arc_experiments.comparison.contrasts import changed
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat, direction, sentences, tables
-from arc_experiments.report.drawing import NUM_COLOURS, Chart
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
 from arc_experiments.report.page import environment
+from arc_experiments.report.svg import NUM_COLOURS, Chart
 from arc_experiments.report.wording import number, percent, plural
 from arc_experiments.tasks.task import Pair, TaskSet
 

@@ -17,8 +17,8 @@ from arc_experiments.composing.mistakes import explain, model_of_path
 from arc_experiments.composing.naming import folder_name, job_name
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
-from arc_experiments.config.own_folders import option_file, options_of, own_conf, take_config_dir
 from arc_experiments.config.schema import Data, Model, conf_dir, store_schema, typed
+from arc_experiments.config.user_code.folders import option_file, options_of, own_conf, take_config_dir
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 
@@ -93,8 +93,9 @@ def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error).splitlines()) from error
     OmegaConf.set_struct(config, True)
-    if drops_cluster(node, overrides):
-        config.launch.slurm = None
+    section = dropped_section(node, overrides)
+    if section is not None:
+        config.launch[section] = None
     if config.from_run is not None:
         take_from_run(config, overrides)
     fill_open_sets(config)
@@ -102,10 +103,12 @@ def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def drops_cluster(node: DictConfig, overrides: Sequence[str]) -> bool:
-    """Whether the typed `launch=local` leaves out an experiment's settings of a cluster."""
-    is_typed = any(_key(override).startswith("launch.slurm") for override in overrides)
-    return "launch=local" in overrides and node.launch.get("slurm") is not None and not is_typed
+def dropped_section(node: DictConfig, overrides: Sequence[str]) -> str | None:
+    """The experiment's section of `launch` for a cluster that the typed `launch=local` leaves out."""
+    keys = [_key(override) for override in overrides]
+    sections = [str(key) for key, value in node.launch.items() if OmegaConf.is_dict(value) and key != "chain"]
+    left_out = [name for name in sections if not any(key.startswith(f"launch.{name}") for key in keys)]
+    return left_out[0] if left_out and "launch=local" in overrides else None
 
 
 def check_typed(config: DictConfig, overrides: Sequence[str]) -> None:

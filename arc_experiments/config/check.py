@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.config.exclusions import excluded
-from arc_experiments.config.own_function import check_function, is_own
 from arc_experiments.config.rules import check_sections
 from arc_experiments.config.schema import Config
-from arc_experiments.config.user_code import error_by, is_installed
+from arc_experiments.config.user_code.by_path import error_by, is_installed
+from arc_experiments.config.user_code.functions import check_function, is_own
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs the errors of classes that it raises
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from arc_experiments.config.data_rules import check_data, check_model, check_path, check_prompts, check_share
 from arc_experiments.config.exclusions import look_up
 from arc_experiments.config.job_kinds import JOBS, JobKind
-from arc_experiments.config.own_folders import options_of
 from arc_experiments.config.picture_rules import check_pictures
 from arc_experiments.config.plurals import plural
 from arc_experiments.config.sampling import check_sampling
-from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Config, Halving, Optim
+from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Command, Config, Halving, Optim
+from arc_experiments.config.user_code.folders import options_of
 
 LONGEST_NAME, LONGEST_NOTE = 60, 1000  # characters
 MOST_LEFT_OUT = 3  # demonstrations; of ten that makes 120 tasks
@@ -220,6 +220,8 @@ def _check_launch(config: Config) -> Iterator[str]:
         elif optim.epochs is None and chain.total_jobs * chain.steps_per_job < last:
             jobs = f"{plural(chain.total_jobs, 'job')} of {plural(chain.steps_per_job, 'step')}"
             yield f"launch.chain: step {last} is not reached by {jobs}"
+    if config.launch.command is not None:
+        yield from _check_command(config.launch.command, config.hardware.device)
     if slurm is None:
         return
     asks_gpu = slurm.gpus_per_node or any("gpu" in directive for directive in slurm.directives)
@@ -235,6 +237,25 @@ def _check_launch(config: Config) -> Iterator[str]:
         yield (
             f"launch.slurm.nodes={slurm.nodes} share hardware.num_processes={processes} (of all nodes "
             "together): take a multiple of the nodes"
+        )
+
+
+def _check_command(command: Command, device: str) -> Iterator[str]:
+    """Check what a scheduler is asked for by a command and a template."""
+    try:
+        groups = re.compile(command.id).groups
+    except re.error as error:
+        yield f"launch.command.id={command.id} is no regular expression: {error}"
+    else:
+        if groups != 1:
+            yield f"launch.command.id={command.id} must have one group in parentheses: the job's id"
+    asks_gpu = command.gpus or any("gpu" in line for line in command.directives)
+    if device == "cuda" and not asks_gpu and command.template.startswith("package:"):
+        yield "launch.command.gpus=0, and hardware.device=cuda needs one: launch.command.gpus=1"
+    if command.hours is not None and command.hours * 3600 <= command.pause_seconds:
+        yield (
+            f"launch.command.hours={command.hours:g} is not longer than "
+            f"launch.command.pause_seconds={command.pause_seconds}, in which the run saves"
         )
 
 

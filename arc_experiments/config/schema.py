@@ -218,6 +218,7 @@ class Optim:
     max_grad_norm: float = limited(1.0, above=0)
     batch_size: int = limited(16, low=1)
     pack_length: int | None = limited(None, low=16)
+    answer_gap: int = limited(0, low=0)
     max_steps: int = limited(1000, low=1)
     epochs: float | None = limited(None, above=0)
     stop_after: int | None = limited(None, low=1)
@@ -387,19 +388,44 @@ class Slurm:
     setup: list[str] = field(default_factory=list)
     signal_seconds: int = limited(120, low=1)
     workers: int = limited(1, low=1)
+    template: str | None = None
+
+
+@dataclass
+class Command:
+    """Which command submits which file to a scheduler, and what the file asks of it for each job."""
+
+    template: str = MISSING
+    submit: str = MISSING
+    id: str = r"(\S+)"
+    element: str | None = None
+    queue: str | None = None
+    cancel: str | None = None
+    lost_hours: float | None = limited(24.0, low=0)
+    hours: float | None = limited(None, above=0)
+    cpus: int | None = limited(None, low=1)
+    gpus: int = limited(0, low=0)
+    memory_gigabytes: float | None = limited(None, above=0)
+    disk_gigabytes: float | None = limited(None, above=0)
+    directives: list[str] = field(default_factory=list)
+    setup: list[str] = field(default_factory=list)
+    pause_seconds: int = limited(120, low=1)
+    workers: int = limited(1, low=1)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Launch:
-    """Where jobs run, how many at once, and what happens when one fails."""
+    """Where jobs run (here, or by the section that is set), how many at once, and what if one fails."""
 
-    name: str = one_of("local", "slurm")
+    name: str = "local"
     max_parallel: int = limited(1, low=1)
     retries: int = limited(0, low=0)
     fail_fast: bool = False
     dry_run: bool = False
     chain: Chain = field(default_factory=Chain)
     slurm: Slurm | None = None
+    command: Command | None = None
 
 
 @dataclass

@@ -75,7 +75,7 @@ class Threshold:
         mask = inputs["attention_mask"]
         stop_ids = torch.tensor(limits.stop_ids, dtype=torch.int64, device=mask.device)
         cache, logits = read_prompts(model, inputs["input_ids"], mask)
-        found = _Found(len(prompts), math.log(self.threshold))
+        found = _Searched(len(prompts), math.log(self.threshold))
         paths = _Paths.at_prompts(len(prompts), mask.device)
         for step in range(1, limits.max_new_tokens + 1):
             next_token = _one_end(logits.float().log_softmax(-1), stop_ids)
@@ -189,7 +189,7 @@ def _one_end(next_token: torch.Tensor, stop_ids: torch.Tensor) -> torch.Tensor:
     return next_token
 
 
-class _Found:
+class _Searched:
     """Collects the answers to each prompt.
 
     Args:

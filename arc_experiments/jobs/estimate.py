@@ -1,6 +1,4 @@
-"""How long a job may take: measured on small, warm pieces of its own work, then corrected by its own speed.
-
-estimate     training about 1 min 5 s (4 validations included), then 128 prompts, about 20 s
+"""How long a job may take: measured on small, warm pieces of its own work.
 
 A cold piece takes many times as long as a warm one, so each is computed once before it is timed.
 """
@@ -11,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -37,51 +35,29 @@ PROBED_TOKENS = 4096  # of prompts that are answered for a probe
 PROBED_STEPS = 8  # of the answers to them
 PROBED_CUT = 64  # tokens of a prompt of which as many are answered as in a batch
 PROBED_SAMPLES = 8  # answers to one prompt, at most
+MUCH_MORE = 1.25  # times as long
 
 
-@dataclass(kw_only=True)
-class TimeLeft:
-    """How long the rest of a training takes, its validations and the answers after it included.
+class Seconds(NamedTuple):
+    """How long answers take: if each ends as soon as its task's demonstrated outputs do, and if none ends."""
 
-    Attributes:
-        last_step: the step at which training ends.
-        eval_steps: optimizer steps between validations; None: only the last one.
-        others_pictures: what the loss with the pictures of other tasks takes, once, after the last step, in
-            validations.
-        step, validation, answering: seconds of an optimizer step, of a validation and of all answers; None if
-            unknown.
-    """
+    about: float
+    most: float
 
-    last_step: int
-    eval_steps: int | None
-    others_pictures: float = 0.0
-    step: float | None = None
-    validation: float | None = None
-    answering: float | None = None
+    def plus(self, other: "Seconds") -> "Seconds":
+        """Add the other's."""
+        return Seconds(self.about + other.about, self.most + other.most)
 
-    def num_validations(self, done: int) -> int:
-        """Validations after step `done`; the last is that of the last step."""
-        if done >= self.last_step:
-            return 0
-        every = self.eval_steps or self.last_step
-        return (self.last_step - 1) // every - done // every + 1
+    def over(self, workers: int) -> "Seconds":
+        """Share them out."""
+        return Seconds(self.about / workers, self.most / workers)
 
-    def training(self, done: int) -> float | None:
-        """Seconds of the training after step `done`; None if unknown."""
-        if self.step is None:
-            return None
-        validations = self.num_validations(done) + (self.others_pictures if done < self.last_step else 0.0)
-        return self.step * (self.last_step - done) + (self.validation or 0.0) * validations
-
-    def after(self, done: int) -> float | None:
-        """Seconds of everything after step `done`; None if unknown."""
-        training = self.training(done)
-        return None if training is None else training + (self.answering or 0.0)
-
-    def correct(self, *, step: float | None, validation: float | None) -> None:
-        """Take what the training itself has measured; None for what it has not yet."""
-        self.step = self.step if step is None else step
-        self.validation = self.validation if validation is None else validation
+    def __str__(self) -> str:
+        """`about 20 s`, and what it may come to where that is much more."""
+        text = f"about {duration(self.about)}"
+        if self.most > MUCH_MORE * self.about:
+            text += f" (up to {duration(self.most)}, if answers do not end)"
+        return text
 
 
 def step_seconds(run: Run, trainer: StreamTrainer, stream: SampleStream) -> float:
@@ -119,8 +95,8 @@ def _pass(run: Run, trainer: StreamTrainer, batch: dict[str, torch.Tensor]) -> N
     model.train(was_training)
 
 
-def answering_seconds(run: Run, model: Any, *, by_task: bool = False) -> float | None:
-    """Seconds of all answers, if each is as long as the longest of its task's demonstrated outputs.
+def answering_seconds(run: Run, model: Any, *, by_task: bool = False) -> Seconds | None:
+    """How long all answers take; random numbers stay as they are.
 
     None: they cannot be told before vLLM has started, or memory ran out.
 
@@ -134,21 +110,20 @@ def answering_seconds(run: Run, model: Any, *, by_task: bool = False) -> float |
     merged = can_merge(model) and not by_task
     try:
         with model.disable_adapter() if merged else nullcontext(), run.autocast():
-            seconds = sum(
-                _way_seconds(run, model, way, requests, by_task=by_task)
-                for way, of_way in run.predictor.by_way(run.requests)
-                if (requests := [one for one in of_way if one.ids is not None])
-            )
+            seconds = Seconds(0.0, 0.0)
+            for way, of_way in run.predictor.by_way(run.requests):
+                if requests := [one for one in of_way if one.ids is not None]:
+                    seconds = seconds.plus(_way_seconds(run, model, way, requests, by_task=by_task))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         return None
     finally:
         model.train(was_training)
-    return float(seconds / run.processes.num_processes)
+    return seconds.over(run.processes.num_processes)
 
 
-def _way_seconds(run: Run, model: Any, way: Way, requests: Sequence[Request], *, by_task: bool) -> float:
+def _way_seconds(run: Run, model: Any, way: Way, requests: Sequence[Request], *, by_task: bool) -> Seconds:
     """Seconds of the answers to requests whose prompts fit, batch by batch, and of their likelihoods."""
     rows_per_prompt, batches = way.engine.rows_per_prompt, list[list[Request]]()
     for _, of_task in groupby(requests, lambda one: one.task_id if by_task else None):
@@ -161,14 +136,16 @@ def _way_seconds(run: Run, model: Any, way: Way, requests: Sequence[Request], *,
         )
         batches += [[together[position] for position in batch] for batch in planned]
     pace = _Pace.measure(run, model, way, requests, most=max(map(len, batches)))
-    longest, seconds = _longest_answers(run, way), 0.0
+    longest, reading, about, most = _longest_answers(run, way), 0.0, 0.0, 0.0
     for batch in batches:
-        steps, length = max(longest[one.task_id] for one in batch), max(map(_length, batch))
+        length, steps = max(map(_length, batch)), max(longest[one.task_id] for one in batch)
         held = rows_per_prompt * len(batch) * (length + way.max_new_tokens)
-        seconds += pace.read * len(batch) * length + steps * (pace.step + pace.held * held)
+        step = pace.step + pace.held * held
+        reading += pace.read * len(batch) * length
+        about, most = about + steps * step, most + way.max_new_tokens * step
     num_views, scored = run.config.inference.num_views, run.config.inference.scoring_views
-    again = scored / num_views * sum(map(_length, requests))  # prompts, before the answers that are compared
-    return seconds + pace.read * again
+    reading += pace.read * scored / num_views * sum(map(_length, requests))  # again, for likelihoods
+    return Seconds(reading + about, reading + most)
 
 
 def _length(request: Request) -> int:
@@ -256,23 +233,18 @@ def _begin_answers(
     return lasted[0], median(lasted[1:] or lasted), held
 
 
-def estimate_text(run: Run, left: TimeLeft, done: int) -> str:
-    """`training about 1 min 5 s (2 validations included), then 128 prompts, about 20 s`."""
-    training = left.training(done)
-    assert training is not None
-    validations = plural(left.num_validations(done), "validation")
-    if left.others_pictures:
-        validations += " and one with others' pictures"
-    text = f"training about {duration(training)} ({validations} included)"
-    return f"{text}, then {prompts_text(run, left.answering)}" if run.requests else text
+def prompts_text(run: Run, seconds: Seconds | None) -> str:
+    """`128 prompts, about 20 s (up to 1 min, if answers do not end)`; without the seconds if unknown.
 
-
-def prompts_text(run: Run, seconds: float | None) -> str:
-    """`128 prompts, about 20 s`; without the seconds if they are unknown."""
+    Empty if no prompt fits.
+    """
     num_asked = sum(request.ids is not None for request in run.requests)
-    return plural(num_asked, "prompt") + ("" if seconds is None else f", about {duration(seconds)}")
+    if not num_asked:
+        return ""
+    return plural(num_asked, "prompt") + ("" if seconds is None else f", {seconds}")
 
 
 def show_estimate(text: str, console: Console) -> None:
-    """Show how long the rest may take."""
-    console.print(f"[bold]estimate[/]     {text}")
+    """Show how long the rest may take, if there is anything to say."""
+    if text:
+        console.print(f"[bold]estimate[/]     {text}")

@@ -15,16 +15,10 @@ from arc_experiments.jobs.answering import (
     validation_metrics,
 )
 from arc_experiments.jobs.beginning import begin, find_leaks, leak_metrics
-from arc_experiments.jobs.estimate import (
-    TimeLeft,
-    answering_seconds,
-    estimate_text,
-    show_estimate,
-    step_seconds,
-)
 from arc_experiments.jobs.resources import check_resources
 from arc_experiments.jobs.results import part_asked, show_finished
 from arc_experiments.jobs.terminal import ProgressBar, progress, show_leaks, show_plan, show_sample
+from arc_experiments.jobs.time_left import AfterFirstSteps, TimeLeft
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.models.adapters import begins_as_base
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
@@ -106,12 +100,14 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     show_leaks(leaks, console)
     show_sample(run.stream()[0], run, console)
     resumed_step = _open_log(run)
+    if resumed_step is not None:
+        console.print(f"Resuming from step {resumed_step}.")
     left = TimeLeft(last_step=_last_step(run), eval_steps=run.config.optim.eval_steps)
     with progress(console, "training", _last_step(run)) as bar:
         trainer = run.trainer(model, is_pause_due=pause.is_due)
         recorder = _recorder(run, trainer, model, bar, tracker, left)
-        validating = _begin_at(resumed_step, run, trainer, model, recorder, left, console)
-        tracker.begin()
+        trainer.add_callback(AfterFirstSteps(run, model, recorder, left, tracker, console))
+        validating = _validate_untrained(resumed_step, run, recorder, left)
         if run.config.hardware.num_workers:
             tracker.settle()
         begun = time.perf_counter()
@@ -136,37 +132,17 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     return model
 
 
-def _begin_at(
-    step: int | None,
-    run: Run,
-    trainer: StreamTrainer,
-    model: Any,
-    recorder: Recorder,
-    left: TimeLeft,
-    console: Console,
-) -> float:
+def _validate_untrained(step: int | None, run: Run, recorder: Recorder, left: TimeLeft) -> float:
     """Validate the untrained model, unless the training resumes from a step; return the seconds that it took.
 
-    Shows how long the rest may take. A model that is to be sharded is validated when the training begins.
+    A model that is to be sharded is validated when the training begins.
     """
-    if step is not None:
-        console.print(f"Resuming from step {step}.")
-    if run.is_sharded:
+    if step is not None or run.is_sharded:
         return 0.0
-    left.step = step_seconds(run, trainer, run.stream())  # before the validation, which is timed warm then
-    seconds = 0.0
-    if step is None:
-        start = time.perf_counter()
-        recorder.validate(0)
-        seconds = time.perf_counter() - start
-    left.answering = answering_seconds(run, model) if run.requests else None
-    loss = left.validation = seconds * (WITH_ADAPTER if begins_as_base(run.config.model) else 1.0)
-    if run.config.optim.best_by == "pass_at_2":
-        left.validation += left.answering or 0.0
-    if run.others_pictures_records:
-        left.others_pictures = len(run.others_pictures_records) / len(run.validation_records[0])
-        left.others_pictures *= loss / left.validation if left.validation else 1.0
-    show_estimate(estimate_text(run, left, step or 0), console)
+    start = time.perf_counter()
+    recorder.validate(0)
+    seconds = time.perf_counter() - start
+    left.validation = seconds * (WITH_ADAPTER if begins_as_base(run.config.model) else 1.0)
     return seconds
 
 

@@ -11,16 +11,17 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from arc_experiments.composing.naming import slug
-from arc_experiments.config.plurals import plural
+from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Launch
-from arc_experiments.launching import chain
+from arc_experiments.launching import chain, templates
+from arc_experiments.launching.commands import script_lines
+from arc_experiments.launching.scheduler import ClusterError, Queued, show_file
 from arc_experiments.runs.folder import FolderError, RunFolder, read_object
 
 SCRIPT = "slurm.sh"
@@ -28,55 +29,57 @@ JOBS_FILE = (
     "slurm.json"  # in the run folder: {"jobs": ["123", "124"]} in order; elements of an array are "123_0"
 )
 OWN_PREFIXES = ("SLURM_", "SRUN_")
-SQUEUE_SECONDS = 60.0
 
 
-class ClusterError(ValueError):
-    """The cluster has refused, or there is none; the message quotes it."""
-
-
-def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Console) -> int:
-    """Submit the runs that are neither finished nor in the queue; returns the exit code.
-
-    Args:
-        home: the run folder, or the sweep's folder; an array's script is written there.
+def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Console) -> None:
+    """Submit these runs; an array's script is written into `home`.
 
     Raises:
         ClusterError: the cluster has refused, or there is none.
     """
-    left = [folder for folder in folders if not folder.is_done and not _is_queued(folder, console)]
-    finished = sum(folder.is_done for folder in folders)
-    console.print(f"{plural(len(folders), 'run')}, {finished} finished already, {len(left)} to submit")
-    if not left:
-        return 0
-    if len(left) > 1 and launch.slurm is not None and launch.slurm.workers > 1:
-        raise ClusterError(
-            f"launch.slurm.workers={launch.slurm.workers} share out the tasks of one run, and this is a "
-            "sweep: leave it at 1"
-        )
     name = slug(home.name)
-    if len(left) == 1 or launch.chain.total_jobs > 1:
-        for number, folder in enumerate(left):
-            lane = "" if len(left) == 1 else f"-lane{number % launch.max_parallel}"
+    if len(folders) == 1 or launch.chain.total_jobs > 1:
+        for number, folder in enumerate(folders):
+            lane = "" if len(folders) == 1 else f"-lane{number % launch.max_parallel}"
             _submit_run(folder, launch, f"{name}{lane}", console)
     else:
-        _submit_array(left, home, launch, name, console)
-    if not launch.dry_run:
-        console.print(f"progress: python -m arc_experiments.status {RunFolder(home)}")
-    return 0
+        _submit_array(folders, home, launch, name, console)
 
 
-def _is_queued(folder: RunFolder, console: Console) -> bool:
-    jobs = sorted(queue_states(jobs_of(folder)))
-    if jobs:
-        console.print(f"{folder}: its jobs {', '.join(jobs)} are in the queue already (scancel ends them)")
-    return bool(jobs)
+def queued(folders: Sequence[RunFolder], seconds: float) -> list[Queued]:
+    """Each run's jobs that SLURM still has; 124 stands for its whole array."""
+    jobs: list[list[str]] = []
+    problems = []
+    for folder in folders:
+        try:
+            jobs.append(jobs_of(folder))
+            problems.append("")
+        except (OSError, FolderError) as error:
+            jobs.append([])
+            problems.append(str(error))
+    try:
+        states = queue_states(sorted({job for each in jobs for job in each}), seconds)
+    except ClusterError as error:
+        states, problems = (
+            {},
+            [str(error) if each else problem for each, problem in zip(jobs, problems, strict=True)],
+        )
+    return [
+        Queued(
+            jobs={
+                name: state for name, state in states.items() if {name, name.partition("_")[0]} & set(each)
+            },
+            problem=problem,
+            cancel="scancel",
+        )
+        for each, problem in zip(jobs, problems, strict=True)
+    ]
 
 
 def _submit_run(folder: RunFolder, launch: Launch, name: str, console: Console) -> None:
     """Submit one run: a job, the jobs of a chain, or several workers on one folder."""
     assert launch.slurm is not None
-    script = _write_script(folder.path, launch, name, [folder])
+    script = _write_script(folder.path, launch, name, [folder], console)
     if not launch.dry_run:
         chain.forget_deaths(folder)
     if launch.slurm.workers > 1:
@@ -93,7 +96,7 @@ def _submit_run(folder: RunFolder, launch: Launch, name: str, console: Console) 
 def _submit_array(
     folders: Sequence[RunFolder], home: Path, launch: Launch, name: str, console: Console
 ) -> None:
-    script = _write_script(home, launch, name, folders)
+    script = _write_script(home, launch, name, folders, console)
     if not launch.dry_run:
         for folder in folders:
             chain.forget_deaths(folder)
@@ -126,13 +129,21 @@ def _note(folder: RunFolder, jobs: list[str], launch: Launch) -> None:
         folder.write_json(JOBS_FILE, {"jobs": jobs})
 
 
-def _write_script(home: Path, launch: Launch, name: str, folders: Sequence[RunFolder]) -> Path:
+def _write_script(
+    home: Path, launch: Launch, name: str, folders: Sequence[RunFolder], console: Console
+) -> Path:
     RunFolder(home).write(SCRIPT, script_text(home, launch, name, folders))
+    if launch.dry_run:
+        show_file(home / SCRIPT, console)
     return home / SCRIPT
 
 
 def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFolder]) -> str:
-    """The script for sbatch: for one folder, or for an array of them. The cluster keeps a copy of it."""
+    """The script for sbatch: for one folder, or for an array of them. The cluster keeps a copy of it.
+
+    Raises:
+        ClusterError: the user's template has a mistake, or does not run the job.
+    """
     slurm = launch.slurm
     assert slurm is not None
     options = {
@@ -145,22 +156,17 @@ def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFold
     }  # fmt: skip
     lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
     lines += ["#SBATCH --requeue", *(f"#SBATCH {directive}" for directive in slurm.directives)]
-    package = Path(__file__).parents[2]
     paths = " ".join(shlex.quote(str(folder.path.absolute())) for folder in folders)
-    return "\n".join(
-        [
-            "#!/bin/bash",
-            *lines,
-            "set -e",
-            f"cd {shlex.quote(str(Path.cwd()))}",
-            f"export PYTHONPATH={shlex.quote(str(package))}${{PYTHONPATH:+:$PYTHONPATH}}",
-            *slurm.setup,
-            f"folders=({paths})",
-            f"exec {shlex.quote(sys.executable)} -m arc_experiments.launching.slurm_job "
-            + ('"${folders[$SLURM_ARRAY_TASK_ID]}"' if len(folders) > 1 else '"${folders[0]}"'),
-            "",
-        ]
-    )
+    folder = '"${folders[$SLURM_ARRAY_TASK_ID]}"' if len(folders) > 1 else '"${folders[0]}"'
+    body = script_lines("slurm_job", folder, setup=[*slurm.setup, f"folders=({paths})"])
+    if slurm.template is None:
+        return "\n".join(["#!/bin/bash", *lines, *body, ""])
+    key, variables = "launch.slurm.template", {"directives": "\n".join(lines), "body": "\n".join(body)}
+    text = templates.render_file(key, Path(local_path(slurm.template)), {**variables, "name": name})
+    missing = [name for name, part in variables.items() if part not in text]
+    if missing:
+        raise ClusterError(f"{key}: {slurm.template} leaves out {{{{ {missing[0]} }}}}, on a line of its own")
+    return text
 
 
 def sbatch(arguments: Sequence[str]) -> str:
@@ -188,7 +194,7 @@ def sbatch(arguments: Sequence[str]) -> str:
     return done.stdout.strip().partition(";")[0]
 
 
-def queue_states(jobs: Sequence[str], seconds: float = SQUEUE_SECONDS) -> dict[str, str]:
+def queue_states(jobs: Sequence[str], seconds: float) -> dict[str, str]:
     """The states of those jobs that wait or run: `{"123": "PENDING", "124_1": "RUNNING"}`; {} without SLURM.
 
     Raises:

@@ -1,23 +1,23 @@
-"""One job of a cluster: `python -m arc_experiments.launching.slurm_job <run folder>`, which slurm.sh becomes.
+"""One job of a SLURM cluster, which slurm.sh becomes.
 
-It runs the worker under srun, asks it to pause when the time limit is near, and cancels the chain's other
-jobs once there is nothing left for them to do.
+    python -m arc_experiments.launching.slurm_job <run folder>
+
+It runs the worker under srun, asks it to pause when the time limit is near (USR1), and cancels the chain's
+other jobs once there is nothing left for them to do.
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from arc_experiments.launching import chain
+from arc_experiments.launching.cluster_job import run_job, wait_for
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.launching.slurm import cancel, jobs_of
 from arc_experiments.launching.torchrun import NUM_NODES, RENDEZVOUS
-from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import RunFolder
-from arc_experiments.runs.run_state import DONE, PAUSED, RUNNING
+from arc_experiments.runs.run_state import DONE, PAUSED
 
 KILL_SECONDS = 300  # within which a cluster that takes its nodes back kills and requeues the job
 
@@ -25,14 +25,8 @@ KILL_SECONDS = 300  # within which a cluster that takes its nodes back kills and
 def main(arguments: list[str]) -> int:
     """Returns 0 if the run is done or has paused, else 1."""
     folder = RunFolder(Path(arguments[0]))
-    next_starts = chain.begin_job(folder)
-    if next_starts:
-        pausing.forget(folder.path)
-        signal.signal(signal.SIGUSR1, lambda number, frame: pausing.ask(folder.path))
-        next_starts = chain.end_job(folder, _run(folder))
-    if not next_starts and folder.state.name != RUNNING:  # if it runs, this job has helped another one
-        _cancel_rest(folder)
-    elif folder.status.get("signalled"):
+    next_starts = run_job(folder, lambda: _run(folder), lambda: _cancel_rest(folder))
+    if next_starts and folder.status.get("signalled"):
         time.sleep(KILL_SECONDS)  # a job that ends by itself is not requeued
     return 0 if folder.state.name in (DONE, PAUSED) else 1
 
@@ -47,9 +41,7 @@ def _run(folder: RunFolder) -> int:
         srun.append(f"--cpus-per-task={cores}")  # srun's default is one core per task
     if nodes != "1":
         environment[RENDEZVOUS] = f"{_first_host()}:{_port()}"
-    worker = subprocess.Popen([*srun, *worker_command(folder)], env=environment)
-    signal.signal(signal.SIGTERM, lambda number, frame: worker.send_signal(number))
-    return worker.wait()
+    return wait_for(subprocess.Popen([*srun, *worker_command(folder)], env=environment))
 
 
 def _first_host() -> str:

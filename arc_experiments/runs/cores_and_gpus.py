@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # loading torch takes seconds
 PLACE, NUM_PLACES = "ARC_EXPERIMENTS_PLACE", "ARC_EXPERIMENTS_NUM_PLACES"
 HELPS = "ARC_EXPERIMENTS_HELPS"  # id of the process that this helper was started by
 STARTER = "ARC_EXPERIMENTS_STARTER"  # id of the process that started this rank
+CLUSTER_JOB = "ARC_EXPERIMENTS_CLUSTER_JOB"  # set in a job that launch.command submitted
+CORES = "ARC_EXPERIMENTS_CORES"  # for which such a job asked
 # One process may write or draw samples for long while the others wait; whoever started them notices a death.
 PATIENCE = timedelta(hours=24)
 
@@ -46,7 +48,8 @@ def _own() -> tuple[int, int]:
 def share_of_cores() -> int:
     """Number of threads for this process: its share of the cores that it may run on."""
     neighbours = _own()[1] * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, len(os.sched_getaffinity(0)) // neighbours)
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, int(os.environ.get(CORES, cores))) // neighbours)
 
 
 def show_gpus(hardware: Hardware) -> None:
@@ -56,7 +59,8 @@ def show_gpus(hardware: Hardware) -> None:
     """
     is_shown = "RANK" in os.environ or HELPS in os.environ  # by the process that started this one
     takes_several = hardware.num_processes != 1 or hardware.parallelism == "split"
-    if hardware.gpu_ids is not None and "SLURM_JOB_ID" not in os.environ:
+    allocated = "SLURM_JOB_ID" in os.environ or CLUSTER_JOB in os.environ
+    if hardware.gpu_ids is not None and not allocated:
         visible = ",".join(map(str, hardware.gpu_ids))
     elif is_shown or (_own()[1] == 1 and takes_several):
         return

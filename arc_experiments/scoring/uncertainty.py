@@ -163,6 +163,28 @@ def paired_difference(first: Sequence[Block], second: Sequence[Block]) -> Estima
     )
 
 
+def smallest_effect(deviation: float, num_seeds: int, *, in_pairs: bool = False) -> float:
+    """The smallest true difference between two configs that so many runs of each find with 80% probability.
+
+    It is that of new seeds on the same tasks; `Interval.detectable` is the same of runs that were made.
+
+    Args:
+        deviation: the standard deviation between runs of a config; if `in_pairs`, between differences of runs
+            of the same seed.
+
+    Raises:
+        ValueError: fewer than two seeds.
+    """
+    if num_seeds < 2:
+        raise ValueError(
+            f"num_seeds={num_seeds}: one run of each says nothing of other seeds, so take 2 or more"
+        )
+    groups = 1 if in_pairs else 2
+    degrees = groups * (num_seeds - 1)
+    error = deviation * sqrt(groups / num_seeds)
+    return error * _detected(degrees, sqrt(_squared_t(degrees)))
+
+
 def sign_test(num_won: int, num_lost: int) -> float:
     """Two-sided p-value of a count as uneven as this if both were equally likely; ties are left out.
 
@@ -268,6 +290,13 @@ def _squared_t(degrees: float) -> float:
     return float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2)) ** 2
 
 
+def _detected(degrees: float, quantile: float) -> float:
+    """The true effect, in standard errors, that passes this t quantile with a probability of 80%."""
+    from scipy import special
+
+    return float(special.nctdtrinc(degrees, 1 - POWER, quantile))
+
+
 def _interval(value: float, variance: float, squared_half: float) -> Interval | None:
     """None if nothing varies beyond rounding: a point would look like certainty."""
     from scipy import special
@@ -277,5 +306,4 @@ def _interval(value: float, variance: float, squared_half: float) -> Interval | 
     half, error = sqrt(squared_half), sqrt(variance)
     # The degrees of freedom with this t quantile; the power comes from the noncentral t with them.
     degrees = float(special.stdtridf((1 + CONFIDENCE) / 2, half / error))
-    shift = float(special.nctdtrinc(degrees, 1 - POWER, half / error))
-    return Interval(low=value - half, high=value + half, detectable=shift * error)
+    return Interval(low=value - half, high=value + half, detectable=error * _detected(degrees, half / error))

@@ -6,7 +6,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Recorder(TrainerCallback):
 
     Attributes:
         validation_seconds: of the last validation during training; None before.
+        timed_steps: optimizer steps of this attempt that `step_seconds` is the mean of: all but the first.
     """
 
     def __init__(
@@ -46,8 +48,8 @@ class Recorder(TrainerCallback):
     ) -> None:
         self.validations: dict[int, ValidationLoss | None] = {}
         self.validation_seconds: float | None = None
-        self._timed_steps, self._timed_seconds = 0, 0.0
-        self._last_timed: int | None = None
+        self.timed_steps, self._timed_seconds = 0, 0.0
+        self._step_ended: float | None = None
         self._trainer = trainer
         self._evaluate, self._evaluate_untrained, self._score = evaluate, evaluate_untrained, score
         self._log, self._eval_steps, self._on_line = log, eval_steps, on_line
@@ -59,25 +61,34 @@ class Recorder(TrainerCallback):
         """Compute and write the validation loss of a step, once; return it. All processes must call this."""
         if step not in self.validations:
             start = time.perf_counter()
-            loss = self.validations[step] = self._evaluate() if step else self._evaluate_untrained()
-            if loss is None:
-                return None
-            line = {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
-            if len(loss.by_source) > 1:
-                line |= {f"validation_loss.{name}": part.token_mean for name, part in loss.by_source.items()}
-            if step and self._score is not None:
-                line |= self._score()
-            if not (
-                self._log.exists() and line in read_log(self._log)
-            ):  # by an attempt that was killed later
-                self._write(line)
-            if step and self._trainer.best is not None:
-                self._trainer.best.consider(step, line, self._trainer)
-            seconds = time.perf_counter() - start
-            self._since += seconds  # not training time
-            if step:
-                self.validation_seconds = seconds
+            with self.aside():
+                loss = self.validations[step] = self._evaluate() if step else self._evaluate_untrained()
+                if loss is not None:
+                    self._record(step, loss)
+            if step and loss is not None:
+                self.validation_seconds = time.perf_counter() - start
         return self.validations[step]
+
+    def _record(self, step: int, loss: ValidationLoss) -> None:
+        line = {"step": step, "validation_loss": loss.token_mean, "validation_task_mean": loss.task_mean}
+        if len(loss.by_source) > 1:
+            line |= {f"validation_loss.{name}": part.token_mean for name, part in loss.by_source.items()}
+        if step and self._score is not None:
+            line |= self._score()
+        if not (self._log.exists() and line in read_log(self._log)):  # by an attempt that was killed later
+            self._write(line)
+        if step and self._trainer.best is not None:
+            self._trainer.best.consider(step, line, self._trainer)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Make a context whose time does not count as that of training."""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self._since += seconds
+        if self._step_ended is not None:
+            self._step_ended += seconds
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -89,6 +100,11 @@ class Recorder(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        now = time.perf_counter()
+        if self._step_ended is not None:
+            self.timed_steps += 1
+            self._timed_seconds += now - self._step_ended
+        self._step_ended = now
         if self._eval_steps is not None and state.global_step % self._eval_steps == 0:
             self.validate(state.global_step)
 
@@ -111,16 +127,12 @@ class Recorder(TrainerCallback):
         line["tokens_per_second"] = (counts.tokens - self._counts.tokens) / seconds
         line["data_wait_fraction"] = (waited - self._waited) / seconds
         self._since, self._counts, self._waited = now, counts, waited
-        if self._last_timed is not None:
-            self._timed_steps += state.global_step - self._last_timed
-            self._timed_seconds += seconds
-        self._last_timed = state.global_step
         self._write(line)
 
     @property
     def step_seconds(self) -> float | None:
-        """Seconds of an optimizer step in this attempt, without those up to its first line, which warm up."""
-        return self._timed_seconds / self._timed_steps if self._timed_steps else None
+        """Seconds of an optimizer step; None before the second one of this attempt: the first warms up."""
+        return self._timed_seconds / self.timed_steps if self.timed_steps else None
 
     def _write(self, line: Line) -> None:
         if not self._trainer.is_world_process_zero():
