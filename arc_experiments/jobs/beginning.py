@@ -49,6 +49,7 @@ def begin(run: Run) -> None:
         "device": device_name(run.device),
         "num_processes": run.processes.num_processes,
         "per_device_batch_size": run.per_device_batch_size,
+        "gradient_checkpointing": run.gradient_checkpointing,
     }
     run.processes.wait_for_everyone()  # all have read what is there before one writes
     note_environment(run, {**found, "began_with": own})

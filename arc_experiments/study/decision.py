@@ -10,6 +10,7 @@ from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat, verdict
 from arc_experiments.config.plurals import of_all, plural
+from arc_experiments.report.wording import percent
 from arc_experiments.study.definition import INTERVALS, Study
 
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "no difference that matters", "cannot tell"
@@ -42,6 +43,11 @@ def rule_sentence(study: Study) -> str:
             "times, speeds and memory aside."
         )
     assert rule.matters is not None
+    if study.spread:
+        return (
+            f"A seed matters if the 95% interval of its share of the variance of {study.metric} lies above "
+            f"{percent(rule.matters)}, and does not if it lies below. Otherwise these runs cannot tell."
+        )
     paired = " Runs of the same seeds are paired." if rule.paired else ""
     return (
         f"An arm is better (or worse) than its baseline if the 95% interval of their difference in "
