@@ -273,10 +273,11 @@ class Hardware:
     device: str = one_of("auto", "cpu", "cuda")
     num_processes: int | None = limited(1, low=1)
     parallelism: str = one_of("data", "fsdp", "split")
-    per_device_batch_size: Any = 1  # or "auto"; no union of types: OmegaConf cannot merge one
+    per_device_batch_size: Any = 1  # or "auto", or null; no union of types: OmegaConf cannot merge one
     num_workers: int = limited(0, low=0)
     threads: int | None = limited(None, low=1)
     gpu_ids: list[int] | None = None
+    force: bool = False
 
 
 @dataclass

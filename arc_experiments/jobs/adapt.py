@@ -29,6 +29,7 @@ from arc_experiments.generation.resuming import Spent
 from arc_experiments.jobs.answering import cost, is_reported, report, write_candidates
 from arc_experiments.jobs.beginning import begin, check_weights, find_leaks, leak_metrics
 from arc_experiments.jobs.estimate import Seconds, answering_seconds, show_estimate, step_seconds
+from arc_experiments.jobs.resources import check_resources
 from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
@@ -73,6 +74,8 @@ def main(run: Run, console: Console) -> None:
     begin(
         run
     )  # what hardware.per_device_batch_size=auto needs is not shared with helpers yet, who take its result
+    if not run.folder.read_only:
+        check_resources(run, console)
     helpers = start_helpers(run.folder, environments)
     try:
         if run.folder.read_only:
