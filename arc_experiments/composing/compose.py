@@ -52,7 +52,7 @@ def compose_data(name: str) -> Data:
     if name in options_of("data"):
         overrides = [f"data={name}"]
     else:
-        overrides = ["data=files", f"data.path={_quoted(name)}"]
+        overrides = ["data=files", f"data.path={quoted(name)}"]
     return check(compose_config([*overrides, "job=audit"])).data  # a job that need not train on it
 
 
@@ -66,10 +66,10 @@ def _quote_label(override: str) -> str:
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     if key not in ("name", "note") or not sign or text in ("", "null") or is_quoted:
         return override
-    return f"{key}={_quoted(text)}"
+    return f"{key}={quoted(text)}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """The text as Hydra's grammar quotes it, in which a backslash means something before a quote alone."""
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + (r"\'" if found[2] else ""), text)
     return f"'{escaped}'"

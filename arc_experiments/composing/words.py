@@ -3,6 +3,7 @@
 # `arc-experiments status` is `python -m arc_experiments.status`.
 COMMANDS = {
     "compare": "which config is better, and whether these runs can tell",
+    "study": "ask a question, run its arms and seeds, and decide by a rule set before",
     "status": "the state of every run, here and on a cluster",
     "runs": "all runs in a table, and on a page to search, sort and compare",
     "report": "the page of a run again, or two runs side by side (--against)",

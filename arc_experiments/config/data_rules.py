@@ -126,7 +126,7 @@ PLACEHOLDERS = {
         "introduction": "", "demonstration": "output", "question": "", "answer": "output",
     },
     "program_from_examples": {
-        "introduction": "[language]", "demonstration": "input output", "question": "[language] [input]",
+        "introduction": "[language]", "demonstration": "[input] output", "question": "[language] [input]",
         "answer": "program",
     },
     "output_from_program": {

@@ -165,12 +165,13 @@ def _check_hardware(config: Config, *, shares_batch: bool) -> Iterator[str]:
     """
     hardware = config.hardware
     size, processes, gpus = hardware.per_device_batch_size, hardware.num_processes, hardware.gpu_ids
-    if size != "auto" and (not isinstance(size, int) or size < 1):
-        yield f"hardware.per_device_batch_size={size} is neither a number of rows, from 1, nor auto"
+    is_named = size not in ("auto", None)
+    if is_named and (not isinstance(size, int) or size < 1):
+        yield f"hardware.per_device_batch_size={size} is neither a number of rows, from 1, nor auto, nor null"
     else:
         try:
             together = (processes or 1) if shares_batch else 1
-            split_batch(config.optim.batch_size, together, 1 if size == "auto" else size)
+            split_batch(config.optim.batch_size, together, size if is_named else 1)
         except ValueError as error:
             yield str(error)
     # torchrun says the number where it started this process

@@ -23,6 +23,7 @@ from arc_experiments.generation.engine import (
     pad_left,
     positions,
     read_prompts,
+    select_rows,
 )
 
 
@@ -101,7 +102,7 @@ def _read_last(
         The attention mask of these rows, and the logits after them, (rows, vocabulary).
     """
     if not torch.equal(rows, torch.arange(len(mask), device=rows.device)):
-        cache.batch_select_indices(rows)
+        select_rows(cache, rows)
     mask = torch.cat([mask[rows], mask.new_ones((len(rows), 1))], dim=1)
     output = model(
         input_ids=ids[:, -1:],

@@ -49,6 +49,7 @@ def begin(run: Run) -> None:
         "device": device_name(run.device),
         "num_processes": run.processes.num_processes,
         "per_device_batch_size": run.per_device_batch_size,
+        "gradient_checkpointing": run.gradient_checkpointing,
     }
     run.processes.wait_for_everyone()  # all have read what is there before one writes
     note_environment(run, {**found, "began_with": own})
@@ -120,14 +121,14 @@ def find_leaks(run: Run, *, trains: bool) -> Leaks:
     Raises:
         ValueError: there are leaks and `data.leaks=refuse`.
     """
-    policy, parent = run.config.data.leaks, run.weights.parent
+    policy, past = run.config.data.leaks, run.weights.past
     leaks: Leaks = {"policy": policy}
     if policy != "ignore" and trains:
         leaks["training"] = run.corpus.leaks.to_json()
         if policy == "drop":
             leaks["training"]["num_dropped"] = len(run.corpus.dropped)
-    if policy != "ignore" and parent is not None:
-        leaks["ancestry"] = parent.leaks(run.validation_tasks).to_json()
+    if policy != "ignore" and past is not None:
+        leaks["ancestry"] = past.leaks(run.validation_tasks).to_json()
     run.folder.write_json(LEAKS, leaks)
     if policy == "refuse" and any(True for _ in _remaining(leaks)):
         raise ValueError(f"data.leaks=refuse: {leaks_text(leaks)}. data.leaks=warn allows them")

@@ -15,6 +15,7 @@ from arc_experiments.jobs.answering import (
     validation_metrics,
 )
 from arc_experiments.jobs.beginning import begin, find_leaks, leak_metrics
+from arc_experiments.jobs.resources import check_resources
 from arc_experiments.jobs.results import part_asked, show_finished
 from arc_experiments.jobs.terminal import ProgressBar, progress, show_leaks, show_plan, show_sample
 from arc_experiments.jobs.time_left import AfterFirstSteps, TimeLeft
@@ -93,6 +94,7 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
     """Train, then save the weights and what the training gave; return the trained model."""
     pause = Pause(run.folder.path, run.config.launch.chain)
     leaks = find_leaks(run, trains=True)
+    check_resources(run, console)
     model = run.model()
     show_plan(run, model, console)
     show_leaks(leaks, console)

@@ -206,7 +206,7 @@ def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
     """What test-time fine-tuning came to for the tasks, what it trained on, and how the loss fell."""
     outcomes = [(OUTCOMES[name], count) for name, count in adaptation["outcomes"].items() if count]
     yield "; ".join(f"{plural(count, 'task')} {words}" for words, count in outcomes)
-    yield from starmap(_round_sentence, enumerate(adaptation.get("rounds", []), 1))
+    yield from starmap(round_sentence, enumerate(adaptation.get("rounds", []), 1))
     if not adaptation["samples"]:
         return
     loss = ""
@@ -220,12 +220,13 @@ def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
         yield f"{redrawn} replaced others that did not fit at all"
 
 
-def _round_sentence(number: int, found: dict[str, int]) -> str:
+def round_sentence(number: int, found: dict[str, Any]) -> str:
     """What all rounds of search and learn up to this one have written and solved."""
     learnt = ""
     if found["relabelled"]:
         learnt = f"trained on {plural(found['relabelled'], 'relabelled program')} in {found['steps']} steps, "
     return (
         f"round {number}: {learnt}{plural(found['programs'], 'program')} so far, "
-        f"{plural(found['solved'], 'task')} with a verified one"
+        f"{plural(found['solved'], 'task')} with a verified one, "
+        f"best programs with {found['right_cells']:.1%} of cells right"
     )

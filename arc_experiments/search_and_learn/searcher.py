@@ -22,10 +22,10 @@ from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Ending
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup
 from arc_experiments.adaptation.training import ANSWERS, seed_of
 from arc_experiments.adaptation.tuner import Candidates, Tuner
-from arc_experiments.programs.languages import language
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
 from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.search_and_learn import joining
 from arc_experiments.search_and_learn.relabelling import Written, best_last, relabel
 from arc_experiments.stream.samples import NothingFits
 from arc_experiments.tasks import Task, TaskSet
@@ -41,6 +41,7 @@ class Searcher:
         is_over: whether the time for all groups has run out.
         note: called often while programs are written.
         first_round: the programs that the model as it is wrote for a task, by the task's id.
+        tell: called with the group's name, the number and what came of each finished round.
 
     Raises:
         ValueError: programs are to be joined that are in a language whose programs do not join.
@@ -53,10 +54,12 @@ class Searcher:
         is_over: Callable[[], bool],
         note: Callable[[], None],
         first_round: Callable[[str], Sequence[Candidate]],
+        tell: Callable[[str, int, Round], None],
     ) -> None:
         self._run, self._folder, self._is_over, self._first_round = run, folder, is_over, first_round
+        self._tell = tell
         joined, name = run.config.adapt.joined, run.prompt.language
-        if joined and language(name).join is None:
+        if joined and name != joining.LANGUAGE:
             raise ValueError(f"adapt.joined={joined}: programs in {name} are not joined: set adapt.joined=0")
         self._tuner = Tuner(run, folder, is_over, note)
         self.model = self._tuner.model
@@ -78,6 +81,7 @@ class Searcher:
         start = self._tuner.begin()
         programs: list[Candidate] = [one for name in group.tasks.ids for one in self._first_round(name)]
         rounds = [Round.of(programs, relabelled=0, training=None)]
+        self._tell(group.name, 1, rounds[0])
         outcome, unanswered, trained = Ending.WHOLE, dict[str, Ending](), 0.0
         try:
             for number in range(2, self._run.config.adapt.rounds + 1):
@@ -102,6 +106,7 @@ class Searcher:
                     break
                 programs += found
                 rounds.append(Round.of(programs, relabelled=relabelled, training=training))
+                self._tell(group.name, number, rounds[-1])
             if len(rounds) > 1:
                 self._tuner.save(group)
         finally:

@@ -75,6 +75,7 @@ class Sample:
     refused_pairs: Counter[str]  # generated pairs that were refused, over all tasks drawn, by reason
     steps: tuple[Step, ...]  # the augmentation's, in order
     num_left_out: int = 0  # of these steps, for they could not be carried into the program
+    num_skipped: int = 0  # positions between prompt and answer that no token has
 
     @property
     def augmentation(self) -> tuple[str, ...]:
@@ -87,6 +88,7 @@ class SampleStream:
 
     Args:
         pack_length: fills rows with several samples up to this many tokens; None puts one sample into a row.
+        answer_gap: the most positions that are skipped before an answer, see `docs/configuration.md`.
 
     Raises:
         ValueError: a part's share is less than one sample in `MIXTURE_BLOCK`.
@@ -95,10 +97,16 @@ class SampleStream:
     num_joined = 1  # see JoinedStreams
 
     def __init__(
-        self, parts: Sequence[StreamPart], prompt: Prompt, *, seed: int, pack_length: int | None = None
+        self,
+        parts: Sequence[StreamPart],
+        prompt: Prompt,
+        *,
+        seed: int,
+        pack_length: int | None = None,
+        answer_gap: int = 0,
     ) -> None:
         self.parts, self.pack_length = tuple(parts), pack_length
-        self._prompt, self._seed = prompt, seed
+        self._prompt, self._seed, self._answer_gap = prompt, seed, answer_gap
         self._counts = _shares([part.weight for part in self.parts])
         for part, count in zip(self.parts, self._counts, strict=True):
             if count == 0:
@@ -141,6 +149,7 @@ class SampleStream:
                     refused_pairs=refused_pairs,
                     steps=steps,
                     num_left_out=num_left_out,
+                    num_skipped=self._num_skipped(index),
                 )
             task_number = int(rng.choice(part.numbers))
         raise NothingFits(
@@ -148,6 +157,11 @@ class SampleStream:
             f"drawn for sample {index} fits, even with one demonstration (prompt.fit=redraw keeps them all; "
             "rows are never shortened)"
         )
+
+    def _num_skipped(self, index: int) -> int:
+        if not self._answer_gap:
+            return 0
+        return int(rng_for("answer gap", self._seed, index).integers(self._answer_gap + 1))
 
     def row(self, index: int) -> tuple[Sample, ...]:
         """Return the samples that the trainer sees as row `index`.
