@@ -11,7 +11,7 @@ from typing import Any
 from hydra.utils import get_class
 
 # What is called: by the last part of the key, else by the first.
-METHODS = {
+METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     "source": {"read": ("bad_tasks",), "read_with": ("processor", "bad_tasks")},
     "augmentation": {"draw": ("task", "rng")},
 }
