@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from arc_experiments.study.answer import StudyAnswer, answer_study
 from arc_experiments.study.definition import Study, mistakes_in, read_study, typed_study
 from arc_experiments.study.freezing import check_later, compose_runs
 from arc_experiments.study.page import as_json, render
-from arc_experiments.study.plan import stages
+from arc_experiments.study.plan import PlannedRun, stages
 from arc_experiments.study.record import (
     Addition,
     Record,
@@ -108,6 +109,11 @@ def test_every_run_of_every_study_composes_as_far_as_it_can_be_known_before(name
         ({"tune": {"optim.learning_rate": [1]}}, "leaves nothing to choose"),
         ({"tune": {"model.lora.rank": [1, 2]}}, "tune.model.lora.rank: small sets it, too"),
         ({"tune": {"optim.max_grad_norm": [1, 2]}, "tuning_seeds": [2]}, r"\[2\] tune the arms"),
+        ({"scale": {"of": "tasks", "sizes": {"small": 1, "large": 2}}}, "sizes of three arms at least"),
+        ({"scale": {"of": "tasks", "sizes": {"huge": 1}}}, "scale.sizes.huge is not one of the arms"),
+        ({"spread": {"seeds.stream": [1]}}, r"spread.seeds.stream: \[1\] does not vary"),
+        ({"spread": {"seed": [1, 2]}}, "spread.seed is not one of: seeds.partition, seeds.stream"),
+        ({"spread": {"seeds.init": [1, 2]}, "decide": {"matters": 2}}, "a share of the variance"),
     ],
 )
 def test_a_study_that_cannot_be_answered_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -376,6 +382,53 @@ def test_arms_that_must_agree_exactly_are_compared_number_by_number(tmp_path: Pa
     assert (
         "1 of 2 pairs of runs differ, in score.by_task.t0, score.by_task.t1." in other.contrasts[0].sentence
     )
+
+
+def with_losses(home: Path, study: Study, loss: Callable[[PlannedRun], float]) -> StudyAnswer:
+    """The answer of a study whose runs end with these validation losses."""
+    for stage in stages(study, ()):
+        for run in stage:
+            make_run(home / run.name, validation={"loss": {"token_mean": loss(run)}})
+    found = answer_study(Record(study=study), home)
+    assert found is not None
+    return found
+
+
+def test_a_study_of_sizes_says_what_twice_as_much_would_give(tmp_path: Path) -> None:
+    sizes = {f"tasks_{size}": float(size) for size in (2, 4, 8, 16, 32)}
+    study = study_of(
+        arms={arm: [] for arm in sizes}, seeds=[1, 2, 3, 4], metric="validation.loss.token_mean",
+        scale={"of": "tasks", "sizes": sizes},
+    )  # fmt: skip
+    noise = {1: 0.004, 2: -0.003, 3: -0.002, 4: 0.001}
+    found = with_losses(tmp_path, study, lambda run: 0.2 + sizes[run.part] ** -0.5 + noise[run.draw["seed"]])
+    assert found.scaling is not None
+    assert found.scaling.ahead is not None
+    assert found.scaling.ahead.value == pytest.approx(0.2 + 64**-0.5, abs=0.01)
+    (sentence,) = (each for each in found.sentences if each.startswith("With 2 times the tasks (64)"))
+    assert sentence in render("mine", found)
+    law = json.loads(as_json("mine", found))["law"]
+    assert law["law"]["exponent"]["value"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_study_of_the_spread_says_which_seed_makes_it(tmp_path: Path) -> None:
+    study = study_of(
+        arms={"runs": ["from_run=<trained>"]}, before={"trained": []}, decide={"matters": 0.3},
+        metric="validation.loss.token_mean",
+        spread={"seeds.stream": [1, 2, 3, 4], "seeds.inference": [1, 2, 3, 4]},
+    )  # fmt: skip
+    first, last = stages(study, ())
+    assert (len(first), len(last)) == (4, 16), "how a model answers makes no other model"
+    found = with_losses(
+        tmp_path, study,
+        lambda run: 0.1 * run.draw["seeds.stream"] + 0.0001 * run.draw.get("seeds.inference", 0),
+    )  # fmt: skip
+    assert found.contrasts == []
+    assert any(each.startswith("runs: seeds.stream matters: ") for each in found.sentences)
+    assert any(each.startswith("runs: seeds.inference does not matter: ") for each in found.sentences)
+    assert "share of the variance" in found.rule
+    assert all(each.replace("&", "&amp;") in render("mine", found) for each in found.answers)
+    assert json.loads(as_json("mine", found))["spread"]["runs"]["num_runs"] == 16
 
 
 def test_the_page_has_the_question_the_arms_the_rule_and_the_answer(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def _run(options: argparse.Namespace) -> int:
         partitions=options.partitions or study.partitions,
     )
     mistakes = [*mistakes_in_typed(study, typed), *mistakes_in(asked)]
+    if study.spread and (options.seeds or options.partitions):
+        mistakes.append("--seeds, --partitions: the seeds of this study are those of its `spread`")
     if mistakes:
         raise ConfigError(mistakes)
     home = options.folder or folder_of(options.what, typed)

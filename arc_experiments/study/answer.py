@@ -5,14 +5,23 @@ are those of `comparison`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import RunResult, read_result
+from arc_experiments.comparison.scaling import Scaling
+from arc_experiments.comparison.variance_components import VarianceComponents
 from arc_experiments.config.plurals import of_all, plural
 from arc_experiments.study.decision import Contrast, contrast, rule_sentence, unanswered
 from arc_experiments.study.definition import Study
+from arc_experiments.study.estimates import (
+    law_sentence,
+    scaling_of,
+    spread_notes,
+    spread_of,
+    spread_sentences,
+)
 from arc_experiments.study.plan import PlannedRun, stages
 from arc_experiments.study.record import Record
 from arc_experiments.study.tuning import tuning_notes
@@ -29,6 +38,8 @@ class StudyAnswer:
         num_planned: runs, those before the arms' included.
         missing: planned runs that are not finished, with their states.
         seconds: that the finished runs took, together.
+        scaling: the law of its sizes; None if it has none, or is not complete.
+        spread: where the spread comes from, by arm; {} if it does not ask, or is not complete.
         notes: sentences without which the answer would mislead.
     """
 
@@ -39,6 +50,8 @@ class StudyAnswer:
     missing: Mapping[str, str]
     seconds: float
     notes: Sequence[str]
+    scaling: Scaling | None = None
+    spread: Mapping[str, VarianceComponents] = field(default_factory=dict)
 
     @property
     def rule(self) -> str:
@@ -47,7 +60,14 @@ class StudyAnswer:
     @property
     def sentences(self) -> list[str]:
         """The answer, then what must be known of it."""
-        return [*(each.sentence for each in self.contrasts), *self.notes]
+        return [*self.answers, *self.notes]
+
+    @property
+    def answers(self) -> list[str]:
+        """A sentence a difference, the law, and the parts of the spread."""
+        study = self.record.study
+        law = [] if self.scaling is None else [law_sentence(study, self.scaling)]
+        return [*(each.sentence for each in self.contrasts), *law, *spread_sentences(study, self.spread)]
 
 
 Results = Mapping[PlannedRun, RunResult]
@@ -55,7 +75,7 @@ Results = Mapping[PlannedRun, RunResult]
 
 
 def answer_study(record: Record, home: Path) -> StudyAnswer | None:
-    """Compare the finished runs of a study and decide; None as long as not even two arms have any.
+    """Compare the finished runs of a study and decide; None as long as too few arms have any.
 
     Raises:
         NotComparable: the arms' numbers differ in meaning, and the study is not `anyway`.
@@ -65,7 +85,7 @@ def answer_study(record: Record, home: Path) -> StudyAnswer | None:
     planned = [run for stage in stages(study, record.overrides) for run in stage]
     found = {run: _read(run, home) for run in planned if (home / run.name / "run.yaml").exists()}
     finished = [run for run, result in found.items() if result.state == "done"]
-    if len({run.part for run in finished if run.part in study.arms}) < 2:
+    if len({run.part for run in finished if run.part in study.arms}) < (1 if study.spread else 2):
         return None
     missing = {
         run.name: found[run].state if run in found else "waiting" for run in planned if run not in finished
@@ -78,7 +98,13 @@ def answer_study(record: Record, home: Path) -> StudyAnswer | None:
         num_planned=len(planned),
         missing=missing,
         seconds=sum(found[run].numbers.get("seconds.total", 0.0) for run in finished),
-        notes=[*_notes(record, missing, len(planned)), *tuning_notes(study, record.overrides, home)],
+        notes=[
+            *_notes(record, missing, len(planned)),
+            *tuning_notes(study, record.overrides, home),
+            *spread_notes(study),
+        ],
+        scaling=None if missing else scaling_of(study, found),
+        spread={} if missing else spread_of(study, found),
     )
 
 

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.mistakes import explain
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.schema import MAX_SEED
+from arc_experiments.config.schema import MAX_SEED, Seeds
 from arc_experiments.config.user_code.folders import option_file, options_of
 
 GROUP = "study"  # of option files
@@ -35,6 +35,7 @@ REFERENCE = re.compile(r"<(\w+)>")  # in an override: the folder of a run that t
 NAME = re.compile(r"[A-Za-z0-9_]+")
 # Keys that a study sets itself, or that would change what a folder of it is.
 OWN_KEYS = ("seed", "seeds.partition", "sweep", "halving", "resume", "hydra", "name", "note")
+FACTORS = tuple(f"seeds.{entry.name}" for entry in dataclasses.fields(Seeds))
 INTERVALS = {"new_seeds": "new seeds", "new_tasks": "new seeds and tasks"}
 
 
@@ -56,6 +57,21 @@ class Decision:
 
 
 @dataclass
+class Scale:
+    """Sizes of arms, to which a law is fitted.
+
+    Attributes:
+        of: what there is more of, such as "training tasks".
+        sizes: by arm.
+        beyond: how far to extrapolate, as a multiple of the largest size.
+    """
+
+    of: str = MISSING
+    sizes: dict[str, float] = field(default_factory=dict)
+    beyond: float = 2.0
+
+
+@dataclass
 class Study:
     """A question, its runs and its rule.
 
@@ -65,6 +81,9 @@ class Study:
         arms: the overrides of each; the first is the baseline.
         tune: keys with values to choose from, for each arm the best; chosen by runs with `tuning_seeds`.
         contrasts: pairs of an arm and its baseline; empty: every other arm with the first.
+        scale: fits a law to arms of several sizes.
+        spread: values of seeds, all of whose combinations are run instead of `seeds` and `partitions`, to see
+            which seed makes the spread; `decide.matters` is then a share of the variance.
         anyway: compare arms though their numbers differ in meaning, with a notice.
     """
 
@@ -79,11 +98,15 @@ class Study:
     metric: str = "score.pass_at_2"
     contrasts: list[list[str]] = field(default_factory=list)
     decide: Decision = field(default_factory=Decision)
+    scale: Scale | None = None
+    spread: dict[str, list[int]] = field(default_factory=dict)
     anyway: bool = False
 
     @property
     def compared(self) -> list[tuple[str, str]]:
         """Arm and baseline of each difference that the study asks for."""
+        if self.spread:
+            return []
         if self.contrasts:
             return [(arm, baseline) for arm, baseline in self.contrasts]
         first, *others = self.arms
@@ -137,7 +160,7 @@ def mistakes_in(study: Study) -> Iterator[str]:
     """Yield what is wrong with a study, before any of its runs is composed."""
     if not study.question.strip():
         yield "question: a study asks one, in a sentence"
-    if len(study.arms) < 2:
+    if len(study.arms) < (1 if study.spread else 2):
         yield f"arms: a study compares at least two, and this one has {len(study.arms)}"
     yield from _mistakes_in_names(study)
     for part, overrides in {"base": study.base, **study.parts}.items():
@@ -148,6 +171,8 @@ def mistakes_in(study: Study) -> Iterator[str]:
             yield f"contrasts: {contrast} must be two of the arms, the second being the baseline"
     yield from _mistakes_in_tuning(study)
     yield from _mistakes_in_decision(study.decide)
+    yield from _mistakes_in_scale(study)
+    yield from _mistakes_in_spread(study)
 
 
 def mistakes_in_typed(study: Study, typed: Sequence[str]) -> Iterator[str]:
@@ -217,11 +242,15 @@ def _mistakes_in_draws(seeds: Sequence[int], partitions: Sequence[int]) -> Itera
     if not partitions:
         yield "partitions: name at least one seed of the partition (7 is the published one)"
     for name, numbers in (("seeds", seeds), ("partitions", partitions)):
-        twice = [number for number, count in Counter(numbers).items() if count > 1]
-        if twice:
-            yield f"{name}: {', '.join(map(str, twice))} is named twice"
-        if any(not 0 <= number <= MAX_SEED for number in numbers):
-            yield f"{name}: each must be from 0 to {MAX_SEED}"
+        yield from _mistakes_in_values(name, numbers)
+
+
+def _mistakes_in_values(name: str, numbers: Sequence[int]) -> Iterator[str]:
+    twice = [number for number, count in Counter(numbers).items() if count > 1]
+    if twice:
+        yield f"{name}: {', '.join(map(str, twice))} is named twice"
+    if any(not 0 <= number <= MAX_SEED for number in numbers):
+        yield f"{name}: each must be from 0 to {MAX_SEED}"
 
 
 def _mistakes_in_tuning(study: Study) -> Iterator[str]:
@@ -246,3 +275,35 @@ def _mistakes_in_decision(decide: Decision) -> Iterator[str]:
         yield "decide: needs either `matters`, the smallest difference that would matter, or `exact: true`"
     elif decide.matters is not None and decide.matters <= 0:
         yield f"decide.matters={decide.matters} must be above 0"
+
+
+def _mistakes_in_scale(study: Study) -> Iterator[str]:
+    if study.scale is None:
+        return
+    if not study.scale.of.strip():
+        yield "scale.of: say what there is more of, such as training tasks"
+    for arm, size in study.scale.sizes.items():
+        if arm not in study.arms:
+            yield f"scale.sizes.{arm} is not one of the arms: {', '.join(study.arms)}"
+        if size <= 0:
+            yield f"scale.sizes.{arm}={size:g} must be above 0"
+    if len(set(study.scale.sizes.values())) < 3:
+        yield "scale.sizes: a law needs the sizes of three arms at least, better five"
+    if study.scale.beyond <= 1:
+        yield f"scale.beyond={study.scale.beyond:g} must be above 1: it is a multiple of the largest size"
+
+
+def _mistakes_in_spread(study: Study) -> Iterator[str]:
+    if not study.spread:
+        return
+    for key, values in study.spread.items():
+        if key not in FACTORS:
+            yield f"spread.{key} is not one of: {', '.join(FACTORS)}"
+        yield from _mistakes_in_values(f"spread.{key}", values)
+        if len(set(values)) < 2:
+            yield f"spread.{key}: {values} does not vary; name at least two values"
+    for name, given in (("contrasts", study.contrasts), ("scale", study.scale), ("tune", study.tune)):
+        if given:
+            yield f"{name}: a study of the spread compares no arms; make it another study"
+    if study.decide.exact or not (study.decide.matters or 0) < 1:
+        yield "decide: a study of the spread needs `matters`, a share of the variance between 0 and 1"

@@ -6,6 +6,7 @@ but for times, which the JSON keeps under `cost`.
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -31,7 +32,7 @@ def render(name: str, answer: StudyAnswer) -> str:
         base=[*study.base, *answer.record.chosen],
         draws=f"seeds {_listed(study.seeds)}; partitions {_listed(study.partitions)}",
         rule=answer.rule,
-        contrasts=answer.contrasts,
+        answers=answer.answers,
         notes=answer.notes,
         spent=f"{plural(num_finished, 'run')}, {duration(answer.seconds)} together",
     )
@@ -56,6 +57,8 @@ def as_json(name: str, answer: StudyAnswer) -> str:
             }
             for each in answer.contrasts
         ],
+        "law": None if answer.scaling is None else asdict(answer.scaling),
+        "spread": {arm: asdict(parts) for arm, parts in answer.spread.items()},
         "notes": [*answer.notes, *compared.notices],
         "arms": compared.groups.drop(columns="seconds").to_dict("records"),
         "gains_by_task": compared.gains.to_dict(),

@@ -59,7 +59,8 @@ def stages(study: Study, typed: Sequence[str]) -> list[list[PlannedRun]]:
         levels[part] = max((1 + levels[name] for name in references(overrides)), default=0)
     found: list[list[PlannedRun]] = [[] for _ in range(max(levels.values()) + 1)]
     for part, overrides in study.before.items():
-        for draw in (*draws(study), *tuning_draws(study)):
+        its_draws = map(_trained, (*draws(study), *tuning_draws(study)))
+        for draw in {tuple(draw.items()): draw for draw in its_draws}.values():  # each once
             found[levels[part]].append(_planned(part, draw, [*common, *overrides]))
     choices: dict[str, list[Choice]] = {}
     for arm, overrides in study.arms.items() if study.tune else ():
@@ -80,6 +81,11 @@ def stages(study: Study, typed: Sequence[str]) -> list[list[PlannedRun]]:
 
 def draws(study: Study) -> list[Draw]:
     """The seeds of the runs of each arm."""
+    if study.spread:
+        same = {"seed": study.seeds[0], "seeds.partition": study.partitions[0]}
+        return [
+            same | dict(zip(study.spread, values, strict=True)) for values in product(*study.spread.values())
+        ]
     return [
         {"seed": seed, "seeds.partition": partition} for partition in study.partitions for seed in study.seeds
     ]
@@ -110,6 +116,11 @@ def _tuning(arm: str, draw: Draw, overrides: Sequence[str], values: Sequence[str
     return PlannedRun(part=part, name=name, draw=draw, overrides=(*overrides, *values, *seeds))
 
 
+def _trained(draw: Draw) -> Draw:
+    """The seeds of a run that others start from: how they answer makes no other weights."""
+    return {key: seed for key, seed in draw.items() if key != "seeds.inference"}
+
+
 def _as_overrides(draw: Draw) -> list[str]:
     return [f"{key}={seed}" for key, seed in draw.items()]
 
@@ -120,5 +131,5 @@ def _name(part: str, overrides: list[str]) -> str:
 
 def _resolved(override: str, draw: Draw, home: Path) -> str:
     key, _, value = override.partition("=")
-    seeds = _as_overrides(draw)
+    seeds = _as_overrides(_trained(draw))
     return f"{key}={quoted(REFERENCE.sub(lambda found: str(home / _name(found[1], seeds)), value))}"

@@ -52,7 +52,7 @@ def write_answer(name: str, record: Record, home: Path, console: Console) -> Non
 
     found = answer_study(record, home)
     if found is None:
-        console.print("No answer yet: no two arms have a finished run.")
+        console.print("No answer yet: too few runs are finished.")
         return
     for sentence in found.sentences:
         console.print(f"- {sentence}", markup=False)
