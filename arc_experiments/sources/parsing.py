@@ -181,7 +181,8 @@ def parse_pair(item: Any, place: str, *, solved: bool) -> Pair:
 def _what_is_missing(missing: list[str], data: dict[str, Any]) -> str:
     close = {name: difflib.get_close_matches(name, data.keys() - {"train", "test"}, n=1) for name in missing}
     meant = [f'"{found[0]}": did you mean "{name}"?' for name, found in close.items() if found]
-    has = f"it has {', '.join(f'"{key}"' for key in list(data)[:5])}" if data else "it is empty"
+    keys = ", ".join(f'"{key}"' for key in list(data)[:5])
+    has = f"it has {keys}" if keys else "it is empty"
     text = " and ".join(f'"{name}"' for name in missing)
     return f"{text} {'is' if len(missing) == 1 else 'are'} missing; {'; '.join(meant) or has}"
 
