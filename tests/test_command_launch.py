@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -230,6 +231,17 @@ def test_a_mistake_says_where_it_is(home: Path, template: str, overrides: list[s
         send([run], run.path, launch_of(home, *overrides))
     assert not asked(home)
     assert not (run / "jobs.json").exists()
+
+
+def test_the_documents_name_every_variable(home: Path) -> None:
+    (home / "mine.sh.j2").write_text("{{ nothing }}")
+    (run,) = make(home, "run")
+    with pytest.raises(ClusterError) as raised:
+        send([run], run.path, launch_of(home))
+    there = str(raised.value).partition("There are ")[2].partition(";")[0].split(", ")
+    text = (Path(__file__).parents[1] / "docs/clusters.md").read_text()
+    rows = re.findall(r"^\| (`[\w` ]+`) \|", text.partition("| variable | |")[2], flags=re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(there)
 
 
 def test_a_sweep_that_the_scheduler_cannot_limit_must_be_asked_for(home: Path) -> None:
