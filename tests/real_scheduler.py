@@ -17,12 +17,12 @@ from toy_models import untrained
 from arc_experiments.runs.folder import RunFolder
 
 RUN = [  # of a model that is slow enough to be stopped in the middle
-    *untrained(120, 360),
+    *untrained(160, 560),
     "experiment=smoke", "tracking=off", "data.limit=4", "inference.limit=1", "hardware.threads=1",
-    "optim.max_steps=24", "optim.save_steps=8", "optim.log_steps=2", "optim.eval_steps=null",
-    "prompt.max_length=1024", "inference.max_new_tokens=64",
+    "optim.max_steps=12", "optim.save_steps=4", "optim.log_steps=1", "optim.eval_steps=null",
+    "prompt.max_length=1024", "inference.max_new_tokens=64", "optim.batch_size=2",
 ]  # fmt: skip
-SHORT = ["optim.max_steps=6", "optim.save_steps=6", "inference.limit=0"]
+SHORT = ["optim.max_steps=2", "optim.save_steps=2", "inference.limit=0"]
 RESULTS = ("adapter/adapter_model.safetensors", "predictions.jsonl", "submission.json")
 PATIENCE = 900  # seconds, on a busy machine
 
@@ -58,11 +58,11 @@ def jobs_of(folder: Path) -> list[str]:
     return list(json.loads((folder / "jobs.json").read_text())["jobs"])
 
 
-def wait_for(what: str, is_there: Callable[[], object]) -> None:
+def wait_for(what: str, is_there: Callable[[], object], *, every: float = 0.05) -> None:
     deadline = time.monotonic() + PATIENCE
     while not is_there():
         assert time.monotonic() < deadline, f"{what} has not come in {PATIENCE} s"
-        time.sleep(0.3)
+        time.sleep(every)
 
 
 def step_of(folder: Path) -> int:
@@ -112,7 +112,7 @@ class OnARealScheduler:
         assert "0 to submit" in submit(real, f"hydra.run.dir={folder}")
         assert is_listed(job, folder)
         wait_for("the end of the run", lambda: is_done(folder))
-        wait_for("an empty queue", lambda: not is_listed(job, folder))
+        wait_for("an empty queue", lambda: not is_listed(job, folder), every=1)
         assert "done" in status(folder)
         assert results(folder) == uninterrupted
 
@@ -120,12 +120,12 @@ class OnARealScheduler:
         self, real: Real, tmp_path: Path, uninterrupted: list[bytes]
     ) -> None:
         folder = tmp_path / "run"
-        submit(real, f"hydra.run.dir={folder}", "launch.chain.total_jobs=6", "launch.chain.steps_per_job=8")
+        submit(real, f"hydra.run.dir={folder}", "launch.chain.total_jobs=6", "launch.chain.steps_per_job=4")
         jobs = jobs_of(folder)
-        wait_for("step 10", lambda: step_of(folder) >= 10)
+        wait_for("step 5", lambda: step_of(folder) >= 5)
         os.kill(RunFolder(folder).status["pid"], signal.SIGKILL)
         wait_for("the end of the run", lambda: is_done(folder))
-        wait_for("an empty queue", lambda: not any(is_listed(job, folder) for job in jobs))
+        wait_for("an empty queue", lambda: not any(is_listed(job, folder) for job in jobs), every=1)
         assert results(folder) == uninterrupted
         attempts = RunFolder(folder).status["attempt"]
         assert attempts == 4
@@ -135,7 +135,7 @@ class OnARealScheduler:
         folder = tmp_path / "run"
         submit(real, f"hydra.run.dir={folder}")
         (job,) = jobs_of(folder)
-        wait_for("step 10", lambda: step_of(folder) >= 10)
+        wait_for("step 5", lambda: step_of(folder) >= 5)
         real.requeue(job)
         wait_for("the end of the run", lambda: is_done(folder))
         assert RunFolder(folder).status["attempt"] == 2
