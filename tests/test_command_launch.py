@@ -357,6 +357,12 @@ def test_a_scheduler_that_does_not_answer_keeps_runs_from_being_submitted_twice(
     ):
         send([run], run.path, launch_of(home))
     assert len(asked(home)) == 1
+    for queue, problem in (
+        ("fake_queue '", "No closing quotation"),
+        ("sleep 9", "timed out after 0.2 seconds"),
+    ):
+        run.write_json("jobs.json", run.read_json("jobs.json") | {"queue": queue})
+        assert problem in queued([run], 0.2)[0].problem
 
 
 def test_a_record_of_another_program_is_told(home: Path) -> None:
