@@ -136,6 +136,7 @@ class OnARealScheduler:
         submit(real, f"hydra.run.dir={folder}")
         (job,) = jobs_of(folder)
         wait_for("step 5", lambda: step_of(folder) >= 5)
+        os.kill(RunFolder(folder).status["pid"], signal.SIGSTOP)  # so that it cannot end before it is stopped
         real.requeue(job)
         wait_for("the end of the run", lambda: is_done(folder))
         assert RunFolder(folder).status["attempt"] == 2

@@ -43,9 +43,9 @@ CONF
     mkdir -p "$S/spool/db"
     share=/usr/share/gridengine spool=/usr/lib/gridengine
     "$spool/spoolinit" berkeleydb libspoolb "$S/spool/db" init
-    # Root may run jobs here, and a requeued job starts at once.
+    # Root may run jobs here, and the host hears soon of a job that is to be stopped.
     sed -e "s|^execd_spool_dir.*|execd_spool_dir $S/spool/execd|" -e 's|^min_uid.*|min_uid 0|' -e 's|^min_gid.*|min_gid 0|' \
-        -e 's|^gid_range.*|gid_range 26900-26999|' "$share/default-configuration" >"$S/configuration"
+        -e 's|^gid_range.*|gid_range 26900-26999|' -e 's|^load_report_time.*|load_report_time 00:00:02|' "$share/default-configuration" >"$S/configuration"
     "$spool/spooldefaults" configuration "$S/configuration"
     "$spool/spooldefaults" complexes "$share/util/resources/centry"
     "$spool/spooldefaults" usersets "$share/util/resources/usersets"
