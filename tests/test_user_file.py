@@ -636,7 +636,9 @@ def test_a_function_that_draws_the_same_tasks_for_both_splits_is_told_why(
         f"    rng = {numbers}\n"
         "    def grid(): return [[rng.randrange(10) for _ in range(5)] for _ in range(5)]\n"
         "    def pair(): return {'input': grid(), 'output': grid()}\n"
-        "    return [{'train': [pair(), pair()], 'test': [pair()]} for _ in range(4 if split == 'train' else 2)]\n"
+        "    number = 4 if split == 'train' else 2\n"
+        "    def task(): return {'train': [pair(), pair()], 'test': [pair()]}\n"
+        "    return {f'{split}_{n}': task() for n in range(number)}\n"
     )
     run = compose(["data=custom", f"data.file={file}", "tracking=off"], tmp_path / "run")
     found = find_leaks(run, trains=True)

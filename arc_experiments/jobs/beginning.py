@@ -22,8 +22,8 @@ ADVICE = {
 }
 
 OWN_FUNCTION = (
-    "a function of data.file draws the same random numbers for each split, so that it may shuffle and cut; if it "
-    "makes new tasks for each, let it draw from random.Random(split)"
+    "a function of data.file draws the same random numbers for each split, so that it may shuffle and cut; "
+    "if it makes new tasks for each, let it draw from random.Random(split)"
 )
 
 Leaks = dict[str, Any]
