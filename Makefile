@@ -50,11 +50,12 @@ evaluate: need-run $(READY)  ## Score the model of a run folder again: RUN=<fold
 report: need-run $(READY)  ## Write the report of a run folder again: RUN=<folder>
 	$(BIN)/python -m arc_experiments.report "$(RUN)"
 
-check: $(READY)  ## Formatting, lint, types, and which room may use which
+check: $(READY)  ## Formatting, lint, types, which room may use which, the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --cache-dir .ruff_cache/imports
+	test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
 
 format: $(READY)  ## Format, and repair what the linter can repair
 	$(BIN)/ruff format .

@@ -181,13 +181,7 @@ def _frozen_by_the_first(path: Path) -> RunFolder:
 
 
 def _run_jobs(folders: list[RunFolder], sweep_folder: Path, config: DictConfig, console: Console) -> int:
-    pool = Pool(
-        max_parallel=config.launch.max_parallel,
-        retries=config.launch.retries,
-        fail_fast=config.launch.fail_fast,
-        total_jobs=config.launch.chain.total_jobs,
-        console=console,
-    )
+    pool = Pool.of(config.launch, console)
     if not config.halving.rungs:
         return run_sweep(folders, sweep_folder, pool, console)
     rungs = Rungs(

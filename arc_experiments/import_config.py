@@ -26,7 +26,7 @@ from rich.console import Console
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import conf_dir
-from arc_experiments.config.user_code import split_name
+from arc_experiments.config.user_code.by_path import split_name
 from arc_experiments.runs.folder import RunFolder
 
 # Names of datasets in such files, and our options for them.

@@ -19,7 +19,7 @@ from arc_experiments.report.files import read_run
 from arc_experiments.report.gallery import TestCard, task_cards
 from arc_experiments.run import Run
 from arc_experiments.scoring.candidates import Candidate
-from arc_experiments.tasks.shown import row
+from arc_experiments.tasks.html import row
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

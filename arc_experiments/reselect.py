@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from arc_experiments.config.own_function import is_own
 from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
+from arc_experiments.config.user_code.functions import is_own
 from arc_experiments.report.files import read_run
-from arc_experiments.report.wording import unscored_sentence
+from arc_experiments.report.wording import lost_sentence, unscored_sentence
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
@@ -70,7 +70,9 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
     scores: dict[str, Any] = {}
     if len(solved(tasks)):
         scores = score(tasks, run.candidates, rule, inputs.corpus.source_of)
-        console.print(selection_table(scores["by_selection"], named, part_asked(answered(inputs, tasks))))
+        part = part_asked(answered(inputs, tasks))
+        console.print(selection_table(scores, named, part))
+        console.print(lost_sentence(scores, part))
     if unscored := unscored_sentence(len(tasks), len(tasks) - len(solved(tasks))):
         console.print(unscored)
     if file is not None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from arc_experiments.augmentation import Transform
 from arc_experiments.config.check import build, check
+from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.config.picture_rules import excluded_by_pictures
 from arc_experiments.config.rules import answer_limit
 from arc_experiments.config.sampling import temperatures, with_samples_of_programs
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from arc_experiments.models.vocabulary import Vocabulary
     from arc_experiments.programs.sandbox import Sandbox
     from arc_experiments.prompts.kinds import Asked
+    from arc_experiments.resources.choosing import Choice
+    from arc_experiments.resources.needs import Needs
+    from arc_experiments.resources.workload import Workload
     from arc_experiments.training.trainer import StreamTrainer
     from arc_experiments.training.validation import ValidationLoss
 
@@ -72,7 +76,7 @@ def compose(
     from arc_experiments.composing.compose import compose_config
     from arc_experiments.composing.freezing import freeze
     from arc_experiments.composing.naming import folder_name
-    from arc_experiments.config.own_folders import add_conf
+    from arc_experiments.config.user_code.folders import add_conf
 
     if config_dir is not None:
         add_conf(Path(config_dir))
@@ -88,7 +92,7 @@ def load_run(folder: Path | str) -> "Run":
         FolderError: the folder holds no run, or another version's.
         ConfigError: mistakes in its composition.
     """
-    from arc_experiments.composing.own_code import find_code
+    from arc_experiments.composing.recorded_code import find_code
 
     opened = RunFolder(Path(folder))
     find_code(opened.path)
@@ -281,7 +285,10 @@ class Run:
         return self._stream([part], seed)
 
     def _stream(self, parts: list[StreamPart], seed: int) -> SampleStream:
-        return SampleStream(parts, self.prompt, seed=seed, pack_length=self.config.optim.pack_length)
+        optim = self.config.optim
+        return SampleStream(
+            parts, self.prompt, seed=seed, pack_length=optim.pack_length, answer_gap=optim.answer_gap
+        )
 
     # The model.
 
@@ -365,14 +372,77 @@ class Run:
     # Training.
 
     @cached_property
+    def needs(self) -> "Needs":
+        """What this run needs of memory, and what is chosen by that."""
+        from arc_experiments.resources.needs import Needs
+
+        return Needs(
+            self.config,
+            dtype=self.dtype,
+            device=self.device,
+            num_processes=self.processes.num_processes,
+            num_tokens=lambda: None if self.vocabulary is None else len(self.vocabulary),
+            find_work=self._largest_work,
+            single=self._why_single_rows(),
+        )
+
+    def _largest_work(self) -> "Workload":
+        from arc_experiments.resources.workload import find_work
+        from arc_experiments.training.dataset import Collator
+
+        kind = job_kind(self.config.job.name)
+        return find_work(
+            self.config,
+            stream=self.stream() if kind.trains else None,
+            collator=Collator(self.prompt.pad_id, self.picture_inputs),
+            records=self.validation_records[0] if self.can_validate else [],
+            requests=self.requests,
+            predictor=self.predictor if self.requests else None,
+        )
+
+    def _why_single_rows(self) -> str | None:
+        """Say why a forward pass has one row where that is chosen; None if it may have several."""
+        if self.device.type == "cpu":
+            return "on a CPU one row at a time is fastest, since nothing is padded"
+        if self.config.optim.pack_length is not None:
+            return "packed rows are batches of samples already"
+        if self.config.adapt.together != 1:
+            return "several adapters are trained at once"
+        if self.config.job.name == "adapt" and self.config.hardware.num_processes != 1:
+            return "other processes may use the same GPU"
+        if self.picture_inputs is not None and len(self.picture_inputs.share_a_pass([1, 2])) > 1:
+            return "samples with other numbers of pictures would change each other"
+        return None
+
+    @cached_property
+    def _chosen(self) -> "Choice":
+        """How a training is computed where that is not configured: as an earlier attempt here, or anew."""
+        from arc_experiments.resources.choosing import Choice
+        from arc_experiments.runs.environment import found_earlier
+
+        names, count = ("per_device_batch_size", "gradient_checkpointing"), self.processes.num_processes
+        rows, checkpointing = (found_earlier(self.folder, name, self.device, count) for name in names)
+        if rows and checkpointing is not None:
+            return Choice(rows=rows, checkpointing=checkpointing)
+        return self.needs.choice
+
+    @cached_property
     def per_device_batch_size(self) -> int:
-        """Rows that one process trains on at once: as configured, or (`auto`) the most that fits."""
+        """Rows that one process trains on at once: as configured, tried (`auto`), or chosen by what fits."""
         configured = self.config.hardware.per_device_batch_size
+        if configured is None:
+            return self._chosen.rows
         if configured != "auto":
             return int(configured)
         from arc_experiments.training.batch_size import find_batch_size
 
         return find_batch_size(self.config, self.folder, self.processes, self.model, self.autocast)
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether activations are recomputed in the backward pass: as configured, or where only that fits."""
+        is_chosen = self.config.hardware.per_device_batch_size is None
+        return self.config.model.gradient_checkpointing or (is_chosen and self._chosen.checkpointing)
 
     def trainer(
         self,
@@ -394,7 +464,7 @@ class Run:
         """
         from arc_experiments.models.tokenizer import for_trainer
         from arc_experiments.training.building import make_trainer
-        from arc_experiments.training.by_hand import ByHand
+        from arc_experiments.training.notebook_run import ByHand
         from arc_experiments.training.trainer import StreamTrainer
 
         trainer = make_trainer(
@@ -408,6 +478,7 @@ class Run:
             processes=self.processes,
             seed=self.config.seeds.train if seed is None else seed,
             per_device_batch_size=self.per_device_batch_size,
+            gradient_checkpointing=self.gradient_checkpointing,
             pad_id=self.prompt.pad_id,
             pictures=self.picture_inputs,
             callbacks=callbacks,
@@ -519,11 +590,11 @@ class Run:
     @cached_property
     def sandbox(self) -> "Sandbox":
         """Runs programs, as `programs` says; its processes end with this object, at the latest at exit."""
-        from arc_experiments.programs.sandbox import Limits, Sandbox
+        from arc_experiments.programs.sandbox import ProgramLimits, Sandbox
         from arc_experiments.runs.cores_and_gpus import share_of_cores
 
         options = self.config.programs
-        limits = Limits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
+        limits = ProgramLimits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
         library = options.barc_library
         sandbox = Sandbox(
             num_processes=options.num_processes or share_of_cores(),

@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ OPTIONS = [
 ]  # fmt: skip
 # What may differ between two runs of one composition: times and memory.
 VARYING = ("seconds", "peak_memory_bytes", "cost")
+
+
+METHODS = partial(adapt.make_method, console=Console(file=io.StringIO()))
 
 
 def make_tasks(

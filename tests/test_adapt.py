@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapt_tools import (
+    METHODS,
     OPTIONS,
     adapt_run,
     adapted,
@@ -27,7 +28,7 @@ from task_files import write
 from toy_grids import grid
 
 from arc_experiments.adaptation.plan import AdaptationPlan
-from arc_experiments.adaptation.results import Adapted, Before, Outcome
+from arc_experiments.adaptation.results import Adapted, Before, Ending
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, make_task_groups
 from arc_experiments.adaptation.time_limits import done_within
 from arc_experiments.adaptation.tuner import Tuner
@@ -70,7 +71,7 @@ def tuner(run: Run, folder: Path) -> Tuner:
 
 def answers(tuner: Tuner, unit: TaskGroup, place: str) -> tuple[Candidate, ...]:
     found = tuner.answer(unit.tasks, place)
-    assert not isinstance(found, Outcome)
+    assert not isinstance(found, Ending)
     return found
 
 
@@ -175,7 +176,7 @@ def test_test_outputs_are_out_of_reach(finished: tuple[Run, str], tasks: Path, t
     assert changed.predicted_tasks()[task.id].test[0].output.tolist() != task.test[0].output.tolist()
     for name in ("predictions.jsonl", "predictions_before.jsonl"):
         assert predictions(changed, name) == predictions(run, name)
-    work = AdaptationPlan(run, adapt.make_method, lambda: False)
+    work = AdaptationPlan(run, METHODS, lambda: False)
     handed = [task for part in work._singles.values() for task in part]
     handed += [task for unit in work._groups for task in unit.tasks]
     assert all(pair.output is None for task in handed for pair in task.test)
@@ -277,11 +278,11 @@ def test_a_training_with_a_checkpoint_goes_on_although_the_time_is_over(tasks: P
 
 def test_a_new_attempt_knows_how_long_answers_take(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks)
-    [name, *_] = AdaptationPlan(run, adapt.make_method, lambda: False)._before.names
+    [name, *_] = AdaptationPlan(run, METHODS, lambda: False)._before.names
     folder = RunFolder(run.folder.path / ".adapt")
     folder.path.mkdir()
     folder.write_json(f"{name}.json", Before(candidates=(), seconds=7.0).to_json())
-    assert AdaptationPlan(run, adapt.make_method, lambda: False)._seconds_a_task() == 7
+    assert AdaptationPlan(run, METHODS, lambda: False)._seconds_a_task() == 7
 
 
 def test_loading_the_model_is_no_part_of_the_time_of_an_answer(
@@ -294,7 +295,7 @@ def test_loading_the_model_is_no_part_of_the_time_of_an_answer(
         return real(self, **options)
 
     monkeypatch.setattr(Run, "model", slow)
-    work = AdaptationPlan(adapt_run(tmp_path / "run", tasks), adapt.make_method, lambda: False)
+    work = AdaptationPlan(adapt_run(tmp_path / "run", tasks), METHODS, lambda: False)
     work.answer(lambda done: None)
     assert work._seconds_a_task() < 2
 
@@ -584,7 +585,7 @@ def test_processes_that_share_a_gpu_are_not_given_all_of_it_each(
 
 def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks)
-    work = AdaptationPlan(run, adapt.make_method, lambda: False)
+    work = AdaptationPlan(run, METHODS, lambda: False)
     rule = run.rule
     filler = {task.id: [{"attempt_1": [[0]], "attempt_2": [[0]]}] for task in run.predicted_tasks()}
 

@@ -14,6 +14,7 @@ from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.leaks import keys_to_keep
 from arc_experiments.models import weights
 from arc_experiments.models.ancestry import Ancestry, read_ancestry
+from arc_experiments.models.known_weights import known_ancestry
 from arc_experiments.models.weights import Weights, fingerprint
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import TaskSet
@@ -181,3 +182,43 @@ def test_the_packages_model_names_the_prompt_that_it_was_trained_with(tmp_path: 
     assert note() is None
     assert "prompt.grid" in (note("prompt=compact") or "")
     assert note("prompt=compact", "model.weights=random") is None
+
+
+NVARC = "sorokin/qwen3_4b_grids15_sft139"
+
+
+@pytest.mark.parametrize(
+    "path", [NVARC, f"/kaggle/input/models/{NVARC}/transformers/bfloat16/1", NVARC.upper()]
+)
+def test_public_weights_are_known_by_their_name_to_have_seen_the_evaluation_tasks(path: str) -> None:
+    ancestry = known_ancestry(path)
+    assert ancestry is not None
+    evaluation = TaskSet(
+        task for task in corpus("data=arc2").shares[0].source.fixed if task.split == "evaluation"
+    )
+    assert ancestry.leaks(evaluation).counts["answers"] == len(evaluation) == 120
+
+
+def test_generated_pairs_of_public_weights_are_known_by_the_ids_of_their_tasks(arc1: Corpus) -> None:
+    ancestry = known_ancestry("da-fr/Llama-3.2-3B-ARChitects-ReArc-bnb-4bit")
+    assert ancestry is not None
+    assert (len(ancestry.by_id), ancestry.pairs) == (400, frozenset())
+    assert ancestry.leaks(arc1.validation_tasks).leaks == (), "evaluation tasks"
+
+
+def test_of_other_weights_nothing_is_known() -> None:
+    assert known_ancestry("Qwen/Qwen2.5-0.5B-Instruct") is None
+    assert known_ancestry("me/my_qwen3_4b_grids15_sft139_copy") is None
+
+
+def test_what_starts_with_public_weights_carries_on_what_they_have_seen(tmp_path: Path) -> None:
+    config = check(compose_config(["model=custom", f"model.path={NVARC}"]))
+    weights = Weights(config, RunFolder(tmp_path))
+    assert weights.parent is None, "their prompt is unknown, and so nothing conflicts with it"
+    weights.check_ancestry(dtype=torch.float32)
+    child = weights.ancestry(dtype=torch.float32, shares=[])
+    known = known_ancestry(NVARC)
+    assert known is not None
+    assert child.pairs == known.pairs
+    drawn = check(compose_config(["model=custom", f"model.path={NVARC}", "model.weights=random"]))
+    assert Weights(drawn, RunFolder(tmp_path)).past is None

@@ -16,8 +16,8 @@ from arc_experiments import compose, load_run
 from arc_experiments.composing import compose as composing
 from arc_experiments.composing import mistakes
 from arc_experiments.composing.compose import compose_config, compose_data
-from arc_experiments.config import own_folders
 from arc_experiments.config.check import ConfigError
+from arc_experiments.config.user_code import folders
 from arc_experiments.corpus.leaks import Finder
 from arc_experiments.jobs.audit import main
 from arc_experiments.report.audit import render_audit
@@ -115,7 +115,7 @@ def test_an_option_of_data_is_compared_anew_when_its_files_have_changed(
     conf, tasks = tmp_path / "conf", tmp_path / "tasks"
     shutil.copytree(composing.conf_dir(), conf)
     (conf / "data" / "mine.yaml").write_text(f"defaults: [files, _self_]\nname: mine\npath: {tasks}\n")
-    for module in (composing, mistakes, own_folders):
+    for module in (composing, mistakes, folders):
         monkeypatch.setattr(module, "conf_dir", lambda: conf)
     write_task(tasks / "one.json", random_task("one", 1))
     folder = compose(

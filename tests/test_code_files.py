@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.config.check import ConfigError, build
-from arc_experiments.config.code_files import code_files, code_hashes, error_in
+from arc_experiments.config.user_code.files import code_files, code_hashes, error_in
 from arc_experiments.launching import worker
 from arc_experiments.runs.folder import FolderError
 

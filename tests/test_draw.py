@@ -135,16 +135,6 @@ def test_the_program_in_an_answer_is_the_last_fenced_block_or_all_of_it() -> Non
         assert caught.value.reason == "no_program"
 
 
-def test_two_programs_join_into_one_that_does_first_the_one_and_then_the_other() -> None:
-    own = random.Random(3)
-    for _ in range(300):
-        first, second = (DRAW.normalise(random_program(own, own.randint(1, 5), 10)) for _ in range(2))
-        grid = random_grid(own)
-        joined = DRAW.join(first, second)
-        assert np.array_equal(by_prelude(joined, grid), by_prelude(second, by_prelude(first, grid)))
-        assert DRAW.normalise(joined) == joined
-
-
 def test_every_block_of_lines_is_a_program() -> None:
     own = random.Random(2)
     text, grid = random_program(own, 8, 10), random_grid(own)

@@ -14,7 +14,7 @@ from arc_experiments.programs.languages._dsl_colours import BINDERS, signatures
 from arc_experiments.programs.languages._dsl_types import signature
 from arc_experiments.programs.languages.dsl import solution
 from arc_experiments.programs.re_arc import functions, verifiers
-from arc_experiments.programs.sandbox import Limits, Sandbox
+from arc_experiments.programs.sandbox import ProgramLimits, Sandbox
 from arc_experiments.sources import Files, ReArc
 from arc_experiments.sources.pools.generators import MAX_TRIES, Recipe, as_cells, verifier
 from arc_experiments.tasks import BadTasks, Program, Task
@@ -144,7 +144,7 @@ def wrong_solutions(pairs: dict[str, list[Pair]]) -> dict[str, list[str]]:
     programs = [
         Program(language="dsl", text=str(getattr(solution(task_id), "text", ""))) for task_id in pairs
     ]
-    with Sandbox(limits=Limits(cpu_seconds=20)) as sandbox:
+    with Sandbox(limits=ProgramLimits(cpu_seconds=20)) as sandbox:
         ran = sandbox.run(programs, [[pair.input for pair in found] for found in pairs.values()])
     wrong: dict[str, list[str]] = {}
     for (task_id, found), one in zip(pairs.items(), ran, strict=True):
@@ -186,7 +186,7 @@ def test_the_packaged_re_arc_tasks_have_programs_that_solve_them(name: str) -> N
     pairs = [(*task.train, *task.test) for task in tasks]
     programs = [task.program for task in tasks]
     assert all(programs)
-    with Sandbox(limits=Limits(cpu_seconds=20)) as sandbox:
+    with Sandbox(limits=ProgramLimits(cpu_seconds=20)) as sandbox:
         ran = sandbox.run(
             [program for program in programs if program], [[pair.input for pair in part] for part in pairs]
         )
@@ -259,7 +259,7 @@ def recoloured(ids: list[str], num_pairs: int) -> tuple[int, list[str]]:
         if (text := DSL.recolour(texts[task_id], dict(enumerate(colours[task_id].tolist()))))
     }
     inputs = {task_id: [pair.input for pair in pairs_of(task_id, num_pairs)] for task_id in renamed}
-    with Sandbox(limits=Limits(cpu_seconds=20)) as sandbox:
+    with Sandbox(limits=ProgramLimits(cpu_seconds=20)) as sandbox:
         as_they_are = sandbox.run(
             [Program(language="dsl", text=texts[task_id]) for task_id in renamed], list(inputs.values())
         )

@@ -154,3 +154,27 @@ def test_a_far_row_of_a_dataset_is_there_at_once(tmp_path: Path) -> None:
     run = run_on_six_tasks(tmp_path)
     dataset = as_dataset(run.stream(), 10_000_000)
     assert np.array_equal(dataset[9_999_999]["input_ids"], run.stream()[9_999_999].encoded.input_ids)
+
+
+def test_answers_that_begin_late_read_the_prompt_from_further_away(tmp_path: Path) -> None:
+    run = run_on_six_tasks(tmp_path, "optim.answer_gap=40")
+    stream, plain = run.stream(), run_on_six_tasks(tmp_path / "plain").stream()
+    rows = [make_row(stream, index) for index in range(12)]
+    batch = Collator(run.prompt.pad_id)(rows)
+    gaps = [stream[index].num_skipped for index in range(12)]
+    assert len(set(gaps)) > 6
+    assert 0 <= min(gaps) < max(gaps) <= 40
+    assert gaps == [stream[index].num_skipped for index in range(12)], "the same every time"
+    for index, (row, gap) in enumerate(zip(rows, gaps, strict=True)):
+        encoded = plain[index].encoded
+        assert np.array_equal(row["input_ids"], encoded.input_ids), "the samples are those without a gap"
+        expected = np.arange(len(encoded)) + gap * (np.arange(len(encoded)) >= encoded.num_prompt)
+        assert np.array_equal(batch["position_ids"][index, : len(encoded)], expected)
+        assert batch["attention_mask"][index].sum() == len(encoded)
+    assert "position_ids" not in Collator(run.prompt.pad_id)([make_row(plain, 0)])
+
+
+def test_a_training_with_late_answers_runs_and_is_another_one(tmp_path: Path) -> None:
+    late = trained_losses(run_on_six_tasks(tmp_path / "late", "optim.answer_gap=40"))
+    assert np.isfinite(late).all()
+    assert late != trained_losses(run_on_six_tasks(tmp_path / "plain"))

@@ -145,3 +145,17 @@ def test_it_takes_a_runs_model_and_prompt_but_kaggles_tasks(tmp_path: Path) -> N
     assert (config.job.name, config.prompt.max_length) == ("adapt", 512)
     assert config.model.adapter == str(run / "adapter")
     assert config.adapt.deadline_hours is not None
+
+
+def test_nvarcs_recipe_changes_training_and_answers_and_keeps_the_runs_model(tmp_path: Path) -> None:
+    kaggle, run = make_kaggle(tmp_path / "kaggle", 2), tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    earlier = compose_config(["model.lora=null", "prompt=arc24", "inference=one_view"])
+    (run / "run.yaml").write_text(OmegaConf.to_yaml(earlier))
+    config = check(compose_config(["experiment=nvarc", f"from_run={run}", f"data.path={kaggle}"]))
+    assert (config.model.path, config.prompt.name) == (str(run / "model"), "arc24")
+    assert config.model.lora is not None, "of a new adapter on weights that were all trained"
+    assert (config.model.lora.rank, config.model.lora.rslora) == (256, True)
+    assert (config.optim.max_steps, config.optim.batch_size, config.optim.schedule) == (128, 1, "cosine")
+    assert (config.inference.num_views, config.inference.threshold) == (16, 0.2)
+    assert (config.data.source["splits"], config.adapt.deadline_hours) == (["test"], 11.5)

@@ -14,14 +14,14 @@ from arc_experiments.config.paths import local_path
 from arc_experiments.corpus import leaks as search
 from arc_experiments.corpus.corpus import Corpus
 from arc_experiments.corpus.leaks import Finder, keys_to_keep
-from arc_experiments.corpus.matches import Comparison, key, turned_keys
+from arc_experiments.corpus.matches import LeakReport, key, turned_keys
 from arc_experiments.corpus.partitions import leave_out
 from arc_experiments.sources import Files, ReArc
 from arc_experiments.tasks import BadTasks, FixedTasks, Pair, Task, TaskSet
 from arc_experiments.tasks.grids import TURNS, Grid
 
 
-def holders(comparison: Comparison) -> dict[str, tuple[str, ...]]:
+def holders(comparison: LeakReport) -> dict[str, tuple[str, ...]]:
     return {leak.task.id: leak.found_in for leak in comparison.leaks}
 
 

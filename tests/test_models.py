@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,7 +13,8 @@ from transformers import BertConfig, BertForMaskedLM, ViTConfig
 from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Hardware, Lora, Model
-from arc_experiments.models.hub import ModelError
+from arc_experiments.models import hub
+from arc_experiments.models.hub import ModelError, files_of
 from arc_experiments.models.notes import notes
 from arc_experiments.models.precision import pick_attention, pick_device, pick_dtype
 from arc_experiments.models.tokenizer import load_tokenizer
@@ -194,3 +196,19 @@ def test_a_folder_without_a_tokenizer_is_refused(base: Path, tmp_path: Path) -> 
     with pytest.raises(ModelError, match=r"has no tokenizer .*tokenizer\.json is missing"):
         load_tokenizer(settings(mute))
     assert len(load_tokenizer(settings(base))) == len(byte_tokenizer())
+
+
+def test_files_of_a_hub_model_are_found_in_the_cache_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_resolves_hub", lambda: False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    model = Model(name="m", path="someone/model")
+    with pytest.raises(ModelError, match="someone/model is not in the local cache, and the hub is out of"):
+        files_of(model, ["*"])
+    snapshot = tmp_path / "models--someone--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (tmp_path / "models--someone--model" / "refs").mkdir()
+    (tmp_path / "models--someone--model" / "refs" / "main").write_text("abc")
+    assert files_of(model, ["*"]) == snapshot

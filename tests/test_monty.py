@@ -11,14 +11,14 @@ import psutil
 import pytest
 
 from arc_experiments.programs.languages import language
-from arc_experiments.programs.sandbox import Limits, Outcome, Ran, Sandbox
+from arc_experiments.programs.sandbox import Outcome, ProgramLimits, Ran, Sandbox
 from arc_experiments.tasks import Program
 from arc_experiments.tasks.grids import Grid
 
 GRID = np.array([[0, 5, 0], [5, 0, 5], [0, 5, 0], [1, 2, 3]], np.uint8)
 FILL = "x1 = ofcolor(I, FIVE)\nO = fill(I, TWO, x1)"
 FILLED = np.where(GRID == 5, 2, GRID)
-LIMITS = Limits(cpu_seconds=0.4, memory_bytes=128 * 2**20)
+LIMITS = ProgramLimits(cpu_seconds=0.4, memory_bytes=128 * 2**20)
 
 
 @pytest.fixture(scope="module")

@@ -61,10 +61,13 @@ def test_the_tables_of_a_sweep_keep_the_names_of_its_jobs(tmp_path: Path) -> Non
 
 
 def test_the_names_of_selection_rules_are_whole() -> None:
-    rules = {"votes_then_log_probability_of_everything": {"pass_at_1": 0.1, "pass_at_2": 0.2}}
-    check_whole(
-        printed(selection_table(rules, next(iter(rules)), ""), 50), [f"{next(iter(rules))} (the attempts)"]
-    )
+    name = "votes_then_log_probability_of_everything"
+    part = {"not_chosen": 0.1, "interval": [0.05, 0.2]}
+    score = {
+        "by_selection": {name: {"pass_at_1": 0.1, "pass_at_2": 0.2}},
+        "lost": {"by_selection": {name: part}},
+    }
+    check_whole(printed(selection_table(score, name, ""), 80), [f"{name} (the attempts)", "20.0%"])
 
 
 def test_the_lengths_of_samples_are_whole_in_eighty_columns() -> None:

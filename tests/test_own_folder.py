@@ -16,9 +16,9 @@ from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
 from arc_experiments.composing.from_run import take_from_run
 from arc_experiments.composing.help import help_text
-from arc_experiments.config import own_folders
 from arc_experiments.config.check import ConfigError, check
-from arc_experiments.config.own_folders import add_conf, options_of, take_config_dir
+from arc_experiments.config.user_code import folders
+from arc_experiments.config.user_code.folders import add_conf, options_of, take_config_dir
 from arc_experiments.launching import worker
 from arc_experiments.runs.folder import FolderError
 from arc_experiments.tasks import Task
@@ -30,7 +30,7 @@ OPTIONS = ["experiment=mirrors", "tracking=off", "hardware=cpu", "hardware.threa
 
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(own_folders, "_own", [])
+    monkeypatch.setattr(folders, "_own", [])
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     yield
@@ -39,7 +39,7 @@ def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process knows that was started without the folder."""
-    monkeypatch.setattr(own_folders, "_own", [])
+    monkeypatch.setattr(folders, "_own", [])
     monkeypatch.setattr(sys, "path", [path for path in sys.path if "example" not in path])
     sys.modules.pop("my_arc", None)
 
@@ -85,7 +85,7 @@ def test_a_folder_that_is_not_there_and_a_name_of_ours_are_refused(example: Path
 
 def test_other_flags_name_no_folder() -> None:
     take_config_dir(["-c", "job", "--multirun", "-cn", "config", "data.path=--config-dir"])
-    assert own_folders.own_conf() == []
+    assert folders.own_conf() == []
 
 
 def test_an_option_of_the_users_class_is_checked_like_ours(example: Path) -> None:

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arc_experiments.report import drawing, figures
+from arc_experiments.report import figures, svg
 from arc_experiments.report.__main__ import main
 from arc_experiments.report.chart_kinds import Bar, Line, bar_chart, line_chart
-from arc_experiments.report.drawing import CARD, NARROW, VARIABLES, WIDE
 from arc_experiments.report.figures import task_picture, write_charts, write_figures
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import write_report
 from arc_experiments.report.run_charts import count_not_finite, loss_chart, read_points, smooth, thin
+from arc_experiments.report.svg import CARD, NARROW, VARIABLES, WIDE
 from arc_experiments.report.wording import duration, memory, number, plural
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.candidates import Candidate
@@ -186,6 +186,22 @@ def test_the_page_has_groups_and_a_chart_where_there_are_several_numbers_of_pred
     rows = words.split("predictions pass_at_1 pass_at_2")[1]
     assert [row.split()[0] for row in re.findall(r"\d+ (?:[\d.]+% ){5}", rows)] == ["1", "2", "4", "7"]
     assert "7 predictions: 30.0%" in html
+
+
+def test_the_page_says_what_was_never_proposed_and_what_not_chosen_by_each_rule(
+    folder: Path, tasks: TaskSet
+) -> None:
+    words = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
+    assert "What is lost by Kaggle&#39;s rule" in words.replace("Kaggle's", "Kaggle&#39;s")
+    assert re.search(r"right in two attempts 30\.0% 0\.0–[\d.]+% proposed and not chosen 0\.0%", words)
+    assert "never proposed 70.0%" in words
+    assert "pass_at_2 not chosen 95% interval votes_then_log_probability gave the attempts" in words
+    contents = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    del contents["score"]["lost"]
+    write_json(folder / "metrics.json", contents)
+    earlier = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
+    assert "What is lost" not in earlier, "of a run before that was counted"
+    assert "votes_then_log_probability gave the attempts" in earlier
 
 
 def test_epochs_take_the_place_of_steps(folder: Path, tasks: TaskSet) -> None:
@@ -423,10 +439,10 @@ def test_a_chart_in_a_page_has_the_colours_of_the_page_and_tooltips() -> None:
         Line(name="a <b> $x_1$", points=[(0, 1), (4, 2)], words=lambda point: f"step {point[0]:g} & more")
     ]
     chart = line_chart([*lines, Line(name="second", points=[(0, 3)])], x_label="step", y_label="loss")
-    wide, narrow = (ElementTree.fromstring(f"{svg}</svg>") for svg in chart.__html__().split("</svg>")[:-1])
-    for svg in (wide, narrow):
-        assert [title.text for title in svg.iter(f"{SVG}title")] == ["step 0 & more", "step 4 & more"]
-        assert "a <b> $x_1$" in [text.text for text in svg.iter(f"{SVG}text")]
+    wide, narrow = (ElementTree.fromstring(f"{part}</svg>") for part in chart.__html__().split("</svg>")[:-1])
+    for image in (wide, narrow):
+        assert [title.text for title in image.iter(f"{SVG}title")] == ["step 0 & more", "step 4 & more"]
+        assert "a <b> $x_1$" in [text.text for text in image.iter(f"{SVG}text")]
         assert svg.get("aria-label") == "loss over step"
     assert float(str(wide.get("viewBox")).split()[2]) > 2 * float(str(narrow.get("viewBox")).split()[2])
     assert not re.findall("#[0-9a-f]{6}", chart.__html__()), "a colour that dark mode could not change"
@@ -434,7 +450,7 @@ def test_a_chart_in_a_page_has_the_colours_of_the_page_and_tooltips() -> None:
 
 
 def test_the_colours_of_charts_are_those_of_the_page() -> None:
-    light = (Path(drawing.__file__).parent / "page.css").read_text().partition("@media")[0]
+    light = (Path(svg.__file__).parent / "page.css").read_text().partition("@media")[0]
     colours = dict(re.findall(r"(--[\w-]+): (#\w+);", light))
     assert colours["--card"] == "#fff"
     assert {name: colours[name] for colour, name in VARIABLES.items() if colour != CARD} == {

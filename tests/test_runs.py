@@ -16,7 +16,7 @@ from arc_experiments.overview import command
 from arc_experiments.overview.listed import list_runs
 from arc_experiments.overview.page import compared_values, render
 from arc_experiments.report.gallery import task_cards
-from arc_experiments.report.picture import picture
+from arc_experiments.report.thumbnail import picture
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks.grids import Grid, check_grid
 from arc_experiments.tasks.task import Pair, Task, TaskSet

@@ -12,13 +12,13 @@ import psutil
 import pytest
 from hostile_programs import FRAME, HOSTILE, OS, does, returns
 
-from arc_experiments.programs.sandbox import Limits, Outcome, Sandbox, processes
+from arc_experiments.programs.sandbox import Outcome, ProgramLimits, Sandbox, processes
 from arc_experiments.tasks import Program
 from arc_experiments.tasks.grids import Grid
 
 GRIDS = [np.array([[0, 1], [2, 3]], np.uint8), np.array([[0, 5], [5, 5]], np.uint8)]
 ROOT = Path(__file__).parents[1]
-LIMITS = Limits(cpu_seconds=0.5, memory_bytes=256 * 2**20)
+LIMITS = ProgramLimits(cpu_seconds=0.5, memory_bytes=256 * 2**20)
 GOOD = [
     returns("np.rot90(grid)"),
     returns("[sorted(row) for row in grid]"),
@@ -144,10 +144,10 @@ def test_the_processes_end_with_the_one_that_started_them(tmp_path: Path) -> Non
     script = tmp_path / "script.py"
     script.write_text(
         "import numpy as np\n"
-        "from arc_experiments.programs.sandbox import Limits, Sandbox\n"
+        "from arc_experiments.programs.sandbox import ProgramLimits, Sandbox\n"
         "from arc_experiments.tasks import Program\n"
         "program = Program(language='python', text='def transform(grid):\\n    while True: pass')\n"
-        "with Sandbox(num_processes=1, limits=Limits(cpu_seconds=1000)) as sandbox:\n"
+        "with Sandbox(num_processes=1, limits=ProgramLimits(cpu_seconds=1000)) as sandbox:\n"
         "    sandbox.run([program], [[np.zeros((1, 1), np.uint8)]])\n"
     )
     started = psutil.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -182,10 +182,10 @@ def test_limits_are_those_that_were_asked_for() -> None:
     large = does("return [[int(np.ones(20 * 2 ** 20, np.uint8)[0])]]")
     long = does("return [[1] * 100 for _ in range(90)]")
     for limits, labels in (
-        (Limits(), [[[0, 1], [2, 3]], [[1]], "too_large"]),
-        (Limits(cpu_seconds=0.02), ["timeout", [[1]], "too_large"]),
-        (Limits(memory_bytes=15 * 2**20), [[[0, 1], [2, 3]], "memory", "too_large"]),
-        (Limits(output_bytes=200), [[[0, 1], [2, 3]], [[1]], "too_large"]),
+        (ProgramLimits(), [[[0, 1], [2, 3]], [[1]], "too_large"]),
+        (ProgramLimits(cpu_seconds=0.02), ["timeout", [[1]], "too_large"]),
+        (ProgramLimits(memory_bytes=15 * 2**20), [[[0, 1], [2, 3]], "memory", "too_large"]),
+        (ProgramLimits(output_bytes=200), [[[0, 1], [2, 3]], [[1]], "too_large"]),
     ):
         with Sandbox(num_processes=1, limits=limits) as sandbox:
             outcomes = [one[0] for one in run(sandbox, busy, large, long)]

@@ -241,6 +241,9 @@ def test_the_sentence_says_what_to_expect_or_why_not() -> None:
     said = scaling_sentence(found, metric="the loss", of="tasks")
     assert said.startswith("With 2 times the tasks (800) the loss would be 0.60")
     assert "if the law holds beyond 400 tasks" in said
+    steps = scaling_sentence(exact(loss, 5000 * SIZES), metric="the loss", of="steps")
+    assert "(4,000,000)" in steps
+    assert "beyond 2,000,000 steps" in steps
     refused = scaling_sentence(fit_scaling([9.0, 9.0], [0.1, 0.2]), metric="the loss", of="tasks")
     assert refused.startswith(
         "What more than 9 tasks would give, these runs cannot tell. A law needs 4 sizes"

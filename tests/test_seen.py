@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from arc_experiments.pictures import Picture, Style
-from arc_experiments.report.seen import SIDE, SeenPicture, SeenPrompt, by_task
+from arc_experiments.report.pictures_seen import SIDE, SeenPicture, SeenPrompt, by_task
 
 GRID = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
 

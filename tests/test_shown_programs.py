@@ -10,7 +10,7 @@ from arc_experiments.jobs.shown_programs import shown_programs
 from arc_experiments.programs.canvases import painted
 from arc_experiments.programs.languages import language
 from arc_experiments.programs.languages.draw import read_calls
-from arc_experiments.programs.sandbox import Limits, Sandbox
+from arc_experiments.programs.sandbox import ProgramLimits, Sandbox
 from arc_experiments.report.programs import ShownProgram
 from arc_experiments.scoring.candidates import Candidate, ProgramAnswer
 from arc_experiments.scoring.selection import votes_then_log_probability
@@ -34,7 +34,7 @@ TASK = Task(id="task", train=PAIRS[:3], test=PAIRS[3:])
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(num_processes=1, limits=Limits(cpu_seconds=5)) as sandbox:
+    with Sandbox(num_processes=1, limits=ProgramLimits(cpu_seconds=5)) as sandbox:
         yield sandbox
 
 

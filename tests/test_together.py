@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapt_tools import adapt_run, adapted, lasting_metrics, outcomes, predictions, stop_training_at
+from adapt_tools import METHODS, adapt_run, adapted, lasting_metrics, outcomes, predictions, stop_training_at
 from rich.console import Console
 from small_training import same, weights
 from task_files import write
@@ -233,7 +233,7 @@ def test_a_job_leaves_the_same_files_as_one_by_one(
 
 def test_groups_are_of_tasks_of_one_length_whoever_makes_them(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks, *SMALL, "adapt.together=2")
-    bundles = AdaptationPlan(run, adapt.make_method, lambda: False)._bundles.values()
+    bundles = AdaptationPlan(run, METHODS, lambda: False)._bundles.values()
     assert [[group.tasks.ids for group in bundle.groups] for bundle in bundles] == [
         [("e0",), ("e2",)],
         [("e1",)],
@@ -245,7 +245,7 @@ def test_a_group_that_was_killed_gives_the_same(save_steps: int, tasks: Path, tm
     options = [*SMALL, "optim.max_steps=5", f"optim.save_steps={save_steps}"]
     through, _ = adapted(tmp_path / "through", tasks, *options)
     run = adapt_run(tmp_path / "run", tasks, *options)
-    [bundle] = AdaptationPlan(run, adapt.make_method, lambda: False)._bundles.values()
+    [bundle] = AdaptationPlan(run, METHODS, lambda: False)._bundles.values()
     cut = Tuner(run, run.folder / ".adapt", lambda: False)
     stop_training_at(run, 4)
     with pytest.raises(KeyboardInterrupt):

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from arc_experiments.adaptation.results import Adapted, Before, Outcome, merged
+from arc_experiments.adaptation.results import Adapted, Before, Ending, merged
 from arc_experiments.adaptation.task_groups import Bundle, make_bundles, make_task_groups
 from arc_experiments.adaptation.time_limits import TimeLimit
 from arc_experiments.adaptation.tuner import Candidates
@@ -30,7 +30,7 @@ class Method(Protocol):
     @property
     def model(self) -> Any: ...
 
-    def answer(self, tasks: TaskSet, place: str) -> Candidates | Outcome:
+    def answer(self, tasks: TaskSet, place: str) -> Candidates | Ending:
         """Answer tasks with the model as it is; return why where it cannot."""
 
     def no_answers(self, tasks: TaskSet, reason: str) -> Candidates:
@@ -164,7 +164,7 @@ class AdaptationPlan:
         method, tasks = self.method, self._singles[name]  # loading the model does not count
         start = time.perf_counter()
         answers = method.answer(tasks, name)
-        if isinstance(answers, Outcome):
+        if isinstance(answers, Ending):
             answers = method.no_answers(tasks, answers)
         return Before(candidates=answers, seconds=time.perf_counter() - start).to_json()
 

@@ -14,7 +14,7 @@ from arc_experiments.scoring.candidates import Candidate
 COUNTS = ("steps", "samples", "tokens", "samples_shrunk", "samples_redrawn")
 
 
-class Outcome(StrEnum):
+class Ending(StrEnum):
     """How an adaptation ended. Except for the first two, the model's answers are those before adaptation."""
 
     WHOLE = "whole"
@@ -63,11 +63,13 @@ class Round:
     Attributes:
         programs: that were written, in all tasks.
         solved: ids of the tasks of which a program solves all demonstrations.
+        right_cells: the share of each task's cells that its best program has right, by the task's id.
         relabelled: tasks that it trained on before it wrote.
     """
 
     programs: int
     solved: tuple[str, ...]
+    right_cells: dict[str, float]
     relabelled: int
     training: AdaptationCounts | None
 
@@ -78,7 +80,28 @@ class Round:
         """Sum up all programs that were written so far."""
         programs = [one for one in written if one.program is not None and one.test_index == 0]
         solved = {one.task_id: None for one in programs if one.program is not None and one.program.verified}
-        return cls(programs=len(programs), solved=tuple(solved), relabelled=relabelled, training=training)
+        best: dict[str, float] = {}
+        for one in programs:
+            if one.program is not None:
+                best[one.task_id] = max(best.get(one.task_id, 0.0), one.program.right_cells)
+        return cls(
+            programs=len(programs),
+            solved=tuple(solved),
+            right_cells=best,
+            relabelled=relabelled,
+            training=training,
+        )
+
+    def counts(self) -> dict[str, Any]:
+        """Return what metrics.json and the terminal tell of it."""
+        cells = list(self.right_cells.values())
+        return {
+            "programs": self.programs,
+            "solved": len(self.solved),
+            "right_cells": sum(cells) / max(1, len(cells)),
+            "relabelled": self.relabelled,
+            "steps": 0 if self.training is None else self.training.steps,
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Round":
@@ -117,8 +140,8 @@ class Adapted:
     """
 
     task_ids: tuple[str, ...]
-    outcome: Outcome
-    unanswered: dict[str, Outcome]
+    outcome: Ending
+    unanswered: dict[str, Ending]
     training: AdaptationCounts | None
     candidates: tuple[Candidate, ...] | None
     seconds: dict[str, float]
@@ -131,7 +154,7 @@ class Adapted:
         """Return what there is of a group that the deadline left unfinished: nothing."""
         return cls(
             task_ids=task_ids,
-            outcome=Outcome.CUT_OFF,
+            outcome=Ending.CUT_OFF,
             unanswered={},
             training=None,
             candidates=None,
@@ -156,8 +179,8 @@ class Adapted:
         candidates = values["candidates"]
         known = {
             "task_ids": tuple(values["task_ids"]),
-            "outcome": Outcome(values["outcome"]),
-            "unanswered": {task_id: Outcome(reason) for task_id, reason in values["unanswered"].items()},
+            "outcome": Ending(values["outcome"]),
+            "unanswered": {task_id: Ending(reason) for task_id, reason in values["unanswered"].items()},
             "training": AdaptationCounts.from_json(values["training"]),
             "rounds": tuple(map(Round.from_json, values.get("rounds", []))),
             "candidates": None if candidates is None else _candidates(candidates),
@@ -190,7 +213,7 @@ def _by_task(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
 
 def totals(groups: Sequence[Adapted]) -> dict[str, Any]:
     """Return for metrics.json: tasks by outcome, and the sums and means of all trainings."""
-    outcomes = Counter({outcome.value: 0 for outcome in Outcome})
+    outcomes = Counter({outcome.value: 0 for outcome in Ending})
     for group in groups:
         outcomes.update(group.unanswered.get(task_id, group.outcome).value for task_id in group.task_ids)
     trainings = [group.training for group in groups if group.training is not None]
@@ -209,12 +232,12 @@ def _rounds(groups: Sequence[Adapted]) -> dict[str, Any]:
     for number in range(num_rounds):
         last = [group.rounds[min(number, len(group.rounds) - 1)] for group in groups if group.rounds]
         now = [group.rounds[number] for group in groups if number < len(group.rounds)]
-        rounds.append(
-            {
-                "programs": sum(one.programs for one in last),
-                "solved": sum(len(one.solved) for one in last),
-                "relabelled": sum(one.relabelled for one in now),
-                "steps": sum(one.training.steps for one in now if one.training is not None),
-            }
+        together = Round(
+            programs=sum(one.programs for one in last),
+            solved=tuple(task_id for one in last for task_id in one.solved),
+            right_cells={task_id: share for one in last for task_id, share in one.right_cells.items()},
+            relabelled=sum(one.relabelled for one in now),
+            training=AdaptationCounts.total(one.training for one in now),
         )
+        rounds.append(together.counts())
     return {"rounds": rounds} if rounds else {}

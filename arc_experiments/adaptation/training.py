@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers.trainer_utils import SaveStrategy
 
-from arc_experiments.adaptation.results import AdaptationCounts, Outcome
+from arc_experiments.adaptation.results import AdaptationCounts, Ending
 from arc_experiments.adaptation.task_groups import TaskGroup
 from arc_experiments.adapters_at_once.trainer import TogetherTrainer
 from arc_experiments.config.schema import MAX_SEED
@@ -32,7 +32,7 @@ def train(
     folder: Path,
     name: str,
     is_over: Callable[[], bool],
-) -> tuple[Outcome, list[AdaptationCounts]]:
+) -> tuple[Ending, list[AdaptationCounts]]:
     """Train the model, resuming from the checkpoint that a killed attempt may have left.
 
     Args:
@@ -69,7 +69,10 @@ def train(
         if optim.save_steps >= optim.max_steps:
             trainer.args.save_strategy = SaveStrategy.NO
         trainer.resume_or_start()
-    return Outcome.STOPPED if trainer.stops.stopped_by == "time" else Outcome.WHOLE, _counted(trainer)
+    return (
+        Ending.STOPPED if trainer.stops.stopped_by == "time" else Ending.WHOLE,
+        _counted(trainer),
+    )
 
 
 def seed_of(purpose: str, seed: int, groups: Iterable[TaskGroup]) -> int:

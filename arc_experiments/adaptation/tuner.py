@@ -18,7 +18,7 @@ from accelerate.utils import release_memory
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Outcome, this_worker
+from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Ending, this_worker
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, in_turn, make_task_groups
 from arc_experiments.adaptation.training import ANSWERS, CHECKPOINTS, seed_of, train
 from arc_experiments.adapters_at_once.stacked import Stack, check_stackable
@@ -35,7 +35,7 @@ from arc_experiments.training.divergence import TrainingStopped
 
 log = logging.getLogger(__name__)
 
-FAILURES = {OutOfMemory: Outcome.OUT_OF_MEMORY, NotFinite: Outcome.DIVERGED}  # of answers
+FAILURES = {OutOfMemory: Ending.OUT_OF_MEMORY, NotFinite: Ending.DIVERGED}  # of answers
 
 Candidates = tuple[Candidate, ...]
 
@@ -65,7 +65,7 @@ class Tuner:
         if run.config.adapt.together > 1:
             check_stackable(self.model, run.config.adapt.together)
 
-    def answer(self, tasks: TaskSet, place: str, *, first_sample: int = 0) -> Candidates | Outcome:
+    def answer(self, tasks: TaskSet, place: str, *, first_sample: int = 0) -> Candidates | Ending:
         """Answer tasks with the model as it is; return why where it cannot. Resumes a killed attempt's
         answers.
 
@@ -102,7 +102,7 @@ class Tuner:
             lost: its share of the seconds of a training at once that failed.
         """
         start = self.begin()
-        found: list[Candidates | Outcome] = []
+        found: list[Candidates | Ending] = []
         try:
             outcome, training = self._train(group)
             trained = time.perf_counter()
@@ -167,19 +167,19 @@ class Tuner:
     def _adapted(
         self,
         group: TaskGroup,
-        outcome: Outcome,
+        outcome: Ending,
         training: AdaptationCounts | None,
-        found: Sequence[Candidates | Outcome],
+        found: Sequence[Candidates | Ending],
         trained: float,
         answered: float,
     ) -> Adapted:
         """Sum up a group; `found` holds what came of each task's answers, if the training gave weights."""
         pairs = zip(group.tasks.ids, found, strict=False)
-        answers = [one for one in found if not isinstance(one, Outcome)]
+        answers = [one for one in found if not isinstance(one, Ending)]
         return Adapted(
             task_ids=group.tasks.ids,
             outcome=outcome,
-            unanswered={task_id: one for task_id, one in pairs if isinstance(one, Outcome)},
+            unanswered={task_id: one for task_id, one in pairs if isinstance(one, Ending)},
             training=training,
             candidates=tuple(candidate for one in answers for candidate in one) if answers else None,
             seconds={"training": trained, "inference": answered},
@@ -187,7 +187,7 @@ class Tuner:
             worker=this_worker(),
         )
 
-    def _answer_adapted(self, group: TaskGroup) -> list[Candidates | Outcome]:
+    def _answer_adapted(self, group: TaskGroup) -> list[Candidates | Ending]:
         """Save the weights if asked, then answer task by task: one that fails costs no other."""
         self.save(group)
         return [
@@ -199,29 +199,29 @@ class Tuner:
         """Whether the time is over for a training that has not begun; one with a checkpoint is resumed."""
         return self._is_over() and last_complete(self._folder / name / CHECKPOINTS) is None
 
-    def _stream(self, group: TaskGroup, is_late: bool) -> SampleStream | Outcome:
+    def _stream(self, group: TaskGroup, is_late: bool) -> SampleStream | Ending:
         """Return what the group is trained on, or why it cannot be."""
         if is_late:
-            return Outcome.NOT_BEGUN
+            return Ending.NOT_BEGUN
         tasks = in_turn(group.tasks, self._run.config.adapt.leave_out)
         if not len(tasks):
-            return Outcome.TOO_FEW
+            return Ending.TOO_FEW
         seed = seed_of("stream", self._run.config.seeds.stream, [group])
         stream = self._run.stream_of(tasks, seed=seed)
         try:
             stream.row(0)
         except NothingFits:
-            return Outcome.TOO_LONG
+            return Ending.TOO_LONG
         return stream
 
-    def _train(self, group: TaskGroup) -> tuple[Outcome, AdaptationCounts | None]:
+    def _train(self, group: TaskGroup) -> tuple[Ending, AdaptationCounts | None]:
         """Train alone; without counts the weights must not be used."""
         stream = self._stream(group, self._is_late(group.name))
-        return (stream, None) if isinstance(stream, Outcome) else self.train_on(stream, group, group.name)
+        return (stream, None) if isinstance(stream, Ending) else self.train_on(stream, group, group.name)
 
     def train_on(
         self, stream: SampleStream, group: TaskGroup, place: str
-    ) -> tuple[Outcome, AdaptationCounts | None]:
+    ) -> tuple[Ending, AdaptationCounts | None]:
         """Train on a stream for a group; without counts the weights must not be used.
 
         Args:
@@ -233,14 +233,14 @@ class Tuner:
             )
             return outcome, training
         except NothingFits:
-            return Outcome.TOO_LONG, None
+            return Ending.TOO_LONG, None
         except TrainingStopped as error:
             log.warning("%s: %s", group.name, error)
-            return Outcome.DIVERGED, None
+            return Ending.DIVERGED, None
         except torch.OutOfMemoryError as error:
             log.warning("%s: %s", group.name, error)
         release_memory()
-        return Outcome.OUT_OF_MEMORY, None
+        return Ending.OUT_OF_MEMORY, None
 
     def save(self, group: TaskGroup) -> None:
         """Save the adapted weights with their ancestry, if asked; of mode=joint always."""

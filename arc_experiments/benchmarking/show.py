@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from arc_experiments.report.chart_kinds import Bar, bar_chart
-from arc_experiments.report.drawing import GREY, SERIES, Chart
+from arc_experiments.report.svg import GREY, SERIES, Chart
 from arc_experiments.report.wording import NO_VALUE, memory, percent, plural
 
 Values = dict[str, Any]

@@ -163,7 +163,7 @@ def _train_bare(run: Run, rows: FixedRows, steps: int) -> float:
     """Run forward, backward, AdamW, and nothing else."""
     optim, device = run.config.optim, run.device
     model = run.model().train()
-    if run.config.model.gradient_checkpointing:
+    if run.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:

@@ -18,8 +18,8 @@ from arc_experiments.report.chart_kinds import (
     line_chart,
     scatter_chart,
 )
-from arc_experiments.report.drawing import Chart
 from arc_experiments.report.run_charts import STEP, read_points
+from arc_experiments.report.svg import Chart
 from arc_experiments.report.wording import duration
 
 
@@ -72,7 +72,7 @@ def losses_chart(compared: ComparedRuns) -> Chart | None:
     """
     lines = []
     for group, colour in zip(compared.groups.group, colours(len(compared.groups)), strict=True):
-        losses = _losses(list(_runs(compared, group).result))
+        losses = validation_losses(list(_runs(compared, group).result))
         if len(losses) > 1:
             means = losses.mean(axis="columns")
             lines.append(
@@ -91,7 +91,7 @@ def _runs(compared: ComparedRuns, group: str) -> pd.DataFrame:
     return compared.runs[compared.runs.group == group]
 
 
-def _losses(runs: Sequence[RunResult]) -> pd.DataFrame:
+def validation_losses(runs: Sequence[RunResult]) -> pd.DataFrame:
     """A row a step that all runs know, a column a run."""
     curves = [pd.Series(dict(read_points(run.log, "validation_loss")), dtype=float) for run in runs]
     return pd.concat(curves, axis="columns", join="inner").sort_index()

@@ -19,7 +19,7 @@ Cells = Mapping[tuple[str, int], Any]
 
 ROUNDING = 1e-12
 LESS_IS_BETTER = (
-    "validation.", "train.final_loss", "seconds.", "peak_memory", "score.invalid.", "cost.",
+    "validation.", "train.final_loss", "seconds.", "peak_memory", "score.invalid.", "score.lost.", "cost.",
     "train.data_wait_fraction",
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ In: finished runs. Out: the name of each run's group, in the order of the settin
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -58,14 +58,31 @@ def sorted_runs(runs: Sequence[RunResult], settings: pd.DataFrame) -> tuple[list
     return [runs[place] for place in places], [group or "all runs" for group in groups]
 
 
-def without_repetitions(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[RunResult]]:
-    """Separate the first run of each config and seeds from its repetitions, which say nothing new."""
+def named_runs(
+    runs: Sequence[RunResult], names: Mapping[RunResult, str]
+) -> tuple[list[RunResult], list[str]]:
+    """Runs in the order of the groups that they are given and of their seeds, and each one's group."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names.values()))}
+    found = sorted(runs, key=lambda run: (places[names[run]], [order(drawn) for _, drawn in run.draws]))
+    return found, [names[run] for run in found]
+
+
+def without_repetitions(
+    runs: Sequence[RunResult], names: Mapping[RunResult, str]
+) -> tuple[list[RunResult], list[RunResult]]:
+    """Separate the first run of each config and seeds from its repetitions, which say nothing new.
+
+    Args:
+        names: the groups of runs, if they are given: runs of two groups are no repetitions.
+    """
     first: dict[Any, RunResult] = {}
     again = []
     for run in runs:
         # Partition seeds that give the same partition (an official split, say) are not another draw.
         others = [draw for draw in run.draws if draw not in run.partition_draws]
-        identity = _hashable([run.settings, others, run.partition.get("hash", run.partition_draws)])
+        identity = _hashable(
+            [names.get(run), run.settings, others, run.partition.get("hash", run.partition_draws)]
+        )
         if first.setdefault(identity, run) is not run:
             again.append(run)
     return list(first.values()), again
@@ -104,7 +121,10 @@ def remarks(runs: Sequence[RunResult], metric: str) -> list[str]:
         )
     leaked = {task for run in runs for task in _leaked(run, metric)}
     if leaked:
-        found.append(f"Scores are too high: {plural(len(leaked), 'task')} leaked into training")
+        found.append(
+            f"Scores may be too high: {plural(len(leaked), 'task')} stood in training, whole or in part "
+            "(each run's leaks.json says how much)"
+        )
     return [f"{line}." for line in found if line]
 
 

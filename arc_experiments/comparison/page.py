@@ -16,10 +16,10 @@ from arc_experiments.comparison.contrasts import changed
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat, direction, sentences, tables
-from arc_experiments.report.drawing import NUM_COLOURS, Chart
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
-from arc_experiments.report.page import environment
+from arc_experiments.report.page import fill
+from arc_experiments.report.svg import NUM_COLOURS, Chart
 from arc_experiments.report.wording import number, percent, plural
 from arc_experiments.tasks.task import Pair, TaskSet
 
@@ -75,31 +75,32 @@ class _Answers:
 
 def render(compared: ComparedRuns) -> str:
     """The page as text."""
+    return fill("compare.html.j2", **values_of(compared))
+
+
+def values_of(compared: ComparedRuns) -> dict[str, Any]:
+    """What the page says of a comparison, by the names of its template."""
     words, answers = MetricFormat(metric=compared.metric), _Answers()
     shown = [row for _, row in compared.differences.iterrows() if row.group in compared.gains]
     num_cards = min(MAX_CARDS, MAX_CARDS_IN_ALL // (2 * len(shown))) if shown else 0
     duels = [(row, list(_sides(compared, row.group, words, num_cards, answers))) for row in shown]
     lacking = {duel.task for _, sides in duels for *_, cards in sides for duel in cards if not duel.tests}
-    return (
-        environment()
-        .get_template("compare.html.j2")
-        .render(
-            title=", ".join(compared.settings.get("setting", ())) or "Runs of one config",
-            metric=compared.metric,
-            direction=direction(compared.metric),
-            asked=compared.asked,
-            num_runs=plural(len(compared.runs), "finished run"),
-            num_groups=plural(len(compared.groups), "group"),
-            notices=compared.notices,
-            tables=list(tables(compared)),
-            sentences=list(sentences(compared)),
-            **charts_of(compared),
-            task_map=_task_map(compared) if words.is_share else None,
-            duels=duels,
-            gain_words="points of 100" if words.is_share else compared.metric,
-            lacking=sorted(lacking),
-        )
-    )
+    return {
+        "title": ", ".join(compared.settings.get("setting", ())) or "Runs of one config",
+        "metric": compared.metric,
+        "direction": direction(compared.metric),
+        "asked": compared.asked,
+        "num_runs": plural(len(compared.runs), "finished run"),
+        "num_groups": plural(len(compared.groups), "group"),
+        "notices": compared.notices,
+        "tables": list(tables(compared)),
+        "sentences": list(sentences(compared)),
+        **charts_of(compared),
+        "task_map": _task_map(compared) if words.is_share else None,
+        "duels": duels,
+        "gain_words": "points of 100" if words.is_share else compared.metric,
+        "lacking": sorted(lacking),
+    }
 
 
 def charts_of(compared: ComparedRuns) -> dict[str, Chart | None]:

@@ -24,6 +24,7 @@ from arc_experiments.comparison.groups import (
     conflicts,
     differing,
     in_words,
+    named_runs,
     order,
     remarks,
     short_name,
@@ -78,6 +79,7 @@ def compare(
     baseline: str | None = None,
     anyway: bool = False,
     by_seed: bool = False,
+    names: Sequence[str] | None = None,
 ) -> ComparedRuns:
     """Group the finished runs, and compare every group with the baseline.
 
@@ -85,15 +87,18 @@ def compare(
         baseline: settings of the group to compare the others with, `key=value,...`; None for the first.
         anyway: compare runs whose numbers differ in meaning, on the tasks that all have, with a notice.
         by_seed: pair runs of the same seeds; else only runs with the same weights are paired.
+        names: the group of each run; None: runs of the same settings are one, named by what differs.
 
     Raises:
         NotComparable: the runs' numbers differ in meaning and not `anyway`; or they share no task, or not
             the same ones and a metric that is not known by task.
         ValueError: nothing finished, no such metric or no such baseline.
     """
-    kept, notices = _comparable(results, metric, anyway=anyway)
+    named = None if names is None else dict(zip(results, names, strict=True))
+    kept, notices = _comparable(results, metric, named or {}, anyway=anyway)
     settings, along = differing(kept)
-    runs, lists = run_table(*sorted_runs(kept, settings), metric)
+    in_order = sorted_runs(kept, settings) if named is None else named_runs(kept, named)
+    runs, lists = run_table(*in_order, metric)
     shares = shares_by_task(runs, lists, metric)
     cells = dict(list(runs.groupby(["group", "task_list"], sort=False)))
     blocks = {key: block(rows, lists[key[1]], shares, metric) for key, rows in cells.items()}
@@ -126,12 +131,12 @@ def compare(
 
 
 def _comparable(
-    results: Sequence[RunResult], metric: str, *, anyway: bool
+    results: Sequence[RunResult], metric: str, named: Mapping[RunResult, str], *, anyway: bool
 ) -> tuple[list[RunResult], list[str]]:
     """The runs that count, and notices about the others and about what differs between these."""
     finished = [run for run in results if run.state == "done"]
     lacking = [run for run in finished if metric not in run.numbers]
-    kept, repetitions = without_repetitions([run for run in finished if metric in run.numbers])
+    kept, repetitions = without_repetitions([run for run in finished if metric in run.numbers], named)
     if not kept:
         raise ValueError(_nothing(results, finished, metric))
     notices = [*_left_out(lacking, repetitions, metric), *remarks(kept, metric)]

@@ -28,6 +28,11 @@ TRAINED = ("adapter", "model")  # where a run folder keeps them
 MOMENTS = "optim.load_state"  # the run that the optimizer's moments come from
 # How often a run looks and saves, which changes no weights unless validations decide which weights are kept.
 BOOKKEEPING = ("optim.log_steps", "optim.eval_steps", "optim.save_steps")
+# What two runs of the same config and seeds need not have in common.
+MEASURED = (
+    "seconds.", "cost.", "peak_memory_bytes", "train.samples_per_second", "train.tokens_per_second",
+    "train.data_wait_fraction",
+)  # fmt: skip
 RULES = {
     "score.pass_at_2": "task_fraction",
     **{f"score.by_rule.{name}": name for name in ("test_output", "task_fraction", "task_strict")},
@@ -71,6 +76,11 @@ class RunResult:
     @cached_property
     def log(self) -> list[Tree]:
         return read_lines(self.folder / "train_log.jsonl", json.loads)
+
+    @cached_property
+    def repeatable(self) -> Tree:
+        """What metrics.json holds by dotted key, without times, speeds and memory."""
+        return {key: value for key, value in flatten(self.metrics).items() if not key.startswith(MEASURED)}
 
     @cached_property
     def partition(self) -> Tree:

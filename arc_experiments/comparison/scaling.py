@@ -136,12 +136,12 @@ def scaling_sentence(found: Scaling, *, metric: str, of: str) -> str:
     Args:
         metric, of: what is measured, and of what there is more: "the validation loss", "tasks".
     """
-    largest = f"{found.measured[-1].size:,g} {of}"
+    largest = f"{_count(found.measured[-1].size)} {of}"
     if found.ahead is None:
         return f"What more than {largest} would give, these runs cannot tell. {found.refusal}"
     ahead = found.ahead
     return (
-        f"With {found.beyond:g} times the {of} ({ahead.size:,g}) {metric} would be {ahead.value:.4g} "
+        f"With {found.beyond:g} times the {of} ({_count(ahead.size)}) {metric} would be {ahead.value:.4g} "
         f"(95% band {ahead.low:.4g} to {ahead.high:.4g}), if the law holds beyond {largest}; now it is "
         f"{found.measured[-1].value:.4g}."
     )
@@ -163,7 +163,9 @@ def _by_seed(
     table = np.full((len(rows), len(steps)), np.nan)
     for seed, column, value in zip(seeds, columns, values, strict=True):
         if not np.isnan(table[rows[seed], column]):
-            raise ValueError(f"seed {seed} has two runs of size {steps[column]:g}: leave one of them out")
+            raise ValueError(
+                f"seed {seed} has two runs of size {_count(steps[column])}: leave one of them out"
+            )
         table[rows[seed], column] = value
     return steps, table
 
@@ -185,7 +187,7 @@ def _too_few(sizes: Values, table: Values, counts: NDArray[np.int64]) -> str:
     """Why no law can be fitted; "" if one can."""
     if len(sizes) < 3:
         return f"A law needs {MIN_SIZES} sizes, and these runs have {plural(len(sizes), 'size')}."
-    alone = [f"{size:g}" for size, count in zip(sizes, counts, strict=True) if count < 2]
+    alone = [_count(size) for size, count in zip(sizes, counts, strict=True) if count < 2]
     if alone:
         return f"One run says nothing of the spread of seeds: run size {', '.join(alone)} with more seeds."
     if max(np.nanvar(table, axis=0)) < NOTHING:
@@ -203,8 +205,8 @@ def _not_carried(sizes: Values, means: Values, laws: Laws, ahead: Point, misfit:
         return f"Any {len(sizes)} sizes lie on some law: run {MIN_SIZES} or more."
     if sizes[-1] < (1 - 1e-9) * beyond**2 * sizes[0]:
         return (
-            f"Sizes from {sizes[0]:g} to {sizes[-1]:g} are too narrow a range to go {beyond:g} times beyond: "
-            f"begin at {sizes[-1] / beyond**2:g} or below."
+            f"Sizes from {_count(sizes[0])} to {_count(sizes[-1])} are too narrow a range to go {beyond:g} "
+            f"times beyond: begin at {_count(sizes[-1] / beyond**2)} or below."
         )
     ends = laws.at(sizes[[0, -1]])
     low, high = np.percentile(ends[:, 1] - ends[:, 0], PERCENTS)
@@ -216,10 +218,15 @@ def _not_carried(sizes: Values, means: Values, laws: Laws, ahead: Point, misfit:
     assert ahead.high is not None
     if ahead.high - ahead.low > abs(means[-1] - means[0]):
         return (
-            f"The band at {ahead.size:g} ({ahead.low:.4g} to {ahead.high:.4g}) is wider than all that these "
-            "sizes change: run more seeds, or larger sizes."
+            f"The band at {_count(ahead.size)} ({ahead.low:.4g} to {ahead.high:.4g}) is wider than all that "
+            "these sizes change: run more seeds, or larger sizes."
         )
     return ""
+
+
+def _count(size: float) -> str:
+    """1000000.0 -> "1,000,000"."""
+    return f"{size:,.10g}"
 
 
 def _points(law: Laws, laws: Laws, sizes: Values) -> tuple[Point, ...]:

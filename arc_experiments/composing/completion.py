@@ -12,7 +12,7 @@ from collections.abc import Callable
 from glob import escape, glob
 
 from arc_experiments.composing.words import COMMANDS
-from arc_experiments.config.own_folders import options_of, take_config_dir
+from arc_experiments.config.user_code.folders import options_of, take_config_dir
 
 FLAGS = ("--cfg", "--help", "--hydra-help", "--multirun")
 # The last parts of keys whose values are files or folders.

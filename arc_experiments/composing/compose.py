@@ -17,8 +17,9 @@ from arc_experiments.composing.mistakes import explain, model_of_path
 from arc_experiments.composing.naming import folder_name, job_name
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
-from arc_experiments.config.own_folders import option_file, options_of, own_conf, take_config_dir
+from arc_experiments.config.rules import ignored_steps
 from arc_experiments.config.schema import Data, Model, conf_dir, store_schema, typed
+from arc_experiments.config.user_code.folders import option_file, options_of, own_conf, take_config_dir
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 
@@ -52,7 +53,7 @@ def compose_data(name: str) -> Data:
     if name in options_of("data"):
         overrides = [f"data={name}"]
     else:
-        overrides = ["data=files", f"data.path={_quoted(name)}"]
+        overrides = ["data=files", f"data.path={quoted(name)}"]
     return check(compose_config([*overrides, "job=audit"])).data  # a job that need not train on it
 
 
@@ -66,10 +67,10 @@ def _quote_label(override: str) -> str:
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     if key not in ("name", "note") or not sign or text in ("", "null") or is_quoted:
         return override
-    return f"{key}={_quoted(text)}"
+    return f"{key}={quoted(text)}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """The text as Hydra's grammar quotes it, in which a backslash means something before a quote alone."""
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + (r"\'" if found[2] else ""), text)
     return f"'{escaped}'"
@@ -112,14 +113,15 @@ def dropped_section(node: DictConfig, overrides: Sequence[str]) -> str | None:
 
 
 def check_typed(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Check a complete composition, and that its model is the one that it is named after.
+    """Check a complete composition, that nothing typed is ignored, and that its model fits its name.
 
     Raises:
         ConfigError: all mistakes together.
     """
     keys = [str(each.key_or_group) for each in OverridesParser.create().parse_overrides(list(overrides))]
-    model = check(config).model
-    mistakes = list(ignored_lora(model, keys))
+    checked = check(config)
+    model = checked.model
+    mistakes = [*ignored_lora(model, keys), *ignored_steps(checked.optim, keys)]
     if config.from_run is None:  # whose model may lie elsewhere now
         mistakes += _other_model(model)
     if mistakes:

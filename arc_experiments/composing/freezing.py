@@ -7,10 +7,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.composing.naming import differences
-from arc_experiments.composing.own_code import recorded_code
-from arc_experiments.config.code_files import code_files, code_hashes
+from arc_experiments.composing.recorded_code import recorded_code
 from arc_experiments.config.job_kinds import job_kind
-from arc_experiments.config.own_folders import own_conf
+from arc_experiments.config.user_code.files import code_files, code_hashes
+from arc_experiments.config.user_code.folders import own_conf
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 # Schedules whose rate at a step is the same however long the run is.

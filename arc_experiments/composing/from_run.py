@@ -8,9 +8,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from arc_experiments.composing.own_code import find_code
+from arc_experiments.composing.recorded_code import find_code
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.own_folders import option_file
+from arc_experiments.config.user_code.folders import option_file
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.runs.folder import RunFolder
 

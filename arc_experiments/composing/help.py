@@ -3,7 +3,7 @@
 import textwrap
 
 from arc_experiments.composing.words import COMMANDS, GROUPS
-from arc_experiments.config.own_folders import options_of
+from arc_experiments.config.user_code.folders import options_of
 
 EXAMPLES = {
     "experiment=smoke": "everything once, in seconds",

@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.words import COMMANDS, GROUPS
 from arc_experiments.config.check import ConfigError
-from arc_experiments.config.own_folders import option_file, options_of
 from arc_experiments.config.schema import Config, conf_dir
+from arc_experiments.config.user_code.folders import option_file, options_of
 from arc_experiments.runs.folder import FolderError
 
 # OmegaConf's words for a value of another kind, and ours.

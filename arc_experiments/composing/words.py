@@ -3,9 +3,11 @@
 # `arc-experiments status` is `python -m arc_experiments.status`.
 COMMANDS = {
     "compare": "which config is better, and whether these runs can tell",
+    "study": "ask a question, run its arms and seeds, and decide by a rule set before",
     "status": "the state of every run, here and on a cluster",
     "runs": "all runs in a table, and on a page to search, sort and compare",
     "report": "the page of a run again, or two runs side by side (--against)",
+    "export": "the trained weights as a plain folder: merged, adapter, for GGUF",
     "reselect": "select a run's two attempts again, without the model",
     "programs": "check one program on a task by hand",
     "import_config": "turn another pipeline's YAML into an experiment",

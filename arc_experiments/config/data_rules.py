@@ -80,7 +80,9 @@ def _check_source(place: str, source: Source, transforms: list[str]) -> Iterator
 
 
 def _check_file(place: str, source: Source, file: str) -> Iterator[str]:
-    from arc_experiments.config.user_code import check_file  # imports numpy, which --help should not wait for
+    from arc_experiments.config.user_code.by_path import (
+        check_file,  # imports numpy, which --help should not wait for
+    )
 
     yield from (f"{place}.file{mistake}" for mistake in check_file(file))
     if source.partition == "none" and source.source.get("validation_split") is not None:
@@ -124,7 +126,7 @@ PLACEHOLDERS = {
         "introduction": "", "demonstration": "output", "question": "", "answer": "output",
     },
     "program_from_examples": {
-        "introduction": "[language]", "demonstration": "input output", "question": "[language] [input]",
+        "introduction": "[language]", "demonstration": "[input] output", "question": "[language] [input]",
         "answer": "program",
     },
     "output_from_program": {

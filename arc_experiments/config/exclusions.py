@@ -125,6 +125,8 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
      "no loss counts as a spike", "set optim.spike_factor=3"),
     ("optim.epochs!=null", "optim.pack_length!=null",
      "epochs count samples, and rows hold several", "take optim.max_steps"),
+    ("optim.answer_gap!=0", "optim.pack_length!=null",
+     "positions restart with each sample of a row", "take null"),
     # hardware
     ("hardware.gpu_ids!=null", "hardware.device=cpu", "a CPU run uses no GPU", "leave one of them out"),
     ("hardware.parallelism=split", "hardware.num_processes!=1",

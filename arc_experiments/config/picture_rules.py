@@ -46,6 +46,8 @@ def excluded_by_pictures(config: Config) -> Iterator[tuple[str, str]]:
         yield f"inference.engine={engine}", "it continues prompts of text; take inference.engine=transformers"
     if config.optim.pack_length is not None:
         yield f"optim.pack_length={config.optim.pack_length}", "a row has one sample; take null"
+    if config.optim.answer_gap:
+        yield f"optim.answer_gap={config.optim.answer_gap}", "the model counts positions itself; take 0"
     if config.model.vocabulary == "arc":
         yield "model.vocabulary=arc", "it keeps the tokens of text; take model.vocabulary=full"
     if config.job.name == "adapt" and config.adapt.together != 1:

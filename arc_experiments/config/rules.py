@@ -7,17 +7,17 @@ Each check yields a line for each mistake: key, value, remedy. Settings that exc
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from arc_experiments.config.data_rules import check_data, check_model, check_path, check_prompts, check_share
 from arc_experiments.config.exclusions import look_up
 from arc_experiments.config.job_kinds import JOBS, JobKind
-from arc_experiments.config.own_folders import options_of
 from arc_experiments.config.picture_rules import check_pictures
 from arc_experiments.config.plurals import plural
 from arc_experiments.config.sampling import check_sampling
 from arc_experiments.config.schema import BENCHMARK_PARTS, DECAY, OWN_SETS, Command, Config, Halving, Optim
+from arc_experiments.config.user_code.folders import options_of
 
 LONGEST_NAME, LONGEST_NOTE = 60, 1000  # characters
 MOST_LEFT_OUT = 3  # demonstrations; of ten that makes 120 tasks
@@ -118,6 +118,15 @@ def check_steps(optim: Optim) -> Iterator[str]:
         )
 
 
+def ignored_steps(optim: Optim, typed: Iterable[str]) -> Iterator[str]:
+    """Yield a line if `max_steps` was typed, by its dotted key, beside the epochs that replace it."""
+    if optim.epochs is not None and "optim.max_steps" in typed:
+        yield (
+            f"optim.max_steps={optim.max_steps} is replaced by optim.epochs={optim.epochs:g}: leave one out "
+            "(optim.epochs=null, if it is not typed)"
+        )
+
+
 def rung_steps(halving: Halving, optim: Optim) -> list[int]:
     """Convert `halving.rungs` to steps: those below 1 are shares of `max_steps`, rounded to `log_steps`."""
     return [
@@ -165,12 +174,13 @@ def _check_hardware(config: Config, *, shares_batch: bool) -> Iterator[str]:
     """
     hardware = config.hardware
     size, processes, gpus = hardware.per_device_batch_size, hardware.num_processes, hardware.gpu_ids
-    if size != "auto" and (not isinstance(size, int) or size < 1):
-        yield f"hardware.per_device_batch_size={size} is neither a number of rows, from 1, nor auto"
+    is_named = size not in ("auto", None)
+    if is_named and (not isinstance(size, int) or size < 1):
+        yield f"hardware.per_device_batch_size={size} is neither a number of rows, from 1, nor auto, nor null"
     else:
         try:
             together = (processes or 1) if shares_batch else 1
-            split_batch(config.optim.batch_size, together, 1 if size == "auto" else size)
+            split_batch(config.optim.batch_size, together, size if is_named else 1)
         except ValueError as error:
             yield str(error)
     # torchrun says the number where it started this process

@@ -218,6 +218,7 @@ class Optim:
     max_grad_norm: float = limited(1.0, above=0)
     batch_size: int = limited(16, low=1)
     pack_length: int | None = limited(None, low=16)
+    answer_gap: int = limited(0, low=0)
     max_steps: int = limited(1000, low=1)
     epochs: float | None = limited(None, above=0)
     stop_after: int | None = limited(None, low=1)
@@ -272,10 +273,11 @@ class Hardware:
     device: str = one_of("auto", "cpu", "cuda")
     num_processes: int | None = limited(1, low=1)
     parallelism: str = one_of("data", "fsdp", "split")
-    per_device_batch_size: Any = 1  # or "auto"; no union of types: OmegaConf cannot merge one
+    per_device_batch_size: Any = 1  # or "auto", or null; no union of types: OmegaConf cannot merge one
     num_workers: int = limited(0, low=0)
     threads: int | None = limited(None, low=1)
     gpu_ids: list[int] | None = None
+    force: bool = False
 
 
 @dataclass

@@ -14,7 +14,7 @@ from arc_experiments.config.check import build
 from arc_experiments.config.plurals import plural
 from arc_experiments.config.schema import Data, PromptOptions, Source
 from arc_experiments.corpus.leaks import Finder
-from arc_experiments.corpus.matches import Comparison
+from arc_experiments.corpus.matches import LeakReport
 from arc_experiments.corpus.partitions import (
     Partition,
     all_held_out,
@@ -116,7 +116,7 @@ class Corpus:
         return self._shares(self._train_ids)
 
     @cached_property
-    def leaks(self) -> Comparison:
+    def leaks(self) -> LeakReport:
         """Find the held-out tasks among the training tasks, under any id, before any of these is dropped.
 
         Tasks deliberately made of a held-out task's demonstrations do not count.

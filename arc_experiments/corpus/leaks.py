@@ -16,8 +16,8 @@ from arc_experiments.corpus.matches import (
     BY_ID,
     EQUAL,
     HOWS,
-    Comparison,
     Leak,
+    LeakReport,
     Match,
     how_found,
     key,
@@ -52,7 +52,7 @@ class Searched(Protocol):
 
 @dataclass(kw_only=True)
 class _Tally:
-    """The matches found so far, by sought task, and the counts of a `Comparison`."""
+    """The matches found so far, by sought task, and the counts of a `LeakReport`."""
 
     matches: dict[str, list[Match]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -81,7 +81,7 @@ class Finder:
         name: str = "the training tasks",
         *,
         is_same_set: bool = False,
-    ) -> Comparison:
+    ) -> LeakReport:
         """Find the sought tasks in others.
 
         A task deliberately made of a sought one's demonstrations (`partitions.leave_out`) matches only by
@@ -107,7 +107,7 @@ class Finder:
 
     def compare_keys(
         self, keys: Collection[bytes], ids: Iterable[str], name: str, *, allowed: Collection[str] = ()
-    ) -> Comparison:
+    ) -> LeakReport:
         """Find the sought tasks among pairs known by their keys and tasks known by their ids.
 
         Args:
@@ -125,13 +125,13 @@ class Finder:
             self._keep(self._by_id(task_id, tally), tally)
         return self._comparison(name, tally)
 
-    def _comparison(self, name: str, tally: _Tally) -> Comparison:
+    def _comparison(self, name: str, tally: _Tally) -> LeakReport:
         leaks = [
             Leak(task=task, matches=tuple(tally.matches[task.id]))
             for task in self.tasks
             if task.id in tally.matches
         ]
-        return Comparison(
+        return LeakReport(
             sought=self.name, searched=name, num_tasks=len(self.tasks), leaks=tuple(leaks), **tally.counts
         )
 

@@ -103,7 +103,7 @@ class Leak:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
+class LeakReport:
     """The tasks of one set that were found in another.
 
     Attributes:

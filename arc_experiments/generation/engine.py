@@ -112,3 +112,10 @@ def read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[Cac
         input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, logits_to_keep=1
     )
     return output.past_key_values, output.logits[:, -1].float()
+
+
+def select_rows(cache: Cache, rows: torch.Tensor) -> None:
+    """Keep these rows of a cache, in this order; the layers of a split model are on several GPUs."""
+    for layer in cache.layers:
+        device = rows.device if layer.keys is None else layer.keys.device
+        layer.batch_select_indices(rows.to(device))

@@ -17,7 +17,7 @@ from transformers import Cache
 
 from arc_experiments.generation.answer_losses import answer_losses
 from arc_experiments.generation.batching import TokenBudget, halves_of
-from arc_experiments.generation.engine import pad_left, positions, read_prompts
+from arc_experiments.generation.engine import pad_left, positions, read_prompts, select_rows
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.prompts import Encoded
 from arc_experiments.prompts.tokens import Ids
@@ -173,5 +173,5 @@ def _rows_of(cache: Cache, rows: torch.Tensor) -> Cache:
     """
     chosen = copy.copy(cache)
     chosen.layers = [copy.copy(layer) for layer in cache.layers]
-    chosen.batch_select_indices(rows)
+    select_rows(chosen, rows)
     return chosen

@@ -15,7 +15,16 @@ import torch
 from transformers import Cache
 
 from arc_experiments.generation.constraint import Constraint
-from arc_experiments.generation.engine import Answer, Asked, Key, Limits, pad_left, positions, read_prompts
+from arc_experiments.generation.engine import (
+    Answer,
+    Asked,
+    Key,
+    Limits,
+    pad_left,
+    positions,
+    read_prompts,
+    select_rows,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +75,7 @@ class Threshold:
         mask = inputs["attention_mask"]
         stop_ids = torch.tensor(limits.stop_ids, dtype=torch.int64, device=mask.device)
         cache, logits = read_prompts(model, inputs["input_ids"], mask)
-        found = _Found(len(prompts), math.log(self.threshold))
+        found = _Searched(len(prompts), math.log(self.threshold))
         paths = _Paths.at_prompts(len(prompts), mask.device)
         for step in range(1, limits.max_new_tokens + 1):
             next_token = _one_end(logits.float().log_softmax(-1), stop_ids)
@@ -93,7 +102,7 @@ def _read_last(
         The attention mask of these rows, and the logits after them, (rows, vocabulary).
     """
     if not torch.equal(rows, torch.arange(len(mask), device=rows.device)):
-        cache.batch_select_indices(rows)
+        select_rows(cache, rows)
     mask = torch.cat([mask[rows], mask.new_ones((len(rows), 1))], dim=1)
     output = model(
         input_ids=ids[:, -1:],
@@ -180,7 +189,7 @@ def _one_end(next_token: torch.Tensor, stop_ids: torch.Tensor) -> torch.Tensor:
     return next_token
 
 
-class _Found:
+class _Searched:
     """Collects the answers to each prompt.
 
     Args:

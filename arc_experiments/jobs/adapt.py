@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from rich.console import Console
 
 from arc_experiments.adaptation.plan import FOLDER, AdaptationPlan, Method
-from arc_experiments.adaptation.results import Adapted, merged, totals
+from arc_experiments.adaptation.results import Adapted, Round, merged, totals
 from arc_experiments.adaptation.task_groups import in_turn
 from arc_experiments.adaptation.time_limits import done_within
 from arc_experiments.adaptation.training import unwrapped
@@ -28,11 +29,12 @@ from arc_experiments.generation.resuming import Spent
 from arc_experiments.jobs.answering import cost, is_reported, report, write_candidates
 from arc_experiments.jobs.beginning import begin, check_weights, find_leaks, leak_metrics
 from arc_experiments.jobs.estimate import Seconds, answering_seconds, show_estimate, step_seconds
+from arc_experiments.jobs.resources import check_resources
 from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments, start_helpers
-from arc_experiments.report.wording import plural
+from arc_experiments.report.wording import plural, round_sentence
 from arc_experiments.run import Run
 from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.run_state import duration
@@ -45,6 +47,7 @@ from arc_experiments.search_and_learn.searcher import Searcher
 
 BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
 HELPER_SECONDS = 60  # for a helper to stop by itself
+MOST_TOLD = 16  # tasks, each by itself, whose rounds are shown; of more, run.log has them
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,8 @@ def main(run: Run, console: Console) -> None:
     begin(
         run
     )  # what hardware.per_device_batch_size=auto needs is not shared with helpers yet, who take its result
+    if not run.folder.read_only:
+        check_resources(run, console)
     helpers = start_helpers(run.folder, environments)
     try:
         if run.folder.read_only:
@@ -87,10 +92,20 @@ def make_method(
     is_over: Callable[[], bool],
     note: Callable[[], None],
     answers_before: Callable[[str], Sequence[Candidate]],
+    *,
+    console: Console,
 ) -> Method:
-    """Make what `adapt.method` names (see `MakeMethod`)."""
+    """Make what `adapt.method` names (see `MakeMethod`); each round of a search is told."""
+
+    def tell(name: str, number: int, found: Round) -> None:
+        sentence = f"{name}, {round_sentence(number, found.counts())}"
+        log.info(sentence)
+        if run.config.adapt.mode != "per_task" or len(run.predicted_tasks()) <= MOST_TOLD:
+            console.print(f"[bold]{'search':<13}[/]", end="")
+            console.print(sentence, markup=False)
+
     if run.config.adapt.method == "search_and_learn":
-        return Searcher(run, folder, is_over, note, answers_before)
+        return Searcher(run, folder, is_over, note, answers_before, tell)
     return Tuner(run, folder, is_over, note)
 
 
@@ -120,7 +135,7 @@ def _check_own_gpu(hardware: Hardware, count: int) -> None:
 
 def _help(run: Run, console: Console) -> None:
     """Adapt to what is left; the process that holds the folder does the rest."""
-    work = AdaptationPlan(run, make_method, lambda: is_reported(run))
+    work = AdaptationPlan(run, partial(make_method, console=console), lambda: is_reported(run))
 
     def is_left() -> bool:
         with run.folder.locked() as is_free:
@@ -134,7 +149,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     """Adapt to what is left, with helpers or alone; then score, report and tidy up."""
     leaks = find_leaks(run, trains=False)
     tracker = Tracker(run.folder, run.config, console)
-    work = AdaptationPlan(run, make_method, lambda: False)
+    work = AdaptationPlan(run, partial(make_method, console=console), lambda: False)
     growing = GrowingSubmission(
         run.folder,
         run.predicted_tasks(),

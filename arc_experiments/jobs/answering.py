@@ -28,9 +28,9 @@ from arc_experiments.jobs.terminal import progress, show_shrunk, timed
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.report.card import write_card
 from arc_experiments.report.page import write_report
+from arc_experiments.report.pictures_seen import FILE as PICTURES
+from arc_experiments.report.pictures_seen import SeenPicture, SeenPrompt
 from arc_experiments.report.programs import FILE as PROGRAMS
-from arc_experiments.report.seen import FILE as PICTURES
-from arc_experiments.report.seen import SeenPicture, SeenPrompt
 from arc_experiments.run import PARTIAL_PREDICTIONS, Run
 from arc_experiments.runs.environment import device_name, peak_memory_bytes
 from arc_experiments.scoring.by_num_predictions import by_num_predictions

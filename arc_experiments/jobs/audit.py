@@ -13,9 +13,9 @@ from arc_experiments.composing.compose import compose_data
 from arc_experiments.config.check import build
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import OWN_SETS, Config, Source
-from arc_experiments.config.user_code import split_name
+from arc_experiments.config.user_code.by_path import split_name
 from arc_experiments.corpus.leaks import Finder, Searched
-from arc_experiments.corpus.matches import Comparison
+from arc_experiments.corpus.matches import LeakReport
 from arc_experiments.launching.tables import plain_table
 from arc_experiments.report.audit import write_audit
 from arc_experiments.report.leaks import is_plain, leak_rows
@@ -102,7 +102,7 @@ def _not_sought(run: Run) -> str:
     )
 
 
-def _compare(run: Run) -> Iterator[Comparison]:
+def _compare(run: Run) -> Iterator[LeakReport]:
     audit, known = run.config.audit, dict[str, list[NamedSet]]()
     for name in (*audit.tasks, *audit.against):
         if name not in known:

@@ -21,6 +21,11 @@ ADVICE = {
     "ancestry": "what weights were trained on stays in them: scores on these tasks say too much",
 }
 
+OWN_FUNCTION = (
+    "a function of data.file draws the same random numbers for each split, so that it may shuffle and cut; "
+    "if it makes new tasks for each, let it draw from random.Random(split)"
+)
+
 Leaks = dict[str, Any]
 
 
@@ -49,6 +54,7 @@ def begin(run: Run) -> None:
         "device": device_name(run.device),
         "num_processes": run.processes.num_processes,
         "per_device_batch_size": run.per_device_batch_size,
+        "gradient_checkpointing": run.gradient_checkpointing,
     }
     run.processes.wait_for_everyone()  # all have read what is there before one writes
     note_environment(run, {**found, "began_with": own})
@@ -120,14 +126,17 @@ def find_leaks(run: Run, *, trains: bool) -> Leaks:
     Raises:
         ValueError: there are leaks and `data.leaks=refuse`.
     """
-    policy, parent = run.config.data.leaks, run.weights.parent
+    policy, past = run.config.data.leaks, run.weights.past
     leaks: Leaks = {"policy": policy}
     if policy != "ignore" and trains:
         leaks["training"] = run.corpus.leaks.to_json()
         if policy == "drop":
             leaks["training"]["num_dropped"] = len(run.corpus.dropped)
-    if policy != "ignore" and parent is not None:
-        leaks["ancestry"] = parent.leaks(run.validation_tasks).to_json()
+    if policy != "ignore" and past is not None:
+        leaks["ancestry"] = past.leaks(run.validation_tasks).to_json()
+    sources = (run.config.data, *run.config.data.sources.values())
+    if any(each.file is not None for each in sources) and "training" in dict(_remaining(leaks)):
+        leaks["note"] = OWN_FUNCTION
     run.folder.write_json(LEAKS, leaks)
     if policy == "refuse" and any(True for _ in _remaining(leaks)):
         raise ValueError(f"data.leaks=refuse: {leaks_text(leaks)}. data.leaks=warn allows them")
@@ -156,6 +165,8 @@ def leaks_text(leaks: Leaks) -> str:
         return ""
     for name, one in _remaining(leaks):
         lines.append(ADVICE[name].format(plural(one["counts"]["held_by"], "task")))
+    if "note" in leaks:
+        lines.append(leaks["note"])
     return "\n             ".join([*lines, f"All of them are listed in {LEAKS}"])
 
 

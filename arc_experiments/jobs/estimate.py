@@ -78,7 +78,7 @@ def step_seconds(run: Run, trainer: StreamTrainer, stream: SampleStream) -> floa
             seconds += time.perf_counter() - start
             tokens += sum(len(row["input_ids"]) for row in rows)
     per_step = run.config.optim.batch_size / run.processes.num_processes * sum(lengths) / len(lengths)
-    recomputed = 4 / 3 if run.config.model.gradient_checkpointing else 1.0  # which is off in eval mode
+    recomputed = 4 / 3 if run.gradient_checkpointing else 1.0  # which is off in eval mode
     return float(recomputed * seconds / tokens * per_step)
 
 

@@ -19,6 +19,7 @@ from arc_experiments.jobs.beginning import (
     write_partition,
 )
 from arc_experiments.jobs.estimate import answering_seconds, prompts_text, show_estimate
+from arc_experiments.jobs.resources import check_resources
 from arc_experiments.jobs.results import show_finished, show_scores
 from arc_experiments.jobs.terminal import show_leaks, show_plan
 from arc_experiments.jobs.tracking import Tracker
@@ -49,6 +50,7 @@ def main(run: Run, console: Console) -> None:
     begin(run)
     leaks = find_leaks(run, trains=False)
     tracker = Tracker(run.folder, run.config, console, is_main=run.processes.is_main_process)
+    check_resources(run, console)
     model = run.model(trainable=False)
     show_plan(run, model, console)
     show_leaks(leaks, console)

@@ -15,6 +15,7 @@ from arc_experiments.report.wording import (
     adaptation_sentences,
     cost_sentence,
     label,
+    lost_sentence,
     percent,
     percent_range,
     pictures_sentence,
@@ -71,7 +72,9 @@ def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> No
     title = f"{plural(score['num_tasks'], 'task')}, {plural(score['num_test_outputs'], 'test output')}{part}"
     console.print(_paired_table(metrics, title) if "before" in metrics else _score_table(score, title))
     if "by_selection" in score:
-        console.print(selection_table(score["by_selection"], selection, part))
+        console.print(selection_table(score, selection, part))
+    if "lost" in score:
+        console.print(lost_sentence(score, part))
     _show_groups(score.get("by_group", {}), part, console)
     console.print(rules_sentence(score, part))
     invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
@@ -172,16 +175,22 @@ def _show_losses(losses: dict[str, Any], console: Console) -> None:
         )
 
 
-def selection_table(by_selection: dict[str, dict[str, float]], named: str, part: str) -> Table:
-    """What each selection rule would have scored; the rule that gave the attempts is marked.
+def selection_table(score: dict[str, Any], named: str, part: str) -> Table:
+    """What each selection rule would have scored, and proposed grids that it did not choose; the rule that
+    gave the attempts is marked.
 
     Args:
         part: of `part_asked`.
     """
-    table = plain_table("selection", "pass@1", "pass@2", caption=f"by Kaggle's and ARC Prize's rule{part}")
-    for name, values in by_selection.items():
+    lost = score.get("lost", {}).get("by_selection", {})  # no part of earlier versions
+    headings = ("selection", "pass@1", "pass@2", *(("not chosen", "95 % interval") if lost else ()))
+    table = plain_table(*headings, caption=f"by Kaggle's and ARC Prize's rule{part}")
+    for name, values in score["by_selection"].items():
         mark = " (the attempts)" if name == named else ""
-        table.add_row(name + mark, *(percent(values[key]) for key in ("pass_at_1", "pass_at_2")))
+        cells = [percent(values[key]) for key in ("pass_at_1", "pass_at_2")]
+        if lost:
+            cells += [percent(lost[name]["not_chosen"]), percent_range(lost[name]["interval"])]
+        table.add_row(name + mark, *cells)
     return table
 
 

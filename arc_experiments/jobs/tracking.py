@@ -15,7 +15,7 @@ from rich.console import Console
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import Config
-from arc_experiments.report.gallery import Picture, answer_pictures
+from arc_experiments.report.gallery import AnswerPicture, answer_pictures
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.submission import Submission
 from arc_experiments.tasks.task import TaskSet
@@ -203,7 +203,7 @@ def _words(error: BaseException) -> str:
     return text.replace(key, "<WANDB_API_KEY>") if key else text
 
 
-def _images(pictures: list[Picture]) -> list[Any]:
+def _images(pictures: list[AnswerPicture]) -> list[Any]:
     import wandb
 
     return [wandb.Image(picture.pixels, caption=picture.caption) for picture in pictures]

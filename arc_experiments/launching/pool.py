@@ -15,6 +15,7 @@ from types import FrameType
 from rich.console import Console
 
 from arc_experiments.config.plurals import plural
+from arc_experiments.config.schema import Launch
 from arc_experiments.launching.chain import run_chain
 from arc_experiments.launching.commands import describe_exit, worker_command, worker_environment
 from arc_experiments.launching.tables import live_table, show_table
@@ -50,6 +51,17 @@ class Pool:
         self._console, self._total_jobs = console, total_jobs
         self._signals: list[float] = []  # when this process was asked to stop
         self._final: dict[Path, RunState] = {}  # of jobs that are done, or whose folder cannot be used
+
+    @classmethod
+    def of(cls, launch: Launch, console: Console) -> "Pool":
+        """The pool that a composition asks for."""
+        return cls(
+            max_parallel=launch.max_parallel,
+            retries=launch.retries,
+            fail_fast=launch.fail_fast,
+            total_jobs=launch.chain.total_jobs,
+            console=console,
+        )
 
     def run(self, folders: Sequence[RunFolder], sweep_folder: Path) -> None:
         """Run the jobs that are not done, until each has ended or the pool is stopped."""

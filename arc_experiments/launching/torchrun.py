@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from arc_experiments.composing.own_code import find_code
+from arc_experiments.composing.recorded_code import find_code
 from arc_experiments.config.check import check
 from arc_experiments.launching.commands import describe_exit
 from arc_experiments.launching.worker import DONE, FAILED, MISTAKE, STOPPED, TAKEN

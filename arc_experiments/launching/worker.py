@@ -19,11 +19,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from arc_experiments.composing.freezing import check_code
-from arc_experiments.composing.own_code import find_code
+from arc_experiments.composing.recorded_code import find_code
 from arc_experiments.config.check import check
-from arc_experiments.config.code_files import code_files, error_in
 from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.config.schema import Config
+from arc_experiments.config.user_code.files import code_files, error_in
 from arc_experiments.launching.quick_imports import quick_imports
 from arc_experiments.runs import cores_and_gpus, pausing
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder

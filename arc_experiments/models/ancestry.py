@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command reads ancestries while it composes, and tasks are slow to import
-    from arc_experiments.corpus.matches import Comparison
+    from arc_experiments.corpus.matches import LeakReport
     from arc_experiments.tasks import TaskSet
 
 FILE = "ancestry.json"
@@ -56,7 +56,7 @@ class Ancestry:
             by_id=tuple(sorted({*self.by_id, *parent.by_id})),
         )
 
-    def leaks(self, validation: "TaskSet") -> "Comparison":
+    def leaks(self, validation: "TaskSet") -> "LeakReport":
         """Find the validation tasks that were trained on, except on their demonstrations by design."""
         from arc_experiments.corpus.leaks import Finder
         from arc_experiments.corpus.partitions import is_left_out, origin

@@ -3,6 +3,7 @@
 import functools
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +46,26 @@ def load(kind: Any, model: Model, **options: Any) -> Any:
             f"model.path={model.path} could not be loaded. Tried: {tried}: {reason[:300]} "
             "Point to a local folder with the model's files (model.path=/folder), or use model=tiny."
         ) from error
+
+
+def files_of(model: Model, patterns: Sequence[str]) -> Path:
+    """Return a folder with a model's files of these names: its own, or the one in the hub's cache.
+
+    Raises:
+        ModelError: the hub is out of reach, and the model was never loaded on this machine.
+    """
+    path = local_path(model.path)
+    if Path(path).is_dir():
+        return Path(path)
+    if _resolves_hub():
+        found = huggingface_hub.snapshot_download(
+            path, revision=model.revision, allow_patterns=list(patterns)
+        )
+        return Path(found)
+    cached = huggingface_hub.try_to_load_from_cache(path, "config.json", revision=model.revision)
+    if not isinstance(cached, str):
+        raise ModelError(f"model.path={model.path} is not in the local cache, and the hub is out of reach")
+    return Path(cached).parent
 
 
 @functools.cache

@@ -32,7 +32,7 @@ def load_base_for(config: Config, model: Model, **options: Any) -> PreTrainedMod
         model: the composition's, or the options that load what it has trained.
         options: see `load_base`.
     """
-    has_several = config.hardware.per_device_batch_size != 1 or config.adapt.together > 1
+    has_several = config.hardware.per_device_batch_size not in (1, None) or config.adapt.together > 1
     return load_base(
         model,
         device_map="auto" if config.hardware.parallelism == "split" else None,
@@ -78,6 +78,8 @@ def load_base(
     else:
         places = {"": device} if model.quantisation != "none" else None
         base = _pretrained(model, kind, weights_dtype, dtype, attention, device_map or places)
+    if device_map is not None and device.type == "cuda":
+        _check_on_gpus(model, base)
     # Some models ship a repetition penalty, which would change even greedy answers.
     own = base.generation_config
     base.generation_config = GenerationConfig(
@@ -104,6 +106,19 @@ def _pretrained(
     if model.quantisation != "none" and base.device.type == "cpu":
         _keep_gradients_right(base)
     return base
+
+
+def _check_on_gpus(model: Model, base: PreTrainedModel) -> None:
+    """Refuse a split model that the GPUs cannot hold: accelerate leaves the rest where nothing can train."""
+    elsewhere = [
+        name for name, place in getattr(base, "hf_device_map", {}).items() if place in ("cpu", "disk")
+    ]
+    if elsewhere:
+        raise ModelError(
+            f"hardware.parallelism=split: the GPUs here cannot hold model.path={model.path}: "
+            f"{len(elsewhere)} of its parts ({elsewhere[0]}, ...) would be in main memory. Take "
+            "model.quantisation=4bit, or more GPUs"
+        )
 
 
 def _check_kind(model: Model, config: Any) -> None:

@@ -15,6 +15,7 @@ from arc_experiments.config.paths import PREFIX, local_path
 from arc_experiments.config.schema import PICTURE_OPTIONS, Config, Model
 from arc_experiments.corpus.leaks import Searched, keys_to_keep
 from arc_experiments.models.ancestry import Ancestry, read_ancestry
+from arc_experiments.models.known_weights import known_ancestry
 from arc_experiments.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ class Weights:
     def parent(self) -> Ancestry | None:
         """The ancestry of the weights that the run starts with, if they have one."""
         return None if self._are_random else read_ancestry(self.source)
+
+    @property
+    def past(self) -> Ancestry | None:
+        """What the weights that the run starts with were trained on, as far as it is known.
+
+        Of public ones prompt and dtype are unknown, so that their `parent` is None.
+        """
+        if self._are_random:
+            return None
+        return self.parent or known_ancestry(self._config.model.path)
 
     @property
     def fingerprint(self) -> str:
@@ -86,7 +97,7 @@ class Weights:
             by_id=by_id,
             base_fingerprint=self._base_fingerprint if self.folder.name == "adapter" else "",
         )
-        return own.with_parent(self.parent)
+        return own.with_parent(self.past)
 
     def check_ancestry(self, *, dtype: "torch.dtype") -> None:
         """Refuse weights trained with another prompt, dtype or vocabulary, unless `inference.force=true`.

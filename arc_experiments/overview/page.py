@@ -24,7 +24,7 @@ from markupsafe import Markup
 from arc_experiments.launching.tables import SHOWN_FIRST, progress_cells
 from arc_experiments.overview.listed import ListedRun
 from arc_experiments.report.page import fill
-from arc_experiments.report.picture import FILE as PICTURE
+from arc_experiments.report.thumbnail import FILE as PICTURE
 from arc_experiments.runs.run_state import DONE
 
 SCRIPT = Path(__file__).parents[1] / "report/runs.js"
@@ -33,7 +33,7 @@ FOLLOWERS = ("seeds.stream", "seeds.init", "seeds.train", "seeds.inference")  # 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """A run as the page shows it; `text` is what a search looks through."""
 
     run: ListedRun
@@ -110,12 +110,12 @@ def _scores(run: ListedRun) -> dict[str, str]:
     return {**scores, **run.cost}
 
 
-def _row(run: ListedRun, folder: Path) -> Row:
+def _row(run: ListedRun, folder: Path) -> TableRow:
     error = run.state.error.partition("\n")[0]
     step, _, left = progress_cells(run.state)
     progress = [] if run.state.name == DONE else [step, f"{left} left" if left else ""]
     said = (run.title, run.labels.note, str(run.folder), *run.options, run.state.name, error, *run.problems)
-    return Row(
+    return TableRow(
         run=run,
         text=" ".join(said).lower(),
         progress=", ".join(filter(None, progress)),

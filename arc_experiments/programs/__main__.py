@@ -19,7 +19,7 @@ from arc_experiments.composing.compose import compose_data
 from arc_experiments.config.check import build
 from arc_experiments.config.plurals import of_all, plural
 from arc_experiments.programs.languages import UnreadableProgram, language, names
-from arc_experiments.programs.sandbox import Limits, Outcome, Sandbox
+from arc_experiments.programs.sandbox import Outcome, ProgramLimits, Sandbox
 from arc_experiments.programs.verification import Verdict, share_of_right_cells, verify
 from arc_experiments.tasks import BadTasks, Pair, Program, Task, TrainingSource
 from arc_experiments.tasks.grids import PALETTE, Grid
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         program = Program(
             language=options.language, text=language(options.language).extract(_read(options.program))
         )
-        limits = Limits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
+        limits = ProgramLimits(cpu_seconds=options.cpu_seconds, memory_bytes=options.memory_megabytes * 2**20)
         with Sandbox(num_processes=1, limits=limits, barc_library=options.barc_library) as sandbox:
             (verdict,) = verify(sandbox, [(task, program)])
     except UnreadableProgram as error:

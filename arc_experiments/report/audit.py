@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.corpus.matches import Comparison, Leak, Match, pairs_of
+from arc_experiments.corpus.matches import Leak, LeakReport, Match, pairs_of
 from arc_experiments.report.leaks import HOW, is_plain, leak_rows, sentence
 from arc_experiments.report.page import fill, write_page
 from arc_experiments.report.wording import plural
@@ -17,12 +17,12 @@ SHOWN_PAIRS = 2  # of a task
 EXTENTS = {"whole": "wholly", "part": "in part", "id": "by its id"}
 
 
-def write_audit(path: Path, comparisons: Sequence[Comparison], *, title: str, num_pictures: int) -> Path:
+def write_audit(path: Path, comparisons: Sequence[LeakReport], *, title: str, num_pictures: int) -> Path:
     """Write the page, with pictures of at most `num_pictures` tasks, the less obvious ones first."""
     return write_page(path, render_audit(comparisons, title=title, num_pictures=num_pictures))
 
 
-def render_audit(comparisons: Sequence[Comparison], *, title: str, num_pictures: int) -> str:
+def render_audit(comparisons: Sequence[LeakReport], *, title: str, num_pictures: int) -> str:
     """The page as text."""
     found = [(one, leak) for one in comparisons for leak in one.leaks]
     found.sort(key=lambda entry: is_plain(entry[1].to_json()))  # stable: otherwise in order
@@ -49,7 +49,7 @@ def _shown(num_found: int, num_pictures: int) -> str:
     )
 
 
-def _card(comparison: Comparison, leak: Leak) -> dict[str, Any]:
+def _card(comparison: LeakReport, leak: Leak) -> dict[str, Any]:
     rows = leak_rows({"tasks": [leak.to_json()], "searched": comparison.searched})
     task, where, pairs, answers, how = next(rows)
     numbers = "" if leak.extent == "id" else f": pairs {pairs}, answers {answers}"

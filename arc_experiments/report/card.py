@@ -3,7 +3,7 @@
 It holds nothing that differs between two runs of one composition.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,21 @@ OF_WEIGHTS = ("data.", "augmentation", "model.", "prompt.", "optim.", "seed")
 
 
 def write_card(
-    folder: Path, weights: Path, metrics: dict[str, Any], *, question: str | None, shows_pictures: bool
+    folder: Path,
+    weights: Path,
+    metrics: dict[str, Any],
+    *,
+    question: str | None,
+    shows_pictures: bool,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the card of a run's weights.
 
     Args:
-        weights: the folder `adapter/` or `model/`.
+        weights: the folder `adapter/` or `model/`, or an exported one.
         metrics: what metrics.json will hold.
         question: the text of a prompt, as the model is asked.
+        notes: of an exported folder, sentences that say what was made of the weights.
     """
     run, ancestry = read_run(folder), read_ancestry(weights)
     adapter, settings = read_object(weights / "adapter_config.json"), summary.settings(run)
@@ -48,6 +55,7 @@ def write_card(
             ancestry=ancestry,
             question=question,
             shows_pictures=shows_pictures,
+            notes=notes,
             data=settings["data.name"],
             scores=list(_scores(score)),
             num_tasks=score.get("num_tasks"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Literal
 
-from arc_experiments.report.drawing import CARD, INK, NUM_COLOURS, SERIES, TITLE, WIDE, Chart
+from arc_experiments.report.svg import CARD, INK, NUM_COLOURS, SERIES, TITLE, WIDE, Chart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arc_experiments.composing.naming import slug
-from arc_experiments.report.drawing import INK, Chart
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard
 from arc_experiments.report.page import cards_of, charts_of
-from arc_experiments.report.picture import COLOURS
+from arc_experiments.report.svg import INK, Chart
+from arc_experiments.report.thumbnail import COLOURS
 from arc_experiments.tasks.grids import PALETTE, Grid
 from arc_experiments.tasks.task import TaskSet
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from arc_experiments.composing.own_code import find_code
-from arc_experiments.config.own_function import is_own
+from arc_experiments.composing.recorded_code import find_code
 from arc_experiments.config.schema import SELECTIONS
+from arc_experiments.config.user_code.functions import is_own
+from arc_experiments.report.pictures_seen import FILE as PICTURES
+from arc_experiments.report.pictures_seen import SeenPrompt
 from arc_experiments.report.programs import FILE, ShownProgram
-from arc_experiments.report.seen import FILE as PICTURES
-from arc_experiments.report.seen import SeenPrompt
 from arc_experiments.runs.folder import read_object
 from arc_experiments.runs.labels import Labels, labels_in
 from arc_experiments.scoring.candidates import Candidate

@@ -193,14 +193,14 @@ def size(grid: Grid) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class AnswerPicture:
     """Pixels (rows, columns, 3 for red, green and blue) and a caption."""
 
     caption: str
     pixels: NDArray[np.uint8]
 
 
-def answer_pictures(tasks: Iterable[Task], attempts: Submission) -> list[Picture]:
+def answer_pictures(tasks: Iterable[Task], attempts: Submission) -> list[AnswerPicture]:
     """Draw input, attempts and solution of each test output side by side on white; all of one size."""
     rows, captions = [], []
     for task in tasks:
@@ -217,7 +217,7 @@ def answer_pictures(tasks: Iterable[Task], attempts: Submission) -> list[Picture
     height = max((row.shape[0] for row in rows), default=0)
     width = max((row.shape[1] for row in rows), default=0)
     return [
-        Picture(caption=caption, pixels=_on_white(row, height, width))
+        AnswerPicture(caption=caption, pixels=_on_white(row, height, width))
         for caption, row in zip(captions, rows, strict=True)
     ]
 

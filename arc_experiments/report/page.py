@@ -9,12 +9,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from arc_experiments.report import gallery, leaks, seen, summary, wording
-from arc_experiments.report.drawing import Chart
+from arc_experiments.report import gallery, leaks, pictures_seen, summary, wording
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
-from arc_experiments.report.picture import FILE as PICTURE
-from arc_experiments.report.picture import picture
 from arc_experiments.report.programs import HEADINGS, program_cards, program_rows, program_sentences
 from arc_experiments.report.run_charts import (
     count_not_finite,
@@ -24,10 +21,13 @@ from arc_experiments.report.run_charts import (
     programs_chart,
     search_chart,
 )
+from arc_experiments.report.svg import Chart
+from arc_experiments.report.thumbnail import FILE as PICTURE
+from arc_experiments.report.thumbnail import picture
 from arc_experiments.report.wording import plural, unscored_sentence, verified_sentence
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.metrics import tasks_asked
-from arc_experiments.tasks import shown
+from arc_experiments.tasks import html
 from arc_experiments.tasks.task import TaskSet
 
 # The buttons above the tasks.
@@ -99,7 +99,7 @@ def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
         charts=charts_of(run),
         programs=_programs(programs) if programs else None,
         program_cards=program_cards(run.programs, tasks),
-        seen=seen.by_task(run.pictures),
+        seen=pictures_seen.by_task(run.pictures),
         leak_sentences=list(map(leaks.sentence, compared)),
         leak_rows=[row for one in compared for row in leaks.leak_rows(one, named=True)],
         adaptation=list(wording.adaptation_sentences(metrics["adaptation"]))
@@ -152,7 +152,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= wording.FILTERS
-    found.filters |= {"svg": lambda grid: Markup(shown.picture(grid)), "size": gallery.size}
+    found.filters |= {"svg": lambda grid: Markup(html.picture(grid)), "size": gallery.size}
     found.globals["words"] = wording
     return found
 

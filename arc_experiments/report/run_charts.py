@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from arc_experiments.report.chart_kinds import Line, Point, line_chart
-from arc_experiments.report.drawing import SERIES, Chart
+from arc_experiments.report.svg import SERIES, Chart
 from arc_experiments.scoring.by_program import SHARES
 
 MAX_POINTS = 600  # more cannot be distinguished at the width of a chart

@@ -12,7 +12,7 @@ from typing import Any
 from arc_experiments.prompts.kinds import PROGRAM_KINDS
 from arc_experiments.report.chart_kinds import histogram_chart
 from arc_experiments.report.page import fill, write_page
-from arc_experiments.report.seen import SeenPicture
+from arc_experiments.report.pictures_seen import SeenPicture
 from arc_experiments.report.wording import NO_VALUE, percent, plural
 from arc_experiments.stream.counting import Counted, Lengths, SourceCount, histogram
 from arc_experiments.stream.samples import Sample

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from arc_experiments.composing.naming import slug
-from arc_experiments.report.drawing import Chart
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import fill, write_page
 from arc_experiments.report.run_charts import search_chart
 from arc_experiments.report.summary import look_up, settings
+from arc_experiments.report.svg import Chart
 from arc_experiments.report.wording import duration, plural
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import tasks_asked
@@ -159,7 +159,10 @@ def _notices(before: Answered, after: Answered, tasks: TaskSet) -> Iterator[str]
     for one in (before, after):
         leaked = [task_id for task_id in one.run.metrics.get("leaked_tasks", ()) if task_id in tasks]
         if leaked:
-            yield f"{one.run.name} was trained on {plural(len(leaked), 'task')} of these (its leaks.json)."
+            yield (
+                f"{one.run.name} was trained on {plural(len(leaked), 'task')} of these, "
+                "whole or in part (its leaks.json says how much)."
+            )
 
 
 def _is_same(before: RunFiles, after: RunFiles, key: str) -> bool:

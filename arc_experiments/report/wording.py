@@ -28,6 +28,11 @@ BY_OUTPUT = {
     "any_correct_size": "some candidate of the right size",
     "unanswered": "no valid candidate",
 }
+# Why an output was not right in two attempts, by its name in `score.lost`:
+LOST = {
+    "not_chosen": "proposed and not chosen",
+    "never_proposed": "never proposed",
+}
 # pass_at_2 by the three rules in use:
 BY_RULE = {
     "task_fraction": KAGGLE,
@@ -132,6 +137,17 @@ def rules_sentence(score: dict[str, Any], part: str) -> str:
     )
 
 
+def lost_sentence(score: dict[str, Any], part: str) -> str:
+    """What two attempts lost, and whether the right outputs were proposed; `part` as for `rules_sentence`."""
+    lost = score["lost"]
+    parts = []
+    for name, words in LOST.items():
+        bounds = lost["interval"][name]
+        interval = "" if bounds is None else f" (95% interval {percent_range(bounds)})"
+        parts.append(f"{percent(lost[name])} {words}{interval}")
+    return f"lost{part}: {percent(1 - score['pass_at_2'])} = {' + '.join(parts)}"
+
+
 def unscored_sentence(num_tasks: int, num_unsolved: int) -> str:
     """Say which tasks are answered and not scored; "" for none."""
     if not num_unsolved:
@@ -190,7 +206,7 @@ def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
     """What test-time fine-tuning came to for the tasks, what it trained on, and how the loss fell."""
     outcomes = [(OUTCOMES[name], count) for name, count in adaptation["outcomes"].items() if count]
     yield "; ".join(f"{plural(count, 'task')} {words}" for words, count in outcomes)
-    yield from starmap(_round_sentence, enumerate(adaptation.get("rounds", []), 1))
+    yield from starmap(round_sentence, enumerate(adaptation.get("rounds", []), 1))
     if not adaptation["samples"]:
         return
     loss = ""
@@ -204,12 +220,13 @@ def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
         yield f"{redrawn} replaced others that did not fit at all"
 
 
-def _round_sentence(number: int, found: dict[str, int]) -> str:
+def round_sentence(number: int, found: dict[str, Any]) -> str:
     """What all rounds of search and learn up to this one have written and solved."""
     learnt = ""
     if found["relabelled"]:
         learnt = f"trained on {plural(found['relabelled'], 'relabelled program')} in {found['steps']} steps, "
     return (
         f"round {number}: {learnt}{plural(found['programs'], 'program')} so far, "
-        f"{plural(found['solved'], 'task')} with a verified one"
+        f"{plural(found['solved'], 'task')} with a verified one, "
+        f"best programs with {found['right_cells']:.1%} of cells right"
     )

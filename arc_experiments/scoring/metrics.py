@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from arc_experiments.config.own_function import is_own
+from arc_experiments.config.user_code.functions import is_own
 from arc_experiments.scoring.by_kind import by_group
 from arc_experiments.scoring.by_program import program_scores
 from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.scoring.lost import lost
 from arc_experiments.scoring.per_output import (
     HEADLINES,
     ByOutput,
+    Marks,
     by_output,
     marks_of,
     mean,
@@ -75,6 +77,7 @@ def score(
       computed; of the user's own if it is in use.
     - `by_group`: `pass_at_2` by size of the test output, number of demonstrations, concept, source
       (`by_group`).
+    - `lost`: right outputs that were never proposed, or not chosen, by every rule (`lost`).
     - `by_task`: the share of right outputs of each task within two attempts.
     - `invalid`: number of candidates by reason.
     - `programs`: of answers that are programs (`program_scores`); missing without.
@@ -92,6 +95,7 @@ def score(
     outputs = [row for rows in marks.values() for row in rows]
     by_task = {task_id: share["pass_at_2"] for task_id, share in shares.items()}
     result: dict[str, Any] = means(shares)
+    by_selection = _by_selection(solutions(tasks), found, rule)
     programs = program_scores(tasks, candidates)
     return {
         **result,
@@ -104,7 +108,8 @@ def score(
             "test_output": mean([row["pass_at_2"] for row in outputs]),
             "task_strict": mean([float(share == 1) for share in by_task.values()]),
         },
-        "by_selection": _by_selection(solutions(tasks), found, rule),
+        "by_selection": {name: means(of_rule) for name, of_rule in by_selection.items()},
+        "lost": lost(shares, by_selection),
         "by_group": by_group(tasks, marks, source_of),
         "by_task": by_task,
         "invalid": _reasons(c for (task_id, _), group in found.items() if task_id in marks for c in group),
@@ -165,8 +170,8 @@ def _reasons(candidates: Iterable[Candidate]) -> dict[str, int]:
 
 def _by_selection(
     expected: dict[str, list[Grid]], found: ByOutput, rule: Rule
-) -> dict[str, dict[str, float]]:
-    """What the attempts of each rule would have scored; the one in use may be the user's."""
+) -> dict[str, dict[str, Marks]]:
+    """By rule and task, what its attempts would have scored; the rule in use may be the user's."""
     has_likelihoods = any(candidate.likelihoods for group in found.values() for candidate in group)
     grids = {
         task_id: [(output, distinct(found[task_id, i])) for i, output in enumerate(outputs)]
@@ -185,5 +190,5 @@ def _by_selection(
             ]
             for task_id, outputs in grids.items()
         }
-        scores[name] = means(task_shares(marks, names))
+        scores[name] = task_shares(marks, names)
     return scores

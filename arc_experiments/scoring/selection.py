@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from arc_experiments.config.own_function import is_own, load_function
 from arc_experiments.config.schema import NEED_LIKELIHOODS, SELECTIONS
+from arc_experiments.config.user_code.functions import is_own, load_function
 from arc_experiments.scoring.candidates import Candidate, Likelihood
 from arc_experiments.scoring.support import Support, support
 from arc_experiments.tasks.grids import Grid

@@ -28,7 +28,7 @@ WRITING_SHARE = 0.05  # of all the time, at most, for writing a growing submissi
 
 ATTEMPTS = tuple(f"attempt_{number}" for number in range(1, NUM_ATTEMPTS + 1))
 # What `score` says of candidates and cannot say of two attempts, or says twice.
-NOT_OF_ATTEMPTS = ("pass_at_n", "vote_1", "vote_2", "by_selection")
+NOT_OF_ATTEMPTS = ("pass_at_n", "vote_1", "vote_2", "by_selection", "lost")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,30 +8,23 @@ program saw them, its own outputs take the place of the task's, on demonstration
               line(2,1,1,1,4)        draws other lines
     relabelled task: the same inputs, each with these two lines as its output; the program solves it
 
-Programs joined into one are relabelled in the same way, so that a model that writes only short programs
-sees longer ones:
-
-    joined    line(3,0,0,5,0)
-              line(2,1,1,1,4)
-              line(7,2,0,2,6)        of another program
+Programs joined of several (see `joining`) are relabelled in the same way, so that a model that writes only
+short programs sees longer ones.
 
 The method is hindsight experience replay (Andrychowicz et al. 2017) for programs, as in SOAR and arc25.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 
 from arc_experiments.programs.languages import language
 from arc_experiments.programs.sandbox import Sandbox
 from arc_experiments.programs.verification import verify
+from arc_experiments.search_and_learn import joining
 from arc_experiments.tasks import Pair, Program, Task
 from arc_experiments.tasks.grids import Grid
-
-NUM_PARENTS = 24  # programs of a task that are joined with each other: a pair's two orders are 552
-NUM_GENERATIONS = 4  # how often those joined are joined again
 
 Quality = tuple[int, float]
 
@@ -84,7 +77,7 @@ def relabel(
     found = _find(seen_in, written, sandbox)
     taken = _best(found.values())[-most:]
     if joined:
-        taken = _best([*taken, *_joined(seen_in, taken, found.keys(), sandbox)[-joined:]])
+        taken = _best([*taken, *_joined(seen_in, found, sandbox, joined)])
     return [_relabelled(one, rank) for rank, one in enumerate(taken)]
 
 
@@ -125,35 +118,20 @@ def _best(found: Iterable[_Found]) -> list[_Found]:
 
 
 def _joined(
-    seen_in: Mapping[int, Task], taken: Sequence[_Found], known: Iterable[bytes], sandbox: Sandbox
+    seen_in: Mapping[int, Task], found: Mapping[bytes, _Found], sandbox: Sandbox, most: int
 ) -> list[_Found]:
-    """Join the best programs, and the best of what comes of it again, while unknown outputs come of it."""
-    known, longer, parents = set(known), list[_Found](), taken[-NUM_PARENTS:]
-    for _ in range(NUM_GENERATIONS):
-        found = _find(seen_in, _pairs_in_one(parents), sandbox)
-        new = [one for key, one in found.items() if key not in known]
-        if not new:
-            break
-        known |= found.keys()
-        longer += new
-        parents = _best([*parents, *new])[-NUM_PARENTS:]
-    return _best(longer)
-
-
-def _pairs_in_one(found: Sequence[_Found]) -> list[Written]:
-    """Join each two programs of one view, in both orders."""
-    pairs = permutations((one.written for one in found), 2)
-    return [
-        Written(view=first.view, program=_join(first.program, second.program))
-        for first, second in pairs
-        if first.view == second.view
-    ]
-
-
-def _join(first: Program, second: Program) -> Program:
-    join = language(first.language).join
-    assert join is not None, "the searcher refuses to join programs of such a language"
-    return Program(language=first.language, text=join(first.text, second.text))
+    """Join the programs of each view; return those with outputs that none of the programs gives."""
+    written = list[Written]()
+    for view, seen in seen_in.items():
+        texts = [
+            one.written.program.text
+            for one in _best(found.values())
+            if one.written.view == view and one.written.program.language == joining.LANGUAGE
+        ]
+        for text in joining.join(texts, seen.train)[: 2 * most]:
+            written.append(Written(view=view, program=Program(language=joining.LANGUAGE, text=text)))
+    new = _find(seen_in, written, sandbox)
+    return _best(one for key, one in new.items() if key not in found)[-most:]
 
 
 def _relabelled(found: _Found, rank: int) -> Relabelled:

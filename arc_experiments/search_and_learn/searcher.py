@@ -18,14 +18,14 @@ from pathlib import Path
 
 from accelerate.utils import release_memory
 
-from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Outcome, Round, this_worker
+from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Ending, Round, this_worker
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup
 from arc_experiments.adaptation.training import ANSWERS, seed_of
 from arc_experiments.adaptation.tuner import Candidates, Tuner
-from arc_experiments.programs.languages import language
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import peak_memory_bytes
 from arc_experiments.scoring.candidates import Candidate
+from arc_experiments.search_and_learn import joining
 from arc_experiments.search_and_learn.relabelling import Written, best_last, relabel
 from arc_experiments.stream.samples import NothingFits
 from arc_experiments.tasks import Task, TaskSet
@@ -41,6 +41,7 @@ class Searcher:
         is_over: whether the time for all groups has run out.
         note: called often while programs are written.
         first_round: the programs that the model as it is wrote for a task, by the task's id.
+        tell: called with the group's name, the number and what came of each finished round.
 
     Raises:
         ValueError: programs are to be joined that are in a language whose programs do not join.
@@ -53,15 +54,17 @@ class Searcher:
         is_over: Callable[[], bool],
         note: Callable[[], None],
         first_round: Callable[[str], Sequence[Candidate]],
+        tell: Callable[[str, int, Round], None],
     ) -> None:
         self._run, self._folder, self._is_over, self._first_round = run, folder, is_over, first_round
+        self._tell = tell
         joined, name = run.config.adapt.joined, run.prompt.language
-        if joined and language(name).join is None:
+        if joined and name != joining.LANGUAGE:
             raise ValueError(f"adapt.joined={joined}: programs in {name} are not joined: set adapt.joined=0")
         self._tuner = Tuner(run, folder, is_over, note)
         self.model = self._tuner.model
 
-    def answer(self, tasks: TaskSet, place: str) -> Candidates | Outcome:
+    def answer(self, tasks: TaskSet, place: str) -> Candidates | Ending:
         """Write the programs of the first round (see `Tuner.answer`)."""
         return self._tuner.answer(tasks, place)
 
@@ -78,30 +81,32 @@ class Searcher:
         start = self._tuner.begin()
         programs: list[Candidate] = [one for name in group.tasks.ids for one in self._first_round(name)]
         rounds = [Round.of(programs, relabelled=0, training=None)]
-        outcome, unanswered, trained = Outcome.WHOLE, dict[str, Outcome](), 0.0
+        self._tell(group.name, 1, rounds[0])
+        outcome, unanswered, trained = Ending.WHOLE, dict[str, Ending](), 0.0
         try:
             for number in range(2, self._run.config.adapt.rounds + 1):
                 unsolved = TaskSet(task for task in group.tasks if task.id not in solved_by(programs))
                 if not len(unsolved):
                     break
                 if self._is_over():
-                    outcome = Outcome.STOPPED if number > 2 else Outcome.NOT_BEGUN
+                    outcome = Ending.STOPPED if number > 2 else Ending.NOT_BEGUN
                     break
                 began = time.perf_counter()
                 relabelled, outcome, training = self._learn(group, programs, f"{group.name}/round-{number}")
                 trained += time.perf_counter() - began
-                if outcome is not Outcome.WHOLE:
+                if outcome is not Ending.WHOLE:
                     break
                 found = self._tuner.answer(
                     unsolved,
                     f"{group.name}/round-{number}/{ANSWERS}",
                     first_sample=(number - 1) * self._run.engine.num_samples,
                 )
-                if isinstance(found, Outcome):
+                if isinstance(found, Ending):
                     unanswered = dict.fromkeys(unsolved.ids, found)
                     break
                 programs += found
                 rounds.append(Round.of(programs, relabelled=relabelled, training=training))
+                self._tell(group.name, number, rounds[-1])
             if len(rounds) > 1:
                 self._tuner.save(group)
         finally:
@@ -121,7 +126,7 @@ class Searcher:
 
     def _learn(
         self, group: TaskGroup, programs: Iterable[Candidate], place: str
-    ) -> tuple[int, Outcome, AdaptationCounts | None]:
+    ) -> tuple[int, Ending, AdaptationCounts | None]:
         """Train on the programs so far; return the number of relabelled tasks, and how the training ended.
 
         Without counts nothing was trained on.
@@ -129,19 +134,19 @@ class Searcher:
         tasks = self._relabelled(group.tasks, programs)
         weights = self._folder / f"{place}.safetensors"
         if weights.exists():
-            return len(tasks), Outcome.WHOLE, self._tuner.take(weights)
+            return len(tasks), Ending.WHOLE, self._tuner.take(weights)
         if not tasks:
             log.warning("%s: no program ran on every input, so there is nothing to learn from", place)
-            return 0, Outcome.WHOLE, None
+            return 0, Ending.WHOLE, None
         seed = seed_of(f"stream {place}", self._run.config.seeds.stream, [group])
         stream = self._run.stream_of(TaskSet(tasks), seed=seed, in_order=True)
         try:
             stream.row(0)
         except NothingFits:
-            return len(tasks), Outcome.TOO_LONG, None
+            return len(tasks), Ending.TOO_LONG, None
         outcome, training = self._tuner.train_on(stream, group, place)
         release_memory()  # the trainer is a cycle: its optimizer would still hold memory
-        if outcome is Outcome.WHOLE and training is not None:
+        if outcome is Ending.WHOLE and training is not None:
             self._tuner.keep(weights, training)
         return len(tasks), outcome, training
 

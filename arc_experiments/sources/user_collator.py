@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from arc_experiments.config.user_code import UserCodeError, UserFunction, as_theirs
+from arc_experiments.config.user_code.by_path import UserCodeError, UserFunction, as_theirs
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.tasks.images import Image
 from arc_experiments.tasks.ready_rows import shown

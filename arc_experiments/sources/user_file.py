@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from arc_experiments.config.user_code import UserCodeError, UserFunction, as_theirs, same_random
+from arc_experiments.config.user_code.by_path import UserCodeError, UserFunction, as_theirs, same_random
 from arc_experiments.sources.parsing import parse_task
 from arc_experiments.sources.user_collator import NAME as COLLATOR
 from arc_experiments.sources.user_collator import UserCollator

@@ -75,6 +75,7 @@ class Sample:
     refused_pairs: Counter[str]  # generated pairs that were refused, over all tasks drawn, by reason
     steps: tuple[Step, ...]  # the augmentation's, in order
     num_left_out: int = 0  # of these steps, for they could not be carried into the program
+    num_skipped: int = 0  # positions between prompt and answer that no token has
 
     @property
     def augmentation(self) -> tuple[str, ...]:
@@ -87,6 +88,7 @@ class SampleStream:
 
     Args:
         pack_length: fills rows with several samples up to this many tokens; None puts one sample into a row.
+        answer_gap: the most positions that are skipped before an answer, see `docs/configuration.md`.
 
     Raises:
         ValueError: a part's share is less than one sample in `MIXTURE_BLOCK`.
@@ -95,10 +97,16 @@ class SampleStream:
     num_joined = 1  # see JoinedStreams
 
     def __init__(
-        self, parts: Sequence[StreamPart], prompt: Prompt, *, seed: int, pack_length: int | None = None
+        self,
+        parts: Sequence[StreamPart],
+        prompt: Prompt,
+        *,
+        seed: int,
+        pack_length: int | None = None,
+        answer_gap: int = 0,
     ) -> None:
         self.parts, self.pack_length = tuple(parts), pack_length
-        self._prompt, self._seed = prompt, seed
+        self._prompt, self._seed, self._answer_gap = prompt, seed, answer_gap
         self._counts = _shares([part.weight for part in self.parts])
         for part, count in zip(self.parts, self._counts, strict=True):
             if count == 0:
@@ -117,17 +125,18 @@ class SampleStream:
         prompt = part.prompt or self._prompt
         task_number = self._task_at(number, visit)
         refused_pairs: Counter[str] = Counter()
+        too_long: list[tuple[Task, Kind | None]] = []
         for num_redrawn in range(MAX_REDRAWS):
             drawn = part.source.draw(task_number, rng)
             refused_pairs.update(drawn.refused)
             steps: tuple[Step, ...] = ()
-            num_left_out = 0
+            num_left_out, task, kind = 0, drawn, None
             if isinstance(drawn, Row):  # neither augmented nor shortened
                 fitted = prompt.fit_row(drawn)
             else:
                 kind = prompt.draw_kind(drawn, rng) if prompt.trains_on_programs else None
                 made = augment(drawn, part.transforms, rng, keeps_program=kind in PROGRAM_KINDS)
-                fitted, steps = prompt.sample(made.task, rng, kind), made.steps
+                fitted, task, steps = prompt.sample(made.task, rng, kind), made.task, made.steps
                 num_left_out = made.num_left_out
             if fitted is not None:
                 return Sample(
@@ -141,13 +150,19 @@ class SampleStream:
                     refused_pairs=refused_pairs,
                     steps=steps,
                     num_left_out=num_left_out,
+                    num_skipped=self._num_skipped(index),
                 )
+            too_long.append((task, kind))
             task_number = int(rng.choice(part.numbers))
         raise NothingFits(
-            f"prompt.max_length={prompt.max_length} is too short: none of {MAX_REDRAWS} tasks of {part.name} "
-            f"drawn for sample {index} fits, even with one demonstration (prompt.fit=redraw keeps them all; "
-            "rows are never shortened)"
+            f"prompt.max_length={prompt.max_length} is too short: none of the {MAX_REDRAWS} tasks of "
+            f"{part.name} drawn for sample {index} fits{_least(prompt, too_long)}"
         )
+
+    def _num_skipped(self, index: int) -> int:
+        if not self._answer_gap:
+            return 0
+        return int(rng_for("answer gap", self._seed, index).integers(self._answer_gap + 1))
 
     def row(self, index: int) -> tuple[Sample, ...]:
         """Return the samples that the trainer sees as row `index`.
@@ -209,6 +224,23 @@ class JoinedStreams:
         """Return the samples that the trainer sees as row `index`."""
         turn, number = divmod(index, len(self._streams))
         return self._streams[number].row(turn)
+
+
+def _least(prompt: Prompt, too_long: Sequence[tuple[Task, Kind | None]]) -> str:
+    """Say which length the shortest of these tasks needs; "" if it is its pictures that have no room."""
+    length, task = min(((prompt.least_length(*each), each[0]) for each in too_long), key=lambda each: each[0])
+    if length <= prompt.max_length:
+        return ""
+    if isinstance(task, Row):
+        shortened = "as rows are never shortened"
+    elif prompt.redraws:
+        shortened = "with all its demonstrations (prompt.fit=drop leaves out what does not fit)"
+    else:
+        shortened = "with one demonstration"
+    return (
+        f". The shortest needs {length} tokens {shortened}: set prompt.max_length={length} or more; what is "
+        "still longer is not trained on"
+    )
 
 
 def _shares(weights: Sequence[float]) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arc_experiments.tasks.grids import Grid, check_grid
-from arc_experiments.tasks.shown import row
+from arc_experiments.tasks.html import row
 
 MOST_SHOWN = 10  # tasks of a set, in a notebook
 

@@ -37,6 +37,7 @@ def make_trainer(
     processes: PartialState,
     seed: int,
     per_device_batch_size: int,
+    gradient_checkpointing: bool,
     pad_id: int,
     pictures: PictureInputs | None = None,
     callbacks: Sequence[TrainerCallback] = (),
@@ -50,6 +51,7 @@ def make_trainer(
         folder: for checkpoints and the best weights.
         seed: of the dropout.
         per_device_batch_size: rows of one forward pass in one process, of each joined stream.
+        gradient_checkpointing: recompute activations in the backward pass.
         pictures: makes what the model needs of the samples' pictures; None for text alone.
         is_pause_due: whether this process should pause at the end of a step, numbered from 1; then all do.
         kind: makes the trainer, from StreamTrainer's arguments.
@@ -70,6 +72,7 @@ def make_trainer(
         seed=seed,
         num_rows=num_rows,
         accumulation=split_batch(optim.batch_size, processes.num_processes, per_device_batch_size),
+        gradient_checkpointing=gradient_checkpointing,
         is_iterable=isinstance(rows, IterableDataset),
     )
     most_tokens = num_rows * (optim.pack_length or config.prompt.max_length)
@@ -87,8 +90,10 @@ def make_trainer(
             embedding_learning_rate=optim.embedding_learning_rate,
             load_state=None if optim.load_state is None else Path(optim.load_state).expanduser(),
             label_smoothing=optim.label_smoothing,
-            # SFTTrainer's own loss knows models of text alone.
-            loss_at_labels=pictures is not None or suits_labelled_positions(model, device, most_tokens),
+            # SFTTrainer's own loss knows models of text alone, whose LM head is where their inputs are.
+            loss_at_labels=pictures is not None
+            or config.hardware.parallelism == "split"
+            or suits_labelled_positions(model, device, most_tokens),
             attends_by_sample=device.type == "cpu"
             and optim.pack_length is not None
             and not config.model.compile,
@@ -118,6 +123,7 @@ def _arguments(
     seed: int,
     num_rows: int,
     accumulation: int,
+    gradient_checkpointing: bool,
     is_iterable: bool,
 ) -> SFTConfig:
     """Our keys as SFTConfig's. Validation and logging are ours, so the Trainer's are off."""
@@ -143,7 +149,7 @@ def _arguments(
         seed=seed,
         dataloader_num_workers=hardware.num_workers,
         dataloader_pin_memory=False,  # it pins tensors only, and batches come as arrays
-        activation_checkpointing=config.model.gradient_checkpointing,
+        activation_checkpointing=gradient_checkpointing,
         torch_compile=config.model.compile,
         train_sampling_strategy="sequential",  # the stream is shuffled already
         ignore_data_skip=is_iterable,  # it starts at the row to resume from

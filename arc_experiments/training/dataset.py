@@ -39,8 +39,9 @@ def make_row(stream: SampleStream | JoinedStreams, index: int) -> dict[str, Any]
 
     Returns:
         input_ids and labels, int32, shape (tokens,); marks, int64, shape (COUNTED + REFUSALS + parts,); for
-        packed rows also position_ids, int32, shape (tokens,), which restart with each sample; of samples with
-        pictures also these, in the order of their tokens, which the collator draws.
+        packed rows also position_ids, int32, shape (tokens,), which restart with each sample; if an answer
+        begins late also gap, where it begins and how many positions it skips; of samples with pictures also
+        these, in the order of their tokens, which the collator draws.
     """
     samples = stream.row(index)
     row: dict[str, Any] = {
@@ -53,6 +54,8 @@ def make_row(stream: SampleStream | JoinedStreams, index: int) -> dict[str, Any]
         row["pictures"] = pictures
     if stream.pack_length is not None:
         row["position_ids"] = np.concatenate([np.arange(len(s.encoded), dtype=np.int32) for s in samples])
+    elif samples[0].num_skipped:
+        row["gap"] = (samples[0].encoded.num_prompt, samples[0].num_skipped)
     return row
 
 
@@ -165,6 +168,7 @@ class Collator:
     Returns input_ids and labels (-100 on padding), int64, shape (rows, longest), and marks, int64, shape
     (rows, COUNTED + REFUSALS + parts). Also attention_mask, or for packed rows position_ids, both of the
     first's shape: models separate packed samples by positions that restart, but only if there is no mask.
+    If answers begin late, both.
     Of pictures the arrays for the model; a worker leaves pictures that are looked up to `complete`: they are
     a thousandth of their arrays.
 
@@ -182,7 +186,7 @@ class Collator:
         shape = (len(rows), max(len(row["input_ids"]) for row in rows))
         ids = np.full(shape, self._pad_id, np.int64)
         labels = np.full(shape, IGNORED, np.int64)
-        packed = "position_ids" in rows[0]
+        packed, gaps = "position_ids" in rows[0], [row.get("gap") or (0, 0) for row in rows]
         beside = np.zeros(shape, np.int64)
         for place, row in enumerate(rows):
             length = len(row["input_ids"])
@@ -198,6 +202,7 @@ class Collator:
             "input_ids": ids,
             "labels": labels,
             "position_ids" if packed else "attention_mask": beside,
+            **({"position_ids": _with_gaps(gaps, shape[1])} if any(map(any, gaps)) else {}),
             "marks": np.stack([row["marks"] for row in rows]),
         }
 
@@ -222,6 +227,14 @@ class Collator:
             return batch
         assert self._pictures is not None, "which were not left otherwise"
         return {**self._pictures.arrays(pictures, batch["input_ids"]), **batch}
+
+
+def _with_gaps(gaps: Sequence[tuple[int, int]], length: int) -> NDArray[np.int64]:
+    """Count positions, past a row's gap from where its answer begins; shape (rows, length)."""
+    starts, skipped = np.array(gaps)[:, :, np.newaxis].swapaxes(0, 1)
+    counted = np.arange(length)
+    positions: NDArray[np.int64] = counted + skipped * (counted >= starts)
+    return positions
 
 
 def as_tensors(batch: Arrays) -> dict[str, torch.Tensor]:

@@ -22,8 +22,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from arc_experiments.config.own_function import is_own, load_function
 from arc_experiments.config.schema import DECAY, Optim
+from arc_experiments.config.user_code.functions import is_own, load_function
 
 KEY = "optim.schedule"
 Shares = Callable[..., float]

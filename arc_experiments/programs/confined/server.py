@@ -30,7 +30,7 @@ Asked = tuple[str, list[str]]  # a source, and inputs in JSON
 
 
 @dataclass(kw_only=True)
-class Ran:
+class _SoFar:
     """What became of a program so far."""
 
     answers: list[Answer] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Server:
 
     def _run(self, programs: list[Asked], alone: bool) -> list[tuple[list[Answer], float]]:
         """Return the answers of each program to its inputs, and the CPU seconds that it took."""
-        ran = [Ran() for _ in programs]
+        ran = [_SoFar() for _ in programs]
         seconds = self._options.cpu_seconds * sum(1 + len(inputs) for _, inputs in programs)
         waiting = deque(number for number, (_, inputs) in enumerate(programs) if inputs)
         while waiting:
@@ -81,7 +81,7 @@ class Server:
                     kernel.kill_descendants(is_first=self._is_first)
         return [(one.answers, one.cpu_seconds) for one in ran]
 
-    def _continue(self, child: Running, program: Asked, ran: Ran) -> bool:
+    def _continue(self, child: Running, program: Asked, ran: _SoFar) -> bool:
         """Have a child answer the inputs that have no answer yet; return whether it can do more."""
         source, inputs = program
         left = len(inputs) - len(ran.answers)

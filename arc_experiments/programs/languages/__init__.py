@@ -3,7 +3,7 @@
 language("draw").normalise("line(3, 5,0, 0,0)  # a comment")    # "line(3,0,0,5,0)"
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -30,8 +30,6 @@ class Language(Protocol):
     Attributes:
         runs_in: its kind of sandbox: `monty`, an interpreter apart from the machine, or a Python `process`.
         prelude: source text that the interpreter executes before any program.
-        join: makes of two programs in normal form one that does what the first and then the second does, in
-            normal form; None if programs of the language are not joined.
     """
 
     @property
@@ -42,9 +40,6 @@ class Language(Protocol):
 
     @property
     def prelude(self) -> str: ...
-
-    @property
-    def join(self) -> Callable[[str, str], str] | None: ...
 
     def extract(self, answer: str) -> str:
         """Return the program in a model's answer, without code fences; raise UnreadableProgram."""

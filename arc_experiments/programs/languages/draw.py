@@ -62,10 +62,6 @@ class Draw:
     def length(self, text: str) -> int:
         return len(read_calls(text))
 
-    def join(self, first: str, second: str) -> str:
-        """Return the program that paints the shapes of both on one canvas, the second's last."""
-        return write_calls(in_order([*read_calls(first), *read_calls(second)]))
-
     def recolour(self, text: str, mapping: Mapping[int, int]) -> str | None:
         """Rename the colours, which is always exact if no two get the same name."""
         renamed = {colour: mapping.get(colour, colour) for colour in range(NUM_COLOURS)}

@@ -39,7 +39,6 @@ class Dsl:
 
     name = "dsl"
     runs_in: Literal["monty", "process"] = "monty"
-    join = None
 
     @cached_property
     def prelude(self) -> str:

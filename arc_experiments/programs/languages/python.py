@@ -47,7 +47,6 @@ class Python:
 
     name = "python"
     runs_in: Literal["monty", "process"] = "process"
-    join = None
 
     @cached_property
     def prelude(self) -> str:

@@ -1,6 +1,6 @@
 """Run programs that nobody has checked: within limits, apart from the machine and from each other.
 
-with Sandbox(num_processes=2, limits=Limits(cpu_seconds=1)) as sandbox:
+with Sandbox(num_processes=2, limits=ProgramLimits(cpu_seconds=1)) as sandbox:
     ran, = sandbox.run([Program(language="draw", text="pixel(3,0,0)")], [[grid]])
     ran.outcomes[0].grid                    # or None, and a reason
 """
@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Self
 
 from arc_experiments.programs.languages import Language, language
-from arc_experiments.programs.sandbox.outcome import REASONS, Limits, Outcome, Ran, Reason, Runner
+from arc_experiments.programs.sandbox.outcome import REASONS, Outcome, ProgramLimits, Ran, Reason, Runner
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import Program
 
-__all__ = ["REASONS", "Limits", "Outcome", "Ran", "Reason", "Runner", "Sandbox"]
+__all__ = ["REASONS", "Outcome", "ProgramLimits", "Ran", "Reason", "Runner", "Sandbox"]
 
 
 class Sandbox:
@@ -33,11 +33,11 @@ class Sandbox:
         self,
         *,
         num_processes: int | None = None,
-        limits: Limits | None = None,
+        limits: ProgramLimits | None = None,
         barc_library: Path | None = None,
     ) -> None:
         self._num_processes = num_processes or len(os.sched_getaffinity(0))
-        self._limits = limits or Limits()
+        self._limits = limits or ProgramLimits()
         self._barc_library = barc_library
         self._runners: dict[str, Runner] = {}
         self._open = ExitStack()

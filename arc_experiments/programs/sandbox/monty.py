@@ -27,7 +27,7 @@ from pydantic_monty import (
 from arc_experiments.programs.languages import Language
 from arc_experiments.programs.languages._reading import source_of_prelude
 from arc_experiments.programs.sandbox.cpu_time import CpuWatch
-from arc_experiments.programs.sandbox.outcome import REASONS, Limits, Outcome, Ran, Reason, Runner
+from arc_experiments.programs.sandbox.outcome import REASONS, Outcome, ProgramLimits, Ran, Reason, Runner
 from arc_experiments.tasks.grids import Grid, GridError, check_grid
 
 MAX_SHARED = 200  # programs that share a session: each leaves a kilobyte in it
@@ -40,7 +40,7 @@ _NAME = re.compile(r"[^\W\d]\w*")
 
 
 @contextmanager
-def open_runner(language: Language, *, num_processes: int, limits: Limits) -> Iterator[Runner]:
+def open_runner(language: Language, *, num_processes: int, limits: ProgramLimits) -> Iterator[Runner]:
     """Yield interpreters of the language, and end their processes afterwards."""
     with Monty(max_processes=num_processes) as pool, CpuWatch() as watch:
         runner = MontyRunner(pool, watch, language, num_processes, limits)
@@ -54,7 +54,7 @@ class MontyRunner:
     """A thread for each process, which holds one session of it."""
 
     def __init__(
-        self, pool: Monty, watch: CpuWatch, language: Language, num_processes: int, limits: Limits
+        self, pool: Monty, watch: CpuWatch, language: Language, num_processes: int, limits: ProgramLimits
     ) -> None:
         self._language, self._watch = language, watch
         self._limits = limits
@@ -141,7 +141,7 @@ class _Slot:
             self._session = None
 
 
-def _loaded(pool: Monty, prelude: str, limits: Limits) -> bytes:
+def _loaded(pool: Monty, prelude: str, limits: ProgramLimits) -> bytes:
     """Return a session with the prelude and limits, to be restored at will."""
     own = ResourceLimits(
         max_memory=limits.memory_bytes, max_feed_duration_secs=PATIENCE * max(1.0, limits.cpu_seconds)

@@ -22,7 +22,15 @@ import numpy as np
 
 import arc_experiments
 from arc_experiments.programs.languages import Language
-from arc_experiments.programs.sandbox.outcome import REASONS, Limits, Outcome, Ran, Reason, Runner, outcome_of
+from arc_experiments.programs.sandbox.outcome import (
+    REASONS,
+    Outcome,
+    ProgramLimits,
+    Ran,
+    Reason,
+    Runner,
+    outcome_of,
+)
 from arc_experiments.tasks.grids import Grid
 
 SERVER = "arc_experiments.programs.confined.server"
@@ -45,7 +53,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def open_runner(
-    language: Language, *, num_processes: int, limits: Limits, barc_library: Path | None = None
+    language: Language, *, num_processes: int, limits: ProgramLimits, barc_library: Path | None = None
 ) -> Iterator[Runner]:
     """Yield a runner whose processes end with this context.
 

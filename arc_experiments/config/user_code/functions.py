@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.config.user_code import error_by, is_installed
+from arc_experiments.config.user_code.by_path import error_by, is_installed
 
 # What the function of each key is called with: positions, then names.
 CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -13,8 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from arc_experiments.config.code_files import code_files, code_hashes, file_of
-from arc_experiments.config.own_folders import add_conf, add_to_python_path, own_conf
+from arc_experiments.config.user_code.files import code_files, code_hashes, file_of
+from arc_experiments.config.user_code.folders import add_conf, add_to_python_path, own_conf
 from arc_experiments.runs.folder import FolderError, read_object
 
 

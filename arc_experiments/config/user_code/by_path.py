@@ -19,7 +19,7 @@ from typing import Any
 
 DEFAULT_FUNCTION = "get_custom_dataset"
 SEED = 0
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 

@@ -17,8 +17,8 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.config.check import open_sets
-from arc_experiments.config.own_function import CALLS, is_own
-from arc_experiments.config.user_code import error_by, is_installed, split_name
+from arc_experiments.config.user_code.by_path import error_by, is_installed, split_name
+from arc_experiments.config.user_code.functions import CALLS, is_own
 
 Files = dict[str, dict[str, Path]]
 

@@ -1,0 +1,1 @@
+"""Studies: a question, the arms that answer it, and the rule that decides, written down before the runs."""
