@@ -19,7 +19,7 @@ from arc_experiments.runs.labels import read_labels
 from arc_experiments.runs.run_state import DIED, FAILED
 
 QUEUE_SECONDS = 5.0  # for which a scheduler may think about what is in its queue
-LONGEST_ERROR = 150  # characters of its first line; its log has all
+LONGEST_ERROR = 100  # characters of its first line; its log has all
 QUEUE = "in the queue"
 EXIT_NONE = 2
 
@@ -51,7 +51,14 @@ def status_table(folders: Sequence[RunFolder]) -> Table:
     A folder's name is never broken, so that it can be copied; a narrow terminal is exceeded for it.
     """
     queues = [str(queue) for queue in queued(folders, QUEUE_SECONDS)]
-    headings = ["run", "state", "step", TRAINING_LOSS, "left", *([QUEUE] if any(queues) else [])]
+    headings = [
+        "run",
+        "state",
+        "step",
+        TRAINING_LOSS.replace(" ", "\n"),
+        "left",
+        *([QUEUE] if any(queues) else []),
+    ]
     table = plain_table(*headings)
     table.columns[0].min_width = max(len(str(folder)) for folder in folders)
     for folder, queue in zip(folders, queues, strict=True):

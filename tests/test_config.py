@@ -202,7 +202,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("prompt/grid=fram", ["prompt/grid=fram is not", "Did you mean: prompt/grid=framed?", "minimal"]),
     ("prompt=grid", ["prompt=grid is not an option of prompt", "framed"]),
     ("model=qwen5", ["Did you mean: model=qwen15 or model=qwen05", "tiny"]),
-    ("model=me/mine", ["model=me/mine is not", "a folder: model=custom model.path=me/mine.", "tiny"]),
+    ("model=me/mine", ["model=me/mine is not", "a folder write model=custom model.path=me/mine.", "tiny"]),
     ("model=./mine", ["model=./mine is not", "model=custom model.path=./mine."]),
     ("model=/mine", ["model=/mine is not", "model=custom model.path=/mine."]),
     ("data=3", ["data=3", "arc1, arc2"]),
