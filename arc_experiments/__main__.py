@@ -85,8 +85,9 @@ def _notes_on_place(folders: list[RunFolder]) -> Iterator[str]:
     inside = [path for path in (folder.path.absolute() for folder in folders) if here in path.parents]
     if inside and (here / "run.yaml").is_file():
         yield (
-            f"note: this directory is the folder of a run, so the new one is written inside it, to {inside[0]}. "
-            "To have it beside the other, type the command where that was typed"
+            "note: this directory is the folder of a run, so the new one is written inside it, to "
+            f"{inside[0]}. To have it elsewhere: hydra.run.dir=<folder>, or type the command there, with "
+            f"from_run={here}"
         )
 
 

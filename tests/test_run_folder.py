@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from task_files import GOOD, write
 
 import arc_experiments.__main__ as command
 from arc_experiments.composing.compose import compose_config
@@ -30,7 +31,6 @@ from arc_experiments.config.paths import absolute_path
 from arc_experiments.config.schema import Command, PromptOptions, Slurm, TemplateOptions
 from arc_experiments.runs import folder as run_folder
 from arc_experiments.runs.folder import EVERYTHING, FolderError, RunFolder, find_runs
-from task_files import GOOD, write
 
 ROOT = Path(__file__).resolve().parents[1]
 Start = Callable[..., list[Path]]
@@ -300,6 +300,10 @@ def test_relative_paths_are_found_again_from_any_directory(
     assert (sources["a"].path, sources["a"].source["path"]) == (mine, mine)
     assert (sources["b"].file, sources["b"].source["file"]) == (rows, rows)
     assert elsewhere.model.path == "package:tiny"
+    (run / "adapter").mkdir()
+    evaluation = compose_config(["job=evaluate", f"from_run={run.path}"])
+    assert evaluation.data.sources.b.file == rows
+    freeze(evaluation, tmp_path / "evaluation", [])
     stop_at(run, 5)
     monkeypatch.chdir(tmp_path)
     assert freeze(typed, run.path, options).path == run.path, "the same command still finds its folder"
