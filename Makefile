@@ -7,7 +7,7 @@ ARGS ?=
 RUN ?=
 VENV := .venv
 
-# Where test-slurm keeps its cluster.
+# Where test-slurm and test-gridengine keep their cluster.
 CLUSTER ?= /tmp/arc_experiments_slurm
 
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 SEEDS := seed=1,2,3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all test-gpu test-slurm clean need-run
+.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all test-gpu test-slurm test-gridengine clean need-run
 
 help:  ## List the targets
 	@echo "make <target> [ARGS=\"key=value ...\"] [RUN=<run folder>] [PYTHON=python3.12]"
@@ -50,24 +50,25 @@ evaluate: need-run $(READY)  ## Score the model of a run folder again: RUN=<fold
 report: need-run $(READY)  ## Write the report of a run folder again: RUN=<folder>
 	$(BIN)/python -m arc_experiments.report "$(RUN)"
 
-check: $(READY)  ## Formatting, lint, types, and which room may use which
+check: $(READY)  ## Formatting, lint, types, which room may use which, the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --cache-dir .ruff_cache/imports
+	test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
 
 format: $(READY)  ## Format, and repair what the linter can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 test: $(READY)  ## The tests, without the slow ones: ARGS="-k prompts" to choose
-	$(PYTEST) -m "not slow and not gpu and not slurm" $(ARGS)
+	$(PYTEST) -m "not slow and not gpu and not slurm and not gridengine" $(ARGS)
 
 test-slow: $(READY)  ## The slow tests alone
-	$(PYTEST) -m "slow and not gpu and not slurm" $(ARGS)
+	$(PYTEST) -m "slow and not gpu and not slurm and not gridengine" $(ARGS)
 
 test-all: $(READY)  ## The tests, with the slow ones
-	$(PYTEST) -m "not gpu and not slurm" $(ARGS)
+	$(PYTEST) -m "not gpu and not slurm and not gridengine" $(ARGS)
 
 test-gpu: $(READY)  ## The tests on a GPU, with its speed and memory
 	$(BIN)/python -m pytest -m gpu tests/test_gpu.py $(ARGS)
@@ -75,6 +76,10 @@ test-gpu: $(READY)  ## The tests on a GPU, with its speed and memory
 test-slurm: $(READY)  ## The tests on a SLURM cluster, which is brought up on this machine (Debian, as root)
 	tests/slurm/up.sh $(CLUSTER)
 	. $(CLUSTER)/env.sh && $(BIN)/python -m pytest -m slurm $(ARGS); code=$$?; tests/slurm/down.sh $(CLUSTER); exit $$code
+
+test-gridengine: $(READY)  ## The tests on a Grid Engine, which is brought up on this machine (Debian, as root)
+	tests/gridengine/up.sh $(CLUSTER)
+	. $(CLUSTER)/env.sh && $(BIN)/python -m pytest -m gridengine $(ARGS); code=$$?; tests/gridengine/down.sh $(CLUSTER); exit $$code
 
 clean:  ## Remove caches and build leftovers; runs and .venv stay
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Test environment: no network, no account, no telemetry; what needs a GPU or SLURM is skipped without."""
+"""Test environment: no network, no account, no telemetry; what this machine cannot run is skipped."""
 
 import os
 import shutil
@@ -32,6 +32,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, so that plain `pytest` passes anywhere."""
     if item.get_closest_marker("slurm") and not shutil.which("sbatch"):
         pytest.skip("no sbatch here")
+    if item.get_closest_marker("gridengine") and "SGE_ROOT" not in os.environ:
+        pytest.skip("no Grid Engine here: make test-gridengine")
     if item.get_closest_marker("gpu") and os.environ.get("ARC_EXPERIMENTS_GPU_TESTS_ON") != "cpu":
         import torch
 

@@ -26,7 +26,9 @@ SHARED = ("corpus", "tokenizer", "prompt")  # the same for all: made once
 
 def small_run(folder: Path, *overrides: str) -> Run:
     torch.set_num_threads(1)
-    run = compose([*SMALL, *overrides], folder)
+    by_epochs = any(text.startswith("optim.epochs=") for text in overrides)
+    base = [text for text in SMALL if not (by_epochs and text.startswith("optim.max_steps="))]
+    run = compose([*base, *overrides], folder)
     vars(run).update(_parts())
     return run
 

@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -232,6 +233,17 @@ def test_a_mistake_says_where_it_is(home: Path, template: str, overrides: list[s
     assert not (run / "jobs.json").exists()
 
 
+def test_the_documents_name_every_variable(home: Path) -> None:
+    (home / "mine.sh.j2").write_text("{{ nothing }}")
+    (run,) = make(home, "run")
+    with pytest.raises(ClusterError) as raised:
+        send([run], run.path, launch_of(home))
+    there = str(raised.value).partition("There are ")[2].partition(";")[0].split(", ")
+    text = (Path(__file__).parents[1] / "docs/clusters.md").read_text()
+    rows = re.findall(r"^\| (`[\w` ]+`) \|", text.partition("| variable | |")[2], flags=re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(there)
+
+
 def test_a_sweep_that_the_scheduler_cannot_limit_must_be_asked_for(home: Path) -> None:
     (home / "mine.sh.j2").write_text("exec {{ script }}")
     folders = make(home, "a", "b", "c")
@@ -345,6 +357,12 @@ def test_a_scheduler_that_does_not_answer_keeps_runs_from_being_submitted_twice(
     ):
         send([run], run.path, launch_of(home))
     assert len(asked(home)) == 1
+    for queue, problem in (
+        ("fake_queue '", "No closing quotation"),
+        ("sleep 9", "timed out after 0.2 seconds"),
+    ):
+        run.write_json("jobs.json", run.read_json("jobs.json") | {"queue": queue})
+        assert problem in queued([run], 0.2)[0].problem
 
 
 def test_a_record_of_another_program_is_told(home: Path) -> None:

@@ -1,12 +1,12 @@
 """A real SLURM (tests/slurm/up.sh) by `launch=command` and a template of the user's."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
-from real_scheduler import Real, check_chain, check_requeue, check_single_run, check_sweep, results, typed
+from real_scheduler import OnARealScheduler, Real, uninterrupted
 
 pytestmark = pytest.mark.slurm
+__all__ = ["uninterrupted"]
 
 TEMPLATE = """#!/bin/bash
 #SBATCH --job-name={{ name }}
@@ -36,27 +36,5 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    folder = tmp_path_factory.mktemp("here") / "run"
-    done = typed(f"hydra.run.dir={folder}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return results(folder)
-
-
-def test_a_run_equals_one_here(real: Real, tmp_path: Path, uninterrupted: list[bytes]) -> None:
-    check_single_run(real, tmp_path / "run", uninterrupted)
-
-
-def test_a_chain_with_a_killed_job_equals_one_run_here(
-    real: Real, tmp_path: Path, uninterrupted: list[bytes]
-) -> None:
-    check_chain(real, tmp_path / "run", uninterrupted)
-
-
-def test_a_requeued_job_resumes(real: Real, tmp_path: Path, uninterrupted: list[bytes]) -> None:
-    check_requeue(real, tmp_path / "run", uninterrupted)
-
-
-def test_a_sweep_keeps_its_limit_and_a_removed_job_is_submitted_again(real: Real, tmp_path: Path) -> None:
-    check_sweep(real, tmp_path / "sweep", tmp_path / "here")
+class TestSlurm(OnARealScheduler):
+    pass

@@ -361,7 +361,7 @@ def test_other_ancestry_and_code_and_shared_leaks_are_said(tmp_path: Path) -> No
     said = " ".join(compared(tmp_path).notices)
     assert "Weights of another ancestry: none known in a; 1 validation task in it in b" in said
     assert "commit abc in a" in said
-    assert "1 task leaked into training" in said
+    assert "1 task stood in training, whole or in part" in said
 
 
 def test_losses_of_other_prompts_are_said(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_cells_written_as_text_are_read_where_that_is_asked_for(tmp_path: Path) 
         "train": [{"input": [[0, 3], [0, 2]], "output": [[9]]}], "test": [{"input": [[1]]}]
     }  # fmt: skip
     write(tmp_path, "a.json", {**drawn, "train": [{"input": [["12"]], "output": [["9"]]}]})
-    with pytest.raises(ValueError, match=r"train pair 0, input: its cells are .*, not integers"):
+    with pytest.raises(ValueError, match=r"train pair 0, input: its cells are .*, not whole numbers"):
         read(tmp_path, text_cells=True)
 
 
@@ -309,12 +309,13 @@ def test_rows_are_sent_to_their_own_options(name: str, tmp_path: Path) -> None:
         ([[1, 2], [3]], "rows have different lengths"),
         ([[10]], "cell 10, not 0 to 9"),
         ([[-1]], "cell -1, not 0 to 9"),
-        ([[1.0]], "float64, not integers"),
-        ([[1, 0.5]], "float64, not integers"),
-        ([[float("nan")]], "float64, not integers"),
-        ([[True, False]], "bool, not integers"),
-        ([[True, 2]], "true or false, not an integer"),
-        ([["1"]], "not integers"),
+        ([[1.0]], "its cells are decimals (1.0), not whole numbers"),
+        ([[1, 0.5]], "its cells are decimals (0.5), not whole numbers"),
+        ([[float("nan")]], "its cells are decimals (NaN), not whole numbers"),
+        ([[True, False]], "its cells are true or false, not whole numbers"),
+        ([[True, 2]], "true or false, not a whole number"),
+        ([["1"]], 'its cells are text ("1"), not whole numbers'),
+        ([[1, "3"]], 'its cells are text ("3"), not whole numbers'),
         ([[None]], "not numbers"),
         ([[10**30]], "not numbers"),
         ([], "not a table of rows and columns"),
@@ -349,7 +350,15 @@ def test_the_smallest_and_the_largest_grid_are_read(side: int) -> None:
         ('{"train": 1, "train": 2}', "the key 'train' occurs twice"),
         ("{}", "it holds no tasks"),
         ("null", "does not have the form"),
-        ({"train": GOOD["train"]}, "does not have the form"),
+        (
+            {"train": GOOD["train"]},
+            'does not have the form {"train": [...], "test": [...]}: "test" is missing',
+        ),
+        (
+            {"train": GOOD["train"], "tests": GOOD["test"]},
+            '"test" is missing; "tests": did you mean "test"?',
+        ),
+        ({"x": {"y": GOOD}}, '"train" and "test" are missing; it has "y"'),
         ({"x": 5}, "task x does not have the form"),
         ({"x": {"y": GOOD}}, "task x does not have the form"),
         ({"": GOOD}, "the task's name '' is not one line of text"),
@@ -449,6 +458,15 @@ def test_two_files_for_one_task_are_refused_with_both_names(tmp_path: Path) -> N
     assert str(second) in str(raised.value)
 
 
+def test_the_later_of_two_files_for_one_task_is_left_out_and_listed(tmp_path: Path) -> None:
+    for name in ("first/a.json", "second/a.json", "second/b.json"):
+        write(tmp_path, name, GOOD)
+    bad_tasks = BadTasks(skip=True)
+    assert Files(path=str(tmp_path)).read(bad_tasks).ids == ("a", "b")
+    assert len(bad_tasks.skipped) == 1
+    assert re.search(r"two files for task a: .*first/a\.json, .*second/a\.json", bad_tasks.skipped[0])
+
+
 def link_in(archive: zipfile.ZipFile) -> None:
     member = zipfile.ZipInfo("training/a.json")
     member.external_attr = 0o120777 << 16
@@ -542,9 +560,9 @@ def test_bad_tasks_are_left_out_and_listed(tmp_path: Path) -> None:
         assert reason in line
 
 
-def test_of_very_many_bad_tasks_the_first_are_named_at_once(tmp_path: Path) -> None:
+def test_of_very_many_bad_tasks_the_first_are_named_with_the_number_of_all(tmp_path: Path) -> None:
     write(tmp_path, "tasks.json", {f"t{number:02}": {**GOOD, "test": []} for number in range(30)})
-    with pytest.raises(ValueError, match="at least 10 tasks cannot be read") as raised:
+    with pytest.raises(ValueError, match=r"30 tasks cannot be read .*; the first 10:") as raised:
         read(tmp_path)
     assert len(str(raised.value).splitlines()) == 1 + 10
 

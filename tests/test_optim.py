@@ -596,3 +596,11 @@ def test_epochs_of_what_has_none_are_refused(tmp_path: Path, overrides: list[str
 def test_epochs_of_packed_rows_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"optim\.epochs=3 does not go with optim\.pack_length=2048"):
         compose_config(["optim.epochs=3", "optim.pack_length=2048"])
+
+
+def test_steps_typed_beside_epochs_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"optim\.max_steps=10 is replaced by optim\.epochs=2: leave one out"
+    ):
+        compose_config(["optim.max_steps=10", "optim.epochs=2"])
+    assert compose_config(["optim.max_steps=10", "optim.epochs=null"]).optim.max_steps == 10

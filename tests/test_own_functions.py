@@ -1,5 +1,6 @@
 """Functions of the user's in place of a selection rule or a schedule: found, checked, and used."""
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from torch import ones
 from torch.optim import SGD
 
+from arc_experiments.augmentation import augment
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError, check
 from arc_experiments.config.user_code.files import code_files
 from arc_experiments.scoring.selection import Ranked, in_order, rule_named
+from arc_experiments.tasks import Task
 from arc_experiments.training.schedules import own_shares, schedule_of
 
 MODULE = """
@@ -30,12 +33,34 @@ def negative(step, *, warmup_steps, max_steps):
 def of_steps(step):
     return 1.0
 """
+CLASSES = """
+from dataclasses import dataclass
+
+class Plain:
+    def draw(self, task, rng):
+        return None
+
+@dataclass
+class NoDraw:
+    size: int = 1
+
+@dataclass
+class FewArguments:
+    def draw(self, task):
+        return None
+
+@dataclass
+class ReturnsTask:
+    def draw(self, task, rng):
+        return task
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("own")
     (folder / "own_functions_here.py").write_text(MODULE)
+    (folder / "own_classes_here.py").write_text(CLASSES)
     (folder / "own_broken.py").write_text("x = 1\ny = 1 / 0\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
@@ -95,6 +120,20 @@ def test_a_schedule_that_returns_no_share_is_refused_by_name_and_step() -> None:
             "of_steps(step, warmup_steps=..., max_steps=...)",
         ]),
         ("optim.schedule=own_functions_here.stairs optim.cycles=3", ["optim.cycles=3"]),
+        ("+augmentation.mine._target_=own_classes_here.Missing", [
+            "augmentation.mine: _target_=own_classes_here.Missing: ", "_classes_here.py has no class Missing",
+            "It has: Plain, NoDraw, FewArguments, ReturnsTask",
+        ]),
+        ("+augmentation.mine._target_=own_classes_here.Plain", [
+            "augmentation.mine: ", "own_classes_here.py, line 4: Plain is not a dataclass: write @dataclass",
+        ]),
+        ("+augmentation.mine._target_=own_classes_here.NoDraw", [
+            "augmentation.mine: ", "own_classes_here.py, line 8: NoDraw has no method draw(self, task, rng)",
+        ]),
+        ("+augmentation.mine._target_=own_classes_here.FewArguments", [
+            "augmentation.mine: ", "draw(self, task) cannot be called as draw(task, rng): too many",
+        ]),
+        ("data.source._target_=own_classes_here.NoDraw", ["data.source: ", "no method read(self, "]),
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_refused_with_key_file_and_line(typed: str, said: list[str]) -> None:
@@ -109,3 +148,13 @@ def test_the_functions_files_are_part_of_the_run(module: Path) -> None:
     typed = [f"{key}=own_functions_here.{name}" for key, name in names.items()]
     found = code_files(compose_config(["experiment=smoke", *typed]))
     assert found == {key: {"own_functions_here": module} for key in names}
+
+
+def test_a_draw_that_returns_no_step_is_refused_with_file_and_line() -> None:
+    transform = importlib.import_module("own_classes_here").ReturnsTask()
+    with pytest.raises(
+        ValueError, match=r"_classes_here\.ReturnsTask: .*\.py, line 19: draw returned <Task a"
+    ):
+        augment(
+            Task.from_lists("a", [([[1]], [[2]])], [([[1]], [[2]])]), [transform], np.random.default_rng(0)
+        )

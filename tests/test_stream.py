@@ -182,10 +182,14 @@ def test_a_sample_counts_the_pairs_drawn_again_for_all_tasks_that_were_drawn() -
 def test_a_length_that_no_task_fits_into_is_an_error_with_the_key() -> None:
     stream = make(task_ids=["t04"], max_length=100)
     with pytest.raises(
-        ValueError, match=rf"prompt\.max_length=100 is too short: none of {MAX_REDRAWS} tasks"
+        ValueError, match=rf"prompt\.max_length=100 is too short: none of the {MAX_REDRAWS} tasks"
     ) as raised:
         stream[3]
     assert "sample 3" in str(raised.value)
+    assert "The shortest needs 126 tokens with one demonstration: set prompt.max_length=126" in str(
+        raised.value
+    )
+    assert make(task_ids=["t04"], max_length=126)[3].task.id == "t04"
 
 
 def test_a_far_sample_costs_what_the_first_costs() -> None:

@@ -77,7 +77,7 @@ def test_whole_floats_count_as_the_integers_they_are(tmp_path: Path, options: li
     _, metrics, printed = scored(tmp_path / "run", [*options, "data.tasks=[a,b,c,d]"], submission)
     assert metrics["score"]["pass_at_1"] == 2 / 4
     assert metrics["submission"]["mistakes"] == {"attempt not a grid": 2, "unknown task": 1}
-    assert "c[0]: attempt_1 is not a grid: its cells are float64, not integers" in printed
+    assert "c[0]: attempt_1 is not a grid: its cells are decimals (1.5), not whole numbers" in printed
 
 
 def test_what_is_missing_or_no_grid_is_told_and_counts_as_wrong(tmp_path: Path, options: list[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from small_training import run_on_six_tasks, weights
+from small_training import run_on_six_tasks, small_run, weights
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
@@ -341,3 +341,14 @@ def test_which_loss_is_computed_depends_on_nothing_that_differs_between_processe
     )  # no batch is that long; one of another process may be
     losses_of(run_on_six_tasks(tmp_path / "b", "hardware.per_device_batch_size=2", "optim.max_steps=2"))
     assert of_sfttrainer == [0, 0, 1, 1]
+
+
+def test_a_training_by_hand_to_its_end_is_answered_and_scored_by_the_command(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "optim.max_steps=2", "optim.save_steps=2")
+    run.trainer(run.model()).resume_or_start()
+    finetune.main(small_run(tmp_path, "optim.max_steps=2", "optim.save_steps=2"), Console(quiet=True))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["train"]["steps"] == 2
+    assert metrics["train"]["final_loss"] is None, "no line of the log tells it"
+    assert metrics["validation"]["loss"]["token_mean"] > 0
+    assert (tmp_path / "report.html").exists()

@@ -22,7 +22,7 @@ from arc_experiments import compose, load_run
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import benchmark, evaluate, finetune, inspect
-from arc_experiments.jobs.beginning import begin
+from arc_experiments.jobs.beginning import begin, find_leaks, leaks_text
 from arc_experiments.report.__main__ import main as report
 from arc_experiments.run import Run
 from arc_experiments.runs.folder import FolderError
@@ -623,3 +623,24 @@ def test_the_example_of_the_data_page_runs(tmp_path: Path) -> None:
     assert len(run.partition.validation) > 0
     tasks = read(f"{tmp_path / 'my_dataset.py'}:mirrors", validation_split=None).fixed
     assert len(tasks) == 50
+
+
+@pytest.mark.parametrize(("numbers", "leaks"), [("random", 2), ("random.Random(split)", 0)])
+def test_a_function_that_draws_the_same_tasks_for_both_splits_is_told_why(
+    tmp_path: Path, numbers: str, leaks: int
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import random\n"
+        "def get_custom_dataset(dataset_config, processor, split):\n"
+        f"    rng = {numbers}\n"
+        "    def grid(): return [[rng.randrange(10) for _ in range(5)] for _ in range(5)]\n"
+        "    def pair(): return {'input': grid(), 'output': grid()}\n"
+        "    number = 4 if split == 'train' else 2\n"
+        "    def task(): return {'train': [pair(), pair()], 'test': [pair()]}\n"
+        "    return {f'{split}_{n}': task() for n in range(number)}\n"
+    )
+    run = compose(["data=custom", f"data.file={file}", "tracking=off"], tmp_path / "run")
+    found = find_leaks(run, trains=True)
+    assert found["training"]["counts"]["whole"] == leaks
+    assert ("random.Random(split)" in leaks_text(found)) == bool(leaks)

@@ -27,6 +27,7 @@ from arc_experiments.augmentation.steps import (
     Tiled,
     grids_of,
 )
+from arc_experiments.config.user_code.classes import place_of
 from arc_experiments.tasks import Task
 from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS, Grid
 
@@ -62,12 +63,17 @@ def augment(
     Args:
         keeps_program: change the task's program along, and leave a step out for which this cannot be done;
             otherwise the task loses its program.
+
+    Raises:
+        ValueError: a transform draws something other than a step.
     """
     steps, num_left_out = [], 0
     for transform in transforms:
         step = transform.draw(task, rng)
         if step is None:
             continue
+        if not callable(getattr(step, "apply", None)):
+            raise ValueError(_no_step(transform, step))
         program = task.program if keeps_program else None
         if program is not None:
             program = step.carry(program, task)
@@ -77,6 +83,14 @@ def augment(
         task = replace(step.apply(task), program=program)
         steps.append(step)
     return Augmented(task=task, steps=tuple(steps), num_left_out=num_left_out)
+
+
+def _no_step(transform: Transform, drawn: object) -> str:
+    kind = type(transform)
+    return (
+        f"augmentation, _target_={kind.__module__}.{kind.__qualname__}: {place_of(kind.draw)}: draw returned "
+        f"{drawn!r}, which is no step: return a step, whose apply(task) gives the new task, or None"
+    )
 
 
 def check_probability(**values: float) -> None:

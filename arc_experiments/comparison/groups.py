@@ -121,7 +121,10 @@ def remarks(runs: Sequence[RunResult], metric: str) -> list[str]:
         )
     leaked = {task for run in runs for task in _leaked(run, metric)}
     if leaked:
-        found.append(f"Scores are too high: {plural(len(leaked), 'task')} leaked into training")
+        found.append(
+            f"Scores may be too high: {plural(len(leaked), 'task')} stood in training, whole or in part "
+            "(each run's leaks.json says how much)"
+        )
     return [f"{line}." for line in found if line]
 
 

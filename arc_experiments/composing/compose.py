@@ -17,6 +17,7 @@ from arc_experiments.composing.mistakes import explain, model_of_path
 from arc_experiments.composing.naming import folder_name, job_name
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
+from arc_experiments.config.rules import ignored_steps
 from arc_experiments.config.schema import Data, Model, conf_dir, store_schema, typed
 from arc_experiments.config.user_code.folders import option_file, options_of, own_conf, take_config_dir
 from arc_experiments.runs.folder import FolderError, RunFolder
@@ -112,14 +113,15 @@ def dropped_section(node: DictConfig, overrides: Sequence[str]) -> str | None:
 
 
 def check_typed(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Check a complete composition, and that its model is the one that it is named after.
+    """Check a complete composition, that nothing typed is ignored, and that its model fits its name.
 
     Raises:
         ConfigError: all mistakes together.
     """
     keys = [str(each.key_or_group) for each in OverridesParser.create().parse_overrides(list(overrides))]
-    model = check(config).model
-    mistakes = list(ignored_lora(model, keys))
+    checked = check(config)
+    model = checked.model
+    mistakes = [*ignored_lora(model, keys), *ignored_steps(checked.optim, keys)]
     if config.from_run is None:  # whose model may lie elsewhere now
         mistakes += _other_model(model)
     if mistakes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,6 +19,7 @@ from arc_experiments.config.exclusions import excluded
 from arc_experiments.config.rules import check_sections
 from arc_experiments.config.schema import Config
 from arc_experiments.config.user_code.by_path import error_by, is_installed
+from arc_experiments.config.user_code.classes import load_class
 from arc_experiments.config.user_code.functions import check_function, is_own
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs the errors of classes that it raises
@@ -87,7 +88,7 @@ def fill_open_sets(node: DictConfig) -> None:
             mistakes.append(f"{key} must name its class by _target_, got {options!r}")
             continue
         try:
-            OmegaConf.update(node, key, _filled(options), merge=False)
+            OmegaConf.update(node, key, _filled(key, options), merge=False)
         except OmegaConfBaseException as error:
             mistakes.append(_open_set_mistake(key, options, error))
         except Exception as error:
@@ -104,12 +105,12 @@ def _key_of(key: str, file: str) -> str | None:
     return None if is_installed(Path(file)) else key
 
 
-def _filled(options: DictConfig) -> dict[Any, Any]:
+def _filled(key: str, options: DictConfig) -> dict[Any, Any]:
     """The options with their class's defaults; the class's own checks have run."""
     plain = OmegaConf.to_container(options, resolve=True)
     assert isinstance(plain, dict)
     target = plain.pop("_target_")
-    filled = OmegaConf.merge(_structure(get_class(target)), plain)
+    filled = OmegaConf.merge(_structure(load_class(key, target)), plain)
     OmegaConf.to_object(filled)  # runs the dataclass's own checks
     values = OmegaConf.to_container(filled)
     assert isinstance(values, dict)

@@ -7,7 +7,7 @@ Each check yields a line for each mistake: key, value, remedy. Settings that exc
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from arc_experiments.config.data_rules import check_data, check_model, check_path, check_prompts, check_share
@@ -115,6 +115,15 @@ def check_steps(optim: Optim) -> Iterator[str]:
         yield (
             f"optim.warmup={optim.warmup} and optim.decay={decay} take more than "
             f"optim.max_steps={optim.max_steps}"
+        )
+
+
+def ignored_steps(optim: Optim, typed: Iterable[str]) -> Iterator[str]:
+    """Yield a line if `max_steps` was typed, by its dotted key, beside the epochs that replace it."""
+    if optim.epochs is not None and "optim.max_steps" in typed:
+        yield (
+            f"optim.max_steps={optim.max_steps} is replaced by optim.epochs={optim.epochs:g}: leave one out "
+            "(optim.epochs=null, if it is not typed)"
         )
 
 

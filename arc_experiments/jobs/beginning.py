@@ -21,6 +21,11 @@ ADVICE = {
     "ancestry": "what weights were trained on stays in them: scores on these tasks say too much",
 }
 
+OWN_FUNCTION = (
+    "a function of data.file draws the same random numbers for each split, so that it may shuffle and cut; "
+    "if it makes new tasks for each, let it draw from random.Random(split)"
+)
+
 Leaks = dict[str, Any]
 
 
@@ -129,6 +134,9 @@ def find_leaks(run: Run, *, trains: bool) -> Leaks:
             leaks["training"]["num_dropped"] = len(run.corpus.dropped)
     if policy != "ignore" and past is not None:
         leaks["ancestry"] = past.leaks(run.validation_tasks).to_json()
+    sources = (run.config.data, *run.config.data.sources.values())
+    if any(each.file is not None for each in sources) and "training" in dict(_remaining(leaks)):
+        leaks["note"] = OWN_FUNCTION
     run.folder.write_json(LEAKS, leaks)
     if policy == "refuse" and any(True for _ in _remaining(leaks)):
         raise ValueError(f"data.leaks=refuse: {leaks_text(leaks)}. data.leaks=warn allows them")
@@ -157,6 +165,8 @@ def leaks_text(leaks: Leaks) -> str:
         return ""
     for name, one in _remaining(leaks):
         lines.append(ADVICE[name].format(plural(one["counts"]["held_by"], "task")))
+    if "note" in leaks:
+        lines.append(leaks["note"])
     return "\n             ".join([*lines, f"All of them are listed in {LEAKS}"])
 
 

@@ -242,18 +242,23 @@ def _loss_metrics(
     """The validation loss before and after the training, and with others' pictures."""
     if final is None:
         return {}
-    first = read_log(run.folder / LOG)[0]
-    return validation_metrics(final, initial_loss=first["validation_loss"], others_pictures=others_pictures)
+    logged = {line["step"]: line["validation_loss"] for line in _log(run) if "validation_loss" in line}
+    return validation_metrics(final, initial_loss=logged.get(0), others_pictures=others_pictures)
+
+
+def _log(run: Run) -> list[Line]:
+    """The lines of the training's log; none of steps that a notebook has trained by hand."""
+    return read_log(run.folder / LOG) if (run.folder / LOG).exists() else []
 
 
 def _training_metrics(run: Run, trainer: StreamTrainer, seconds: float) -> dict[str, Any]:
     """The `train` part of metrics.json; speeds are those of this attempt, which took `seconds`."""
-    losses = [line["loss"] for line in read_log(run.folder / LOG) if "loss" in line][-FINAL_LOSSES:]
+    losses = [line["loss"] for line in _log(run) if "loss" in line][-FINAL_LOSSES:]
     done = trainer.session_counts
     return {
         "steps": trainer.state.global_step,
         **asdict(trainer.counts),
-        "final_loss": sum(losses) / len(losses),
+        "final_loss": sum(losses) / len(losses) if losses else None,
         "samples_per_second": done.samples / seconds,
         "tokens_per_second": done.tokens / seconds,
         "data_wait_fraction": trainer.data_wait_seconds / seconds,

@@ -91,13 +91,13 @@ def queued(folders: Sequence[RunFolder], seconds: float) -> list[Queued]:
 
 def _ask(command: str, seconds: float) -> Listed | str | None:
     """The jobs that a `queue` command lists, with their states; a text: why not; None: it is not here."""
-    words = shlex.split(command)
-    if not words or shutil.which(words[0]) is None:
-        return None
     try:
+        words = shlex.split(command)
+        if not words or shutil.which(words[0]) is None:
+            return None
         done = subprocess.run(words, capture_output=True, text=True, timeout=seconds)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"launch.command.queue: {error}"
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return f"launch.command.queue: `{command}`: {error}"
     if done.returncode:
         said = done.stderr.strip() or f"exit code {done.returncode}"
         return f"launch.command.queue: `{command}` cannot tell what is in the queue: {said}"
@@ -109,7 +109,7 @@ def _what_became(folder: RunFolder, record: Submitted, listed: Listed | None) ->
     state = folder.state
     begun = max(0, state.attempt - record.attempts)
     left = record.jobs[begun:]
-    cancel = shlex.split(record.cancel)[0] if record.cancel else ""
+    cancel = (record.cancel or "").partition(" ")[0]
     if listed is None:
         running = {job: state.name for job in record.jobs[:begun][-1:] if state.name == RUNNING}
         silence = time.time() - max(record.time, _last_sign(folder))

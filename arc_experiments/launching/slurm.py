@@ -48,32 +48,27 @@ def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Co
 
 def queued(folders: Sequence[RunFolder], seconds: float) -> list[Queued]:
     """Each run's jobs that SLURM still has; 124 stands for its whole array."""
-    jobs: list[list[str]] = []
-    problems = []
-    for folder in folders:
-        try:
-            jobs.append(jobs_of(folder))
-            problems.append("")
-        except (OSError, FolderError) as error:
-            jobs.append([])
-            problems.append(str(error))
+    known = [_known_jobs(folder) for folder in folders]
     try:
-        states = queue_states(sorted({job for each in jobs for job in each}), seconds)
+        states, failure = queue_states(sorted({job for jobs, _ in known for job in jobs}), seconds), ""
     except ClusterError as error:
-        states, problems = (
-            {},
-            [str(error) if each else problem for each, problem in zip(jobs, problems, strict=True)],
-        )
+        states, failure = {}, str(error)
     return [
         Queued(
-            jobs={
-                name: state for name, state in states.items() if {name, name.partition("_")[0]} & set(each)
-            },
-            problem=problem,
+            jobs={job: state for job, state in states.items() if {job, job.partition("_")[0]} & set(jobs)},
+            problem=problem or (failure if jobs else ""),
             cancel="scancel",
         )
-        for each, problem in zip(jobs, problems, strict=True)
+        for jobs, problem in known
     ]
+
+
+def _known_jobs(folder: RunFolder) -> tuple[list[str], str]:
+    """The jobs that were submitted for a run, or why they cannot be read."""
+    try:
+        return jobs_of(folder), ""
+    except (OSError, FolderError) as error:
+        return [], str(error)
 
 
 def _submit_run(folder: RunFolder, launch: Launch, name: str, console: Console) -> None:

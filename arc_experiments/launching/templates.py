@@ -99,7 +99,7 @@ def _explaining(key: str, path: Path | None, variables: Mapping[str, Any]) -> It
     except UndefinedError as error:
         raise ClusterError(
             f"{where}{_line(path, error)}: {error.message}. There are {', '.join(sorted(variables))}; "
-            "launch.command.options.<name>=... adds {{ options.<name> }}"
+            "+launch.command.options.<name>=... adds {{ options.<name> }}"
         ) from error
     except Exception as error:
         raise ClusterError(f"{where}{_line(path, error)}: {type(error).__name__}: {error}") from error

@@ -113,7 +113,7 @@ class Prompt:
         )
         assert self.main in self._drawn.kinds, "the main kind is always trained on"
         assert set(self._drawn.kinds) <= self._templates.keys(), "a kind that is drawn needs its template"
-        self._redraws = fit == "redraw"
+        self.redraws = fit == "redraw"
         self.pictures = pictures
         inputs = images if pictures is None else pictures.inputs
         placeholder = None if inputs is None else inputs.placeholder  # templates of vision models take parts
@@ -262,7 +262,17 @@ class Prompt:
         """
         test_index = int(rng.integers(len(task.test)))
         fitted = self.fit(task, test_index, kind=kind or self.draw_kind(task, rng))
-        return None if fitted is None or (self._redraws and fitted.num_dropped) else fitted
+        return None if fitted is None or (self.redraws and fitted.num_dropped) else fitted
+
+    def least_length(self, task: Task, kind: Kind | None = None) -> int:
+        """Return the fewest tokens to which `sample` or `fit_row` could shorten the task."""
+        if isinstance(task, Row):
+            return len(self._rows.encode(task))
+        least = task if self.redraws else _shorter(task, len(task.train) - 1)
+        lengths = (
+            len(self.encode(least, number, kind=kind or self.main)) for number in range(len(task.test))
+        )
+        return min(lengths)
 
     def fit_row(self, row: Row) -> Fitted | None:
         """Encode a ready row, independently of the template; return None if it does not fit."""

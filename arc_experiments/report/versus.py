@@ -159,7 +159,10 @@ def _notices(before: Answered, after: Answered, tasks: TaskSet) -> Iterator[str]
     for one in (before, after):
         leaked = [task_id for task_id in one.run.metrics.get("leaked_tasks", ()) if task_id in tasks]
         if leaked:
-            yield f"{one.run.name} was trained on {plural(len(leaked), 'task')} of these (its leaks.json)."
+            yield (
+                f"{one.run.name} was trained on {plural(len(leaked), 'task')} of these, "
+                "whole or in part (its leaks.json says how much)."
+            )
 
 
 def _is_same(before: RunFiles, after: RunFiles, key: str) -> bool:

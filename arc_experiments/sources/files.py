@@ -71,12 +71,12 @@ class Files:
         seen: dict[str, File] = {}
         for file, entry in self._entries(files, bad_tasks):
             first = seen.setdefault(entry.id, file)
-            if first is not file:
-                raise ValueError(
-                    f"data.path={self.path}: two files for task {entry.id}: {first.shown}, {file.shown} "
-                    "(data.source.splits=[...] reads only some folders or sets)"
-                )
             with bad_tasks.caught(several=True):
+                if first is not file:
+                    raise ValueError(
+                        f"data.path={self.path}: two files for task {entry.id}: {first.shown}, {file.shown} "
+                        "(data.source.splits=[...] reads only some folders or sets)"
+                    )
                 task = entry.parse()
                 yield task if self.programs is None else _with_program(task, file)
 

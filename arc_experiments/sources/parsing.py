@@ -8,6 +8,7 @@ A task has one of these forms:
 A task or a pool may have "program": "def transform(grid): ...", and "language": "python" (the default).
 """
 
+import difflib
 import json
 from typing import Any
 
@@ -74,8 +75,10 @@ def parse_task(
         ValueError: it is invalid; the message has `where` (the file), `label`, the pair and the reason.
     """
     place = f"{where}: task {label or task_id}"
-    if not isinstance(data, dict) or not {"train", "test"} <= data.keys():
+    if not isinstance(data, dict):
         raise ValueError(f"{place} does not have the form {FORM}")
+    if missing := [name for name in ("train", "test") if name not in data]:
+        raise ValueError(f"{place} does not have the form {FORM}: {_what_is_missing(missing, data)}")
     return Task(
         id=task_id,
         train=parse_pairs(data["train"], place, "train", solved=True),
@@ -173,6 +176,15 @@ def parse_pair(item: Any, place: str, *, solved: bool) -> Pair:
             raise ValueError(f"{place}, {side}: {error}") from error
     assert grids["input"] is not None
     return Pair(input=grids["input"], output=grids["output"])
+
+
+def _what_is_missing(missing: list[str], data: dict[str, Any]) -> str:
+    close = {name: difflib.get_close_matches(name, data.keys() - {"train", "test"}, n=1) for name in missing}
+    meant = [f'"{found[0]}": did you mean "{name}"?' for name, found in close.items() if found]
+    keys = ", ".join(f'"{key}"' for key in list(data)[:5])
+    has = f"it has {keys}" if keys else "it is empty"
+    text = " and ".join(f'"{name}"' for name in missing)
+    return f"{text} {'is' if len(missing) == 1 else 'are'} missing; {'; '.join(meant) or has}"
 
 
 def _is_pair(item: Any) -> bool:

@@ -125,17 +125,18 @@ class SampleStream:
         prompt = part.prompt or self._prompt
         task_number = self._task_at(number, visit)
         refused_pairs: Counter[str] = Counter()
+        too_long: list[tuple[Task, Kind | None]] = []
         for num_redrawn in range(MAX_REDRAWS):
             drawn = part.source.draw(task_number, rng)
             refused_pairs.update(drawn.refused)
             steps: tuple[Step, ...] = ()
-            num_left_out = 0
+            num_left_out, task, kind = 0, drawn, None
             if isinstance(drawn, Row):  # neither augmented nor shortened
                 fitted = prompt.fit_row(drawn)
             else:
                 kind = prompt.draw_kind(drawn, rng) if prompt.trains_on_programs else None
                 made = augment(drawn, part.transforms, rng, keeps_program=kind in PROGRAM_KINDS)
-                fitted, steps = prompt.sample(made.task, rng, kind), made.steps
+                fitted, task, steps = prompt.sample(made.task, rng, kind), made.task, made.steps
                 num_left_out = made.num_left_out
             if fitted is not None:
                 return Sample(
@@ -151,11 +152,11 @@ class SampleStream:
                     num_left_out=num_left_out,
                     num_skipped=self._num_skipped(index),
                 )
+            too_long.append((task, kind))
             task_number = int(rng.choice(part.numbers))
         raise NothingFits(
-            f"prompt.max_length={prompt.max_length} is too short: none of {MAX_REDRAWS} tasks of {part.name} "
-            f"drawn for sample {index} fits, even with one demonstration (prompt.fit=redraw keeps them all; "
-            "rows are never shortened)"
+            f"prompt.max_length={prompt.max_length} is too short: none of the {MAX_REDRAWS} tasks of "
+            f"{part.name} drawn for sample {index} fits{_least(prompt, too_long)}"
         )
 
     def _num_skipped(self, index: int) -> int:
@@ -223,6 +224,23 @@ class JoinedStreams:
         """Return the samples that the trainer sees as row `index`."""
         turn, number = divmod(index, len(self._streams))
         return self._streams[number].row(turn)
+
+
+def _least(prompt: Prompt, too_long: Sequence[tuple[Task, Kind | None]]) -> str:
+    """Say which length the shortest of these tasks needs; "" if it is its pictures that have no room."""
+    length, task = min(((prompt.least_length(*each), each[0]) for each in too_long), key=lambda each: each[0])
+    if length <= prompt.max_length:
+        return ""
+    if isinstance(task, Row):
+        shortened = "as rows are never shortened"
+    elif prompt.redraws:
+        shortened = "with all its demonstrations (prompt.fit=drop leaves out what does not fit)"
+    else:
+        shortened = "with one demonstration"
+    return (
+        f". The shortest needs {length} tokens {shortened}: set prompt.max_length={length} or more; what is "
+        "still longer is not trained on"
+    )
 
 
 def _shares(weights: Sequence[float]) -> list[int]:

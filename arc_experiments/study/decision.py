@@ -48,7 +48,11 @@ def rule_sentence(study: Study) -> str:
             f"A seed matters if the 95% interval of its share of the variance of {study.metric} lies above "
             f"{percent(rule.matters)}, and does not if it lies below. Otherwise these runs cannot tell."
         )
-    paired = " Runs of the same seeds are paired." if rule.paired else ""
+    paired = ""
+    if rule.paired:
+        paired = " Runs of the same seeds are paired."
+    elif study.before:
+        paired = " Runs that start from the same run are paired."
     return (
         f"An arm is better (or worse) than its baseline if the 95% interval of their difference in "
         f"{study.metric} for {INTERVALS[rule.interval]} lies on that side of 0. It makes no difference that "
@@ -128,7 +132,8 @@ def _sentence(study: Study, found: str, arm: str, compared: ComparedRuns, number
         return f"These runs cannot tell {arm} from {baseline}: {effect}, and too little varies ({count})."
     tasks = ""
     if not pd.isna(numbers.get("tasks_won")):
-        tasks = f"; better on {numbers['tasks_won']:.0f} tasks, worse on {numbers['tasks_lost']:.0f}"
+        won, lost = (int(numbers[name]) for name in ("tasks_won", "tasks_lost"))
+        tasks = f"; better on {plural(won, 'task')}, worse on {lost}"
     opening = _opening(study, found, arm, baseline, numbers["value"])
     interval = words.interval(numbers, target, signed=True)
     visible = f"{words.size(numbers[f'{target}_detectable'])}{words.noun}"

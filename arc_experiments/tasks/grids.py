@@ -3,9 +3,10 @@
 A grid is a two-dimensional ``numpy.uint8`` array of 1 to 30 rows by 1 to 30 columns with cells 0 to 9.
 """
 
+import json
 from collections.abc import Callable
 from itertools import chain, groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,17 +60,34 @@ def check_grid(cells: object) -> Grid:
     if array.dtype == object:
         raise GridError("its rows have different lengths, or its cells are not numbers")
     if array.ndim != 2 or array.size == 0:
-        raise GridError(f"it is not a table of rows and columns (shape {list(array.shape)})")
+        raise GridError(f"it is not a table of rows and columns, but {_shape_in_words(array)}")
     if max(array.shape) > MAX_SIDE:
         raise OversizeGrid(f"it is {array.shape[0]}x{array.shape[1]}, over {MAX_SIDE} a side")
     if array.dtype.kind not in "iu":
-        raise GridError(f"its cells are {array.dtype}, not integers")
+        raise GridError(f"{_kind_of_cells(cells, array.dtype)}, not whole numbers")
     # numpy reads True as 1 if other cells are integers.
     if isinstance(cells, list | tuple) and bool in set(map(type, chain.from_iterable(cells))):
-        raise GridError("it has a cell that is true or false, not an integer")
+        raise GridError("it has a cell that is true or false, not a whole number")
     if array.min() < 0 or array.max() >= NUM_COLOURS:
         raise GridError(f"it has the cell {array.min() if array.min() < 0 else array.max()}, not 0 to 9")
     return array.astype(np.uint8)
+
+
+def _shape_in_words(array: NDArray[Any]) -> str:
+    if array.size == 0:
+        return "empty"
+    return {0: "a single value", 1: "a single row: write [[...]]"}.get(
+        array.ndim, f"lists nested {array.ndim} deep instead of 2"
+    )
+
+
+def _kind_of_cells(cells: object, dtype: np.dtype[Any]) -> str:
+    """Say what the cells are, with the first that is no whole number."""
+    if dtype.kind == "b":
+        return "its cells are true or false"
+    kind, words = {"U": (str, "text"), "f": (float | np.floating, "decimals")}.get(dtype.kind, (object, ""))
+    first = next(cell for cell in np.asarray(cells, object).flat if isinstance(cell, kind))
+    return f"its cells are {words or dtype} ({json.dumps(first, default=str)})"
 
 
 def to_svg(grid: Grid, *, cell: int = 16) -> str:

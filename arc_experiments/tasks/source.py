@@ -131,7 +131,7 @@ class BadTasks:
         """Raise or record a ValueError of the block, which reads one task.
 
         Args:
-            several: raise only with `MOST_NAMED` of them, or in `check`.
+            several: raise only in `check`, all together.
         """
         try:
             yield
@@ -142,15 +142,14 @@ class BadTasks:
                 raise ValueError(f"{error} ({SKIPS})") from error
             else:
                 self._refused.append(str(error))
-                if len(self._refused) == MOST_NAMED:
-                    self.check()
 
     def check(self) -> None:
-        """Raises ValueError if tasks were refused: all of them, a line each."""
+        """Raise ValueError if tasks were refused, with their number and a line for each of the first."""
         if not self._refused:
             return
         if len(self._refused) == 1:
             raise ValueError(f"{self._refused[0]} ({SKIPS})")
         count = plural(len(self._refused), "task")
-        least = "at least " if len(self._refused) == MOST_NAMED else ""
-        raise ValueError("\n  ".join([f"{least}{count} cannot be read ({SKIPS}):", *self._refused]))
+        first = f"; the first {MOST_NAMED}" if len(self._refused) > MOST_NAMED else ""
+        lines = [f"{count} cannot be read ({SKIPS}){first}:", *self._refused[:MOST_NAMED]]
+        raise ValueError("\n  ".join(lines))
