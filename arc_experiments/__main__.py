@@ -27,7 +27,7 @@ from arc_experiments.composing.completion import is_query, print_completions
 from arc_experiments.composing.compose import check_typed, complete, dropped_section, quote_labels, register
 from arc_experiments.composing.freezing import freeze, stop_of
 from arc_experiments.composing.help import help_text
-from arc_experiments.composing.mistakes import explain
+from arc_experiments.composing.mistakes import explain, typed_as_flags
 from arc_experiments.composing.words import COMMANDS
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.rules import rung_steps
@@ -95,6 +95,9 @@ def compose_and_freeze() -> Frozen:
     """Let Hydra read the command line, and freeze every job that it composes."""
     frozen = Frozen()
     sys.argv[1:] = quote_labels(sys.argv[1:])
+    frozen.mistakes += typed_as_flags(sys.argv[1:])
+    if frozen.mistakes:
+        return frozen
     try:
         register(sys.argv[1:])
     except ValueError as error:
