@@ -40,7 +40,7 @@ def absolute_path(path: str, directory: Path) -> str:
 
 def with_absolute_paths(values: dict[Any, Any], directory: Path) -> dict[Any, Any]:
     """Return a composition, as nested dicts, with the `absolute_path` of every value that is one (`KEYS`)."""
-    found = {}
+    found: dict[Any, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             found[key] = with_absolute_paths(value, directory)
