@@ -15,11 +15,14 @@ from typing import Any
 from arc_experiments.comparison.formats import markdown
 from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import read_result
+from arc_experiments.config.plurals import plural
 from arc_experiments.report.files import read_run
 from arc_experiments.report.gallery import TestCard, task_cards
 from arc_experiments.run import Run
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks.html import row
+
+MOST_LINES = 20  # of test outputs, in a terminal
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,10 +45,24 @@ class Answers:
         """
         return self.run.score(self.candidates)
 
+    def __repr__(self) -> str:
+        tests = self._tests()
+        num_known = sum(test.expected is not None for _, test in tests)
+        score = f", {sum(test.solved for _, test in tests)} of {num_known} solved" if num_known else ""
+        unknown = f", {len(tests) - num_known} without a solution" if num_known < len(tests) else ""
+        lines = [f"{task_id}, {test.heading.lower()}: {_in_words(test)}" for task_id, test in tests]
+        more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+        head = f"Answers of {self.run.folder} to {plural(len(tests), 'test output')}{score}{unknown}"
+        return "\n  ".join([head, *lines[:MOST_LINES], *more])
+
     def _repr_html_(self) -> str:
+        return "".join(_test_row(task_id, test) for task_id, test in self._tests())
+
+    def _tests(self) -> list[tuple[str, TestCard]]:
+        """Return every test output with the id of its task."""
         tasks = self.run.predicted_tasks()
         cards = task_cards(tasks, self.candidates, len(tasks), self.run.rule)
-        return "".join(_test_row(card.id, test) for card in cards for test in card.tests)
+        return [(card.id, test) for card in cards for test in card.tests]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +74,9 @@ class Comparison:
     """
 
     found: ComparedRuns
+
+    def __repr__(self) -> str:
+        return markdown(self.found)
 
     def _repr_markdown_(self) -> str:
         return markdown(self.found)
@@ -91,12 +111,25 @@ def compare_runs(*runs: Run | Path | str, metric: str = "score.pass_at_2") -> Co
     return Comparison(found=compare(results, metric=metric, baseline=first[0]) if first else found)
 
 
+def _in_words(test: TestCard) -> str:
+    """`solved`, `not solved` or what the attempts are if that is not known."""
+    if not test.attempts:
+        return _without_answer(test)
+    if test.expected is not None:
+        return "solved" if test.solved else "not solved"
+    return plural(len(test.attempts), "attempt")
+
+
+def _without_answer(test: TestCard) -> str:
+    return f"no valid answer ({', '.join(name for name, _ in test.reasons)})"
+
+
 def _test_row(task_id: str, test: TestCard) -> str:
     attempts = [
         (f"attempt {number}: {answer.difference or answer.verdict}, {answer.votes}", answer.grid)
         for number, answer in enumerate(test.attempts, start=1)
     ]
-    invalid = "" if test.attempts else f", no valid answer ({', '.join(name for name, _ in test.reasons)})"
+    invalid = "" if test.attempts else f", {_without_answer(test)}"
     sign = "" if test.expected is None else "✓ " if test.solved else "✗ "
     pictures = [("input", test.input), ("expected", test.expected), *attempts]
     return row(pictures, f"{sign}{task_id}, {test.heading.lower()}{invalid}")

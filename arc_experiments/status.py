@@ -6,6 +6,7 @@ A folder is a run's, a sweep's, or holds some of these. Imports no torch, so it 
 import argparse
 import sys
 from collections.abc import Sequence
+from textwrap import shorten
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,7 @@ from arc_experiments.runs.labels import read_labels
 from arc_experiments.runs.run_state import DIED, FAILED
 
 QUEUE_SECONDS = 5.0  # for which a scheduler may think about what is in its queue
+LONGEST_ERROR = 150  # characters of its first line; its log has all
 QUEUE = "in the queue"
 EXIT_NONE = 2
 
@@ -44,20 +46,26 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def status_table(folders: Sequence[RunFolder]) -> Table:
-    """Run, state, step of steps, training loss, time left, jobs of a cluster if any, why it failed."""
+    """Run with why it failed, state, step of steps, training loss, time left, jobs of a cluster if any.
+
+    A folder's name is never broken, so that it can be copied; a narrow terminal is exceeded for it.
+    """
     queues = [str(queue) for queue in queued(folders, QUEUE_SECONDS)]
-    headings = ["run", "state", "step", TRAINING_LOSS, "left", *([QUEUE] if any(queues) else []), ""]
+    headings = ["run", "state", "step", TRAINING_LOSS, "left", *([QUEUE] if any(queues) else [])]
     table = plain_table(*headings)
+    table.columns[0].min_width = max(len(str(folder)) for folder in folders)
     for folder, queue in zip(folders, queues, strict=True):
         state = folder.state
         resumed = f", start {state.attempt}" if state.attempt > 1 else ""
         labels = read_labels(folder.path)
-        run = Text("\n").join(Text(line) for line in (str(folder), labels.name, labels.note) if line)
+        lines = [Text(line) for line in (str(folder), labels.name, labels.note) if line]
+        if state.name in (FAILED, DIED):
+            error = shorten(state.error.partition("\n")[0], LONGEST_ERROR, placeholder=" ...")
+            lines.append(Text(f"{error} (see {_log(folder)})", STYLES[state.name]))
         cells = [f"[{STYLES[state.name]}]{state.name}[/]{resumed}", *progress_cells(state)]
         if QUEUE in headings:
             cells.append(queue.replace("[", r"\["))
-        error = state.error.partition("\n")[0].replace("[", r"\[")
-        table.add_row(run, *cells, f"{error} (see {_log(folder)})" if state.name in (FAILED, DIED) else "")
+        table.add_row(Text("\n").join(lines), *cells)
     return table
 
 

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.composing.freezing import freeze
+from arc_experiments.composing.mistakes import typed_as_flags
 from arc_experiments.composing.naming import differences
 from arc_experiments.composing.words import COMMANDS
 from arc_experiments.config.check import ConfigError, build, check
@@ -239,9 +240,9 @@ MISTAKES: list[tuple[str, list[str]]] = [
         "model=qwen05 model.path=me/Qwen2.5-0.5B-Instruct-GPTQ",
         ["another model than model=qwen05", "model=custom model.path=me/Qwen2.5-0.5B-Instruct-GPTQ, or"],
     ),
-    ("model=Qwen/Qwen2.5-7B", ["a hub id or a folder: model=custom model.path=Qwen/Qwen2.5-7B."]),
-    ("model=/models/x", ["a hub id or a folder: model=custom model.path=/models/x."]),
-    ("model=Qwen/Qwen2.5-0.5B-Instruct", ["a hub id or a folder: model=qwen05."]),
+    ("model=Qwen/Qwen2.5-7B", ["a hub id or a folder write model=custom model.path=Qwen/Qwen2.5-7B."]),
+    ("model=/models/x", ["a hub id or a folder write model=custom model.path=/models/x."]),
+    ("model=Qwen/Qwen2.5-0.5B-Instruct", ["not an option of model: this model is model=qwen05."]),
     ("model=tini", ["Did you mean: model=tiny?"]),
     ("model=", ["model= is not an option of model. Available"]),
     ("from_run=nowhere", ["nowhere is not a run folder", "run.yaml"]),
@@ -797,3 +798,17 @@ def test_conditions_hold_of_numbers_lists_and_sections_as_they_are_typed() -> No
         "model.lora.dora=true": False, "model.lora.dora!=true": False, "data.sources={}": True,
     }.items():  # fmt: skip
         assert holds(values, condition) == expected, condition
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--max_steps", "10"], ["--max_steps is no flag: write optim.max_steps=10"]),
+        (["--optim.max-steps=10"], ["--optim.max-steps=10 is no flag: write optim.max_steps=10"]),
+        (["--seed", "3", "--multirun"], ["--seed is no flag: write seed=3"]),
+        (["--limit"], ["--limit is no flag: write data.limit=... or inference.limit=..."]),
+        (["--multirun", "--cfg", "job", "--config-dir", "x", "seed=1,2", "--info"], []),
+    ],
+)
+def test_a_key_typed_as_a_flag_is_answered_with_what_to_write(typed: list[str], said: list[str]) -> None:
+    assert list(typed_as_flags(typed)) == said

@@ -165,6 +165,15 @@ def test_namesakes_in_another_source_are_told(tmp_path: Path) -> None:
     assert note.startswith("1 task of mine with the ids of different tasks that another source holds out")
 
 
+def test_copies_under_other_names_are_found_among_training_tasks(tmp_path: Path) -> None:
+    write_tasks(tmp_path / "evaluation", ["held_out"])
+    path = write_tasks(tmp_path / "training", ["a", "b", "c"])
+    write(path, "d.json", json.loads((path / "b.json").read_text()))
+    corpus = corpus_of("data=files", f"data.path={tmp_path}")
+    assert corpus.partition.validation == ("held_out",)
+    assert corpus.copies == [("b", "d")]
+
+
 def test_generated_tasks_and_demonstrations_of_held_out_ones_train_together() -> None:
     corpus = corpus_of("data=re_arc", "data.validation_tasks=leave_out")
     [share] = corpus.shares

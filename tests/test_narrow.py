@@ -27,6 +27,13 @@ def printed(shown: RenderableType, width: int = 80) -> str:
     return text
 
 
+def whole(shown: RenderableType) -> str:
+    """As in eighty columns, which it may exceed."""
+    console = Console(file=io.StringIO(), width=80, soft_wrap=True)
+    console.print(shown)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
 def check_whole(text: str, *columns: list[str]) -> None:
     """Every character of each column's cells is there: the letters of all lines, whatever their order."""
     assert "…" not in text
@@ -56,7 +63,7 @@ def test_the_tables_of_a_sweep_keep_the_names_of_its_jobs(tmp_path: Path) -> Non
     show_table(folders, tmp_path, lambda folder: RunState(name="waiting"), console)
     results = console.file.getvalue()  # type: ignore[attr-defined]
     states = {folder.path: RunState(name="running", step=3, max_steps=10, loss=0.5) for folder in folders}
-    for text in (results, printed(progress_table(states, max_rows=5)), printed(status_table(folders))):
+    for text in (results, printed(progress_table(states, max_rows=5)), whole(status_table(folders))):
         check_whole(text, [folder.path.name for folder in folders])
 
 

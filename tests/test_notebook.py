@@ -32,10 +32,36 @@ def test_a_task_from_lists_is_saved_and_read_back(tmp_path: Path) -> None:
     assert [pair.output is None for pair in read["flip"].test] == [False, True]
 
 
-@pytest.mark.parametrize("cells", [[[10]], [[1], [1, 2]], [1, 2], [[0.5]]])
-def test_a_task_of_what_is_no_grid_is_refused(cells: list) -> None:
-    with pytest.raises(GridError):
-        Task.from_lists("t", train=[(cells, [[1]])], test=[])
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ([[10]], "it has the cell 10, not 0 to 9"),
+        ([[1], [1, 2]], "its rows have different lengths"),
+        ([1, 2], r"but a single row: write \[\[...\]\]"),
+        ([[[1]]], "but lists nested 3 deep instead of 2"),
+        (5, "but a single value"),
+        ([], "but empty"),
+        ([[0.5]], "decimals"),
+    ],
+)
+def test_a_task_of_what_is_no_grid_is_refused_with_its_pair(cells: object, reason: str) -> None:
+    good = ([[1]], [[2]])
+    with pytest.raises(GridError, match=f"task t, train pair 1, output: .*{reason}"):
+        Task.from_lists("t", train=[good, ([[1]], cells)], test=[good])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "reason"),
+    [
+        ([], [([[1]], None)], "task t, train: there are no pairs"),
+        ([([[1]], [[1]])], [], "task t, test: there are no pairs"),
+        ([([[1]],)], [], r"task t, train pair 0 is not \(input, output\)"),
+        ([{"input": 1, "output": 2}], [], "task t, train pair 0 is not"),
+    ],
+)
+def test_a_task_without_pairs_is_refused(train: list, test: list, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Task.from_lists("t", train=train, test=test)
 
 
 def test_a_notebook_shows_every_grid_of_a_task_and_ten_tasks_of_a_set() -> None:
@@ -77,6 +103,9 @@ def test_answers_are_shown_with_their_verdicts_and_scored(run: Run) -> None:
     assert "✗ t4, test, no valid answer (ragged)" in page
     assert page.count("<svg") == 2 + 2 + 1
     assert found.scores["pass_at_2"] == 0.5
+    head, *lines = str(found).splitlines()
+    assert head.endswith("to 2 test outputs, 1 of 2 solved")
+    assert [line.strip() for line in lines] == ["t3, test: solved", "t4, test: no valid answer (ragged)"]
 
 
 def test_a_run_without_answers_says_how_to_get_them(run: Run) -> None:
@@ -106,7 +135,7 @@ def test_the_first_run_named_is_the_baseline(run: Run, tmp_path: Path) -> None:
         runs.append(other)
     compared = compare_runs(*runs)
     assert list(compared.found.groups["value"]) == [0.5, 0]
-    assert "num_views=3" in compared._repr_markdown_()
+    assert "num_views=3" in compared._repr_markdown_() == repr(compared)
     assert list(compare_runs(*reversed(runs)).found.groups["value"]) == [0, 0.5]
 
 

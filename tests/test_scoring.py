@@ -327,7 +327,7 @@ def test_every_mistake_of_a_submission_is_told_at_once() -> None:
         "  e[0]: attempt_2 is not a grid: its rows have different lengths",
         "  f[0]: needs attempt_1 and attempt_2, this is a list",
         "  g[0]: attempt_3 is not an attempt, take it out",
-        "  h[0]: attempt_1 is not a grid: it is not a table of rows and columns (shape [0])",
+        "  h[0]: attempt_1 is not a grid: it is not a table of rows and columns, but empty",
         "  h[0]: attempt_2 is not a grid: its rows have different lengths, or its cells are not numbers",
     ]
 

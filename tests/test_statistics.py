@@ -352,11 +352,16 @@ def arms(
 ) -> tuple[list[Block], list[Block], float]:
     """Two arms of `num_seeds` runs on each of three partitions, and the true difference on these tasks.
 
-    `shared` is the deviation of what a seed does to both arms. Skewed are losses: a few tasks have most.
+    `shared` is the deviation of what a seed does to both arms. Skewed are losses: a few tasks have most of
+    the loss, and most of what is gained.
     """
-    tasks = TASK * rng.standard_normal(POOL)
-    old = np.exp(tasks) if skewed else TRUTH + tasks
-    new = old + GAIN + TASK_GAIN * rng.standard_normal(POOL)
+    tasks, gains = rng.standard_normal((2, POOL))
+    if skewed:
+        old = np.exp(0.8 * tasks - 0.8**2 / 2)
+        new = old * (1 + GAIN + TASK_GAIN * gains)
+    else:
+        old = TRUTH + TASK * tasks
+        new = old + GAIN + TASK_GAIN * gains
     blocks: tuple[list[Block], list[Block]] = ([], [])
     on_these = []
     for _ in range(LISTS):

@@ -110,9 +110,22 @@ def test_the_table_has_a_line_for_each_run(
     assert "running, start 2" in lines["outputs/single"], "it has been resumed"
     assert "3/9" in lines["outputs/single"]
     assert "failed" in lines["multirun/sweep/seed_1"]
-    assert "no [such] thing (see output.log)" in lines["multirun/sweep/seed_1"]
-    assert f"process {gone} is gone (see run.log)" in lines["multirun/sweep/seed_2"]
+    assert "no [such] thing (see output.log)" in text
+    assert f"process {gone} is gone (see run.log)" in text
     assert "SLURM" not in text
+
+
+def test_a_long_error_leaves_the_names_whole_in_eighty_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "outputs/tiny-learning_rate_0.0005-rank_128"
+    make_run(tmp_path / name, state="failed", step=10, max_steps=100, loss=1.2345, error="word " * 100)
+    lines = shown(capsys).splitlines()
+    assert any(name in line for line in lines)
+    assert sum("word" in line for line in lines) <= 5
+    assert "run.log" in lines[-2]
 
 
 def test_runs_sweeps_and_globs_are_found_once(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ from arc_experiments.runs.folder import FolderError
 WRONG_KIND = re.compile(
     r"Value '(.*)' (?:of type '\w+' could not be converted to (Integer|Float)|is not a valid (bool) )"
 )
+FLAGS_OF_HYDRA = {
+    "help", "hydra_help", "version", "cfg", "resolve", "package", "run", "multirun", "shell_completion",
+    "config_path", "config_name", "config_dir", "experimental_rerun", "info",
+}  # fmt: skip
 KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 
 
@@ -51,6 +55,22 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     if isinstance(error, MissingConfigException):
         return _no_option(error, overrides) or message
     return message
+
+
+def typed_as_flags(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each `--key value` or `--key=value` of ours, which has to be `key=value`."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, sign, value = word.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if not word.startswith("--") or not name or name in FLAGS_OF_HYDRA:
+            continue
+        if not sign:
+            value = following if following and not following.startswith("-") else "..."
+        keys = [key for key in (*GROUPS, *_schema_keys()) if name in (key, key.rpartition(".")[2])]
+        if name in keys:
+            keys = [name]
+        if keys:
+            yield f"{word} is no flag: write {' or '.join(f'{key}={value}' for key in dict.fromkeys(keys))}"
 
 
 def _about_key(key: str, error: OmegaConfBaseException) -> str:
@@ -107,7 +127,9 @@ def _no_option(error: MissingConfigException, overrides: Sequence[str]) -> str:
     text += f"{group}={option} is not an option of {group}"
     close = difflib.get_close_matches(option.lower(), options)
     if group == "model" and ("/" in option.strip("/") or ":" in option or (option and not close)):
-        text += f". For a hub id or a folder: {model_of_path(option)}."
+        meant = model_of_path(option)
+        is_custom = meant.startswith("model=custom ")
+        text += f". For a hub id or a folder write {meant}." if is_custom else f": this model is {meant}."
     elif close:
         text += f". Did you mean: {' or '.join(f'{group}={name}' for name in close)}?"
     else:

@@ -272,6 +272,16 @@ class Corpus:
         return {task.id: task for task in everything if isinstance(task, Row)}
 
     @property
+    def copies(self) -> list[tuple[str, ...]]:
+        """Return the ids of fixed training tasks, ready rows apart, that differ in nothing but their ids."""
+        alike: dict[str, dict[str, None]] = {}
+        for share in self.shares:
+            for task in _fixed(share.source, share.task_ids):
+                if not isinstance(task, Row):
+                    alike.setdefault(_digest(replace(task, id="")), {})[task.id] = None
+        return [tuple(ids) for ids in alike.values() if len(ids) > 1]
+
+    @property
     def hash(self) -> str:
         """Return a digest of the training and validation tasks.
 

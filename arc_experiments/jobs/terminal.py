@@ -39,9 +39,9 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
         + (f", {num_asked} of them asked (inference.limit)" if is_part else ""),
         "model": f"{config.model.path}: {_millions(total)} parameters, {_millions(trained)} of them trained, "
         f"{str(run.dtype).removeprefix('torch.')} on {device_name(run.device)}",
-        "augmentation": ", ".join(config.augmentation) or "none",
+        **({"augmentation": ", ".join(config.augmentation) or "none"} if trained else {}),
         "prompt": f"{config.prompt.name}, at most {config.prompt.max_length} tokens",
-        "batch": _batch(run),
+        **({"batch": _batch(run)} if trained else {}),
     }
     for name, text in lines.items():
         console.print(f"[bold]{name:13}[/]", end="")
@@ -82,6 +82,9 @@ def _data_notes(run: Run, *, trains: bool) -> Iterator[str]:
         yield f"no validation loss: no validation task has {what}"
     if trains:
         yield from program_notes(run.config.prompt, run.corpus.shares)
+        if copies := run.corpus.copies:
+            first = " = ".join(copies[0])
+            yield f"{plural(len(copies), 'training task')} with copies under other names: {first}"
 
 
 def count_tasks(run: Run, ids: Sequence[str]) -> str:

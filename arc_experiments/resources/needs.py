@@ -13,7 +13,7 @@ from arc_experiments.models.hub import load
 from arc_experiments.resources.choosing import Choice, choose
 from arc_experiments.resources.fake_model import FakeModel, fake_model
 from arc_experiments.resources.limits import free_gpu_memory, free_host_memory
-from arc_experiments.resources.memory import Need, model_need
+from arc_experiments.resources.memory import CPU_SLACK, SLACK, Need, model_need
 from arc_experiments.resources.workload import Workload
 
 USED = 0.95  # of free memory, when something is chosen
@@ -81,6 +81,7 @@ class Needs:
                     checkpointing=checkpointing,
                     num_processes=self._num_processes,
                     tiled=self._is_tiled(),
+                    slack=CPU_SLACK if self._device.type == "cpu" else SLACK,
                 )
             except ValueError:
                 raise

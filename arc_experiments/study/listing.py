@@ -76,7 +76,7 @@ def _show(home: Path, record: Record, console: Console) -> None:
     states = _states(record, home)
     console.print(Text(f"{home}: {record.study.question}", style="bold"))
     table = plain_table("runs", "state")
-    for part in record.study.parts:
+    for part in dict.fromkeys(part for part, _ in states):  # those that tune an arm, too
         table.add_row(part, _counts([state for (its, _), state in states.items() if its == part]))
     console.print(table)
     for sentence in _answers(read_object(home / ANSWER)):

@@ -60,7 +60,7 @@ def check_grid(cells: object) -> Grid:
     if array.dtype == object:
         raise GridError("its rows have different lengths, or its cells are not numbers")
     if array.ndim != 2 or array.size == 0:
-        raise GridError(f"it is not a table of rows and columns (shape {list(array.shape)})")
+        raise GridError(f"it is not a table of rows and columns, but {_shape_in_words(array)}")
     if max(array.shape) > MAX_SIDE:
         raise OversizeGrid(f"it is {array.shape[0]}x{array.shape[1]}, over {MAX_SIDE} a side")
     if array.dtype.kind not in "iu":
@@ -71,6 +71,14 @@ def check_grid(cells: object) -> Grid:
     if array.min() < 0 or array.max() >= NUM_COLOURS:
         raise GridError(f"it has the cell {array.min() if array.min() < 0 else array.max()}, not 0 to 9")
     return array.astype(np.uint8)
+
+
+def _shape_in_words(array: NDArray[Any]) -> str:
+    if array.size == 0:
+        return "empty"
+    return {0: "a single value", 1: "a single row: write [[...]]"}.get(
+        array.ndim, f"lists nested {array.ndim} deep instead of 2"
+    )
 
 
 def _kind_of_cells(cells: object, dtype: np.dtype[Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arc_experiments.tasks.grids import Grid, check_grid
+from arc_experiments.tasks.grids import Grid, GridError, check_grid
 from arc_experiments.tasks.html import row
 
 MOST_SHOWN = 10  # tasks of a set, in a notebook
@@ -69,16 +69,14 @@ class Task:
         """Make a task of pairs (input, output) of nested lists or arrays; an unknown test output is None.
 
         Raises:
-            GridError: something is no grid.
+            GridError: something is no grid; the message names the task, the pair and its side.
+            ValueError: there are no train or no test pairs, or one is not (input, output).
         """
-
-        def pairs(given: Iterable[tuple[Any, Any]]) -> tuple[Pair, ...]:
-            return tuple(
-                Pair(input=check_grid(first), output=None if second is None else check_grid(second))
-                for first, second in given
-            )
-
-        return cls(id=task_id, train=pairs(train), test=pairs(test))
+        return cls(
+            id=task_id,
+            train=_pairs_of(train, f"task {task_id}, train"),
+            test=_pairs_of(test, f"task {task_id}, test"),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return `{"train": [{"input", "output"}], "test": [...]}`, without outputs that are withheld."""
@@ -103,6 +101,27 @@ class Task:
         """Return the task without its test outputs and program, as a solver may see it."""
         test = tuple(Pair(input=pair.input, output=None) for pair in self.test)
         return Task(id=self.id, train=self.train, test=test, split=self.split)
+
+
+def _pairs_of(given: Iterable[Any], place: str) -> tuple[Pair, ...]:
+    pairs = []
+    for number, pair in enumerate(given):
+        where = f"{place} pair {number}"
+        if isinstance(pair, str | dict) or not hasattr(pair, "__len__") or len(pair) != 2:
+            raise ValueError(f"{where} is not (input, output), two grids: {str(pair)[:80]}")
+        first, second = pair
+        output = None if second is None else _grid_of(second, f"{where}, output")
+        pairs.append(Pair(input=_grid_of(first, f"{where}, input"), output=output))
+    if not pairs:
+        raise ValueError(f"{place}: there are no pairs, and a task needs at least one")
+    return tuple(pairs)
+
+
+def _grid_of(cells: object, where: str) -> Grid:
+    try:
+        return check_grid(cells)
+    except GridError as error:
+        raise type(error)(f"{where}: {error}") from error
 
 
 class TaskSet:
