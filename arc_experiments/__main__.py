@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,11 +72,23 @@ def main() -> int:
     frozen = compose_and_freeze()
     if frozen.mistakes:
         return _refuse("\n".join(frozen.mistakes))
-    for note in frozen.notes:
+    for note in [*frozen.notes, *_notes_on_place(frozen.folders)]:
         sys.stderr.write(f"{note}\n")
     if frozen.config is None:
         return 0  # --help, --cfg and their like
     return launch(frozen, frozen.config)
+
+
+def _notes_on_place(folders: list[RunFolder]) -> Iterator[str]:
+    """Say where runs are written that were typed in the folder of another run."""
+    here = Path.cwd()
+    inside = [path for path in (folder.path.absolute() for folder in folders) if here in path.parents]
+    if inside and (here / "run.yaml").is_file():
+        yield (
+            "note: this directory is the folder of a run, so the new one is written inside it, to "
+            f"{inside[0]}. To have it elsewhere: hydra.run.dir=<folder>, or type the command there, with "
+            f"from_run={here}"
+        )
 
 
 def compose_and_freeze() -> Frozen:

@@ -88,6 +88,26 @@ def test_the_card_says_what_the_adapter_is_and_nothing_that_varies(finished: Run
     assert "\n\n\n" not in card
 
 
+def test_the_code_of_the_card_answers_with_a_base_that_has_moved(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = shutil.copytree(finished.folder / "adapter", tmp_path / "adapter")
+    file = adapter / "adapter_config.json"
+    config = json.loads(file.read_text())
+    base = shutil.copytree(config["base_model_name_or_path"], tmp_path / "base")
+    file.write_text(json.dumps(config | {"base_model_name_or_path": "/where/it/was"}))
+    card = (adapter / "README.md").read_text()
+    assert "must come along" in card
+    assert "--merge` makes one folder that needs no base" in card
+    request = finished.requests[0]
+    code = card.split("```python\n")[1].split("```")[0].replace("max_new_tokens=1024", "max_new_tokens=4")
+    code = code.replace("<base folder>", str(base)).replace("<this folder>", str(adapter))
+    question = json.dumps(finished.prompt.decode(request.ids))
+    exec(code.replace('"<a prompt of the form below>"', question), {})
+    answered = json.loads((finished.folder / "predictions.jsonl").read_text().splitlines()[0])
+    assert answered["text"] == capsys.readouterr().out.strip()
+
+
 def test_a_card_without_answers_has_no_scores(finished: Run, tmp_path: Path) -> None:
     adapter = shutil.copytree(finished.folder / "adapter", tmp_path / "adapter")
     write_card(finished.folder.path, adapter, {}, question=None, shows_pictures=False)

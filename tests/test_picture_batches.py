@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader
 from toy_vision import vision_model
 
 from arc_experiments import compose
+from arc_experiments.pictures import Picture, Style
+from arc_experiments.pictures.cell_table import CellTable
 from arc_experiments.run import Run
 from arc_experiments.training.dataset import Collator, as_dataset, make_row
 
@@ -70,3 +72,25 @@ def test_llama_vision_refuses_a_batch_whose_samples_would_change_each_other(tmp_
     other = next(row for row, count in zip(rows, counts, strict=True) if count != counts[0])
     with pytest.raises(ValueError, match=r"hardware\.per_device_batch_size=2: samples of \d to \d pictures"):
         collator([rows[0], other])
+
+
+def test_memory_of_pictures_is_used_again_once_nobody_holds_it() -> None:
+    rows = np.arange(11 * 4, dtype=np.float32).reshape(11, 4, 1)
+    table, style = CellTable(rows), Style(cell_pixels=2)
+
+    def made(colour: int, side: int = 3) -> torch.Tensor:
+        picture = Picture.of(np.full((side, side), colour, np.uint8), style)
+        return torch.from_numpy(table.process([picture])["pixel_values"])
+
+    first = made(1)
+    second = made(2)
+    assert second.data_ptr() != first.data_ptr(), "the first is still held"
+    assert set(first.flatten().tolist()) == {4.0, 5.0, 6.0, 7.0}
+    place = first.data_ptr()
+    del first
+    third = made(3, side=2)
+    assert third.data_ptr() == place
+    assert set(third.flatten().tolist()) == {12.0, 13.0, 14.0, 15.0}
+    assert set(second.flatten().tolist()) == {8.0, 9.0, 10.0, 11.0}
+    assert third.shape == (16, 1)
+    assert pickle.loads(pickle.dumps(table))._buffers == []

@@ -396,6 +396,15 @@ def test_a_line_that_is_just_being_written_is_left_out(folder: Path, tasks: Task
         write_report(folder, tasks)
 
 
+def test_the_command_on_the_page_names_the_run_that_was_evaluated_from_anywhere(
+    folder: Path, tasks: TaskSet
+) -> None:
+    command = ["python", "-m", "arc_experiments", "job=evaluate", "from_run=.", "data.path=."]
+    write_json(folder / "environment.json", {"command": command, "directory": str(folder)})
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+    assert f"arc_experiments job=evaluate from_run={folder} data.path=.</pre>" in page
+
+
 def test_the_command_names_a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "there is no such folder" in capsys.readouterr().err

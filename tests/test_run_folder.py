@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from task_files import GOOD, write
 
 import arc_experiments.__main__ as command
 from arc_experiments.composing.compose import compose_config
-from arc_experiments.composing.freezing import freeze
+from arc_experiments.composing.freezing import freeze, stop_at
 from arc_experiments.composing.naming import (
     NOT_PART_OF_THE_RUN,
     composition_hash,
@@ -25,9 +26,11 @@ from arc_experiments.composing.naming import (
     job_name,
     slug,
 )
+from arc_experiments.config.check import check
+from arc_experiments.config.paths import absolute_path
 from arc_experiments.config.schema import Command, PromptOptions, Slurm, TemplateOptions
 from arc_experiments.runs import folder as run_folder
-from arc_experiments.runs.folder import FolderError, RunFolder
+from arc_experiments.runs.folder import EVERYTHING, FolderError, RunFolder, find_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 Start = Callable[..., list[Path]]
@@ -223,7 +226,8 @@ def test_a_frozen_run_reads_back_as_it_was(default: DictConfig, tmp_path: Path) 
     folder = freeze(default, tmp_path / "run", ["seed=1"])
     assert folder.read_config() == default
     assert composition_hash(folder.read_config()) == composition_hash(default)
-    assert folder.read_json("environment.json") == {"command": ["python", "-m", "arc_experiments", "seed=1"]}
+    command = ["python", "-m", "arc_experiments", "seed=1"]
+    assert folder.read_json("environment.json") == {"command": command, "directory": str(Path.cwd())}
     assert "${" not in (folder / "run.yaml").read_text()
 
 
@@ -271,7 +275,66 @@ def test_freezing_again_keeps_what_the_worker_noted(default: DictConfig, tmp_pat
     folder.write_json("environment.json", {**folder.read_json("environment.json"), "commit": "abc"})
     freeze(default, tmp_path / "run", ["seed=1"])
     noted = folder.read_json("environment.json")
-    assert noted == {"command": ["python", "-m", "arc_experiments", "seed=1"], "commit": "abc"}
+    assert noted["command"] == ["python", "-m", "arc_experiments", "seed=1"]
+    assert noted["commit"] == "abc"
+
+
+def test_relative_paths_are_found_again_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "else").mkdir()
+    write(tmp_path / "mine", "a.json", GOOD)
+    (tmp_path / "rows.py").write_text("def puzzles(config, processor, split): return []\n")
+    monkeypatch.chdir(tmp_path)
+    options = [
+        "data=mix", "+data@data.sources.a=files", "data.sources.a.path=mine", "+data.weights.a=1",
+        "+data@data.sources.b=custom", "data.sources.b.file=rows.py:puzzles", "+data.weights.b=1",
+    ]  # fmt: skip
+    typed = compose_config(options)
+    run = freeze(typed, tmp_path / "run", options)
+    assert run.read_config() == typed, "in the directory itself they stay as they were typed"
+    monkeypatch.chdir(tmp_path / "else")
+    elsewhere = check(run.read_config())
+    mine, rows = str(tmp_path / "mine"), f"{tmp_path / 'rows.py'}:puzzles"
+    sources = elsewhere.data.sources
+    assert (sources["a"].path, sources["a"].source["path"]) == (mine, mine)
+    assert (sources["b"].file, sources["b"].source["file"]) == (rows, rows)
+    assert elsewhere.model.path == "package:tiny"
+    (run / "adapter").mkdir()
+    evaluation = compose_config(["job=evaluate", f"from_run={run.path}"])
+    assert evaluation.data.sources.b.file == rows
+    freeze(evaluation, tmp_path / "evaluation", [])
+    stop_at(run, 5)
+    monkeypatch.chdir(tmp_path)
+    assert freeze(typed, run.path, options).path == run.path, "the same command still finds its folder"
+    monkeypatch.chdir(tmp_path / "else")
+    write(tmp_path / "else" / "mine", "a.json", GOOD)
+    with pytest.raises(FolderError, match=rf"data\.sources\.a\.path: {mine} -> {tmp_path}/else/mine"):
+        freeze(typed, run.path, options)
+
+
+def test_only_what_is_there_becomes_absolute(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "a:b.py").touch()
+    for typed in ("", "gpt2", "owner/name", "package:tiny", "~/x", "/nowhere/x", "gone.py:f"):
+        assert absolute_path(typed, tmp_path) == typed
+    assert absolute_path(".", tmp_path) == str(tmp_path)
+    assert absolute_path("a:b.py", tmp_path) == f"{tmp_path}/a:b.py"
+    assert absolute_path("a:b.py:f", tmp_path) == f"{tmp_path}/a:b.py:f"
+
+
+def test_a_run_inside_a_run_is_listed_and_announced(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job, _) = start("--multirun", "seed=1,2")
+    assert "note:" not in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path / job)
+    (new,) = start("seed=3")
+    inside = tmp_path / new
+    assert inside.parents[1] == tmp_path / job
+    assert f"is written inside it, to {inside}." in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert inside in [run.path.absolute() for run in find_runs(EVERYTHING)]
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Search and learn: what is relabelled, what a round adds, and that a killed search loses nothing."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,7 @@ def test_page_and_terminal_tell_the_rounds_and_two_searches_share_a_chart(
         "search       all tasks together, 1 round of 24 programs for each task; 4 steps" in printed.getvalue()
     )
     assert f"round 1: {4 * 24} programs so far, " in printed.getvalue()
+    assert re.search(rf"search +\S+, round 1: {4 * 24} programs so far, ", printed.getvalue()), "as it ends"
     tasks = run.predicted_tasks()
     against = write_versus(finished.folder.path, tasks, control, tasks).read_text()
     assert '<th scope="row">adapt.rounds</th><td>1</td><td>3</td>' in against

@@ -9,6 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from arc_experiments.composing.naming import differences
 from arc_experiments.composing.recorded_code import recorded_code
 from arc_experiments.config.job_kinds import job_kind
+from arc_experiments.config.paths import with_absolute_paths
+from arc_experiments.config.schema import typed
 from arc_experiments.config.user_code.files import code_files, code_hashes
 from arc_experiments.config.user_code.folders import own_conf
 from arc_experiments.runs.folder import FolderError, RunFolder
@@ -26,7 +28,7 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
     composition brings others ("" removes one).
 
     Args:
-        overrides: recorded in environment.json as the command that makes this run.
+        overrides: recorded in environment.json as the command that makes this run, with the directory.
 
     Raises:
         FolderError: the folder holds another composition, or the same of code that has changed since.
@@ -39,10 +41,10 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
     path.mkdir(parents=True, exist_ok=True)
     with folder.locked() as is_ours:
         if (path / "run.yaml").exists():
-            before = folder.read_config()
-            changed = differences(before, config)
-            if changed and not _is_extension(before, config):
-                raise FolderError(_refusal(folder, before, config, changed))
+            before, now = _with_absolute_paths(folder.read_config()), _with_absolute_paths(config)
+            changed = differences(before, now)
+            if changed and not _is_extension(before, now):
+                raise FolderError(_refusal(folder, before, now, changed))
             check_code(folder, config)
             if not is_ours:
                 return folder
@@ -121,9 +123,17 @@ def _write(folder: RunFolder, config: DictConfig, overrides: list[str]) -> None:
     recorded = _environment(folder)
     named = [f"--config-dir={conf}" for conf in own_conf()]
     recorded["command"] = ["python", "-m", "arc_experiments", *named, *overrides]
+    recorded["directory"] = str(Path.cwd())  # from which relative paths in run.yaml are
     recorded |= recorded_code(config)
     folder.write_json("environment.json", recorded)
     folder.write("run.yaml", OmegaConf.to_yaml(config, resolve=True))
+
+
+def _with_absolute_paths(config: DictConfig) -> DictConfig:
+    """The same composition, whatever directory it was typed in."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return typed(with_absolute_paths(values, Path.cwd()))
 
 
 def _environment(folder: RunFolder) -> dict[str, Any]:

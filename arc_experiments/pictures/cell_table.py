@@ -9,6 +9,7 @@ The processor is the truth: the table is used only if it gives the same for a pi
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,21 @@ class CellTable:
 
     def __init__(self, rows: NDArray[Any]) -> None:
         self._rows = rows
+        self._buffers: list[NDArray[Any]] = []  # what was handed out; new memory takes six times as long
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_rows": self._rows, "_buffers": []}
+
+    def _room(self, size: int) -> NDArray[Any]:
+        """Return room for so many cells: memory that nobody holds any more, or else new."""
+        for _ in range(len(self._buffers)):
+            buffer = self._buffers.pop(0) if self._buffers else self._rows[:0]  # no other thread has it now
+            is_free = sys.getrefcount(buffer) == 2  # this name, and the argument
+            if is_free and len(buffer) >= size:
+                return buffer
+            if not is_free and len(buffer):
+                self._buffers.append(buffer)
+        return np.empty((1 << (size - 1).bit_length(), *self._rows.shape[1:]), self._rows.dtype)
 
     @classmethod
     def of(cls, process: Process, style: Style, unit: int) -> "CellTable | None":
@@ -55,7 +71,9 @@ class CellTable:
         """Return pixel_values and image_grid_thw of pictures of the table's style, as the processor would."""
         all_cells = [picture.cells for picture in pictures]
         ends = np.cumsum([cells.size for cells in all_cells])
-        pixels = np.empty((ends[-1], *self._rows.shape[1:]), self._rows.dtype)
+        buffer = self._room(int(ends[-1]))
+        pixels = buffer[: ends[-1]]
+        self._buffers.append(buffer)
         for cells, end in zip(all_cells, ends, strict=True):
             # "clip" writes into the array itself; the default makes a copy first.
             np.take(self._rows, cells.ravel(), 0, out=pixels[end - cells.size : end], mode="clip")

@@ -50,6 +50,7 @@ def write_card(
         .render(
             title=f"{settings['model.name']} on {settings['data.name']}",
             base=adapter.get("base_model_name_or_path"),
+            base_is_folder=Path(adapter.get("base_model_name_or_path") or "").is_absolute(),
             revision=adapter.get("revision"),
             rank=adapter.get("r"),
             ancestry=ancestry,

@@ -5,8 +5,10 @@ In: the run's files. Out: tuples of text; whatever the run has not written yet i
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from arc_experiments.config.paths import absolute_path
 from arc_experiments.report.files import RunFiles
 from arc_experiments.report.wording import (
     TOKENS,
@@ -153,9 +155,18 @@ def token_mean(loss: Any) -> float | None:
 
 
 def command(environment: dict[str, Any]) -> str | None:
-    """The command line that started the run, to be typed again."""
-    words = environment.get("command")
-    return shlex.join(words) if isinstance(words, list) else words
+    """The command line that started the run, to be typed again; it names `from_run` by its absolute path."""
+    words, directory = environment.get("command"), environment.get("directory")
+    if not isinstance(words, list):
+        return words
+    if directory is not None:
+        words = [_with_absolute_run(word, Path(directory)) for word in words]
+    return shlex.join(words)
+
+
+def _with_absolute_run(word: str, directory: Path) -> str:
+    key, sign, run = word.partition("=")
+    return f"{key}={absolute_path(run, directory)}" if sign and key.lstrip("+") == "from_run" else word
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

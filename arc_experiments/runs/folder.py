@@ -15,12 +15,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from arc_experiments.config.paths import with_absolute_paths
 from arc_experiments.config.schema import typed
 from arc_experiments.runs.locks import locked
 from arc_experiments.runs.run_state import DONE, HEARTBEAT_SECONDS, LOCK, RUNNING, RunState, read_state
 
 EVERYTHING = ("outputs/*", "multirun/*")  # where runs and sweeps are written
-DEPTHS = ("run.yaml", "*/run.yaml", "*/*/run.yaml")  # in a run, a sweep, a folder of sweeps
+# In a run, a sweep, a folder of sweeps; and what was typed in the folder of a sweep's run.
+DEPTHS = ("run.yaml", "*/run.yaml", "*/*/run.yaml", "*/outputs/*/run.yaml")
 FREEZING_SECONDS = (
     1.0  # within which a command that compares its composition with the folder's releases the lock
 )
@@ -68,17 +70,23 @@ class RunFolder:
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
     def read_config(self) -> DictConfig:
-        """Read run.yaml as a typed config.
+        """Read run.yaml as a typed config, with the paths typed in another directory than this made absolute.
 
         Raises:
-            FolderError: there is no run.yaml, or it was written by another version.
+            FolderError: there is no run.yaml, or it was written by another version; or environment.json,
+                which names that directory, is torn.
         """
         if not (self.path / "run.yaml").exists():
             raise FolderError(f"{self} is not a run folder: it has no run.yaml")
         values = OmegaConf.load(self.path / "run.yaml")
         assert isinstance(values, DictConfig)
+        directory = Path(read_object(self.path / "environment.json").get("directory") or Path.cwd())
         try:
-            return typed(values)
+            if directory == Path.cwd():
+                return typed(values)
+            plain = OmegaConf.to_container(values)
+            assert isinstance(plain, dict)
+            return typed(with_absolute_paths(plain, directory))
         except OmegaConfBaseException as error:
             raise FolderError(
                 f"{self}/run.yaml was written by another version of arc_experiments: "
