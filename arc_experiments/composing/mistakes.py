@@ -59,7 +59,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 
 def typed_as_flags(arguments: Sequence[str]) -> Iterator[str]:
     """Yield a line for each `--key value` or `--key=value` of ours, which has to be `key=value`."""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, sign, value = word.removeprefix("--").partition("=")
         name = name.replace("-", "_")
         if not word.startswith("--") or not name or name in FLAGS_OF_HYDRA:
