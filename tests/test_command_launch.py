@@ -325,9 +325,8 @@ def test_a_lost_job_is_told_with_the_remedy_and_submitted_again(
     send([run], run.path, launch_of(home))
     later(run, LISTED_SECONDS + 1)
     status.main([str(run.path)])
-    assert "job 101 is lost (the queue does not have it): the same command submits what is left" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "job 101 is lost (the queue does not have it): the same command submits what is left" in said
     assert "1 to submit" in send([run], run.path, launch_of(home))
     assert Submitted.read(run).jobs == ["102"]
 

@@ -136,8 +136,8 @@ def test_the_loss_with_others_pictures_is_beside_the_loss(tmp_path: Path, see_st
 
 def test_the_estimate_of_a_training_includes_the_loss_with_others_pictures(tmp_path: Path) -> None:
     tasks = make_tasks(tmp_path / "tasks", 2)
-    run = vision_run("idefics3", tasks, tmp_path / "run", "optim.max_steps=1", "inference.limit=0")
+    run = vision_run("idefics3", tasks, tmp_path / "run", "optim.max_steps=6", "inference.limit=0")
     console = Console(record=True, width=200)
     finetune.main(run, console)
-    assert "(1 validation and one with others' pictures included)" in console.export_text()
+    assert "more (1 validation and one with others' pictures included)" in console.export_text()
     assert "loss_with_others_pictures" in run.folder.read_json("metrics.json")["validation"]

@@ -452,7 +452,7 @@ def test_a_chart_in_a_page_has_the_colours_of_the_page_and_tooltips() -> None:
     for image in (wide, narrow):
         assert [title.text for title in image.iter(f"{SVG}title")] == ["step 0 & more", "step 4 & more"]
         assert "a <b> $x_1$" in [text.text for text in image.iter(f"{SVG}text")]
-        assert svg.get("aria-label") == "loss over step"
+        assert image.get("aria-label") == "loss over step"
     assert float(str(wide.get("viewBox")).split()[2]) > 2 * float(str(narrow.get("viewBox")).split()[2])
     assert not re.findall("#[0-9a-f]{6}", chart.__html__()), "a colour that dark mode could not change"
     assert len(set(ids := re.findall(r' id="([^"]*)"', chart.__html__()))) == len(ids)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from arc_experiments.comparison.designs import NotEstimable, Terms, estimable, factors, weight
+from arc_experiments.config.plurals import plural
 from arc_experiments.scoring.uncertainty import NOTHING, Values
 
 NUM_DRAWS = 4000
@@ -85,7 +86,8 @@ def variance_components(
     scores = np.asarray(values, dtype=float)
     for name, found in levels.items():
         if len(found) != len(scores):
-            raise ValueError(f"{name} has {len(found)} levels for {len(scores)} runs: every run needs one")
+            counts = f"{plural(len(found), 'level')} for {plural(len(scores), 'run')}"
+            raise ValueError(f"{name} has {counts}: every run needs one")
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite numbers: leave out runs without them")
     varied, fixed = factors(levels)
