@@ -67,7 +67,7 @@ def status_table(folders: Sequence[RunFolder]) -> Table:
         labels = read_labels(folder.path)
         lines = [Text(line) for line in (str(folder), labels.name, labels.note) if line]
         if state.name in (FAILED, DIED):
-            error = shorten(state.error.partition("\n")[0], LONGEST_ERROR, placeholder=" ...")
+            error = shorten(state.headline, LONGEST_ERROR, placeholder=" ...")
             lines.append(Text(f"{error} (see {_log(folder)})", STYLES[state.name]))
         cells = [f"[{STYLES[state.name]}]{state.name}[/]{resumed}", *progress_cells(state)]
         if QUEUE in headings:

@@ -1,5 +1,6 @@
 """Whether a model looks at its pictures: the validation loss with the pictures of other tasks."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,5 +140,7 @@ def test_the_estimate_of_a_training_includes_the_loss_with_others_pictures(tmp_p
     run = vision_run("idefics3", tasks, tmp_path / "run", "optim.max_steps=6", "inference.limit=0")
     console = Console(record=True, width=200)
     finetune.main(run, console)
-    assert "more (1 validation and one with others' pictures included)" in console.export_text()
+    said = console.export_text()
+    assert "more (1 validation and one with others' pictures included)" in said
+    assert re.search(r"^validation +0/6 loss \d\.\d{4}$", said, re.MULTILINE), "as it happens"
     assert "loss_with_others_pictures" in run.folder.read_json("metrics.json")["validation"]

@@ -31,6 +31,7 @@ from arc_experiments.config.paths import absolute_path
 from arc_experiments.config.schema import Command, PromptOptions, Slurm, TemplateOptions
 from arc_experiments.runs import folder as run_folder
 from arc_experiments.runs.folder import EVERYTHING, FolderError, RunFolder, find_runs
+from arc_experiments.runs.run_state import FAILED, RunState
 
 ROOT = Path(__file__).resolve().parents[1]
 Start = Callable[..., list[Path]]
@@ -505,3 +506,11 @@ def test_a_folder_is_shown_from_where_one_stands(tmp_path: Path, monkeypatch: py
     assert str(RunFolder(tmp_path / "outputs" / "x")) == "outputs/x"
     assert str(RunFolder(Path("outputs/x"))) == "outputs/x"
     assert str(RunFolder(tmp_path.parent / "x")) == str(tmp_path.parent / "x")
+
+
+def test_an_error_that_announces_a_list_is_told_with_its_first_item() -> None:
+    assert RunState(name=FAILED, error="two files are bad:\n  a.json: no\n  b.json").headline == (
+        "two files are bad: a.json: no"
+    )
+    assert RunState(name=FAILED, error="it failed\nTraceback").headline == "it failed"
+    assert RunState().headline == ""

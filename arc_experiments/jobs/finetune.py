@@ -198,6 +198,9 @@ def _show_line(line: Line, run: Run, bar: ProgressBar, tracker: Tracker, left: f
     run.folder.update_status(
         step=step, max_steps=run.config.optim.max_steps, expected_end=expected_end, **loss
     )
+    if "validation_loss" in line:
+        scored = f", pass@2 {line['pass_at_2']:.1%}" if "pass_at_2" in line else ""
+        bar.tell("validation", step, f"loss {line['validation_loss']:.4f}{scored}")
     if loss:
         speed = f"{line['samples_per_second']:.1f} samples/s, {line['tokens_per_second']:.0f} tokens/s"
         if line["data_wait_fraction"] > STARVING:

@@ -170,7 +170,11 @@ class ProgressBar:
         tenth = 10 * done // max(1, self._total)
         if not self._console.is_terminal and tenth > self._tenth:
             self._tenth = tenth
-            self._console.print(f"{self._title:13}{done}/{self._total} {text}", markup=False)
+            self.tell(self._title, done, text)
+
+    def tell(self, what: str, done: int, text: str) -> None:
+        """Print a line that stays: something beside the phase that has happened at this place of it."""
+        self._console.print(f"{what:13}{done}/{self._total} {text}", markup=False)
 
 
 def timed(bar: ProgressBar) -> Callable[[int, int], None]:

@@ -111,7 +111,7 @@ def _scores(run: ListedRun) -> dict[str, str]:
 
 
 def _row(run: ListedRun, folder: Path) -> TableRow:
-    error = run.state.error.partition("\n")[0]
+    error = run.state.headline
     step, _, left = progress_cells(run.state)
     progress = [] if run.state.name == DONE else [step, f"{left} left" if left else ""]
     said = (run.title, run.labels.note, str(run.folder), *run.options, run.state.name, error, *run.problems)

@@ -38,7 +38,7 @@ def _named(run: ListedRun) -> Text:
         (" ".join(run.options), "cyan"),
         (run.labels.note, "italic"),
         *((problem, "red") for problem in run.problems),
-        (run.state.error.partition("\n")[0], "red"),
+        (run.state.headline, "red"),
     )
 
 

@@ -33,8 +33,14 @@ class RunState:
 
     @property
     def text(self) -> str:
-        """The state, with the first line of the error: `failed (the loss is not a number)`."""
-        return f"{self.name} ({self.error.splitlines()[0]})" if self.error else self.name
+        """The state, with what the error says first: `failed (the loss is not a number)`."""
+        return f"{self.name} ({self.headline})" if self.error else self.name
+
+    @property
+    def headline(self) -> str:
+        """The error's first line, with the second if that announces a list; "" without an error."""
+        first, *others = self.error.splitlines() or [""]
+        return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 
 
 def read_state(folder: Path) -> RunState:
