@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 SEEDS := seed=1,2,3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all test-gpu test-slurm test-gridengine clean need-run
+.PHONY: help setup demo smoke train sweep evaluate report check format test test-slow test-all test-gpu test-slurm test-gridengine test-containers clean need-run
 
 help:  ## List the targets
 	@echo "make <target> [ARGS=\"key=value ...\"] [RUN=<run folder>] [PYTHON=python3.12]"
@@ -62,13 +62,13 @@ format: $(READY)  ## Format, and repair what the linter can repair
 	$(BIN)/ruff check --fix .
 
 test: $(READY)  ## The tests, without the slow ones: ARGS="-k prompts" to choose
-	$(PYTEST) -m "not slow and not gpu and not slurm and not gridengine" $(ARGS)
+	$(PYTEST) -m "not slow and not gpu and not slurm and not gridengine and not containers" $(ARGS)
 
 test-slow: $(READY)  ## The slow tests alone
-	$(PYTEST) -m "slow and not gpu and not slurm and not gridengine" $(ARGS)
+	$(PYTEST) -m "slow and not gpu and not slurm and not gridengine and not containers" $(ARGS)
 
 test-all: $(READY)  ## The tests, with the slow ones
-	$(PYTEST) -m "not gpu and not slurm and not gridengine" $(ARGS)
+	$(PYTEST) -m "not gpu and not slurm and not gridengine and not containers" $(ARGS)
 
 test-gpu: $(READY)  ## The tests on a GPU, with its speed and memory
 	$(BIN)/python -m pytest -m gpu tests/test_gpu.py $(ARGS)
@@ -80,6 +80,9 @@ test-slurm: $(READY)  ## The tests on a SLURM cluster, which is brought up on th
 test-gridengine: $(READY)  ## The tests on a Grid Engine, which is brought up on this machine (Debian, as root)
 	tests/gridengine/up.sh $(CLUSTER)
 	. $(CLUSTER)/env.sh && $(BIN)/python -m pytest -m gridengine $(ARGS); code=$$?; tests/gridengine/down.sh $(CLUSTER); exit $$code
+
+test-containers: $(READY)  ## The image of the Dockerfile, built without Docker (Debian, as root)
+	$(BIN)/python -m pytest -m containers $(ARGS)
 
 clean:  ## Remove caches and build leftovers; runs and .venv stay
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -59,7 +59,7 @@ def first_commands_of_the_readme() -> list[list[str]]:
     return [["python", *made[1:]], [word for word in second if not word.startswith("model=")]]
 
 
-@pytest.mark.slow
+@pytest.mark.containers
 @needs_root_on_debian
 def test_the_image_built_without_docker_runs_the_first_commands_of_the_readme(image: Path) -> None:
     assert run(image, "id", "-un").strip() == "arc"

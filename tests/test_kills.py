@@ -1,5 +1,6 @@
 """Killed at ten random moments and restarted each time, a job ends with the bytes of an uninterrupted one."""
 
+import os
 import signal
 import subprocess
 import time
@@ -37,9 +38,11 @@ ADAPT = [*OPTIONS, *SLOW, "inference.constrain=grid", "optim.max_steps=10"]
 def kept(folder: Path) -> int:
     """The bytes of what is kept of the work so far."""
     total = 0
-    for path in (path for name in UNDER_WAY for path in (folder / name).rglob("*.json*")):
-        with suppress(FileNotFoundError):  # it has just been given its name
-            total += path.stat().st_size
+    for name in UNDER_WAY:
+        for where, _, files in os.walk(folder / name):  # what is removed meanwhile is passed over
+            for file in files:
+                with suppress(FileNotFoundError):  # it has just been given its name
+                    total += (Path(where) / file).stat().st_size if ".json" in file else 0
     return total
 
 
