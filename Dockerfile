@@ -41,11 +41,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM base AS run
 COPY --from=build /opt/venv /opt/venv
-RUN useradd --uid 1000 --create-home arc && install --directory --owner=arc --group=arc /work
-# Runs, models of the hub and caches are all in /work, which is to be mounted: nothing else is written to.
-ENV PATH=/opt/venv/bin:$PATH HOME=/work USER=arc HF_HOME=/work/.cache/huggingface \
+RUN useradd --uid 1000 --create-home arc && install --directory --owner=arc --group=arc /runs
+# Runs, models of the hub and caches are all in /runs, which is to be mounted: nothing else is written to.
+ENV PATH=/opt/venv/bin:$PATH HOME=/runs USER=arc HF_HOME=/runs/.cache/huggingface \
   NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000
-WORKDIR /work
+WORKDIR /runs
 ENTRYPOINT ["arc-experiments"]
 CMD ["--help"]

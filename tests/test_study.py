@@ -23,7 +23,7 @@ from arc_experiments.study.page import as_json, render
 from arc_experiments.study.plan import PlannedRun, stages
 from arc_experiments.study.record import (
     Addition,
-    Record,
+    StudyRecord,
     begin_or_extend,
     folder_of,
     read_record,
@@ -251,10 +251,10 @@ def test_a_study_runs_answers_and_grows(place: Path, quick: None, capsys: pytest
 def test_seeds_that_a_study_has_been_given_stay_whatever_is_asked_later(tmp_path: Path) -> None:
     (tmp_path / "small-seed_1").mkdir()
     (tmp_path / "small-seed_1" / "run.yaml").touch()
-    write_record(tmp_path, Record(study=study_of(seeds=[1, 2, 3])))
-    fewer = begin_or_extend(Record(study=study_of(seeds=[2, 1])), tmp_path, 1)
+    write_record(tmp_path, StudyRecord(study=study_of(seeds=[1, 2, 3])))
+    fewer = begin_or_extend(StudyRecord(study=study_of(seeds=[2, 1])), tmp_path, 1)
     assert (fewer.study.seeds, fewer.added) == ([1, 2, 3], ())
-    more = begin_or_extend(Record(study=study_of(seeds=[1, 9], partitions=[7, 8])), tmp_path, 5)
+    more = begin_or_extend(StudyRecord(study=study_of(seeds=[1, 9], partitions=[7, 8])), tmp_path, 5)
     assert (more.study.seeds, more.study.partitions) == ([1, 2, 3, 9], [7, 8])
     assert more.added == (Addition(seeds=(9,), partitions=(8,), finished=5),)
     write_record(tmp_path, more)
@@ -274,7 +274,7 @@ def test_an_edited_study_is_refused_once_its_runs_have_begun(
     place: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], line: str
 ) -> None:
     home = place / "multirun" / "study-mine"
-    write_record(home, Record(study=study_of()))
+    write_record(home, StudyRecord(study=study_of()))
     (home / "small-seed_1-partition_7").mkdir()
     (home / "small-seed_1-partition_7" / "run.yaml").touch()
     before = (home / "study.yaml").read_text()
@@ -318,8 +318,8 @@ def finished(home: Path, study: Study, marks: dict[str, list[str]], **metrics: A
         for run in stage:
             number = study.seeds.index(run.draw["seed"])
             make_run(home / run.name, marks[run.part][number], settings={"seed": run.draw["seed"]}, **metrics)
-    write_record(home, Record(study=study))
-    found = answer_study(Record(study=study), home)
+    write_record(home, StudyRecord(study=study))
+    found = answer_study(StudyRecord(study=study), home)
     assert found is not None
     return found
 
@@ -389,7 +389,7 @@ def with_losses(home: Path, study: Study, loss: Callable[[PlannedRun], float]) -
     for stage in stages(study, ()):
         for run in stage:
             make_run(home / run.name, validation={"loss": {"token_mean": loss(run)}})
-    found = answer_study(Record(study=study), home)
+    found = answer_study(StudyRecord(study=study), home)
     assert found is not None
     return found
 
@@ -455,7 +455,7 @@ def test_a_study_of_another_version_is_told_by_its_file(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = place / "multirun" / "study-mine"
-    write_record(home, Record(study=study_of()))
+    write_record(home, StudyRecord(study=study_of()))
     (home / "study.yaml").write_text((home / "study.yaml").read_text().replace("question:", "asked:"))
     assert main(["status"]) == 2
     assert "study-mine/study.yaml: " in capsys.readouterr().out.replace("\n", "")

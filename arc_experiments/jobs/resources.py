@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from arc_experiments.report.wording import memory, plural
-from arc_experiments.resources.disk import Written, written
+from arc_experiments.resources.disk import DiskNeed, written
 from arc_experiments.resources.limits import free_disk, free_host_memory, own_host_memory
 from arc_experiments.resources.memory import Need
 from arc_experiments.run import Run
@@ -56,6 +56,12 @@ def check_resources(run: Run, console: Console) -> None:
                 f"about {memory(need.total)} of {place} are needed and {memory(free)} are there, most of it "
                 f"for {part}: take {REMEDIES[part.split()[0]]}"
             )
+    if not run.needs.is_countable:
+        _show(
+            "memory",
+            "what the model takes cannot be counted (run.log says why), and is not among these",
+            console,
+        )
     free = free_disk(run.folder.path)
     _show("disk", _disk_text(disk, free), console)
     if disk.total > free:
@@ -96,7 +102,7 @@ def memory_needs(run: Run) -> Iterator[tuple[str, tuple[Need, int]]]:
     yield "memory", (Need(always=always, phases=phases), own + free)
 
 
-def disk_need(run: Run) -> Written:
+def disk_need(run: Run) -> DiskNeed:
     """Return what the run writes."""
     fake = run.needs.model if run.needs.is_countable else None
     tokenizer = getattr(run.tokenizer, "backend_tokenizer", None)
@@ -120,7 +126,7 @@ def _memory_text(place: str, need: Need, free: int) -> str:
     return f"about {memory(need.total)} of {memory(free)}{where}: {each}"
 
 
-def _disk_text(disk: Written, free: int) -> str:
+def _disk_text(disk: DiskNeed, free: int) -> str:
     number, size = disk.checkpoints
     parts = [f"{plural(number, 'checkpoint')} of {memory(size)}"] if number else []
     parts += [f"trained weights {memory(disk.weights)}"] if disk.weights else []

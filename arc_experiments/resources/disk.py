@@ -11,7 +11,7 @@ PAGE, PAGE_TASK = 4 * 10**5, 2 * 10**4  # page and small files of any run, and t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class DiskNeed:
     """Bytes that a run has on disk at the most.
 
     Attributes:
@@ -40,7 +40,7 @@ def written(
     num_answers: int,
     answer_tokens: int,
     trains: bool,
-) -> Written:
+) -> DiskNeed:
     """Return what a run writes.
 
     Args:
@@ -53,7 +53,7 @@ def written(
     """
     answers = PAGE + num_tasks * PAGE_TASK + num_answers * (400 + 4 * answer_tokens)
     if not trains:
-        return Written(checkpoints=(0, 0), weights=0, answers=answers)
+        return DiskNeed(checkpoints=(0, 0), weights=0, answers=answers)
     optim = config.optim
     is_adapter = config.model.lora is not None or config.model.adapter is not None
     weights = 4 * (num_trained if is_adapter else num_parameters)
@@ -61,4 +61,4 @@ def written(
     number = min(KEPT + 1, last // optim.save_steps + (last % optim.save_steps > 0))
     size = weights + optimizer_bytes(optim.name, num_trained) + tokenizer_bytes + SMALL_FILES
     kept = weights * (1 + (optim.best_by != "none")) + tokenizer_bytes
-    return Written(checkpoints=(number, size), weights=kept, answers=answers)
+    return DiskNeed(checkpoints=(number, size), weights=kept, answers=answers)

@@ -21,7 +21,7 @@ from arc_experiments.config.user_code.folders import take_config_dir
 from arc_experiments.launching.tables import lasting_console
 from arc_experiments.study.definition import mistakes_in, mistakes_in_typed, read_study
 from arc_experiments.study.listing import show_list, show_status
-from arc_experiments.study.record import Record, folder_of
+from arc_experiments.study.record import StudyRecord, folder_of
 from arc_experiments.study.repeat import repeat
 from arc_experiments.study.running import run_study
 
@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
     if mistakes:
         raise ConfigError(mistakes)
     home = options.folder or folder_of(options.what, typed)
-    return run_study(options.what, Record(study=asked, overrides=typed), home, lasting_console())
+    return run_study(options.what, StudyRecord(study=asked, overrides=typed), home, lasting_console())
 
 
 def _repeat(options: argparse.Namespace) -> int:

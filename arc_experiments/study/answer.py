@@ -23,7 +23,7 @@ from arc_experiments.study.estimates import (
     spread_sentences,
 )
 from arc_experiments.study.plan import PlannedRun, stages
-from arc_experiments.study.record import Record
+from arc_experiments.study.record import StudyRecord
 from arc_experiments.study.tuning import tuning_notes
 
 MAX_RUNS_SHOWN = 3
@@ -43,7 +43,7 @@ class StudyAnswer:
         notes: sentences without which the answer would mislead.
     """
 
-    record: Record
+    record: StudyRecord
     contrasts: Sequence[Contrast]
     compared: ComparedRuns
     num_planned: int
@@ -74,7 +74,7 @@ Results = Mapping[PlannedRun, RunResult]
 """Runs that have a folder."""
 
 
-def answer_study(record: Record, home: Path) -> StudyAnswer | None:
+def answer_study(record: StudyRecord, home: Path) -> StudyAnswer | None:
     """Compare the finished runs of a study and decide; None as long as too few arms have any.
 
     Raises:
@@ -149,7 +149,7 @@ def _contrast(
     return contrast(study, arm, comparisons[baseline], pairs)
 
 
-def _notes(record: Record, missing: Mapping[str, str], num_planned: int) -> Iterator[str]:
+def _notes(record: StudyRecord, missing: Mapping[str, str], num_planned: int) -> Iterator[str]:
     if missing:
         shown = [f"{name} {state}" for name, state in missing.items()]
         rest = len(shown) - MAX_RUNS_SHOWN

@@ -15,7 +15,7 @@ from arc_experiments.runs.folder import RunFolder, read_object
 from arc_experiments.runs.run_state import DONE
 from arc_experiments.study.definition import GROUP, read_study
 from arc_experiments.study.plan import stages
-from arc_experiments.study.record import ANSWER, FILE, PREFIX, Record, folder_of, read_record
+from arc_experiments.study.record import ANSWER, FILE, PREFIX, StudyRecord, folder_of, read_record
 
 
 def show_list(console: Console) -> int:
@@ -28,7 +28,7 @@ def show_list(console: Console) -> int:
             table.add_row(name, Text(str(error), style="red"), "", "", "")
             continue
         begun = read_record(folder_of(name, ()))
-        record = begun or Record(study=study)
+        record = begun or StudyRecord(study=study)
         states = _states(record, folder_of(name, ()))
         state = _counts(list(states.values())) if begun else ""
         table.add_row(name, Text(study.question), str(len(study.arms)), str(len(states)), state)
@@ -72,7 +72,7 @@ def _begun(name: str) -> Iterator[Path]:
     yield from Path("multirun").glob(f"{PREFIX}{name}-*/{FILE}") if name != "*" else ()
 
 
-def _show(home: Path, record: Record, console: Console) -> None:
+def _show(home: Path, record: StudyRecord, console: Console) -> None:
     states = _states(record, home)
     console.print(Text(f"{home}: {record.study.question}", style="bold"))
     table = plain_table("runs", "state")
@@ -88,7 +88,7 @@ def _answers(answer: dict[str, Any]) -> Iterator[str]:
     yield from map(str, answer.get("notes", ()))
 
 
-def _states(record: Record, home: Path) -> dict[tuple[str, str], str]:
+def _states(record: StudyRecord, home: Path) -> dict[tuple[str, str], str]:
     """The state of every run by its part and name."""
     return {
         (run.part, run.name): RunFolder(home / run.name).state.name

@@ -23,7 +23,7 @@ TUNING = "tuning_"  # begins the names of parts that tune an arm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class TunedValues:
     """Values that were tried for an arm, and the runs that say how good they are."""
 
     overrides: tuple[str, ...]
@@ -44,7 +44,7 @@ class PlannedRun:
     name: str
     draw: Draw
     overrides: tuple[str, ...]
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[TunedValues, ...] = ()
 
     def resolved(self, home: Path) -> list[str]:
         """The overrides, in which folders have taken the place of references."""
@@ -62,12 +62,12 @@ def stages(study: Study, typed: Sequence[str]) -> list[list[PlannedRun]]:
         its_draws = map(_trained, (*draws(study), *tuning_draws(study)))
         for draw in {tuple(draw.items()): draw for draw in its_draws}.values():  # each once
             found[levels[part]].append(_planned(part, draw, [*common, *overrides]))
-    choices: dict[str, list[Choice]] = {}
+    choices: dict[str, list[TunedValues]] = {}
     for arm, overrides in study.arms.items() if study.tune else ():
         for values in _combinations(study):
             runs = [_tuning(arm, draw, [*common, *overrides], values) for draw in tuning_draws(study)]
             found[-1] += runs
-            choice = Choice(overrides=tuple(values), runs=tuple(run.name for run in runs))
+            choice = TunedValues(overrides=tuple(values), runs=tuple(run.name for run in runs))
             choices.setdefault(arm, []).append(choice)
     if choices:
         found.append([])
@@ -103,7 +103,9 @@ def _combinations(study: Study) -> Iterator[list[str]]:
         yield [f"{key}={value}" for key, value in zip(study.tune, values, strict=True)]
 
 
-def _planned(part: str, draw: Draw, overrides: Sequence[str], choices: tuple[Choice, ...] = ()) -> PlannedRun:
+def _planned(
+    part: str, draw: Draw, overrides: Sequence[str], choices: tuple[TunedValues, ...] = ()
+) -> PlannedRun:
     seeds = _as_overrides(draw)
     return PlannedRun(
         part=part, name=_name(part, seeds), draw=draw, overrides=(*overrides, *seeds), choices=choices

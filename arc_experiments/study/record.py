@@ -37,7 +37,7 @@ class Addition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class StudyRecord:
     """A study as its folder has it: with all seeds that it has by now.
 
     Attributes:
@@ -62,7 +62,7 @@ def folder_of(name: str, typed: Sequence[str]) -> Path:
     return Path("multirun") / (f"{PREFIX}{name}-{digest}" if chosen else f"{PREFIX}{name}")
 
 
-def read_record(home: Path) -> Record | None:
+def read_record(home: Path) -> StudyRecord | None:
     """Read the study of a folder; None if there is none.
 
     Raises:
@@ -72,7 +72,7 @@ def read_record(home: Path) -> Record | None:
     if not file.exists():
         return None
     values: Any = OmegaConf.to_container(OmegaConf.load(file))
-    return Record(
+    return StudyRecord(
         study=typed_study(values["study"], file),
         overrides=tuple(values["overrides"]),
         added=tuple(
@@ -84,7 +84,7 @@ def read_record(home: Path) -> Record | None:
     )
 
 
-def write_record(home: Path, record: Record) -> None:
+def write_record(home: Path, record: StudyRecord) -> None:
     """Write study.yaml."""
     home.mkdir(parents=True, exist_ok=True)
     values = {
@@ -98,7 +98,7 @@ def write_record(home: Path, record: Record) -> None:
     write_whole(home / FILE, OmegaConf.to_yaml(OmegaConf.create(values)))
 
 
-def begin_or_extend(asked: Record, home: Path, num_finished: int) -> Record:
+def begin_or_extend(asked: StudyRecord, home: Path, num_finished: int) -> StudyRecord:
     """What a folder's study becomes when `asked` is asked of it: itself, with the seeds that are new.
 
     Args:
@@ -124,10 +124,10 @@ def begin_or_extend(asked: Record, home: Path, num_finished: int) -> Record:
         return replace(before, overrides=asked.overrides)
     grown = replace(study, seeds=[*study.seeds, *seeds], partitions=[*study.partitions, *partitions])
     addition = Addition(seeds=tuple(seeds), partitions=tuple(partitions), finished=num_finished)
-    return Record(study=grown, overrides=asked.overrides, added=(*before.added, addition))
+    return StudyRecord(study=grown, overrides=asked.overrides, added=(*before.added, addition))
 
 
-def _differences(before: Record, asked: Record) -> list[str]:
+def _differences(before: StudyRecord, asked: StudyRecord) -> list[str]:
     old, new = (_compared(record) for record in (before, asked))
     return [
         f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
@@ -136,7 +136,7 @@ def _differences(before: Record, asked: Record) -> list[str]:
     ]
 
 
-def _compared(record: Record) -> dict[str, Any]:
+def _compared(record: StudyRecord) -> dict[str, Any]:
     values = {key: value for key, value in as_values(record.study).items() if key not in GROWING}
     order = list(record.study.arms)  # which a dict does not compare by
     return flatten({**values, "order of arms": order, "overrides": record.chosen})

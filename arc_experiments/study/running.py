@@ -17,10 +17,10 @@ from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.study.freezing import Compositions, check_later, compose_runs, freeze_runs
 from arc_experiments.study.plan import PlannedRun, stages
-from arc_experiments.study.record import ANSWER, PAGE, Record, begin_or_extend, write_record
+from arc_experiments.study.record import ANSWER, PAGE, StudyRecord, begin_or_extend, write_record
 
 
-def run_study(name: str, asked: Record, home: Path, console: Console) -> int:
+def run_study(name: str, asked: StudyRecord, home: Path, console: Console) -> int:
     """Run a study in its folder; returns the exit code: 1 if a run is not finished, 130 if stopped.
 
     Raises:
@@ -43,7 +43,7 @@ def run_study(name: str, asked: Record, home: Path, console: Console) -> int:
     return code
 
 
-def write_answer(name: str, record: Record, home: Path, console: Console) -> None:
+def write_answer(name: str, record: StudyRecord, home: Path, console: Console) -> None:
     """Write the page and the JSON of what is finished, and show the answer."""
     # Here, since pandas takes long to import, and a mistake is to be answered at once.
     from arc_experiments.report.page import write_page

@@ -11,10 +11,10 @@ from arc_experiments.comparison.contrasts import less_is_better
 from arc_experiments.comparison.runs import read_result
 from arc_experiments.comparison.tables import MetricFormat
 from arc_experiments.study.definition import Study
-from arc_experiments.study.plan import Choice, stages
+from arc_experiments.study.plan import TunedValues, stages
 
 
-def best(choices: Sequence[Choice], metric: str, home: Path) -> Choice:
+def best(choices: Sequence[TunedValues], metric: str, home: Path) -> TunedValues:
     """The choice with the best mean; the first of equals.
 
     Raises:
@@ -39,7 +39,7 @@ def tuning_notes(study: Study, typed: Sequence[str], home: Path) -> Iterator[str
         )
 
 
-def _mean(choice: Choice, metric: str, home: Path) -> float:
+def _mean(choice: TunedValues, metric: str, home: Path) -> float:
     numbers = {name: read_result(home / name).numbers for name in choice.runs}
     lacking = [name for name, found in numbers.items() if metric not in found]
     if lacking:
