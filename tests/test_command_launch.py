@@ -19,11 +19,11 @@ from arc_experiments import status
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import ConfigError, check
 from arc_experiments.config.schema import Config, Launch
-from arc_experiments.launching import command_job
-from arc_experiments.launching.cluster import queued, submit
-from arc_experiments.launching.queue_record import LISTED_SECONDS, Submitted
-from arc_experiments.launching.scheduler import ClusterError, Queued
-from arc_experiments.launching.submissions import plan
+from arc_experiments.launching.schedulers.command import job as command_job
+from arc_experiments.launching.schedulers.command.queue_record import LISTED_SECONDS, Submitted
+from arc_experiments.launching.schedulers.command.submissions import plan
+from arc_experiments.launching.schedulers.scheduler import ClusterError, Queued
+from arc_experiments.launching.schedulers.submitting import queued, submit
 from arc_experiments.runs.cores_and_gpus import CORES, share_of_cores
 from arc_experiments.runs.folder import RunFolder
 
@@ -122,7 +122,7 @@ def test_a_run_is_one_job_whose_script_becomes_the_job(home: Path) -> None:
     assert os.access(run / "jobs/job1.sh", os.X_OK)
     *_, setup, last = script.splitlines()
     assert setup == "module load x"
-    assert last.endswith(f" -m arc_experiments.launching.command_job {run.path} 1")
+    assert last.endswith(f" -m arc_experiments.launching.schedulers.command.job {run.path} 1")
     assert f"exec >>{run.path}/jobs/job1.log 2>&1" in script
     assert "export ARC_EXPERIMENTS_CORES=3" in script
 
@@ -474,7 +474,7 @@ def test_skypilot_gets_a_managed_job_with_the_frozen_run_and_a_bucket(home: Path
     }
     assert task["setup"].splitlines()[1] == 'echo "a: b"'
     assert task["run"].splitlines()[-1] == (
-        "exec python -m arc_experiments.launching.command_job /runs/run 1 7080"
+        "exec python -m arc_experiments.launching.schedulers.command.job /runs/run 1 7080"
     )
     volume = rendered(home / "2", ["run"], "skypilot", "launch.command.options.volume=disk")
     assert yaml.safe_load(volume)["volumes"] == {"/runs": "disk"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from test_command_launch import config_of, in_queue, later, make, rendered, send
 
-from arc_experiments.launching.command_job import UNFINISHED
+from arc_experiments.launching.schedulers.command.job import UNFINISHED
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that this version of the bindings is the last of its kind

@@ -10,10 +10,10 @@ from rich.console import Console
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import check
 from arc_experiments.config.schema import Launch
-from arc_experiments.launching import slurm
-from arc_experiments.launching.cluster import submit
-from arc_experiments.launching.scheduler import ClusterError
-from arc_experiments.launching.slurm import script_text
+from arc_experiments.launching.schedulers.scheduler import ClusterError
+from arc_experiments.launching.schedulers.slurm import submitting as slurm
+from arc_experiments.launching.schedulers.slurm.submitting import script_text
+from arc_experiments.launching.schedulers.submitting import submit
 from arc_experiments.runs.folder import RunFolder
 
 
@@ -68,7 +68,7 @@ def test_every_key_becomes_a_directive(tmp_path: Path) -> None:
     *_, setup, folders, last = text.strip().splitlines()
     assert (setup, folders) == ("module load cuda", "folders=(/runs/a)")
     assert last.startswith("exec ")
-    assert last.endswith(' -m arc_experiments.launching.slurm_job "${folders[0]}"')
+    assert last.endswith(' -m arc_experiments.launching.schedulers.slurm.job "${folders[0]}"')
 
 
 def test_the_jobs_of_a_chain_wait_for_each_other(tmp_path: Path, submitted: list[list[str]]) -> None:
@@ -91,7 +91,7 @@ def test_a_sweep_is_an_array(tmp_path: Path, submitted: list[list[str]]) -> None
     assert jobs(folders[2]) == ["101_1"]
     text = (tmp_path / "slurm.sh").read_text()
     assert f"folders=({tmp_path}/a {tmp_path}/c)" in text, "in the script, which the cluster keeps as it is"
-    assert 'arc_experiments.launching.slurm_job "${folders[$SLURM_ARRAY_TASK_ID]}"' in text
+    assert 'arc_experiments.launching.schedulers.slurm.job "${folders[$SLURM_ARRAY_TASK_ID]}"' in text
 
 
 def test_a_sweep_of_chains_has_as_many_lanes_as_may_run_at_once(

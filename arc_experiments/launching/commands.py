@@ -1,7 +1,6 @@
 """How a frozen folder's worker is started: the command, its environment, and what its exit code means."""
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -41,23 +40,6 @@ def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]
         **cores_and_gpus.environment(place, num_places),
         "PYTHONPATH": os.pathsep.join(paths),
     }
-
-
-def script_lines(module: str, arguments: str, *, setup: Sequence[str]) -> list[str]:
-    """Lines of a shell script that becomes a module of this room, in this directory and by this interpreter.
-
-    Args:
-        arguments: as the shell reads them.
-        setup: the user's own lines, which run first.
-    """
-    package = shlex.quote(str(Path(__file__).parents[2]))
-    return [
-        "set -e",
-        f"cd {shlex.quote(str(Path.cwd()))}",
-        f"export PYTHONPATH={package}${{PYTHONPATH:+:$PYTHONPATH}}",
-        *setup,
-        f"exec {shlex.quote(sys.executable)} -m arc_experiments.launching.{module} {arguments}",
-    ]
 
 
 def helper_environments(count: int) -> list[dict[str, str]]:

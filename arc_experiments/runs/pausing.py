@@ -4,7 +4,7 @@ SIGTERM and Ctrl-C pass from a command to the processes that it started:
 
     sweep (launching.pool)           stops its workers and starts no more; a second signal kills them
     chain (launching.chain)          stops its worker and starts no other
-    cluster job (launching.cluster_job)  passes SIGTERM on; USR1 asks for a pause, as the time limit does
+    cluster job (schedulers.job)     passes SIGTERM on; USR1 asks for a pause, as the time limit does
     ranks (launching.torchrun)       torch's agent passes it on to all ranks, which pause at the same step
     worker, while it trains          SIGTERM: finishes the step, writes a checkpoint, ends as `paused`
     worker, at any other time        stops at once (KeyboardInterrupt), keeps finished parts, ends as `paused`

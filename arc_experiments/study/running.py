@@ -12,8 +12,8 @@ from rich.console import Console
 
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.plurals import plural
-from arc_experiments.launching.cluster import section_of, submit
 from arc_experiments.launching.pool import Pool, run_sweep
+from arc_experiments.launching.schedulers.submitting import section_of, submit
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.study.freezing import Compositions, check_later, compose_runs, freeze_runs
 from arc_experiments.study.plan import PlannedRun, stages

@@ -14,11 +14,12 @@ from pathlib import Path
 from rich.console import Console
 
 from arc_experiments.config.schema import Command, Launch
-from arc_experiments.launching import chain, templates
-from arc_experiments.launching.job_files import SUBMIT, JobFiles
-from arc_experiments.launching.queue_record import Submitted, queued
-from arc_experiments.launching.scheduler import ClusterError
-from arc_experiments.launching.submissions import Submission, plan
+from arc_experiments.launching import chain
+from arc_experiments.launching.schedulers import templates
+from arc_experiments.launching.schedulers.command.job_files import SUBMIT, JobFiles
+from arc_experiments.launching.schedulers.command.queue_record import Submitted, queued
+from arc_experiments.launching.schedulers.command.submissions import Submission, plan
+from arc_experiments.launching.schedulers.scheduler import ClusterError
 from arc_experiments.runs.folder import RunFolder
 
 __all__ = ["queued", "submit"]

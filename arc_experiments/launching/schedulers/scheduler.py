@@ -1,6 +1,6 @@
 """What the command wants of a scheduler: to submit frozen folders, and to say what its queue has of them.
 
-Each kind of scheduler is a module with these two functions; `cluster.SCHEDULERS` lists them.
+Each kind of scheduler is a module with these two functions; `submitting.SCHEDULERS` lists them.
 """
 
 from collections.abc import Sequence
@@ -54,9 +54,3 @@ class Scheduler(Protocol):
 
     def queued(self, folders: Sequence[RunFolder], seconds: float) -> list[Queued]:
         """What the queue has of each run; a scheduler that does not answer within `seconds` is a problem."""
-
-
-def show_file(path: Path, console: Console) -> None:
-    """Print a file that would be submitted."""
-    console.print(f"--- {path}", markup=False)
-    console.print(path.read_text(encoding="utf-8"), markup=False, highlight=False)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from arc_experiments.config.schema import Command
-from arc_experiments.launching.scheduler import Queued
+from arc_experiments.launching.schedulers.scheduler import Queued
 from arc_experiments.runs.folder import FolderError, RunFolder, read_object
 from arc_experiments.runs.run_state import DONE, FAILED, RUNNING, duration
 

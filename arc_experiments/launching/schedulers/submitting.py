@@ -7,8 +7,9 @@ from rich.console import Console
 
 from arc_experiments.config.plurals import plural
 from arc_experiments.config.schema import Launch
-from arc_experiments.launching import command, slurm
-from arc_experiments.launching.scheduler import ClusterError, Queued, Scheduler
+from arc_experiments.launching.schedulers.command import submitting as command
+from arc_experiments.launching.schedulers.scheduler import ClusterError, Queued, Scheduler
+from arc_experiments.launching.schedulers.slurm import submitting as slurm
 from arc_experiments.runs.folder import RunFolder
 
 # By the section of `launch` that says what is asked of it.

@@ -19,12 +19,14 @@ from rich.console import Console
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Launch
-from arc_experiments.launching import chain, templates
-from arc_experiments.launching.commands import script_lines
-from arc_experiments.launching.scheduler import ClusterError, Queued, show_file
+from arc_experiments.launching import chain
+from arc_experiments.launching.schedulers import templates
+from arc_experiments.launching.schedulers.scheduler import ClusterError, Queued
+from arc_experiments.launching.schedulers.scripts import script_lines, show_file
 from arc_experiments.runs.folder import FolderError, RunFolder, read_object
 
 SCRIPT = "slurm.sh"
+JOB = "arc_experiments.launching.schedulers.slurm.job"  # what it becomes
 JOBS_FILE = (
     "slurm.json"  # in the run folder: {"jobs": ["123", "124"]} in order; elements of an array are "123_0"
 )
@@ -146,14 +148,14 @@ def script_text(home: Path, launch: Launch, name: str, folders: Sequence[RunFold
         "partition": slurm.partition, "account": slurm.account, "constraint": slurm.constraint,
         "time": slurm.time, "nodes": slurm.nodes, "ntasks-per-node": 1, "cpus-per-task": slurm.cpus_per_task,
         "mem": slurm.memory, "gres": f"gpu:{slurm.gpus_per_node}" if slurm.gpus_per_node else None,
-        # To the script alone, which has become launching.slurm_job by then: that asks the run to pause.
+        # To the script alone, which has become JOB by then: that asks the run to pause.
         "signal": f"B:USR1@{slurm.signal_seconds}",
     }  # fmt: skip
     lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
     lines += ["#SBATCH --requeue", *(f"#SBATCH {directive}" for directive in slurm.directives)]
     paths = " ".join(shlex.quote(str(folder.path.absolute())) for folder in folders)
     folder = '"${folders[$SLURM_ARRAY_TASK_ID]}"' if len(folders) > 1 else '"${folders[0]}"'
-    body = script_lines("slurm_job", folder, setup=[*slurm.setup, f"folders=({paths})"])
+    body = script_lines(JOB, folder, setup=[*slurm.setup, f"folders=({paths})"])
     if slurm.template is None:
         return "\n".join(["#!/bin/bash", *lines, *body, ""])
     key, variables = "launch.slurm.template", {"directives": "\n".join(lines), "body": "\n".join(body)}

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arc_experiments.launching.scheduler import ClusterError
+from arc_experiments.launching.schedulers.scheduler import ClusterError
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -1,6 +1,6 @@
 """One job that `launch.command` submitted.
 
-    python -m arc_experiments.launching.command_job <run folder> <number> [<seconds>]
+    python -m arc_experiments.launching.schedulers.command.job <run folder> <number> [<seconds>]
 
 `number` is the job's place in the run's chain, from 1. After so many seconds the run is asked to pause,
 since a time limit is near. Exit codes: 0 the run is done, 75 it is unfinished and another job would resume
@@ -14,11 +14,11 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from arc_experiments.launching import templates
-from arc_experiments.launching.cluster_job import run_job, wait_for
 from arc_experiments.launching.commands import worker_command, worker_environment
-from arc_experiments.launching.queue_record import Submitted
-from arc_experiments.launching.scheduler import ClusterError
+from arc_experiments.launching.schedulers import templates
+from arc_experiments.launching.schedulers.command.queue_record import Submitted
+from arc_experiments.launching.schedulers.job import run_job, wait_for
+from arc_experiments.launching.schedulers.scheduler import ClusterError
 from arc_experiments.runs import pausing
 from arc_experiments.runs.folder import FolderError, RunFolder
 

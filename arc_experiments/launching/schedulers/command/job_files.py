@@ -15,15 +15,15 @@ from rich.console import Console
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.schema import Launch
-from arc_experiments.launching import templates
-from arc_experiments.launching.command_job import UNFINISHED
-from arc_experiments.launching.commands import script_lines
-from arc_experiments.launching.scheduler import show_file
-from arc_experiments.launching.submissions import Submission
+from arc_experiments.launching.schedulers import templates
+from arc_experiments.launching.schedulers.command.job import UNFINISHED
+from arc_experiments.launching.schedulers.command.submissions import Submission
+from arc_experiments.launching.schedulers.scripts import script_lines, show_file
 from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.folder import RunFolder
 
 FOLDER = "jobs"
+JOB = "arc_experiments.launching.schedulers.command.job"  # what a script becomes
 TEMPLATE, SUBMIT = "launch.command.template", "launch.command.submit"
 
 
@@ -115,7 +115,7 @@ class JobFiles:
             str(submission.number),
             *([] if seconds is None else [str(seconds)]),
         ]
-        lines = script_lines("command_job", shlex.join(words), setup=[*setup, *self._command.setup])
+        lines = script_lines(JOB, shlex.join(words), setup=[*setup, *self._command.setup])
         return "\n".join(["#!/bin/bash", *lines, ""])
 
 

@@ -1,6 +1,6 @@
 """One job of a SLURM cluster, which slurm.sh becomes.
 
-    python -m arc_experiments.launching.slurm_job <run folder>
+    python -m arc_experiments.launching.schedulers.slurm.job <run folder>
 
 It runs the worker under srun, asks it to pause when the time limit is near (USR1), and cancels the chain's
 other jobs once there is nothing left for them to do.
@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from arc_experiments.launching.cluster_job import run_job, wait_for
 from arc_experiments.launching.commands import worker_command, worker_environment
-from arc_experiments.launching.slurm import cancel, jobs_of
+from arc_experiments.launching.schedulers.job import run_job, wait_for
+from arc_experiments.launching.schedulers.slurm.submitting import cancel, jobs_of
 from arc_experiments.launching.torchrun import NUM_NODES, RENDEZVOUS
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.run_state import DONE, PAUSED

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from arc_experiments.config.plurals import plural
 from arc_experiments.config.schema import Launch
-from arc_experiments.launching.scheduler import ClusterError
+from arc_experiments.launching.schedulers.scheduler import ClusterError
 from arc_experiments.runs.folder import RunFolder
 
 

@@ -1,0 +1,1 @@
+"""SLURM: a script for sbatch, and the job that it becomes."""
