@@ -1,10 +1,12 @@
 """Compare estimates with what runs took: `python -m tools.check_estimates <folder> [name ...]`.
 
-Each composition runs by the command in a folder of its own, one after another; its disk is looked at twenty
-times a second. Shows a table.
+Each composition runs by the command in a folder of its own, one after another; its disk is looked at a
+hundred times a second, and its time counts from the moment when the estimate is shown. Shows a table.
 """
 
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,9 @@ from arc_experiments.config.paths import local_path
 from arc_experiments.report.wording import memory
 
 CONSOLE = Console(highlight=False)
-SHORT = ["optim.max_steps=12", "optim.save_steps=4", "optim.eval_steps=null", "tracking=off", "hardware=cpu"]
+ESTIMATE = re.compile(r"^estimate .*\n", re.MULTILINE)
+ABOUT = re.compile(r"about (?:(\d+) h ?)?(?:(\d+) min ?)?(?:(\d+) s)?")  # `about 1 min 5 s` of an estimate
+SHORT = ["optim.max_steps=24", "optim.save_steps=8", "optim.eval_steps=null", "tracking=off", "hardware=cpu"]
 QUICK = [*SHORT, "inference.limit=8", "inference.max_new_tokens=64"]
 COMPOSITIONS = {
     "default": [*QUICK],
@@ -38,34 +42,44 @@ COMPOSITIONS = {
 def main(folder: Path, names: list[str]) -> None:
     """Run the compositions, all if none is named, and print what they took."""
     large = _large_model(Path(tempfile.mkdtemp()))
-    CONSOLE.print(f"{'':14}{'memory':>10}{'estimated':>12}{'':8}{'disk':>10}{'estimated':>12}")
+    CONSOLE.print(f"{'':14}" + "".join(f"{what:>10}{'estimated':>20}" for what in ("memory", "disk", "time")))
     for name in names or list(COMPOSITIONS):
         options = [
             part for each in COMPOSITIONS[name] for part in (large if each == "model=large" else [each])
         ]
         run = folder / name.replace(" ", "_")
-        on_disk = _run(run, options)
+        on_disk, said, took = _run(run, options)
         estimated = json.loads((run / "environment.json").read_text())["estimated"]
         peak = json.loads((run / "metrics.json").read_text())["peak_memory_bytes"]
-        pairs = ((peak, estimated["memory"]), (on_disk, estimated["disk"]))
-        CONSOLE.print(
-            f"{name:14}" + "".join(f"{memory(a):>10}{memory(b):>12}{b / a - 1:>+8.0%}" for a, b in pairs)
-        )
+        cells = [
+            (memory(peak), memory(estimated["memory"]), estimated["memory"] / peak),
+            (memory(on_disk), memory(estimated["disk"]), estimated["disk"] / on_disk),
+            (f"{took:.0f} s", f"{said:.0f} s", said / took),
+        ]
+        CONSOLE.print(f"{name:14}" + "".join(f"{a:>10}{b:>12}{ratio - 1:>+8.0%}" for a, b, ratio in cells))
 
 
-def _run(folder: Path, options: list[str]) -> int:
-    """Run a composition; return the most bytes that its folder had."""
+def _run(folder: Path, options: list[str]) -> tuple[int, float, float]:
+    """Run a composition; return the most bytes of its folder, the seconds said for the rest, and those it took."""
     command = [sys.executable, "-m", "arc_experiments", f"hydra.run.dir={folder}", *options]
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        most = 0
+    plain = {**os.environ, "COLUMNS": "300", "PYTHONUNBUFFERED": "1"}
+    most, said, said_at = 0, 0.0, time.monotonic()
+    with tempfile.NamedTemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=plain)
         while process.poll() is None:
             most = max(most, _size(folder))
-            time.sleep(0.05)
-        output.seek(0)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)}:\n{output.read()[-3000:]}")
-    return max(most, _size(folder))
+            if not said and (shown := ESTIMATE.search(Path(output.name).read_text())):
+                said, said_at = sum(map(_seconds, ABOUT.findall(shown[0]))), time.monotonic()
+            time.sleep(0.01)
+        took = time.monotonic() - said_at
+        if process.returncode or not said:
+            raise SystemExit(f"{' '.join(command)}:\n{Path(output.name).read_text()[-3000:]}")
+    return max(most, _size(folder)), said, took
+
+
+def _seconds(duration: tuple[str, str, str]) -> float:
+    hours, minutes, seconds = (int(part or 0) for part in duration)
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _size(folder: Path) -> int:
