@@ -9,11 +9,14 @@ import pytest
 import torch
 from rich.console import Console
 from small_training import small_run
+from toy_llama_vision import llama_vision
 from toy_models import make_base, settings
+from transformers import AutoConfig
 
 from arc_experiments.jobs import finetune, resources
 from arc_experiments.jobs.resources import check_resources
 from arc_experiments.models.adapters import add_adapter
+from arc_experiments.models.hub import load
 from arc_experiments.models.loading import load_base
 from arc_experiments.resources import needs as needs_module
 from arc_experiments.resources.choosing import choose
@@ -89,6 +92,36 @@ def real_peak(base: Path, *, rows: int, length: int, labelled: int) -> int:
 def test_a_pass_without_weights_holds_what_a_real_one_does(base: Path, rows: int, length: int) -> None:
     counted = fake(base).training(rows=rows, length=length, labelled=20, checkpointing=False)
     assert counted == pytest.approx(real_peak(base, rows=rows, length=length, labelled=20), rel=0.03)
+
+
+def test_layers_that_look_at_pictures_hold_what_they_do_in_a_real_pass() -> None:
+    rows, length, tiles = 2, 60, (2, 40)
+    model = settings(llama_vision(), lora=None)
+    real = load_base(model, dtype=torch.float32, device=torch.device("cpu")).eval()
+    patches = 80 * real.model.vision_model.num_patches
+    with Held([*real.parameters(), *real.buffers()]) as held, torch.no_grad():
+        ids = torch.ones((rows, length), dtype=torch.int64)
+        seen = {
+            "cross_attention_states": torch.zeros(rows, patches, 32),
+            "cross_attention_mask": torch.ones((rows, length, *tiles), dtype=torch.int64),
+        }
+        mask = torch.ones_like(ids)
+        real(input_ids=ids, attention_mask=mask, logits_to_keep=1, use_cache=False, **seen)
+    counted = FakeModel(load(AutoConfig, model), model, num_tokens=None, dtype=torch.float32, trainable=False)
+    with_pictures = counted.loss(rows=rows, length=length, answer=1, tiles=tiles)
+    assert with_pictures == pytest.approx(held.peak, rel=0.03)
+    assert with_pictures > 3 * counted.loss(rows=rows, length=length, answer=1)
+
+
+def test_what_is_kept_of_pictures_does_not_grow_with_answers() -> None:
+    model = settings(llama_vision(), lora=None)
+    counted = FakeModel(load(AutoConfig, model), model, num_tokens=None, dtype=torch.float32, trainable=False)
+    small, large = (
+        counted.answers(AnswerBatch(prompts=2, rows=rows, length=60, new_tokens=10), tiles=(1, 4))
+        for rows in (2, 6)
+    )
+    of_a_token = 4 * 2 * 16  # keys and values of a token or patch in one layer: one looks, the other reads
+    assert large - small == 4 * of_a_token * (4 * counted.num_patches + 60 + 10)
 
 
 def test_a_pass_grows_with_its_tokens_and_shrinks_with_checkpointing(base: Path) -> None:

@@ -25,7 +25,7 @@ from arc_experiments.models.hub import load
 from arc_experiments.models.layers import vision_parts
 from arc_experiments.models.processor import sees_pictures
 from arc_experiments.resources.held import Held
-from arc_experiments.resources.workload import AnswerBatch
+from arc_experiments.resources.workload import NO_TILES, AnswerBatch, Tiles
 from arc_experiments.training.losses import takes_positions
 
 # Bytes of a quantised weight: four bits and their scales, themselves in eight bits (Dettmers et al., 2023,
@@ -70,6 +70,7 @@ class FakeModel:
         weights: bytes of all weights and buffers.
         largest_layer: bytes of the largest layer.
         num_parameters, num_trained: weights, and those that are trained.
+        num_patches: of a tile, at which layers of the language part look (Mllama); 0: none does.
     """
 
     def __init__(
@@ -100,18 +101,23 @@ class FakeModel:
         self.num_parameters = sum(each.numel() for each in self.model.parameters())
         if keeps_dtype:  # of an adapter, in float32
             self.weights += 4 * self.num_trained
+        self._looking = frozenset(getattr(text, "cross_attention_layers", None) or ())  # Mllama's layers
+        self.num_patches = int(base.model.vision_model.num_patches) if self._looking else 0
         self.num_layers = int(text.num_hidden_layers)
         self.vocabulary = int(text.vocab_size)
 
-    def training(self, *, rows: int, length: int, labelled: int, checkpointing: bool) -> int:
+    def training(
+        self, *, rows: int, length: int, labelled: int, checkpointing: bool, tiles: Tiles = NO_TILES
+    ) -> int:
         """Return the most bytes that a forward and backward pass adds to the weights, gradients included.
 
         Args:
             labelled: tokens with a loss in each row; padded rows have theirs at different positions.
+            tiles: of the pictures of a row.
         """
-        return self._once(self._training, rows, length, labelled, checkpointing)
+        return self._once(self._training, rows, length, labelled, checkpointing, tiles)
 
-    def _training(self, rows: int, length: int, labelled: int, checkpointing: bool) -> int:
+    def _training(self, rows: int, length: int, labelled: int, checkpointing: bool, tiles: Tiles) -> int:
         if checkpointing:
             self.model.gradient_checkpointing_enable()
             self.model.enable_input_require_grads()
@@ -119,7 +125,7 @@ class FakeModel:
         with self._counted() as held:
             for parameter in self.model.parameters():  # those of the micro-batch before
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-            inputs = self._inputs(rows, length)
+            inputs = self._inputs(rows, length, tiles)
             with self._autocast():
                 num_positions = min(length, rows * labelled)
                 positions = torch.arange(length - num_positions, length)
@@ -136,32 +142,35 @@ class FakeModel:
             self.model.gradient_checkpointing_disable()
         return held.peak
 
-    def loss(self, *, rows: int, length: int, answer: int) -> int:
+    def loss(self, *, rows: int, length: int, answer: int, tiles: Tiles = NO_TILES) -> int:
         """Return the most bytes that measuring the loss of answers of this length adds to the weights."""
-        return self._once(self._loss, rows, length, answer)
+        return self._once(self._loss, rows, length, answer, tiles)
 
-    def _loss(self, rows: int, length: int, answer: int) -> int:
+    def _loss(self, rows: int, length: int, answer: int, tiles: Tiles) -> int:
         self.model.eval()
         with self._counted() as held, torch.no_grad(), self._autocast():
-            inputs = self._inputs(rows, length)
+            inputs = self._inputs(rows, length, tiles)
             logits = self.model(**inputs, use_cache=False, logits_to_keep=answer + 1).logits[:, :-1]
             targets = torch.ones((rows, answer), dtype=torch.int64)
             cross_entropy(logits.float().transpose(1, 2), targets, reduction="none").double()
         return held.peak
 
-    def answers(self, batch: AnswerBatch) -> int:
+    def answers(self, batch: AnswerBatch, *, tiles: Tiles = NO_TILES) -> int:
         """Return the most bytes that answering adds to the weights: the prompts are read into the cache."""
-        return self._once(self._answers, batch)
+        return self._once(self._answers, batch, tiles)
 
-    def _answers(self, batch: AnswerBatch) -> int:
+    def _answers(self, batch: AnswerBatch, tiles: Tiles) -> int:
         self.model.eval()
         with self._counted() as held, torch.no_grad(), self._autocast():
-            inputs = self._inputs(batch.prompts, batch.length)
+            inputs = self._inputs(batch.prompts, batch.length, tiles)
             cache = self.model(**inputs, use_cache=True, logits_to_keep=1).past_key_values
-            kept = sum(_bytes((layer.keys, layer.values)) for layer in cache.layers if layer.is_initialized)
-        # It is allocated at once, for prompts and the longest answers.
-        full = kept / (batch.prompts * batch.length) * batch.rows * (batch.length + batch.new_tokens)
-        return int(held.peak - kept + full)
+            kept = [
+                _bytes((layer.keys, layer.values)) if layer.is_initialized else 0 for layer in cache.layers
+            ]
+        # It is allocated at once, for prompts and the longest answers; what is kept of pictures is no longer.
+        longer, more = (batch.length + batch.new_tokens) / batch.length, batch.rows / batch.prompts
+        full = sum(size * more * (1 if place in self._looking else longer) for place, size in enumerate(kept))
+        return int(held.peak - sum(kept) + full)
 
     def _once(self, count: Callable[..., int], *arguments: Any) -> int:
         key = (count.__name__, *arguments)
@@ -169,12 +178,19 @@ class FakeModel:
             self._counts[key] = count(*arguments)
         return self._counts[key]
 
-    def _inputs(self, rows: int, length: int) -> dict[str, torch.Tensor]:
-        """Return token ids, and a mask if rows are padded."""
+    def _inputs(self, rows: int, length: int, tiles: Tiles) -> dict[str, torch.Tensor]:
+        """Return token ids, a mask if rows are padded, and what layers see that look at pictures."""
         ids = torch.ones((rows, length), dtype=torch.int64)
         if not self._is_eager:
             self._base.set_attn_implementation("sdpa" if rows > 1 else MASKLESS)
-        return {"input_ids": ids} | ({"attention_mask": torch.ones_like(ids)} if rows > 1 else {})
+        inputs = {"input_ids": ids} | ({"attention_mask": torch.ones_like(ids)} if rows > 1 else {})
+        if self._looking and math.prod(tiles):
+            text = self.config.get_text_config()
+            patches = math.prod(tiles) * self.num_patches
+            half = torch.bfloat16 if self._is_half else torch.float32
+            inputs["cross_attention_states"] = torch.zeros((rows, patches, text.hidden_size), dtype=half)
+            inputs["cross_attention_mask"] = torch.ones((rows, length, *tiles), dtype=torch.int64)
+        return inputs
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast("cpu", torch.bfloat16, enabled=self._is_half)

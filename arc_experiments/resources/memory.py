@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from arc_experiments.config.schema import Config
 from arc_experiments.resources.fake_model import FakeModel
-from arc_experiments.resources.workload import Workload, vision_bytes
+from arc_experiments.resources.workload import NO_TILES, Workload, vision_bytes
 
 # Bytes that optimizers keep of each trained weight, by parts of their names, the first that fits. AdamW keeps
 # two moments in float32.
@@ -75,13 +75,17 @@ def model_need(
     phases = dict[str, int]()
     shares = num_processes if config.hardware.parallelism == "fsdp" else 1
     always = {"weights": fake.weights // shares + (fake.largest_layer if shares > 1 else 0)}
-    pictures = 0  # of a row: what is given to the model, and what is made of it
+    tiles, pictures = NO_TILES, 0  # of a row: what is given to the model, and what is made of it
     if work.row is not None:
-        row = work.row
+        row, tiles = work.row, work.row.tiles
         is_trained = config.model.lora is None or config.model.lora.vision
         pictures = row.picture_bytes + vision_bytes(fake.config, row.pictures, trained=is_trained)
         training = fake.training(
-            rows=rows, length=row.length, labelled=1 if tiled else row.labelled, checkpointing=checkpointing
+            rows=rows,
+            length=row.length,
+            labelled=1 if tiled else row.labelled,
+            checkpointing=checkpointing,
+            tiles=tiles,
         )
         phases[f"training ({rows} x {row.length:,} tokens)"] = int(slack * training) + rows * pictures
         always["optimizer"] = optimizer_bytes(config.optim.name, fake.num_trained) // shares
@@ -89,10 +93,10 @@ def model_need(
             always["gradients on their way"] = 4 * fake.num_trained  # DDP's buckets
     if work.record is not None:
         length, answer = work.record
-        loss = fake.loss(rows=rows, length=length, answer=answer)
+        loss = fake.loss(rows=rows, length=length, answer=answer, tiles=tiles)
         phases[f"validation ({rows} x {length:,} tokens)"] = int(SLACK * loss) + rows * pictures
     if work.answers is not None:
         batch = work.answers
         name = f"answering ({batch.rows} x {batch.length + batch.new_tokens:,} tokens)"
-        phases[name] = int(SLACK * fake.answers(batch)) + batch.prompts * pictures
+        phases[name] = int(SLACK * fake.answers(batch, tiles=tiles)) + batch.prompts * pictures
     return Need(always=always, phases=phases)

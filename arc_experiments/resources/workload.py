@@ -21,6 +21,9 @@ PROBED = 128  # training rows
 
 Pictures = dict[str, tuple[tuple[int, ...], int]]
 """Shape and bytes of each array that the model is given of a row's pictures."""
+Tiles = tuple[int, int]
+"""Pictures of a row, and the most tiles of one."""
+NO_TILES = (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,12 @@ class TrainingRow:
     @property
     def picture_bytes(self) -> int:
         return sum(size for _, size in self.pictures.values())
+
+    @property
+    def tiles(self) -> Tiles:
+        """Those of a model that is given tiles (Mllama): pixels of (1, pictures, tiles, 3, height, width)."""
+        shape, _ = self.pictures.get("pixel_values", ((), 0))
+        return (shape[1], shape[2]) if len(shape) == 6 else NO_TILES
 
 
 @dataclass(frozen=True, kw_only=True)
