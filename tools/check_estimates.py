@@ -60,7 +60,7 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 def _run(folder: Path, options: list[str]) -> tuple[int, float, float]:
-    """Run a composition; return the most bytes of its folder, the seconds said for the rest, and those it took."""
+    """Run a composition; return the most bytes of its folder, and seconds for the rest, said and taken."""
     command = [sys.executable, "-m", "arc_experiments", f"hydra.run.dir={folder}", *options]
     plain = {**os.environ, "COLUMNS": "300", "PYTHONUNBUFFERED": "1"}
     most, said, said_at = 0, 0.0, time.monotonic()
