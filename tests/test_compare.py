@@ -25,6 +25,7 @@ from arc_experiments.comparison.groups import differing
 from arc_experiments.comparison.page import render
 from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import find_folders, read_result
+from arc_experiments.comparison.tables import MINUS, MetricFormat
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score as score_of
 
@@ -90,6 +91,12 @@ def sweep(folder: Path, **marks: list[str]) -> Path:
                 folder / f"{name}-seed_{seed}", row, settings={"model.lora.rank": int(name[1:]), "seed": seed}
             )
     return folder
+
+
+def test_a_very_small_change_is_written_as_one() -> None:
+    words = MetricFormat(metric="validation.loss.task_mean")
+    assert words.change(-7.263e-10) == f"{MINUS}7.263e{MINUS}10"
+    assert words.change(0.0) == "0"
 
 
 def test_runs_of_other_seeds_are_one_group_and_what_differs_names_it(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_the_cost_of_a_killed_evaluation_is_that_of_all_its_attempts(
     assert cost["device_seconds_per_task"] == cost["device_seconds"] / 4
     assert cost["peak_memory_bytes"] == 10**15 == run.folder.read_json("metrics.json")["peak_memory_bytes"]
     assert 4000 < run.folder.read_json("metrics.json")["seconds"]["inference"] < 4500
-    assert "cost: 1e+03 s a task on cpu, 1 threads (1 h 6 min in all attempts and processes)" in printed
+    assert "cost: 1e+03 s a task on cpu, 1 thread (1 h 6 min in all attempts and processes)" in printed
     assert lasting_metrics(run) == lasting_metrics(load_run(whole.folder.path))
     varying = ("device_seconds", "device_seconds_per_task", "peak_memory_bytes")
     unkilled = whole.folder.read_json("metrics.json")["cost"]

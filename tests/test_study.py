@@ -29,6 +29,7 @@ from arc_experiments.study.record import (
     read_record,
     write_record,
 )
+from arc_experiments.study.section import charts, section
 
 __all__ = ["place"]
 
@@ -232,6 +233,10 @@ def test_a_study_runs_answers_and_grows(place: Path, quick: None, capsys: pytest
     assert (answer["arm"], answer["baseline"], answer["verdict"]) == ("large", "small", "better")
     assert answer["difference"]["value"] == pytest.approx(0.25)
     assert "large is better than small: +25.0 points in score.pass_at_2" in (home / "study.html").read_text()
+    told = (home / "study.md").read_text()
+    assert told.startswith("## Does a larger rank help?\n\n```bash\npython -m arc_experiments.study mine")
+    assert "| large | +25.0 | seeds |" in told
+    assert all((home / file).is_file() for file in re.findall(r"\]\((.*?)\)", told)), "its figures are there"
     assert main([*command, "--seeds=2-3"]) == 0
     assert attempts(home) == {
         f"{arm}-seed_{seed}-partition_7": 1 for arm in ("small", "large") for seed in (1, 2, 3)
@@ -409,6 +414,9 @@ def test_a_study_of_sizes_says_what_twice_as_much_would_give(tmp_path: Path) -> 
     assert sentence in render("mine", found)
     law = json.loads(as_json("mine", found))["law"]
     assert law["law"]["exponent"]["value"] == pytest.approx(0.5, abs=0.1)
+    assert next(iter(charts(found))) == "law"
+    assert "![validation.loss.token_mean of mine](figures/law.svg)" in section("mine", found)
+    assert "power law with floor" in render("mine", found), "the chart is on the page"
 
 
 def test_a_study_of_the_spread_says_which_seed_makes_it(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
+from arc_experiments.comparison.scaling import Scaling
 from arc_experiments.comparison.tables import MetricFormat
 from arc_experiments.report.chart_kinds import (
     Dots,
@@ -19,7 +20,7 @@ from arc_experiments.report.chart_kinds import (
     scatter_chart,
 )
 from arc_experiments.report.run_charts import STEP, read_points
-from arc_experiments.report.svg import Chart
+from arc_experiments.report.svg import SERIES, Chart
 from arc_experiments.report.wording import duration
 
 
@@ -85,6 +86,32 @@ def losses_chart(compared: ComparedRuns) -> Chart | None:
                 )
             )
     return line_chart(lines, x_label=STEP, y_label="validation loss per token") if lines else None
+
+
+def law_chart(scaling: Scaling, *, metric: str, of: str) -> Chart:
+    """Means by size, and the law in its band, as far as it is known."""
+    words = MetricFormat(metric=metric)
+    means = Line(
+        name="mean of the runs",
+        points=[(point.size, point.value) for point in scaling.measured],
+        style="None" if scaling.curve else "-",
+        words=lambda point: f"{point[0]:g} {of}: {words.value(point[1])}",
+    )
+    law = Line(
+        name="power law with floor, with its 95% band",
+        points=[(point.size, point.value) for point in scaling.curve],
+        band=[
+            (point.low, point.high)
+            for point in scaling.curve
+            if point.low is not None and point.high is not None
+        ],
+        colour=SERIES[1],
+        style="--",
+    )
+    marks = [(size, f"{size:g}") for size, _ in means.points]
+    if scaling.ahead is not None:
+        marks.append((scaling.ahead.size, f"{scaling.ahead.size:g}"))
+    return line_chart([*([law] if scaling.curve else []), means], x_label=of, y_label=metric, x_marks=marks)
 
 
 def _runs(compared: ComparedRuns, group: str) -> pd.DataFrame:

@@ -48,11 +48,15 @@ def markdown(compared: ComparedRuns) -> str:
     """Tables in GitHub's form, notices as quotations."""
     parts = [f"> {_in_a_cell(notice)}\n" for notice in compared.notices]
     for title, frame in tables(compared):
-        rows = [frame.columns, ["---"] * frame.shape[1], *frame.itertuples(index=False)]
-        lines = (f"| {' | '.join(map(_in_a_cell, row))} |" for row in rows)
-        parts.append(f"### {title}\n\n" + "\n".join(lines) + "\n")
+        parts.append(f"### {title}\n\n{markdown_table(frame)}\n")
     parts.append("\n".join(f"- {sentence}" for sentence in sentences(compared)) + "\n")
     return "\n".join(parts)
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A table of text in GitHub's form."""
+    rows = [frame.columns, ["---"] * frame.shape[1], *frame.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(map(_in_a_cell, row))} |" for row in rows)
 
 
 def latex(compared: ComparedRuns) -> str:

@@ -45,7 +45,7 @@ class MetricFormat:
     def change(self, value: float) -> str:
         """0.125 -> "+12.5", 0 -> "0.0"."""
         size = self.size(abs(value))
-        return size if not float(size) else f"{'+' if value > 0 else MINUS}{size}"
+        return size if not float(size.replace(MINUS, "-")) else f"{'+' if value > 0 else MINUS}{size}"
 
     def interval(self, row: Any, target: str, *, signed: bool = False) -> str:
         """[10.0, 12.5], or a dash if there is none."""

@@ -13,6 +13,7 @@ import psutil
 import torch
 import transformers
 
+from arc_experiments.config.plurals import plural
 from arc_experiments.config.schema import Hardware
 from arc_experiments.runs.cores_and_gpus import share_of_cores
 from arc_experiments.runs.folder import RunFolder, read_object
@@ -70,7 +71,7 @@ def device_name(device: torch.device) -> str:
     """The GPU's name, or the CPU with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
+    return f"cpu, {plural(torch.get_num_threads(), 'thread')}"
 
 
 def seconds_since_start() -> float:

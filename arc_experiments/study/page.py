@@ -18,6 +18,7 @@ from arc_experiments.report.page import fill
 from arc_experiments.report.wording import duration
 from arc_experiments.study.answer import StudyAnswer
 from arc_experiments.study.definition import as_values
+from arc_experiments.study.section import law
 
 
 def render(name: str, answer: StudyAnswer) -> str:
@@ -34,6 +35,7 @@ def render(name: str, answer: StudyAnswer) -> str:
         rule=answer.rule,
         answers=answer.answers,
         notes=answer.notes,
+        law=law(answer),
         spent=f"{plural(num_finished, 'run')}, {duration(answer.seconds)} together",
     )
 

@@ -22,7 +22,7 @@ from arc_experiments.runs.folder import FolderError, write_whole
 from arc_experiments.study.definition import Study, as_values, key_of, typed_study
 
 FILE = "study.yaml"
-PAGE, ANSWER = "study.html", "study.json"
+PAGE, ANSWER, SECTION = "study.html", "study.json", "study.md"
 PREFIX = "study-"  # of folders in multirun
 GROWING = ("seeds", "partitions")  # what may be added to
 

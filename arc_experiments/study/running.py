@@ -17,7 +17,7 @@ from arc_experiments.launching.schedulers.submitting import section_of, submit
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.study.freezing import Compositions, check_later, compose_runs, freeze_runs
 from arc_experiments.study.plan import PlannedRun, stages
-from arc_experiments.study.record import ANSWER, PAGE, StudyRecord, begin_or_extend, write_record
+from arc_experiments.study.record import ANSWER, PAGE, SECTION, StudyRecord, begin_or_extend, write_record
 
 
 def run_study(name: str, asked: StudyRecord, home: Path, console: Console) -> int:
@@ -44,11 +44,13 @@ def run_study(name: str, asked: StudyRecord, home: Path, console: Console) -> in
 
 
 def write_answer(name: str, record: StudyRecord, home: Path, console: Console) -> None:
-    """Write the page and the JSON of what is finished, and show the answer."""
+    """Write page, JSON and section of what is finished, and show the answer."""
     # Here, since pandas takes long to import, and a mistake is to be answered at once.
+    from arc_experiments.report.figures import write_charts
     from arc_experiments.report.page import write_page
     from arc_experiments.study.answer import answer_study
     from arc_experiments.study.page import as_json, render
+    from arc_experiments.study.section import FIGURES, charts, section
 
     found = answer_study(record, home)
     if found is None:
@@ -56,6 +58,8 @@ def write_answer(name: str, record: StudyRecord, home: Path, console: Console) -
         return
     for sentence in found.sentences:
         console.print(f"- {sentence}", markup=False)
+    write_charts(charts(found), home / FIGURES)
+    write_page(home / SECTION, section(name, found))
     console.print(f"answer: {write_page(home / ANSWER, as_json(name, found))}", markup=False)
     console.print(f"page: {write_page(home / PAGE, render(name, found))}", markup=False)
 
