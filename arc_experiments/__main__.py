@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,20 @@ def compose_and_freeze() -> Frozen:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (HydraException, OmegaConfBaseException, AssertionError, ValueError, OSError) as error:
         frozen.mistakes.append(explain(error, sys.argv[1:]))
+    _drop_repeated(frozen)
     return frozen
+
+
+def _drop_repeated(frozen: Frozen) -> None:
+    """Keep each job of a sweep once, and note which ones its values name several times (`seed=1,1`)."""
+    counts = Counter(folder.path for folder in frozen.folders)
+    repeated = [path.name for path, count in counts.items() if count > 1]
+    if repeated:
+        frozen.folders = list({folder.path: folder for folder in frozen.folders}.values())
+        frozen.notes.append(
+            f"note: named more than once, runs once: {', '.join(repeated)} (resume=false repeats a run "
+            "in a folder of its own)"
+        )
 
 
 def launch(frozen: Frozen, config: DictConfig) -> int:

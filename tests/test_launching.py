@@ -213,7 +213,8 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
     with SharedLock(tmp_path / LOCK), elsewhere(work):  # as the same sweep, started twice
         code, shown, rows = sweep(tmp_path, "elsewhere", "here")
     assert (code, [row["state"] for row in rows.values()]) == (0, ["done", "done"])
-    assert "elsewhere: waiting for another process that is working on it" in shown
+    assert "elsewhere: another process runs it (see its output.log); its end is waited for" in shown
+    assert "elsewhere: started" not in shown
     assert "being worked on by process" in (folder / "output.log").read_text()
     assert "elsewhere: done, run by another process" in shown
     assert folder.status["attempt"] == 1, "nothing was done twice"
@@ -285,6 +286,7 @@ def test_a_job_that_died_or_failed_is_started_again_up_to_so_often(tmp_path: Pat
     assert "breaks once: failed (killed by signal 9 (out of memory?)) after" in shown
     assert "breaks once: started again (1 of 2 retries)" in shown
     assert "fails: started again (2 of 2 retries)" in shown
+    assert shown.count("fails: started, ") == 1
 
 
 def test_with_fail_fast_the_first_failure_for_good_stops_the_others(tmp_path: Path) -> None:

@@ -104,6 +104,18 @@ def test_one_more_seed_costs_one_job(tmp_path: Path) -> None:
     assert len(list((tmp_path / "multirun").iterdir())) == 1
 
 
+def test_a_job_that_is_named_twice_runs_once_and_is_noted(tmp_path: Path) -> None:
+    code, shown = run("seed=1,2,1", cwd=tmp_path)
+    assert code == 0, shown
+    assert shown.count("note: named more than once, runs once: seed_1 (resume=false") == 1
+    assert "2 jobs, 0 finished already" in shown
+    assert shown.count("seed_1: started") == 1
+    assert "another process" not in shown
+    code, shown = run("seed=3,3", "resume=false", cwd=tmp_path)
+    assert (code, "named more than once" in shown) == (0, False)
+    assert {path.name for path in only(tmp_path / "multirun").glob("seed_3*")} == {"seed_3", "seed_3-2"}
+
+
 def test_two_sweeps_started_in_the_same_second_do_not_meet(tmp_path: Path) -> None:
     both = [start("seed=1,2", f"optim.max_steps={steps}", cwd=tmp_path) for steps in (6, 9)]
     shown = [process.communicate(timeout=100)[0] for process in both]

@@ -123,16 +123,15 @@ class Pool:
             if self.workers.is_stopped or self.state(folder).name == DONE or folder.path in self._final:
                 return True
             start = time.monotonic()
-            self._tell(f"  {name}: started, its output goes to {folder}/output.log")
+            if number == 0 and self.state(folder).name != RUNNING:
+                self._tell(f"  {name}: started, its output goes to {folder}/output.log")
             try:
                 code, may_retry = self._attempt(folder, place, num_places)
             except (OSError, FolderError) as error:
                 self._give_up(folder, error)
                 code, may_retry = None, False
             if code == TAKEN:
-                self._tell(
-                    f"  {name}: waiting for another process that is working on it (see its output.log)"
-                )
+                self._tell(f"  {name}: another process runs it (see its output.log); its end is waited for")
                 return False
             state = self.state(folder)
             self._tell(
