@@ -134,6 +134,16 @@ def test_settings_that_change_together_are_one_difference(tmp_path: Path) -> Non
     assert compared(tmp_path, baseline="model=tiny").groups.group[0] == "model=tiny"
 
 
+def test_a_group_is_named_by_what_tells_more_than_an_amount(tmp_path: Path) -> None:
+    for rank, steps in ((8, 40), (16, 80)):
+        settings = {"model.lora.rank": rank, "optim.max_steps": steps, "inference.limit": steps}
+        make_run(tmp_path / str(rank), settings=settings)
+    found = compared(tmp_path)
+    assert list(found.groups.group) == ["rank=8", "rank=16"]
+    (setting,) = found.settings.itertuples(index=False)
+    assert setting[2] == ["inference.limit", "optim.max_steps"]
+
+
 def test_where_a_run_stopped_makes_it_another_config(tmp_path: Path) -> None:
     make_run(tmp_path / "whole")
     make_run(tmp_path / "half", settings={"optim.stop_after": 2})

@@ -15,6 +15,11 @@ from arc_experiments.report.wording import plural
 ABSENT = "(absent)"
 MAX_RUNS_SHOWN = 3
 MAX_TASKS_SHOWN = 5
+# How long or how much is computed, which says less about a run than any other setting.
+AMOUNTS = frozenset(
+    ("max_steps", "epochs", "stop_after", "log_steps", "eval_steps", "save_steps", "warmup", "batch_size",
+     "patience", "limit", "max_new_tokens", "batch_tokens", "cpu_seconds", "memory_megabytes", "force")
+)  # fmt: skip
 
 
 def differing(runs: Sequence[RunResult]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
@@ -31,7 +36,7 @@ def differing(runs: Sequence[RunResult]) -> tuple[pd.DataFrame, dict[str, list[s
         numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
         if len(numbers) > 1:
             together[tuple(numbers[value] for value in column)].append(key)
-    firsts = {min(names, key=_plainness): names for names in together.values()}
+    firsts = {min(names, key=_rank): names for names in together.values()}
     frame = pd.DataFrame(
         {key: pd.Series(values[key], dtype=object) for key in sorted(firsts)}, range(len(runs))
     )
@@ -192,9 +197,10 @@ def _shortened(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _plainness(key: str) -> tuple[bool, bool, int, str]:
-    """Prefer names to settings that they imply, own settings to those of the weights' run, short keys."""
-    return key.startswith("from_run."), not key.endswith(".name"), key.count("."), key
+def _rank(key: str) -> tuple[bool, bool, bool, int, str]:
+    """Put the most telling setting first: the run's own, names, no amounts, short keys."""
+    is_amount = key.rpartition(".")[2] in AMOUNTS
+    return key.startswith("from_run."), not key.endswith(".name"), is_amount, key.count("."), key
 
 
 def _hashable(value: Any) -> Any:
