@@ -1,7 +1,7 @@
 """`python -m arc_experiments.reselect <run folder>`: select again, without the model.
 
-Shows what each rule would have scored. `--submission FILE` writes the attempts of `--rule` in Kaggle's
-format; the run folder itself is not changed.
+Shows the scores of a rule with their intervals, and what every other rule would have scored. `--submission
+FILE` writes the attempts of `--rule` in Kaggle's format; the run folder itself is not changed.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
     """
     # Here, because the run object and what jobs show stand over all stages.
     from arc_experiments.jobs.answering import answered
-    from arc_experiments.jobs.results import part_asked, selection_table
+    from arc_experiments.jobs.results import part_asked, score_table, selection_table
     from arc_experiments.run import load_run
 
     run = read_run(folder)
@@ -71,6 +71,7 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
     if len(solved(tasks)):
         scores = score(tasks, run.candidates, rule, inputs.corpus.source_of)
         part = part_asked(answered(inputs, tasks))
+        console.print(score_table(scores, part))
         console.print(selection_table(scores, named, part))
         console.print(lost_sentence(scores, part))
     if unscored := unscored_sentence(len(tasks), len(tasks) - len(solved(tasks))):

@@ -503,10 +503,19 @@ class Run:
         return any(self.prompt.has_answer(task) for task in self.validation_tasks)
 
     def validation_loss(self, model: Any) -> "ValidationLoss | None":
-        """The exact loss over all validation tasks with solutions; None if there is none."""
+        """The exact loss over all validation tasks with solutions; None if there is none.
+
+        Raises:
+            ValueError: none fits into prompt.max_length.
+        """
+        from arc_experiments.training.validation import nothing_fits
+
         if not self.can_validate:
             return None
-        return self._loss(model, *self.validation_records)
+        records, too_long = self.validation_records
+        if not records:
+            raise ValueError(nothing_fits(self.validation_tasks, self.prompt))
+        return self._loss(model, records, too_long)
 
     def loss_with_others_pictures(self, model: Any) -> "ValidationLoss | None":
         """The same with the pictures of other tasks; None if the prompt shows none, or of one task alone."""

@@ -412,6 +412,8 @@ def test_lora_settings_beside_an_adapter_that_has_others_are_refused(
         ),
         ("optim.schedule=warmup_stable_decay optim.warmup=0.9", r"optim\.decay=0\.2 take more than"),
         ("seed=5000000000", r"seed=5000000000 is too large"),
+        ("inference.num_views=100000000", r"inference\.num_views=100000000 is too large: at most 10000"),
+        ("inference.scoring_views=20000", r"inference\.scoring_views=20000 is too large: at most 10000"),
         (
             "data=arc2 data.num_validation=20",
             r"data\.partition=official does not go with data\.num_validation=20",

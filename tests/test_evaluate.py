@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,16 @@ def test_scores_of_a_part_say_so_wherever_they_are_shown(tmp_path: Path, limit: 
         assert not shown
         assert "tasks asked" not in page + again + reselected.getvalue()
         return
-    assert "3 tasks validate (4 test outputs), 2 of them asked (inference.limit)" in printed
+    assert "3 tasks validate (4 test outputs); 2 tasks are asked (inference.limit)" in printed
     for title in ("2 tasks, 2 test outputs", "by Kaggle's and ARC Prize's rule", "pass@2 by", "two attempts"):
         assert any(title in line and "(2 of 3 tasks asked)" in line for line in shown), title
     assert "validation loss per token: " in printed, "the loss is over all of them"
     assert "2 tasks, 2 test outputs (2 of 3 tasks asked)" in again
     assert "(2 of 3 tasks asked)" in reselected.getvalue()
+    intervals = [line for line in printed.splitlines() if re.match("│ (pass|vote)@", line)]
+    assert len(intervals) == 5
+    assert all(re.search("[0-9]\N{EN DASH}[0-9]", line) for line in intervals)
+    assert intervals == [line for line in reselected.getvalue().splitlines() if line in intervals]
     assert page.count("2 of 3 tasks asked") >= 4, "tiles, scores, kinds of task, number of predictions"
 
 
@@ -194,7 +199,7 @@ def test_the_cost_of_a_killed_evaluation_is_that_of_all_its_attempts(
     assert cost["device_seconds_per_task"] == cost["device_seconds"] / 4
     assert cost["peak_memory_bytes"] == 10**15 == run.folder.read_json("metrics.json")["peak_memory_bytes"]
     assert 4000 < run.folder.read_json("metrics.json")["seconds"]["inference"] < 4500
-    assert "cost: 1e+03 s a task on cpu, 1 thread (1 h 6 min in all attempts and processes)" in printed
+    assert "s a task on cpu, 1 thread (1 h 6 min in all attempts and processes)" in printed
     assert lasting_metrics(run) == lasting_metrics(load_run(whole.folder.path))
     varying = ("device_seconds", "device_seconds_per_task", "peak_memory_bytes")
     unkilled = whole.folder.read_json("metrics.json")["cost"]

@@ -63,14 +63,16 @@ def test_each_rule_has_its_own_share_that_it_did_not_choose() -> None:
     found = score(tasks(1, 1), [*early, *answers(1, "1")])
     by_rule = found["lost"]["by_selection"]
     assert by_rule["votes_then_log_probability"]["not_chosen"] == 0.5 == found["lost"]["not_chosen"]
-    assert by_rule["majority_vote"] == {"not_chosen": 0.0, "interval": None}
+    nothing = pytest.approx([0.0, 1 - 0.025**0.5])  # Clopper and Pearson's for none of two tasks
+    assert by_rule["majority_vote"] == {"not_chosen": 0.0, "interval": nothing}
     assert list(by_rule) == list(found["by_selection"])
 
 
-def test_nothing_lost_has_no_interval() -> None:
+def test_nothing_lost_has_the_exact_interval_of_so_many_tasks() -> None:
     found = score(tasks(1, 1), [*answers(0, "1"), *answers(1, "1")])["lost"]
     assert (found["not_chosen"], found["never_proposed"]) == (0, 0)
-    assert found["interval"] == {"not_chosen": None, "never_proposed": None}
+    nothing = pytest.approx([0.0, 1 - 0.025**0.5])
+    assert found["interval"] == {"not_chosen": nothing, "never_proposed": nothing}
 
 
 @settings(max_examples=30)
@@ -111,8 +113,8 @@ def test_the_sentence_adds_up_and_says_of_which_tasks() -> None:
         },
     }
     assert lost_sentence(found, " (2 of 3 tasks asked)") == (
-        "lost (2 of 3 tasks asked): 62.5% = 12.5% proposed and not chosen + 50.0% never proposed "
-        "(95% interval 40.0\N{EN DASH}60.0%)"
+        "not right in two attempts (2 of 3 tasks asked): 62.5% = 12.5% (a candidate was right, but not "
+        "chosen) + 50.0% (no candidate was right; 95% interval 40.0\N{EN DASH}60.0%)"
     )
 
 

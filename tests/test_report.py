@@ -193,8 +193,10 @@ def test_the_page_says_what_was_never_proposed_and_what_not_chosen_by_each_rule(
 ) -> None:
     words = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
     assert "What is lost by Kaggle&#39;s rule" in words.replace("Kaggle's", "Kaggle&#39;s")
-    assert re.search(r"right in two attempts 30\.0% 0\.0–[\d.]+% proposed and not chosen 0\.0%", words)
-    assert "never proposed 70.0%" in words
+    assert re.search(
+        r"right in two attempts 30\.0% 0\.0–[\d.]+% a candidate was right, but not chosen 0\.0%", words
+    )
+    assert "no candidate was right 70.0%" in words
     assert "pass_at_2 not chosen 95% interval votes_then_log_probability gave the attempts" in words
     contents = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     del contents["score"]["lost"]
@@ -487,7 +489,10 @@ def test_words_for_numbers() -> None:
         "3 min 12 s",
         "2 h 5 min",
     ]
-    assert [memory(b) for b in (5e8, 1.5e9)] == ["500 MB", "1.5 GB"]
+    assert [duration(s) for s in (0, 0.00421, 0.0421, 0.949, 0.96)] == [
+        "0 s", "0.0042 s", "0.042 s", "0.95 s", "1.0 s",
+    ]  # fmt: skip
+    assert [memory(b) for b in (0, 2e4, 5e8, 1.5e9)] == ["0 MB", "under 1 MB", "500 MB", "1.5 GB"]
     assert [plural(1, "task"), plural(1200, "task")] == ["1 task", "1,200 tasks"]
     assert number(-0.25, 2) == "−0.25"
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from toy_models import make_base
+from toy_models import make_base, untrained
 
 from arc_experiments import compose, load_run
 from arc_experiments import run as run_module
@@ -18,8 +19,11 @@ from arc_experiments.config.check import ConfigError
 from arc_experiments.generation.requests import make_requests
 from arc_experiments.jobs import evaluate
 from arc_experiments.jobs.beginning import begin
+from arc_experiments.jobs.terminal import show_shrunk
 from arc_experiments.launching import worker
 from arc_experiments.runs.folder import RunFolder
+
+PAIR = {"input": [[1, 0]], "output": [[0, 1]]}
 
 
 def write_task(folder: Path, name: str, colour: int) -> None:
@@ -177,3 +181,39 @@ def test_a_worker_reads_and_checks_its_composition_once(
         monkeypatch.setattr(owner, name, lambda *_: None)
     assert worker.main([str(folder.path)]) == worker.DONE
     assert calls == ["read", "check"]
+
+
+def test_a_length_that_no_validation_task_fits_into_is_refused_with_one_that_would_do(
+    tasks: Path, tmp_path: Path
+) -> None:
+    (tasks / "alone.json").write_text(
+        json.dumps({"train": [PAIR] * 3, "test": [PAIR, {"input": [[1] * 30]}]})
+    )
+    base = [*untrained(), "data=files", f"data.path={tasks}", "data.num_validation=0.5", "hardware=cpu"]
+    short = compose([*base, "prompt.max_length=16"], tmp_path / "short")
+    with pytest.raises(
+        ValueError, match=r"prompt\.max_length=16 is too short: no validation task fits"
+    ) as told:
+        short.validation_loss(None)
+    length = re.search(
+        r"The shortest needs (\d+) tokens: set prompt\.max_length=\1 or more$", str(told.value)
+    )
+    assert length is not None
+    for more, num_records in ((0, 1), (-1, 0)):
+        named = compose([*base, f"prompt.max_length={int(length[1]) + more}"], tmp_path / f"run{more}")
+        assert bool(named.validation_records[0]) == bool(num_records)
+
+
+def test_prompts_that_do_not_fit_are_told_with_the_length_that_the_longest_takes(
+    tasks: Path, tmp_path: Path
+) -> None:
+    base = [*untrained(), "data=files", f"data.path={tasks}", "inference.num_views=2", "hardware=cpu"]
+    shown = io.StringIO()
+    run = compose([*base, "prompt.max_length=16"], tmp_path / "short")
+    show_shrunk(run, Console(file=shown, width=200))
+    longest = re.search(
+        r"1 cannot be asked, .* even with a single one \(up to (\d+) tokens\)", shown.getvalue()
+    )
+    assert longest is not None
+    fits = compose([*base, f"prompt.max_length={longest[1]}"], tmp_path / "fits")
+    assert all(request.ids is not None for request in fits.requests)

@@ -27,6 +27,8 @@ OPTIMIZERS = (
     "rmsprop_bnb_32bit", "sgd",
 )  # fmt: skip
 
+MAX_VIEWS = 10_000  # each is a prompt for every test output, all in memory; a task has far more distinct ones
+
 
 def limited(
     default: Any = MISSING, *, low: float | None = None, high: float | None = None, above: float | None = None
@@ -238,7 +240,7 @@ class Optim:
 class Inference:
     """Views, generation, selection."""
 
-    num_views: int = limited(8, low=1)
+    num_views: int = limited(8, low=1, high=MAX_VIEWS)
     engine: str = one_of("transformers", "threshold", "vllm")
     num_samples: Any = 1  # or a list, a number for each temperature; no union: OmegaConf cannot merge one
     temperature: Any = 0.0
@@ -248,7 +250,7 @@ class Inference:
     fallback: str = one_of("none", "grid")
     fallback_run: str | None = None
     vllm_memory_share: float = limited(0.6, above=0, high=1)
-    scoring_views: int = limited(0, low=0)
+    scoring_views: int = limited(0, low=0, high=MAX_VIEWS)
     selection: str = one_of(*SELECTIONS, or_own=True)
     max_new_tokens: int | None = limited(None, low=1)
     batch_tokens: int = limited(32768, low=1)

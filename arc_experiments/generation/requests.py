@@ -4,8 +4,8 @@ a grid      (task 0a1b2c3d, test 0, view 3) -> "I10\n...O": one question per tes
 a program   (task 0a1b2c3d, view 3)         -> "I10\n...P": one question for all test inputs
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from arc_experiments.augmentation import View, draw_views
 from arc_experiments.generation.engine import Key
@@ -76,6 +76,18 @@ def _request(task: Task, test_index: int, view: View, prompt: Prompt, asked: Ask
         num_dropped=0 if fitted is None else fitted.num_dropped,
         seen=_in_own_order(task, view) if asked == "program" else None,
     )
+
+
+def longest_left_out(requests: Iterable[Request], tasks: TaskSet, prompt: Prompt) -> int:
+    """Return how many tokens the longest of the prompts that do not fit takes with one demonstration."""
+    lengths = [0]
+    for request in requests:
+        if request.encoded is None:
+            task = request.view.apply(tasks[request.task_id].without_solutions())
+            kind = QUESTIONS["grid" if request.seen is None else "program"]
+            least = replace(task, train=task.train[:1])
+            lengths.append(len(prompt.encode(least, request.test_index, kind=kind, with_answer=False)))
+    return max(lengths)
 
 
 def _in_own_order(task: Task, view: View) -> Task:

@@ -14,6 +14,7 @@ from arc_experiments.report.wording import (
     PROGRAMS,
     adaptation_sentences,
     cost_sentence,
+    invalid_sentence,
     label,
     lost_sentence,
     percent,
@@ -69,17 +70,15 @@ def _show_answered(counts: dict[str, Any], console: Console) -> None:
 def _show_score(metrics: dict[str, Any], selection: str, console: Console) -> None:
     """Show the scores in a table, by rule and by kind of task, and how many answers were invalid."""
     score, part = metrics["score"], part_asked(metrics)
-    title = f"{plural(score['num_tasks'], 'task')}, {plural(score['num_test_outputs'], 'test output')}{part}"
-    console.print(_paired_table(metrics, title) if "before" in metrics else _score_table(score, title))
+    console.print(_paired_table(metrics, part) if "before" in metrics else score_table(score, part))
     if "by_selection" in score:
         console.print(selection_table(score, selection, part))
     if "lost" in score:
         console.print(lost_sentence(score, part))
     _show_groups(score.get("by_group", {}), part, console)
     console.print(rules_sentence(score, part))
-    invalid = ", ".join(f"{count} {reason}" for reason, count in sorted(score["invalid"].items()))
-    if invalid:
-        console.print(f"invalid answers: {invalid}")
+    if invalid := invalid_sentence(score["invalid"]):
+        console.print(invalid)
     if "programs" in score:
         show_programs(score["programs"], part, console)
 
@@ -100,8 +99,13 @@ def part_asked(metrics: dict[str, Any]) -> str:
     return f" ({asked})" if asked else ""
 
 
-def _score_table(score: dict[str, Any], title: str) -> Table:
-    table = plain_table("score", "", "95 % interval", title=title, caption=CAPTION)
+def _title(score: dict[str, Any], part: str) -> str:
+    return f"{plural(score['num_tasks'], 'task')}, {plural(score['num_test_outputs'], 'test output')}{part}"
+
+
+def score_table(score: dict[str, Any], part: str) -> Table:
+    """Every score with its interval; `part` is that of `part_asked`."""
+    table = plain_table("score", "", "95 % interval", title=_title(score, part), caption=CAPTION)
     for name, key in SCORES.items():
         if key in score:
             bounds = score["interval"].get(key)
@@ -113,7 +117,7 @@ def _show_groups(by_group: dict[str, dict[str, Any]], part: str, console: Consol
     """Show pass@2 by kind of task, a line a kind; the page has the intervals."""
     for kind, groups in by_group.items():
         parts = (
-            f"{name} {percent(group['pass_at_2'])} ({plural(group['num_tasks'], 'task')})"
+            f"{percent(group['pass_at_2'])} for {name} ({plural(group['num_tasks'], 'task')})"
             for name, group in groups.items()
         )
         console.print(f"pass@2 by {KINDS[kind]}{part}: {', '.join(parts)}", markup=False)
@@ -134,11 +138,11 @@ def _show_mistakes(submission: dict[str, Any], console: Console) -> None:
         console.print(f"             ... and {left} more (metrics.json)")
 
 
-def _paired_table(metrics: dict[str, Any], title: str) -> Table:
+def _paired_table(metrics: dict[str, Any], part: str) -> Table:
     """The scores before and after adaptation, with the differences in percentage points."""
     before, after, gains = metrics["before"]["score"], metrics["score"], metrics["difference"]
     headings = ("score", "before", "after", "difference, points", "95 % interval")
-    table = plain_table(*headings, title=title, caption=CAPTION)
+    table = plain_table(*headings, title=_title(after, part), caption=CAPTION)
     for name, key in SCORES.items():
         if key not in before or key not in after:  # one of them by an earlier version
             continue
@@ -163,6 +167,8 @@ def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
 def _show_losses(losses: dict[str, Any], console: Console) -> None:
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
     over = plural(losses["loss"]["num_tasks"], "task")
+    if too_long := losses["loss"].get("num_too_long"):
+        over += f", without {plural(too_long, 'answer')} too long for prompt.max_length"
     console.print(f"validation loss per token: {before}{losses['loss']['token_mean']:.4f}, over {over}")
     if others := losses.get("loss_with_others_pictures"):
         console.print(f"validation loss per token {pictures_sentence(others)}")
@@ -184,7 +190,10 @@ def selection_table(score: dict[str, Any], named: str, part: str) -> Table:
     """
     lost = score.get("lost", {}).get("by_selection", {})  # no part of earlier versions
     headings = ("selection", "pass@1", "pass@2", *(("not chosen", "95 % interval") if lost else ()))
-    table = plain_table(*headings, caption=f"by Kaggle's and ARC Prize's rule{part}")
+    caption = f"by Kaggle's and ARC Prize's rule{part}"
+    if lost:
+        caption += "; not chosen: a candidate was right, but neither attempt"
+    table = plain_table(*headings, title="by selection rule", caption=caption)
     for name, values in score["by_selection"].items():
         mark = " (the attempts)" if name == named else ""
         cells = [percent(values[key]) for key in ("pass_at_1", "pass_at_2")]

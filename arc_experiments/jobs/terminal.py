@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from arc_experiments.generation.requests import longest_left_out
 from arc_experiments.jobs.beginning import Leaks, leaks_text
 from arc_experiments.pictures.inputs import folded
 from arc_experiments.report.wording import plural, unscored_sentence
@@ -36,7 +37,7 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
         "data": f"{config.data.name}: {count_tasks(run, run.partition.train)} train, "
         f"{count_tasks(run, validation.ids)} validate"
         + (f" ({plural(num_outputs, 'test output')})" if num_outputs else "")
-        + (f", {num_asked} of them asked (inference.limit)" if is_part else ""),
+        + (f"; {plural(num_asked, 'task is', 'tasks are')} asked (inference.limit)" if is_part else ""),
         "model": f"{config.model.path}: {_millions(total)} parameters, {_millions(trained)} of them trained, "
         f"{str(run.dtype).removeprefix('torch.')} on {device_name(run.device)}",
         **({"augmentation": ", ".join(config.augmentation) or "none"} if trained else {}),
@@ -102,7 +103,7 @@ def _batch(run: Run) -> str:
     if size > 1:
         row = row.replace("sample", "samples").replace("row", "rows", 1)
     shared = plural(processes, "process", "processes")
-    return f"{size} {row} a step: {shared} x {rows} x {size // (processes * rows)}"
+    return f"{size} {row} a step: {shared} x {rows} at once x {plural(size // (processes * rows), 'time')}"
 
 
 def show_leaks(leaks: Leaks, console: Console) -> None:
@@ -117,8 +118,13 @@ def show_shrunk(run: Run, console: Console) -> None:
     dropped = sum(request.num_dropped > 0 for request in run.requests)
     too_long = sum(request.ids is None for request in run.requests)
     if dropped or too_long:
-        parts = [f"{dropped:,} have fewer demonstrations, to fit prompt.max_length"] if dropped else []
-        parts += [f"{too_long:,} do not fit even with a single one"] if too_long else []
+        parts = [f"{dropped:,} lost demonstrations to fit prompt.max_length"] if dropped else []
+        if too_long:
+            longest = longest_left_out(run.requests, run.predicted_tasks(), run.prompt)
+            parts.append(
+                f"{too_long:,} cannot be asked, being longer than prompt.max_length even with a single one "
+                f"(up to {longest:,} tokens)"
+            )
         console.print(
             f"[yellow]note[/]         of {plural(len(run.requests), 'prompt')} {' and '.join(parts)}"
         )

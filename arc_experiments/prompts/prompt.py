@@ -264,15 +264,15 @@ class Prompt:
         fitted = self.fit(task, test_index, kind=kind or self.draw_kind(task, rng))
         return None if fitted is None or (self.redraws and fitted.num_dropped) else fitted
 
-    def least_length(self, task: Task, kind: Kind | None = None) -> int:
-        """Return the fewest tokens to which `sample` or `fit_row` could shorten the task."""
+    def least_length(self, task: Task, kind: Kind | None = None, *, in_training: bool = True) -> int:
+        """Return the fewest tokens to which `sample` could shorten the task, or `fit_whole` in validation."""
         if isinstance(task, Row):
             return len(self._rows.encode(task))
-        least = task if self.redraws else _shorter(task, len(task.train) - 1)
-        lengths = (
-            len(self.encode(least, number, kind=kind or self.main)) for number in range(len(task.test))
-        )
-        return min(lengths)
+        is_whole = in_training and self.redraws
+        least = task if is_whole else _shorter(task, len(task.train) - 1)
+        known = [number for number, pair in enumerate(task.test) if pair.output is not None]
+        asked = known or range(len(task.test))
+        return min(len(self.encode(least, number, kind=kind or self.main)) for number in asked)
 
     def fit_row(self, row: Row) -> Fitted | None:
         """Encode a ready row, independently of the template; return None if it does not fit."""

@@ -30,8 +30,21 @@ BY_OUTPUT = {
 }
 # Why an output was not right in two attempts, by its name in `score.lost`:
 LOST = {
-    "not_chosen": "proposed and not chosen",
-    "never_proposed": "never proposed",
+    "not_chosen": "a candidate was right, but not chosen",
+    "never_proposed": "no candidate was right",
+}
+# Why an answer is no grid; those of programs are in docs/programs.md.
+REASONS = {
+    "unfinished": "cut off by inference.max_new_tokens",
+    "empty": "no text",
+    "no_grid": "no beginning of a grid",
+    "unclosed": "no end of a grid",
+    "bad_row_number": "a wrong row number",
+    "bad_cell": "a cell that is no colour",
+    "ragged": "rows of different lengths",
+    "too_large": "more than 30 rows or columns",
+    "bad_frame": "wrong padding",
+    "wrong_shape": "another size than it states",
 }
 # pass_at_2 by the three rules in use:
 BY_RULE = {
@@ -103,14 +116,18 @@ def points_range(bounds: Sequence[float] | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """3.21 -> "3.2 s", 192 -> "3 min 12 s", 7500 -> "2 h 5 min"."""
+    """0.0421 -> "0.042 s", 3.21 -> "3.2 s", 192 -> "3 min 12 s", 7500 -> "2 h 5 min"."""
+    if seconds < 0.95:
+        return f"{seconds:.2g} s"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     return run_state.duration(seconds)
 
 
 def memory(num_bytes: float) -> str:
-    """1_500_000_000 -> "1.5 GB"."""
+    """1_500_000_000 -> "1.5 GB", 20_000 -> "under 1 MB"."""
+    if 0 < num_bytes < 1e6:
+        return "under 1 MB"
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
 
 
@@ -143,9 +160,18 @@ def lost_sentence(score: dict[str, Any], part: str) -> str:
     parts = []
     for name, words in LOST.items():
         bounds = lost["interval"][name]
-        interval = "" if bounds is None else f" (95% interval {percent_range(bounds)})"
-        parts.append(f"{percent(lost[name])} {words}{interval}")
-    return f"lost{part}: {percent(1 - score['pass_at_2'])} = {' + '.join(parts)}"
+        interval = "" if bounds is None else f"; 95% interval {percent_range(bounds)}"
+        parts.append(f"{percent(lost[name])} ({words}{interval})")
+    return f"not right in two attempts{part}: {percent(1 - score['pass_at_2'])} = {' + '.join(parts)}"
+
+
+def invalid_sentence(counts: dict[str, int]) -> str:
+    """How many answers were invalid, by reason, the most frequent first; "" for none."""
+    if not counts:
+        return ""
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    parts = (f"{n:,} {name}" + (f" ({REASONS[name]})" if name in REASONS else "") for name, n in ordered)
+    return f"invalid answers: {', '.join(parts)}"
 
 
 def unscored_sentence(num_tasks: int, num_unsolved: int) -> str:
@@ -171,10 +197,12 @@ def verified_sentence(answered: dict[str, Any]) -> str:
 
 def cost_sentence(cost: dict[str, Any]) -> str:
     """What the answers cost, per task and at the peak."""
-    tokens = [f"{cost[f'{kind}_tokens']:,} {kind}" for kind in TOKENS if cost.get(f"{kind}_tokens")]
+    tokens = [
+        f"{cost[f'{kind}_tokens']:,} {words}" for kind, words in TOKENS.items() if cost.get(f"{kind}_tokens")
+    ]
     return (
-        f"{cost['device_seconds_per_task']:.3g} s a task on {cost['device']} "
-        f"({duration(cost['device_seconds'])} in all attempts and processes), {', '.join(tokens)} tokens, "
+        f"{duration(cost['device_seconds_per_task'])} a task on {cost['device']} "
+        f"({duration(cost['device_seconds'])} in all attempts and processes); tokens: {', '.join(tokens)}; "
         f"memory at its peak {memory(cost['peak_memory_bytes'])}"
     )
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from arc_experiments.scoring.per_output import Marks, means
-from arc_experiments.scoring.uncertainty import bootstrap
+from arc_experiments.scoring.uncertainty import share_intervals
 
 
 def lost(shares: Mapping[str, Marks], by_selection: Mapping[str, Mapping[str, Marks]]) -> dict[str, Any]:
-    """Both parts by Kaggle's and ARC Prize's rule, with 95% bootstrap intervals over tasks.
+    """Both parts by Kaggle's and ARC Prize's rule, with 95% intervals over tasks.
 
     Args:
         shares: `pass_at_2` and `pass_at_n` by task.
@@ -36,7 +36,7 @@ def lost(shares: Mapping[str, Marks], by_selection: Mapping[str, Mapping[str, Ma
         }
         for task_id, share in shares.items()
     }
-    bounds, of_rule = bootstrap(list(parts.values())), bootstrap(list(of_rules.values()))
+    bounds, of_rule = share_intervals(list(parts.values())), share_intervals(list(of_rules.values()))
     return {
         **means(parts),
         "interval": bounds,

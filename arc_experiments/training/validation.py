@@ -105,6 +105,19 @@ def make_records(
     return records, too_long
 
 
+def nothing_fits(tasks: Iterable[Task], prompt: Prompt) -> str:
+    """Say that none of these tasks makes a record, and which `prompt.max_length` makes the first one."""
+    known = (task for task in tasks if prompt.has_answer(task))
+    length = min(prompt.least_length(task, in_training=False) for task in known)
+    remedy = ""
+    if length > prompt.max_length:  # else it is its pictures that have no room
+        remedy = f". The shortest needs {length} tokens: set prompt.max_length={length} or more"
+    return (
+        f"prompt.max_length={prompt.max_length} is too short: no validation task fits, not even with one "
+        f"demonstration, and no row{remedy}"
+    )
+
+
 def validation_loss(
     model: Any,
     records: list[Record],
@@ -117,14 +130,8 @@ def validation_loss(
 ) -> ValidationLoss:
     """Return the loss over all records, `batch_size` at once, shared among the processes; all get the same
     value.
-
-    Raises:
-        ValueError: there is no record.
     """
-    if not records:
-        raise ValueError(
-            "prompt.max_length is too short: no validation task fits with even one demonstration, and no row"
-        )
+    assert records, "see nothing_fits"
     sums: dict[int, float] = {}
     was_training = model.training
     model.eval()
