@@ -388,13 +388,12 @@ class Run:
 
     def _largest_work(self) -> "Workload":
         from arc_experiments.resources.workload import find_work
-        from arc_experiments.training.dataset import Collator
 
         kind = job_kind(self.config.job.name)
         return find_work(
             self.config,
             stream=self.stream() if kind.trains else None,
-            collator=Collator(self.prompt.pad_id, self.picture_inputs),
+            pictures=self.picture_inputs,
             records=self.validation_records[0] if self.can_validate else [],
             requests=self.requests,
             predictor=self.predictor if self.requests else None,

@@ -87,10 +87,10 @@ def memory_needs(run: Run) -> Iterator[tuple[str, tuple[Need, int]]]:
     always = {"libraries and data": own + LATER}
     if number := run.config.hardware.num_workers:
         always[f"libraries of {plural(number, 'worker')}"] = WORKER * number
-    row = run.needs.work.row
-    if row is not None and row.picture_bytes:
+    work = run.needs.work
+    if work.row is not None and work.pictures.arrays:
         steps = run.config.optim.batch_size // run.processes.num_processes * (STEPS_AHEAD + 1)
-        always["pictures made ahead"] = steps * row.picture_bytes
+        always["pictures made ahead"] = steps * work.pictures.num_bytes
     if run.device.type == "cuda":
         if model.parts:
             yield "GPU memory", (model, run.needs.free)

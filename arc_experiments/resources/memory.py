@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from arc_experiments.config.schema import Config
 from arc_experiments.resources.fake_model import FakeModel
-from arc_experiments.resources.workload import NO_TILES, Workload, vision_bytes
+from arc_experiments.resources.workload import Workload, vision_bytes
 
 # Bytes that optimizers keep of each trained weight, by parts of their names, the first that fits. AdamW keeps
 # two moments in float32.
@@ -75,11 +75,12 @@ def model_need(
     phases = dict[str, int]()
     shares = num_processes if config.hardware.parallelism == "fsdp" else 1
     always = {"weights": fake.weights // shares + (fake.largest_layer if shares > 1 else 0)}
-    tiles, pictures = NO_TILES, 0  # of a row: what is given to the model, and what is made of it
+    trains_vision = work.row is not None and (config.model.lora is None or config.model.lora.vision)
+    tiles, arrays = work.pictures.tiles, work.pictures.arrays
+    # Of a row: what is given to the model, and what is made of it.
+    pictures = work.pictures.num_bytes + vision_bytes(fake.config, arrays, trained=trains_vision)
     if work.row is not None:
-        row, tiles = work.row, work.row.tiles
-        is_trained = config.model.lora is None or config.model.lora.vision
-        pictures = row.picture_bytes + vision_bytes(fake.config, row.pictures, trained=is_trained)
+        row = work.row
         training = fake.training(
             rows=rows,
             length=row.length,

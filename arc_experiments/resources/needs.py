@@ -93,7 +93,7 @@ class Needs:
     def _is_tiled(self) -> bool:
         """Whether SFTTrainer's own loss is used, on a GPU, which holds no logits."""
         is_split = self._config.hardware.parallelism == "split"
-        of_text = self.work.row is not None and not self.work.row.pictures
+        of_text = self.work.row is not None and not self.work.pictures.arrays
         return (
             self._device.type == "cuda" and of_text and not (is_split or self._config.optim.label_smoothing)
         )
