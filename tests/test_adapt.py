@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import io
+import re
 import shutil
 import signal
 import time
@@ -110,7 +111,13 @@ def test_each_task_has_a_line_with_what_became_of_it(finished: tuple[Run, str]) 
     asked = [(one["task"], one["view"]) for one in predictions(run)]
     assert [(one["task"], one["view"]) for one in predictions(run, "predictions_before.jsonl")] == asked
     page = (run.folder / "report.html").read_text()
-    assert "Test-time fine-tuning" in page
+    before_and_after = page.index("<h2>Test-time fine-tuning: before and after</h2>")
+    assert before_and_after < page.index("<h2>What was run</h2>")
+    first = re.search(r'<dd class="value">([\d.]+)% → ([\d.]+)%</dd><dd class="note">([^<]*)</dd>', page)
+    assert first is not None
+    shares = [run.metrics["before"]["score"]["pass_at_2"], run.metrics["score"]["pass_at_2"]]
+    assert [float(first[1]), float(first[2])] == [round(100 * share, 1) for share in shares]
+    assert first[3].startswith("before → after adaptation: ")
     assert "3 tasks trained to the end." in page
     assert not (run.folder / ".adapt").exists()
 

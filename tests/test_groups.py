@@ -71,6 +71,13 @@ def test_concepts_are_the_folders_that_tasks_lie_in() -> None:
     assert (low, high) == pytest.approx((0, 0.975)), "one wrong task says little"
 
 
+def test_folders_that_say_no_more_than_the_sources_are_left_out() -> None:
+    tasks = TaskSet(task(name, 1, split=split) for name, split in (("a", "x"), ("b", "y"), ("c", "y")))
+    sources = {"a": "first", "b": "second", "c": "second"}
+    assert "concept" not in score(tasks, [], source_of=sources)["by_group"]
+    assert "concept" in score(tasks, [], source_of=sources | {"b": "first"})["by_group"]
+
+
 def test_a_mixture_is_scored_by_source() -> None:
     tasks = TaskSet([task("a", 1, 1), task("b", 1), task("c", 1)])
     answers = [answer("a", square(1)), answer("c", square(1))]

@@ -17,13 +17,30 @@ import pytest
 
 from arc_experiments.report import figures, svg
 from arc_experiments.report.__main__ import main
-from arc_experiments.report.chart_kinds import Bar, Line, bar_chart, line_chart
+from arc_experiments.report.chart_kinds import (
+    Bar,
+    Dots,
+    Line,
+    bar_chart,
+    interval_chart,
+    line_chart,
+    scatter_chart,
+)
 from arc_experiments.report.figures import task_picture, write_charts, write_figures
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.page import write_report
-from arc_experiments.report.run_charts import count_not_finite, loss_chart, read_points, smooth, thin
+from arc_experiments.report.run_charts import (
+    SCORES,
+    count_not_finite,
+    learning_rate_chart,
+    loss_chart,
+    predictions_chart,
+    read_points,
+    smooth,
+    thin,
+)
 from arc_experiments.report.svg import CARD, NARROW, VARIABLES, WIDE
-from arc_experiments.report.wording import duration, memory, number, plural
+from arc_experiments.report.wording import duration, memory, number, percent, plural
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
@@ -151,7 +168,7 @@ class Outline(HTMLParser):
 
 def words_of(html: str) -> str:
     """The text of a piece of HTML with single blanks."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html.replace("<wbr>", "")))
 
 
 def card_of(page: str, index: int) -> str:
@@ -168,7 +185,7 @@ def test_the_page_starts_with_what_was_run_and_how_it_went(folder: Path, tasks: 
     assert "2.500 → 0.412 before → after training 12,345 tokens of 7 tasks" in page
     assert "4 min 10 s training 3 min 12 s generation 40.0 s memory at its peak 1.9 GB" in page
     assert "python -m arc_experiments &#39;model=a b&#39;" in page
-    assert "2 × no_grid , 1 × ragged" in page
+    assert "2 × no_grid (no beginning of a grid), 1 × ragged (rows of different lengths)" in page
 
 
 def test_the_page_has_groups_and_a_chart_where_there_are_several_numbers_of_predictions(
@@ -443,6 +460,36 @@ def test_a_single_or_constant_loss_can_be_drawn(loss: float) -> None:
         assert chart is not None
         assert "training loss" in chart.svg()
     assert loss_chart([]) is None
+
+
+def test_charts_above_each_other_have_their_steps_in_the_same_places() -> None:
+    log = [{"step": step, "loss": 1 / step, "learning_rate": 1e-6 * step} for step in range(1, 41)]
+    for width in (WIDE, NARROW):
+        places = []
+        for chart in (loss_chart(log, 2.5), learning_rate_chart(log)):
+            assert chart is not None
+            with chart._drawn(width) as figure:
+                (axes,) = figure.axes
+                marks = axes.get_tightbbox().bounds
+                assert marks[0] >= 0, "label and marks have room"
+                assert marks[0] + marks[2] <= figure.bbox.width + 1
+                places.append((*axes.get_position().intervalx, *axes.get_xlim()))
+        assert places[0] == pytest.approx(places[1])
+
+
+def test_axes_of_a_run_without_a_right_answer_begin_at_zero_and_have_plain_marks() -> None:
+    rows = [{"predictions": n, **dict.fromkeys(SCORES, 0.0)} for n in (1, 2)]
+    zeros = [Dots(name="a", mean=(0, 0, "a"), runs=[(0, 0, "first"), (0, 0, "second")])]
+    late = [Dots(name="a", mean=(9, 0, "a"), runs=[(8, 0, "first")])]
+    charts = (
+        (predictions_chart(rows), "y", 10),
+        (interval_chart(zeros, x_label="score", word=percent), "x", 1),
+        (scatter_chart(late, x_label="time", y_label="score", word=percent), "y", 1),
+    )
+    for chart, name, top in charts:
+        assert chart is not None
+        with chart._drawn(WIDE) as figure:
+            assert getattr(figure.axes[0], f"get_{name}lim")() == (0, top)
 
 
 def test_a_chart_in_a_page_has_the_colours_of_the_page_and_tooltips() -> None:

@@ -14,11 +14,13 @@ from arc_experiments.report.svg import CARD, INK, NUM_COLOURS, SERIES, TITLE, WI
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
 Point = tuple[float, float]
 
 LETTER = 6.5  # pixels, about
+LEFT, RIGHT = 78, 16  # pixels beside axes that are aligned, for marks and label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +78,17 @@ def line_chart(
     y_label: str,
     height: float = 300,
     from_zero: bool = False,
+    least_top: float | None = None,
     x_marks: Sequence[tuple[float, str]] = (),
+    aligned_over: Point | None = None,
 ) -> Chart:
-    """Lines over a common x with a legend; `x_marks` are the only marks of the x axis, if there are any."""
+    """Lines over a common x with a legend.
+
+    Args:
+        least_top: the y up to which the axis goes at least.
+        x_marks: the only marks of the x axis, if there are any.
+        aligned_over: the ends of the x axis, for charts that stand above each other: their axes are aligned.
+    """
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, x_label, y_label)
@@ -88,9 +98,13 @@ def line_chart(
         low = min(y for line in lines for y in (*(y for _, y in line.points), *(low for low, _ in line.band)))
         if from_zero or axes.get_ylim()[0] < 0 <= low:
             axes.set_ylim(bottom=0)
+        if least_top is not None:
+            axes.set_ylim(top=max(least_top, axes.get_ylim()[1]))
         if x_marks:
             axes.set_xticks(*zip(*x_marks, strict=True))
         _add_legend(figure, axes)
+        if aligned_over is not None:
+            _align(figure, axes, aligned_over)
 
     return Chart(label=f"{y_label} over {x_label}", height=height, draw=draw)
 
@@ -112,6 +126,7 @@ def interval_chart(rows: Sequence[Dots], *, x_label: str, word: Callable[[float]
                 _dot(axes, (row.mean[0], y), colour, row.mean[2], size=10)
             name = fill(row.name, int(figure.get_figwidth() * 72 / LETTER))
             axes.annotate(name, (0, y - 0.2), xycoords=("axes fraction", "data"), color=INK, va="bottom")
+        _show_zero(axes.xaxis)
 
     return Chart(label=f"{x_label} of each group with its intervals", height=60 + 58 * len(rows), draw=draw)
 
@@ -131,6 +146,7 @@ def scatter_chart(
                 x, y, words = group.mean
                 _dot(axes, (x, y), colour, words, size=11, label=group.name)
         axes.set_xlim(left=0)
+        _show_zero(axes.yaxis)
         _add_legend(figure, axes)
 
     return Chart(label=f"{y_label} against {x_label}", height=height, draw=draw)
@@ -150,7 +166,7 @@ def bar_chart(label: str, panels: Sequence[tuple[str, Sequence[Bar]]]) -> Chart:
             axes.bar_label(drawn, [bar.words for bar in bars], padding=6, color=INK)
             axes.set_title(heading, loc="left", color=INK, fontweight="bold")
             axes.set_yticks(places, [bar.name for bar in bars], color=INK)
-            axes.set(xticks=[], ylim=(len(bars) - 0.4, -0.6), xlim=(0, 1.12 * max(values)))
+            axes.set(xticks=[], ylim=(len(bars) - 0.4, -0.6), xlim=(0, 1.12 * max(values) or 1))
             axes.grid(visible=False)
             axes.spines["bottom"].set_visible(False)
 
@@ -186,6 +202,23 @@ def _axes(figure: Figure, x_label: str, y_label: str, grid: Literal["x", "y", "b
         axes.locator_params(axis="x", nbins=5)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}"))
     return axes
+
+
+def _align(figure: Figure, axes: Axes, ends: Point) -> None:
+    """Give the x axis these ends, and the same place as in every other chart of this width."""
+    low, high = ends
+    axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+    figure.draw_without_rendering()  # finds room for the legend
+    figure.set_layout_engine("none")
+    room, place = figure.get_figwidth() * 72, axes.get_position()
+    axes.set_position((LEFT / room, place.y0, 1 - (LEFT + RIGHT) / room, place.height))
+
+
+def _show_zero(axis: XAxis | YAxis) -> None:
+    """Begin at 0 and end at 1 if all is 0: the ends that are found otherwise are tiny, and on both sides."""
+    low, high = axis.get_data_interval()
+    if low == high == 0:
+        axis.axes.set(**{f"{axis.axis_name}lim": (0, 1)})
 
 
 def _lines(label: str, room: float) -> str:

@@ -15,6 +15,7 @@ from arc_experiments.scoring.by_program import SHARES
 
 MAX_POINTS = 600  # more cannot be distinguished at the width of a chart
 STEP = "optimizer step"
+LEAST_PERCENT = 10  # up to which an axis of scores goes, that of a run without any right answer as well
 SCORES = ("pass_at_2", "pass_at_n", "vote_1", "vote_2")
 STYLES = ("-", "--", "-", ":")
 
@@ -37,13 +38,14 @@ def loss_chart(log: Sequence[dict[str, Any]], initial_loss: float | None = None)
             words=lambda point: f"step {point[0]:g}: {name} {point[1]:.4f}",
         )
     )  # fmt: skip
-    return _chart(lines, x_label=STEP, y_label="nats per token")
+    return _chart(lines, x_label=STEP, y_label="nats per token", aligned_over=_steps(log))
 
 
 def learning_rate_chart(log: Sequence[dict[str, Any]]) -> Chart | None:
     """Draw the learning rate."""
     lines = [Line(name="learning rate", points=thin(read_points(log, "learning_rate")))]
-    return _chart(lines, x_label=STEP, y_label="learning rate", height=150, from_zero=True)
+    options = {"height": 150, "from_zero": True, "aligned_over": _steps(log)}
+    return _chart(lines, x_label=STEP, y_label="learning rate", **options)
 
 
 def predictions_chart(rows: Sequence[dict[str, Any]]) -> Chart | None:
@@ -93,7 +95,13 @@ def _by_number(
         )
         for name, style, colour in zip(names, STYLES, SERIES, strict=False)
     ]  # fmt: skip
-    return _chart(lines, x_label=x_label, y_label=y_label, x_marks=marks, from_zero=True)
+    options = {"x_marks": marks, "from_zero": True, "least_top": LEAST_PERCENT}
+    return _chart(lines, x_label=x_label, y_label=y_label, **options)
+
+
+def _steps(log: Iterable[dict[str, Any]]) -> Point:
+    """The first and the last step of a training."""
+    return 0.0, float(max((record["step"] for record in log if "step" in record), default=1))
 
 
 def read_points(log: Iterable[dict[str, Any]], key: str) -> list[Point]:

@@ -19,6 +19,8 @@ from arc_experiments.report.wording import (
     percent_range,
     pictures_sentence,
     plural,
+    points,
+    points_range,
 )
 from arc_experiments.scoring.metrics import tasks_asked
 
@@ -75,13 +77,21 @@ def subtitle(settings: dict[str, str]) -> str:
 def tiles(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     """The headline numbers: name, value, and notes below it."""
     score, train, asked = metrics.get("score", {}), metrics.get("train", {}), tasks_asked(metrics)
+    before, gains = metrics.get("before", {}).get("score", {}), metrics.get("difference", {})
     for name, title in (("pass_at_2", "Right in two attempts"), ("pass_at_1", "Right in one attempt")):
         if name in score:
             bounds = score.get("interval", {}).get(name)
             notes = [f"Kaggle's and ARC Prize's rule, mean over {plural(score['num_tasks'], 'task')}"]
             notes += [asked] if asked else []
-            notes += [f"95% interval {percent_range(bounds)}"] if bounds else []
-            yield f"{title} ({name})", percent(score[name]), notes
+            value = percent(score[name])
+            if name in before and name in gains:
+                value = f"{percent(before[name])} → {value}"
+                notes.insert(0, f"before → after adaptation: {points(gains[name]['difference'])} points")
+                bounds = gains[name]["interval"]
+                notes += [f"95% interval of the difference {points_range(bounds)}"] if bounds else []
+            else:
+                notes += [f"95% interval {percent_range(bounds)}"] if bounds else []
+            yield f"{title} ({name})", value, notes
     yield from _validation_tile(metrics.get("validation", {}))
     if train.get("final_loss") is not None:
         notes = [f"after {plural(train['steps'], 'step')}"] if "steps" in train else []

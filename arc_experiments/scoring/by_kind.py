@@ -6,8 +6,8 @@
      "concept": {"AboveBelow": {...}, ...},
      "source": {"arc1": {...}, ...}}
 
-`source` is there if several sources of a mixture hold tasks out, `concept` if the tasks come from several
-splits: the folders of ConceptARC, or of one's own files.
+`source` is there if several sources of a mixture hold tasks out, `concept` if the tasks of a source come from
+several splits: the folders of ConceptARC, or of one's own files.
 """
 
 from collections import defaultdict
@@ -42,10 +42,11 @@ def by_group(
         "output_cells": _grouped(marks, {task.id: _sizes(task) for task in scored}),
         "demonstrations": _grouped(marks, _of_tasks(scored, _demonstrations)),
     }
-    if len({task.split for task in scored}) > 1:
+    sources = {task.id: source_of[task.id] if source_of else OTHER for task in scored}
+    if len({(task.split, sources[task.id]) for task in scored}) > len(set(sources.values())):
         rows["concept"] = _grouped(marks, _of_tasks(scored, lambda task: task.split or OTHER))
-    if source_of and len({source_of[task.id] for task in scored}) > 1:
-        rows["source"] = _grouped(marks, _of_tasks(scored, lambda task: source_of[task.id]))
+    if len(set(sources.values())) > 1:
+        rows["source"] = _grouped(marks, _of_tasks(scored, lambda task: sources[task.id]))
     order = {"output_cells": _first_number, "demonstrations": _first_number}
     return {
         kind: {name: _group(found[name]) for name in sorted(found, key=order.get(kind, str))}
