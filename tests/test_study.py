@@ -76,7 +76,8 @@ def shipped() -> list[str]:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_run_of_every_study_composes_as_far_as_it_can_be_known_before(name: str) -> None:
+def test_every_run_of_every_study_composes_as_far_as_it_can_be_known_before(name: str, place: Path) -> None:
+    (place / "ConceptARC" / "corpus").mkdir(parents=True)  # which is to be cloned
     study = read_study(name)
     check_later([[run for run in stage if run.part in study.parts] for stage in stages(study, ())])
     assert len(study.seeds) >= 5
