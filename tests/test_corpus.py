@@ -163,7 +163,9 @@ def test_namesakes_in_another_source_are_told(tmp_path: Path) -> None:
     corpus = corpus_of(*overrides)
     assert corpus.shares[-1].task_ids == ("z",)
     [note] = corpus.notes["mine"]
-    assert note.startswith("1 task of mine with the ids of different tasks that another source holds out")
+    assert note == (
+        "1 task of mine left out, as another source holds out other tasks with the same ids: aee291af"
+    )
 
 
 def test_copies_under_other_names_are_found_among_training_tasks(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from arc_experiments.jobs.results import _show_losses
 from arc_experiments.report import figures, svg
 from arc_experiments.report.__main__ import main
 from arc_experiments.report.chart_kinds import (
@@ -40,7 +42,15 @@ from arc_experiments.report.run_charts import (
     thin,
 )
 from arc_experiments.report.svg import CARD, NARROW, VARIABLES, WIDE
-from arc_experiments.report.wording import duration, memory, number, percent, plural
+from arc_experiments.report.wording import (
+    cost_sentence,
+    duration,
+    invalid_sentence,
+    memory,
+    number,
+    percent,
+    plural,
+)
 from arc_experiments.scoring.by_num_predictions import by_num_predictions
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
@@ -542,6 +552,33 @@ def test_words_for_numbers() -> None:
     assert [memory(b) for b in (0, 2e4, 5e8, 1.5e9)] == ["0 MB", "under 1 MB", "500 MB", "1.5 GB"]
     assert [plural(1, "task"), plural(1200, "task")] == ["1 task", "1,200 tasks"]
     assert number(-0.25, 2) == "−0.25"
+
+
+def test_a_line_says_why_answers_are_invalid_and_what_they_cost() -> None:
+    counts = {"ragged": 3, "unfinished": 1200, "raised": 3}
+    assert invalid_sentence(counts) == (
+        "invalid answers: 1,200 unfinished (cut off by inference.max_new_tokens), 3 ragged (rows of different "
+        "lengths), 3 raised"
+    )
+    assert invalid_sentence({}) == ""
+    cost = {
+        "device_seconds_per_task": 0.0421, "device": "cpu, 2 threads", "device_seconds": 3.0,
+        "prompt_tokens": 10312, "generated_tokens": 3034, "compared_tokens": 0, "peak_memory_bytes": 1.1e9,
+    }  # fmt: skip
+    assert cost_sentence(cost) == (
+        "0.042 s a task on cpu, 2 threads (3.0 s in all attempts and processes); tokens: 10,312 of prompts, "
+        "3,034 generated; memory at its peak 1.1 GB"
+    )
+
+
+def test_losses_say_how_many_answers_had_no_room() -> None:
+    shown = io.StringIO()
+    loss = {"token_mean": 1.0569, "num_tasks": 60, "num_too_long": 40, "by_source": {}}
+    _show_losses({"loss": loss, "initial_loss": 1.3221}, Console(file=shown, width=200))
+    assert shown.getvalue() == (
+        "validation loss per token: 1.3221 -> 1.0569, over 60 tasks (left out, as prompt.max_length has no "
+        "room for them: 40 answers)\n"
+    )
 
 
 def test_an_svg_holds_every_cell_in_its_official_colour() -> None:

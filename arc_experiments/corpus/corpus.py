@@ -269,8 +269,8 @@ class Corpus:
             ]
             if others:
                 source.bad_tasks.notes.append(
-                    f"{plural(len(others), 'task')} of {name} with the ids of different tasks that another "
-                    f"source holds out neither train nor validate under these ids: {', '.join(others[:5])}"
+                    f"{plural(len(others), 'task')} of {name} left out, as another source holds out other "
+                    f"tasks with the same ids: {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"
                 )
 
     @cached_property

@@ -168,7 +168,7 @@ def _show_losses(losses: dict[str, Any], console: Console) -> None:
     before = f"{losses['initial_loss']:.4f} -> " if "initial_loss" in losses else ""
     over = plural(losses["loss"]["num_tasks"], "task")
     if too_long := losses["loss"].get("num_too_long"):
-        over += f", without {plural(too_long, 'answer')} too long for prompt.max_length"
+        over += f" (left out, as prompt.max_length has no room for them: {plural(too_long, 'answer')})"
     console.print(f"validation loss per token: {before}{losses['loss']['token_mean']:.4f}, over {over}")
     if others := losses.get("loss_with_others_pictures"):
         console.print(f"validation loss per token {pictures_sentence(others)}")
