@@ -557,8 +557,8 @@ def test_words_for_numbers() -> None:
 def test_a_line_says_why_answers_are_invalid_and_what_they_cost() -> None:
     counts = {"ragged": 3, "unfinished": 1200, "raised": 3}
     assert invalid_sentence(counts) == (
-        "invalid answers: 1,200 unfinished (cut off by inference.max_new_tokens), 3 ragged (rows of different "
-        "lengths), 3 raised"
+        "invalid answers: 1,200 unfinished (cut off by inference.max_new_tokens), 3 ragged (rows of "
+        "different lengths), 3 raised"
     )
     assert invalid_sentence({}) == ""
     cost = {
