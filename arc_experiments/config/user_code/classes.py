@@ -5,7 +5,6 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from hydra.utils import get_class
@@ -30,7 +29,10 @@ def load_class(key: str, target: str) -> type:
         if (missing := _missing_name(target)) is not None:
             raise ValueError(f"_target_={target}: {missing}") from error
         raise
-    place = partial("_target_={}: {}: {}".format, target, place_of(found))
+
+    def place(mistake: str) -> str:  # where it is written takes time to find
+        return f"_target_={target}: {place_of(found)}: {mistake}"
+
     if not dataclasses.is_dataclass(found):
         raise ValueError(place(f"{found.__name__} is not a dataclass: write @dataclass above the class"))
     methods = METHODS.get(key.rpartition(".")[2].removeprefix("validation_"), METHODS.get(key.split(".")[0]))
