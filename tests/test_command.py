@@ -1,5 +1,6 @@
 """The real command in real processes: what a user types and finds."""
 
+import io
 import json
 import os
 import re
@@ -10,7 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
 from toy_models import make_base, untrained
+
+from arc_experiments import compose
+from arc_experiments.jobs import evaluate
 
 SMALL = [
     *untrained(),
@@ -112,22 +118,15 @@ def test_the_training_loss_falls(finished: tuple[Path, str]) -> None:
     assert metrics["validation"]["loss"]["token_mean"] < metrics["validation"]["initial_loss"] - 0.3
 
 
-def test_the_same_command_again_shows_the_scores_at_once(finished: tuple[Path, str]) -> None:
+def test_the_same_command_again_shows_the_scores_at_once_as_a_chain_too(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = (folder / "metrics.json").stat().st_mtime_ns
-    again = run_command(*SMALL, f"hydra.run.dir={folder}")
-    assert again.returncode == 0
-    assert "pass@2" in again.stdout
-    assert again.stdout.splitlines()[-1] == str(folder)
-    assert (folder / "metrics.json").stat().st_mtime_ns == before
-
-
-def test_a_finished_run_shows_its_scores_as_a_chain_too(finished: tuple[Path, str]) -> None:
-    folder, _ = finished
     chain = ["launch.chain.total_jobs=2", "launch.chain.steps_per_job=5"]
     again = run_command(*SMALL, *chain, f"hydra.run.dir={folder}")
     assert again.returncode == 0
     assert "pass@2" in again.stdout
+    assert again.stdout.splitlines()[-1] == str(folder)
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
 def test_another_composition_in_the_same_folder_is_refused(finished: tuple[Path, str]) -> None:
@@ -142,9 +141,12 @@ def test_a_finished_run_is_evaluated_again_from_its_folder(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, _ = finished
-    trained, evaluated = evaluated_again(folder, tmp_path / "e")
-    assert evaluated["validation"]["loss"] == trained["validation"]["loss"]
-    assert evaluated["score"] == trained["score"]
+    torch.set_num_threads(1)
+    run = compose(["job=evaluate", f"from_run={folder}", "tracking=off"], tmp_path / "e")
+    evaluate.main(run, Console(file=io.StringIO()))
+    trained = json.loads((folder / "metrics.json").read_text())
+    assert run.metrics["validation"]["loss"] == trained["validation"]["loss"]
+    assert run.metrics["score"] == trained["score"]
 
 
 def test_an_evaluation_from_a_run_takes_no_other_model(finished: tuple[Path, str], tmp_path: Path) -> None:

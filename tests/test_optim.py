@@ -56,18 +56,35 @@ SCHEDULES: dict[str, tuple[list[str], Callable[[float], float]]] = {
 }
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_schedule_follows_its_formula_also_when_resumed_in_the_middle(
-    tmp_path: Path, schedule: str
-) -> None:
-    options, formula = SCHEDULES[schedule]
+def scheduled(schedule: str) -> list[str]:
     warmup = "optim.warmup=0.25" if schedule == "cosine" else f"optim.warmup={WARMUP}"
-    chosen = [f"optim.schedule={schedule}", f"optim.learning_rate={RATE}", warmup, *options]
-    trained(small_run(tmp_path, *chosen, "optim.stop_after=4"))
-    rates = logged(trained(small_run(tmp_path, *chosen)), "learning_rate")
+    return [f"optim.schedule={schedule}", f"optim.learning_rate={RATE}", warmup, *SCHEDULES[schedule][0]]
+
+
+def by_formula(schedule: str) -> Any:
+    formula = SCHEDULES[schedule][1]
     rising = [step / WARMUP for step in range(WARMUP)]
     falling = [formula(step / (STEPS - WARMUP)) for step in range(STEPS - WARMUP)]
-    assert rates == pytest.approx([RATE * share for share in rising + falling], rel=1e-6, abs=1e-12)
+    return pytest.approx([RATE * share for share in rising + falling], rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_follows_its_formula(tmp_path: Path, schedule: str) -> None:
+    run = small_run(tmp_path, *scheduled(schedule))
+    trainer, rates = run.trainer(run.model()), []
+    trainer.create_optimizer_and_scheduler(STEPS)
+    for _ in range(STEPS):
+        rates += trainer.lr_scheduler.get_last_lr()[:1]
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    assert rates == by_formula(schedule)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "cyclic"])  # transformers', and one of ours
+def test_a_run_that_resumes_follows_its_schedule(tmp_path: Path, schedule: str) -> None:
+    trained(small_run(tmp_path, *scheduled(schedule), "optim.stop_after=4"))
+    rates = logged(trained(small_run(tmp_path, *scheduled(schedule))), "learning_rate")
+    assert rates == by_formula(schedule)
 
 
 def test_cycles_have_lower_and_lower_peaks_and_end_at_zero() -> None:

@@ -118,16 +118,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return learnt_by_heart(tmp_path_factory.mktemp("model"), number=1)
 
 
-def searched(folder: Path, model: list[str], *overrides: str) -> Run:
+def searched(folder: Path, model: list[str], *overrides: str, printed: io.StringIO | None = None) -> Run:
     torch.set_num_threads(1)
     run = compose([*OPTIONS, *model, *overrides], folder)
-    adapt.main(run, Console(file=io.StringIO(), width=200))
+    adapt.main(run, Console(file=printed or io.StringIO(), width=200))
     return run
 
 
 @pytest.fixture(scope="module")
 def finished(model: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
     return searched(tmp_path_factory.mktemp("finished") / "run", model)
+
+
+@pytest.fixture(scope="module")
+def control(model: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
+    """The same in one round, and what it printed."""
+    printed = io.StringIO()
+    run = searched(tmp_path_factory.mktemp("control") / "run", model, "adapt.rounds=1", printed=printed)
+    return run, printed.getvalue()
 
 
 def lasting(run: Run) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def test_every_program_is_paid_for_once(finished: Run) -> None:
 
 
 def test_page_and_terminal_tell_the_rounds_and_two_searches_share_a_chart(
-    finished: Run, model: list[str], tmp_path: Path
+    finished: Run, control: tuple[Run, str]
 ) -> None:
     page = (finished.folder / "report.html").read_text()
     _, second, *_ = rounds_of(finished)
@@ -170,34 +178,28 @@ def test_page_and_terminal_tell_the_rounds_and_two_searches_share_a_chart(
     assert '<th scope="row">adapt.rounds</th><td>3</td>' in page
     assert "programs spent on a task" in page
     assert f"trained on {plural(second['relabelled'], 'relabelled program')} in 4 steps, " in page
-    control, printed = tmp_path / "control", io.StringIO()
-    torch.set_num_threads(1)
-    run = compose([*OPTIONS, *model, "adapt.rounds=1"], control)
-    adapt.main(run, Console(file=printed, width=200))
-    assert (
-        "search       all tasks together, 1 round of 24 programs for each task; 4 steps" in printed.getvalue()
-    )
-    assert f"round 1: {4 * 24} programs so far, " in printed.getvalue()
-    assert re.search(rf"search +\S+, round 1: {4 * 24} programs so far, ", printed.getvalue()), "as it ends"
+    run, printed = control
+    assert "search       all tasks together, 1 round of 24 programs for each task; 4 steps" in printed
+    assert f"round 1: {4 * 24} programs so far, " in printed
+    assert re.search(rf"search +\S+, round 1: {4 * 24} programs so far, ", printed), "as it ends"
     tasks = run.predicted_tasks()
-    against = write_versus(finished.folder.path, tasks, control, tasks).read_text()
+    against = write_versus(finished.folder.path, tasks, run.folder.path, tasks).read_text()
     assert '<th scope="row">adapt.rounds</th><td>1</td><td>3</td>' in against
-    assert f"A: {control.name}" in against
+    assert f"A: {run.folder.path.name}" in against
     assert "tasks with a verified program" in against
 
 
 def test_one_round_is_the_control_and_each_sample_is_what_it_is_in_one_round(
-    finished: Run, model: list[str], tmp_path: Path
+    finished: Run, control: tuple[Run, str]
 ) -> None:
-    control = searched(tmp_path / "control", model, "adapt.rounds=1")
-    assert [each["programs"] for each in rounds_of(control)] == [4 * 24]
+    assert [each["programs"] for each in rounds_of(control[0])] == [4 * 24]
     ours, theirs = (
         {
             (line["task"], line["sample"]): line["program"]["text"]
             for line in predictions(run)
             if line["sample"] < 8
         }
-        for run in (finished, control)
+        for run in (finished, control[0])
     )
     assert ours == theirs, "the first round's"
 
@@ -211,31 +213,32 @@ def test_programs_in_a_language_that_does_not_join_them_are_refused_before_anyth
     assert not (tmp_path / "run" / "predictions.jsonl").exists()
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
-    finished: Run, model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+    finished: Run, model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped before a training, or after one and before its programs."""
-    calls = 0
+    """Stopped before each training, and after each before its programs, and resumed each time."""
+    passed = set()
     learn = Searcher._learn
 
-    def stops(self: Searcher, *arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
+    def stop_once(moment: str) -> None:
+        if moment not in passed:
+            passed.add(moment)
             raise KeyboardInterrupt
-        found = learn(self, *arguments)
-        calls += 1
-        if calls == call:
-            raise KeyboardInterrupt
+
+    def stops(self: Searcher, group: Any, programs: Any, place: str) -> Any:
+        stop_once(f"before {place}")
+        found = learn(self, group, programs, place)
+        stop_once(f"after {place}")
         return found
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(Searcher, "_learn", stops)
-        with pytest.raises(KeyboardInterrupt):
-            searched(folder, model)
-    assert lasting(searched(folder, model)) == lasting(finished)
+        for _ in range(4):
+            with pytest.raises(KeyboardInterrupt):
+                searched(folder, model)
+        assert lasting(searched(folder, model)) == lasting(finished)
+    assert len(passed) == 4, "two trainings"
     for name in ("predictions.jsonl", "submission.json", "model/model.safetensors"):
         assert (folder / name).read_bytes() == (finished.folder / name).read_bytes()
 
