@@ -1,5 +1,6 @@
 """The typed schema of a composition: every key, its type, default, range or choices; and where conf/ is."""
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -482,6 +483,7 @@ class Config:
     resume: bool = True
 
 
+@functools.cache
 def store_schema() -> None:
     """Register the schema with Hydra as `schema`, the first entry of `conf/config.yaml`."""
     store = ConfigStore.instance()
@@ -497,7 +499,7 @@ def conf_dir() -> Path:
 
 
 def typed(values: DictConfig | dict[str, Any]) -> DictConfig:
-    """Put values on the schema; OmegaConf's errors name keys and types that it does not have."""
-    node = OmegaConf.merge(OmegaConf.structured(Config), values)
+    """Put values on the schema, and use them up; OmegaConf's errors name keys and types that it lacks."""
+    node = OmegaConf.unsafe_merge(OmegaConf.structured(Config), values)
     assert isinstance(node, DictConfig)
     return node
