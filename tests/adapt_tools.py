@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from quick_compose import compose
 from rich.console import Console
 from task_files import write
 from toy_models import untrained
 
-from arc_experiments import compose
 from arc_experiments.jobs import adapt
 from arc_experiments.run import Run
 

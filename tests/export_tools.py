@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from quick_compose import compose
 from toy_models import make_base
 
-from arc_experiments import compose
 from arc_experiments.run import Run
 
 OPTIONS = [

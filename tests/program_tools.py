@@ -1,14 +1,18 @@
 """Small models that have learnt programs or grids of a few drawings by heart, and evaluations of them."""
 
+import atexit
+import functools
 import io
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from quick_compose import compose
 from rich.console import Console
 from toy_models import make_base
 
-from arc_experiments import compose
 from arc_experiments.jobs import evaluate
 from arc_experiments.run import Run
 from arc_experiments.tasks import TaskSet
@@ -27,8 +31,11 @@ SETTINGS = [
 OPTIONS = [*DRAWINGS, *SETTINGS]
 
 
-def learnt_by_heart(folder: Path, *overrides: str, number: int = KNOWN) -> list[str]:
-    """Train a model on the first `number` drawings; return the overrides that name it."""
+@functools.cache
+def learnt_by_heart(*overrides: str, number: int = KNOWN) -> list[str]:
+    """Train a model on the first `number` drawings, once; return the overrides that name it."""
+    folder = Path(tempfile.mkdtemp(prefix="by_heart"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     torch.set_num_threads(1)
     new = [f"model.path={make_base(folder / 'base')}", "model.weights=random", "model.lora=null"]
     steps = ["optim.max_steps=100", "optim.batch_size=4", "optim.learning_rate=3e-3", "optim.eval_steps=null"]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from quick_compose import compose
 from toy_models import untrained
 
-from arc_experiments import compose
 from arc_experiments.run import Run
 from arc_experiments.training.trainer import StreamTrainer
 

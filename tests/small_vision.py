@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from quick_compose import compose
 from task_files import write
 from toy_vision import vision_model
 
-from arc_experiments import compose
 from arc_experiments.run import Run
 
 OPTIONS = [

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from quick_compose import compose
 from safetensors.torch import load_file
 from toy_models import IDS, load, logits, saved_adapter, settings, untrained
 from transformers import AutoModelForCausalLM
 
-from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Lora
 from arc_experiments.models.adapters import add_adapter, save_weights

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from quick_compose import compose
 from toy_models import load, settings
 
-from arc_experiments import compose
 from arc_experiments.generation.batching import OutOfMemory, PromptBatch, TokenBudget
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Engine, Key, Limits

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quick_compose import compose
 from rich.console import Console
 from toy_models import load, settings, untrained
 
-from arc_experiments import compose
 from arc_experiments.config.schema import Model
 from arc_experiments.generation.batching import plan_batches
 from arc_experiments.generation.decoding import Transformers

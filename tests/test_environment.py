@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BEGIN = """
 import sys
 from pathlib import Path
@@ -22,15 +24,10 @@ print(int((many * 0.5).count_nonzero()), int((torch.ones(4) * 1e-37).count_nonze
 
 GO_ON = """
 import os
-import sys
-from pathlib import Path
-import torch
-from small_training import small_run
-from arc_experiments.jobs.beginning import begin
 from arc_experiments.runs.cores_and_gpus import NUM_PLACES
 
 def threads(places, *overrides, job="finetune"):
-    run = small_run(Path(sys.argv[1]), "inference.limit=0", *overrides)
+    run = small_run(Path(sys.argv[2]), "inference.limit=0", *overrides)
     run.config.job.name, os.environ[NUM_PLACES] = job, str(places)
     begin(run)
     return torch.get_num_threads()
@@ -44,21 +41,25 @@ assert threads(2 * cores, "hardware.threads=null") == 1, "it began on a larger m
 """
 
 
-def test_a_run_goes_on_with_the_threads_that_it_began_with(tmp_path: Path) -> None:
-    done = in_a_process(GO_ON, tmp_path / "run")
+def test_numbers_too_small_for_the_cpu_to_be_fast_with_are_zero_in_all_threads(
+    done: subprocess.CompletedProcess[str],
+) -> None:
+    assert done.stdout.split()[-2:] == ["0", "4"], done.stderr
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_numbers_too_small_for_the_cpu_to_be_fast_with_are_zero_in_all_threads(tmp_path: Path) -> None:
-    done = in_a_process(BEGIN, tmp_path / "run")
-    assert done.stdout.split()[-2:] == ["0", "4"]
-
-
-def in_a_process(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Of its own, since threads and kernels are set for all that a process does."""
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """A process of its own, since threads and kernels are set for all that a process does."""
+    folder, paths = (
+        tmp_path_factory.mktemp("runs"),
+        [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")],
+    )
     return subprocess.run(
-        [sys.executable, "-c", code, str(folder)],
+        [sys.executable, "-c", BEGIN + GO_ON, str(folder / "begun"), str(folder / "gone_on")],
         capture_output=True,
         text=True,
         check=False,

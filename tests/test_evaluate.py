@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from adapt_tools import lasting_metrics, outcomes
+from quick_compose import compose
 from rich.console import Console
 from task_files import write
 
-from arc_experiments import compose, load_run
+from arc_experiments import load_run
 from arc_experiments.generation import batching
 from arc_experiments.generation.resuming import Spent, spent
 from arc_experiments.jobs import adapt, evaluate, finetune

@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 from program_tools import KNOWN, OPTIONS, evaluated, learnt_by_heart
+from quick_compose import compose
 from toy_models import make_base
 
-from arc_experiments import compose
 from arc_experiments.run import Run
 
 GRIDS = ["prompt=compact"]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return learnt_by_heart(tmp_path_factory.mktemp("by_heart"))
+def model() -> list[str]:
+    return learnt_by_heart()
 
 
 @pytest.fixture(scope="module")
-def grid_model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def grid_model() -> list[str]:
     """A model that knows the outputs of all four drawings."""
-    return learnt_by_heart(tmp_path_factory.mktemp("grids"), *GRIDS, number=4)
+    return learnt_by_heart(*GRIDS, number=4)
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,16 @@ def sweep(tmp_path: Path, frozen: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / "sweep"
 
 
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory, frozen: Path) -> tuple[Path, int, str]:
+    """A halving that has come to its end, with its exit code and what it showed."""
+    path = tmp_path_factory.mktemp("halved") / "sweep"
+    shutil.copytree(frozen, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_pool, "worker_command", lambda folder: [*COMMAND, str(folder.path)])
+        return path, *halve(path)
+
+
 def jobs(sweep: Path) -> list[RunFolder]:
     return [RunFolder(sweep / f"rank_{rank_}-seed_{seed}") for rank_ in RANKS for seed in SEEDS]
 
@@ -99,8 +109,8 @@ def survivors(sweep: Path) -> list[list[str]]:
     return [[row["configuration"] for row in rung["ranking"] if row["goes_on"]] for rung in ranked]
 
 
-def test_the_better_half_goes_on_and_the_last_to_the_end(sweep: Path) -> None:
-    code, shown = halve(sweep)
+def test_the_better_half_goes_on_and_the_last_to_the_end(halved: tuple[Path, int, str]) -> None:
+    sweep, code, shown = halved
     assert code == 0
     assert trained(sweep) == {
         "rank_4-seed_1": [100], "rank_4-seed_2": [100],
@@ -114,8 +124,8 @@ def test_the_better_half_goes_on_and_the_last_to_the_end(sweep: Path) -> None:
     assert "best" in shown
 
 
-def test_each_rung_is_on_record_though_metrics_are_overwritten(sweep: Path) -> None:
-    halve(sweep)
+def test_each_rung_is_on_record_though_metrics_are_overwritten(halved: tuple[Path, int, str]) -> None:
+    sweep, *_ = halved
     first, *_, last = json.loads((sweep / "halving.json").read_text())["ranked"]
     assert [rung["steps"] for rung in (first, last)] == [100, 400]
     best = first["ranking"][0]
@@ -123,8 +133,8 @@ def test_each_rung_is_on_record_though_metrics_are_overwritten(sweep: Path) -> N
     assert best["value"] == pytest.approx(0.4), "the mean over the seeds"
 
 
-def test_the_same_command_again_shows_it_and_trains_nothing(sweep: Path) -> None:
-    halve(sweep)
+def test_the_same_command_again_shows_it_and_trains_nothing(halved: tuple[Path, int, str]) -> None:
+    sweep, *_ = halved
     before = trained(sweep), (sweep / "halving.json").read_bytes()
     code, shown = halve(sweep)
     assert code == 0
@@ -161,7 +171,9 @@ sys.exit(test_halving.halve(sweep)[0])
 """
 
 
-@pytest.mark.parametrize("moment", [3, 18, 20, 25, 33])
+@pytest.mark.parametrize(
+    "moment", [3, 18, 25, *(pytest.param(one, marks=pytest.mark.slow) for one in (20, 33))]
+)
 def test_killed_at_any_moment_it_comes_to_the_same(sweep: Path, moment: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, str(sweep), str(moment)],
@@ -201,8 +213,8 @@ def test_one_that_is_left_alone_goes_straight_to_the_end(sweep: Path) -> None:
     assert trained(sweep)["rank_8-seed_1"] == [100, 400]
 
 
-def test_other_rungs_or_runs_are_refused_beside_a_record(sweep: Path) -> None:
-    halve(sweep)
+def test_other_rungs_or_runs_are_refused_beside_a_record(halved: tuple[Path, int, str]) -> None:
+    sweep, *_ = halved
     others = Rungs(steps=[50], keep=0.5, metric="pass_at_2", max_steps=400)
     with pytest.raises(FolderError, match=r"holds another halving \(other rungs, metric\)"):
         halve(sweep, others)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from quick_compose import compose
 from rich.console import Console
 
-from arc_experiments import compose
 from arc_experiments.jobs import inspect
 from arc_experiments.jobs.terminal import show_sample
 from arc_experiments.run import Run

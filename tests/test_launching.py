@@ -383,6 +383,15 @@ def test_jobs_at_the_same_time_share_out_cores_and_gpus(monkeypatch: pytest.Monk
     assert share_of_cores() == 1
 
 
+def test_a_job_alone_has_the_place_of_the_process_that_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cores_and_gpus.PLACE, "1")
+    monkeypatch.setenv(cores_and_gpus.NUM_PLACES, "3")
+    environment = worker_environment()
+    assert (environment[cores_and_gpus.PLACE], environment[cores_and_gpus.NUM_PLACES]) == ("1", "3")
+    environment = worker_environment(place=0, num_places=2)
+    assert (environment[cores_and_gpus.PLACE], environment[cores_and_gpus.NUM_PLACES]) == ("0", "2")
+
+
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """What CUDA sees in a job at a place, of the GPUs that are visible."""

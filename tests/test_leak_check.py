@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from arc_experiments import compose
 from arc_experiments.corpus.leaks import keys_to_keep
 from arc_experiments.jobs.beginning import find_leaks, leak_metrics
 from arc_experiments.jobs.terminal import show_leaks
+from arc_experiments.launching import worker
 from arc_experiments.models.ancestry import Ancestry
 from arc_experiments.run import Run
 
@@ -81,14 +80,13 @@ def test_refuse_ends_with_what_was_found(folder: Path) -> None:
     assert (run.folder / "leaks.json").exists()
 
 
-def test_the_command_that_is_refused_ends_with_exit_code_2_and_trains_nothing(folder: Path) -> None:
+def test_a_worker_that_is_refused_ends_with_exit_code_2_and_trains_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_of(folder, "refuse")
-    done = subprocess.run(
-        [sys.executable, "-m", "arc_experiments.launching.worker", str(run.folder)],
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "data.leaks=refuse: Of 2 validation tasks, 1 is also in the training tasks" in done.stdout
+    assert worker.main([str(run.folder)]) == 2
+    refusal = "data.leaks=refuse: Of 2 validation tasks, 1 is also in the training tasks"
+    assert refusal in capsys.readouterr().out
     assert not (run.folder / "checkpoints").exists()
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from accelerate import PartialState
 from prompt_tools import TINY, make
+from quick_compose import compose
 from rich.console import Console
 from toy_grids import grid
 from toy_models import load, make_base, settings
 from transformers import AutoTokenizer
 
-from arc_experiments import compose
 from arc_experiments import reselect as select
 from arc_experiments.augmentation import draw_views
 from arc_experiments.generation import likelihoods

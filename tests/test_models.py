@@ -6,11 +6,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from quick_compose import compose
 from safetensors.torch import load_file, save_file
 from toy_models import byte_tokenizer, load, logits, saved_adapter, settings
 from transformers import BertConfig, BertForMaskedLM, ViTConfig
 
-from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import Hardware, Lora, Model
 from arc_experiments.models import hub

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quick_compose import compose
 from torch.utils.data import DataLoader
 from toy_vision import vision_model
 
-from arc_experiments import compose
 from arc_experiments.pictures import Picture, Style
 from arc_experiments.pictures.cell_table import CellTable
 from arc_experiments.run import Run

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from program_tools import KNOWN, OPTIONS, evaluated, learnt_by_heart
+from quick_compose import compose
 from task_files import write
 from toy_grids import grid
 from toy_models import make_base
 
-from arc_experiments import compose
 from arc_experiments.augmentation import View
 from arc_experiments.augmentation.steps import ColourMap, DemonstrationOrder, Symmetry
 from arc_experiments.generation.engine import Answer
@@ -236,8 +236,8 @@ def test_programs_in_python_are_run_as_well(
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return learnt_by_heart(tmp_path_factory.mktemp("by_heart"))
+def model() -> list[str]:
+    return learnt_by_heart()
 
 
 SAMPLED = ["inference.num_samples=[2,6]", "inference.temperature=[0.1,1.0]"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_compose import compose
 from rich.console import Console
 from toy_llama_vision import llama_vision
 from toy_models import make_base
 
-from arc_experiments import compose
 from arc_experiments.jobs import inspect
 from arc_experiments.models.hub import ModelError
 from arc_experiments.run import Run

@@ -11,9 +11,9 @@ import pytest
 import torch
 from adapt_tools import VARYING, predictions
 from program_tools import DRAWINGS, SETTINGS, learnt_by_heart
+from quick_compose import compose
 from rich.console import Console
 
-from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import adapt
 from arc_experiments.programs.sandbox import Sandbox
@@ -113,9 +113,9 @@ OPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def model() -> list[str]:
     """A model that knows one of the four drawings."""
-    return learnt_by_heart(tmp_path_factory.mktemp("model"), number=1)
+    return learnt_by_heart(number=1)
 
 
 def searched(folder: Path, model: list[str], *overrides: str, printed: io.StringIO | None = None) -> Run:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from quick_compose import compose
 from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoProcessor
 
-from arc_experiments import compose
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import check
 from arc_experiments.config.paths import local_path

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_compose import compose
 from task_files import read, write
 from toy_models import make_base
 
-from arc_experiments import compose
 from arc_experiments.corpus.corpus import Share
 from arc_experiments.corpus.programs import wrong_programs
 from arc_experiments.jobs.beginning import begin

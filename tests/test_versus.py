@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_compose import compose
 from rich.console import Console
 from task_files import write
 from toy_grids import grid
 
-from arc_experiments import compose
 from arc_experiments.jobs import evaluate
 from arc_experiments.report.__main__ import main
 from arc_experiments.report.files import read_run

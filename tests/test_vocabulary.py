@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quick_compose import compose
 from toy_models import byte_tokenizer, joining_tokenizer, make_base
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from arc_experiments import compose
 from arc_experiments.config.check import ConfigError
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.models.hub import ModelError

@@ -30,14 +30,15 @@ def worker_environment(*, place: int = 0, num_places: int = 1) -> dict[str, str]
     """This process's environment, in which the package is found from any directory.
 
     Args:
-        place: which of the sweep's parallel jobs this is; they share out cores and GPUs.
+        place: which of the sweep's parallel jobs this is; they share out cores and GPUs. One alone has the
+            place of this process.
     """
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **MALLOC,
         **os.environ,
-        **cores_and_gpus.environment(place, num_places),
+        **(cores_and_gpus.environment(place, num_places) if num_places > 1 else {}),
         "PYTHONPATH": os.pathsep.join(paths),
     }
 
