@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Answer, Key
 from arc_experiments.jobs import adapt, evaluate
 from arc_experiments.jobs.beginning import begin
+from arc_experiments.launching import helpers
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.run import Run, compose, load_run
 from arc_experiments.runs import cores_and_gpus
@@ -289,7 +291,7 @@ def test_a_new_attempt_knows_how_long_answers_take(tasks: Path, tmp_path: Path) 
     folder = RunFolder(run.folder.path / ".adapt")
     folder.path.mkdir()
     folder.write_json(f"{name}.json", Before(candidates=(), seconds=7.0).to_json())
-    assert AdaptationPlan(run, METHODS, lambda: False)._seconds_a_task() == 7
+    assert AdaptationPlan(run, METHODS, lambda: False)._answer_seconds() == [7]
 
 
 def test_loading_the_model_is_no_part_of_the_time_of_an_answer(
@@ -304,7 +306,7 @@ def test_loading_the_model_is_no_part_of_the_time_of_an_answer(
     monkeypatch.setattr(Run, "model", slow)
     work = AdaptationPlan(adapt_run(tmp_path / "run", tasks), METHODS, lambda: False)
     work.answer(lambda done: None)
-    assert work._seconds_a_task() < 2
+    assert max(work._answer_seconds()) < 2
 
 
 def test_the_time_is_noted_while_answers_are_made(tasks: Path, tmp_path: Path) -> None:
@@ -560,11 +562,11 @@ def test_the_batch_size_is_found_before_helpers_come(
 ) -> None:
     noted: list[tuple[int, object]] = []
 
-    def start(folder: RunFolder, environments: list[dict[str, str]]) -> list[object]:
+    def start(folder: RunFolder, environments: list[dict[str, str]]) -> list[subprocess.Popen[bytes]]:
         noted.append((len(environments), folder.read_json("environment.json")["per_device_batch_size"]))
         return []
 
-    monkeypatch.setattr(adapt, "start_helpers", start)
+    monkeypatch.setattr(helpers, "start_helpers", start)
     for name, value in {
         cores_and_gpus.PLACE: "0",
         cores_and_gpus.NUM_PLACES: "1",
@@ -618,8 +620,7 @@ def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) 
     unit = dataclasses.replace(Adapted.cut_off(("e1",)), candidates=answer(4))
     folder.write_json(f"after-{position}-e1.json", [unit.to_json()])
     assert written() == {**filler, "e1": [{"attempt_1": [[4]], "attempt_2": [[4]]}]}
-    _, _, units = work.results()
-    assert [one.outcome.value for one in units] == ["cut_off_by_deadline"] * 3
+    assert [one.outcome.value for one in work.results().adapted] == ["cut_off_by_deadline"] * 3
 
 
 def test_work_is_cut_off_even_where_errors_are_swallowed() -> None:

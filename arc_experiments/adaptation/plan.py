@@ -1,4 +1,9 @@
-"""All the work of one run: answers before adaptation, task by task; then adaptation, bundle by bundle."""
+"""All the work of one run: answers before adaptation, task by task; adaptation, bundle by bundle; and, if
+asked, a second pass over the least certain.
+
+Before a deadline each training of the first pass has a fair share of the time that is left, so that every
+task gets its turn. What trainings leave of their shares goes to the others, and at last to the second pass.
+"""
 
 import gc
 import time
@@ -8,12 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from arc_experiments.adaptation.results import Adapted, Before, Ending, merged
+from arc_experiments.adaptation.results import Adapted, Before, Ending, Results
+from arc_experiments.adaptation.second_pass import again, least_certain_first
 from arc_experiments.adaptation.task_groups import Bundle, make_bundles, make_task_groups
 from arc_experiments.adaptation.time_limits import TimeLimit
 from arc_experiments.adaptation.tuner import Candidates
 from arc_experiments.adaptation.work_queue import WorkQueue
 from arc_experiments.run import Run
+from arc_experiments.runs.cores_and_gpus import num_sharing
 from arc_experiments.runs.environment import seconds_since_start
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.candidates import Candidate
@@ -65,14 +72,18 @@ class AdaptationPlan:
         bundles = make_bundles(self._groups, adapt.together)
         self._bundles = {f"after-{bundle.name}": bundle for bundle in bundles}
         self._before = WorkQueue(self.folder.path, list(self._singles), Before.from_json)
-        self._after = WorkQueue(
-            self.folder.path, list(self._bundles), lambda values: [*map(Adapted.from_json, values)]
-        )
+        self._after = self._queue(list(self._bundles))
+        twice = make_bundles([again(group) for group in self._groups], adapt.together)
+        self._again_bundles = {bundle.name: bundle for bundle in twice} if adapt.second_pass else {}
+        self._again = self._queue(list(self._again_bundles))
         attempt, hours = run.folder.status.get("attempt", 0), adapt.deadline_hours
         seconds = None if hours is None else 3600 * hours - adapt.reserve_seconds
         self._limit = TimeLimit(self.folder, adapt.seconds, attempt)
-        self._deadline = TimeLimit(self.folder, seconds, attempt, "deadline.json")
-        self._needed = 0.0  # seconds for the answers of the bundle that is being trained
+        self._deadline = TimeLimit(self.folder, seconds, attempt, "deadline.json", counts_pauses=True)
+        self._needed = 0.0  # seconds that must be left when the training of the present bundle ends
+
+    def _queue(self, names: Sequence[str]) -> WorkQueue[list[Adapted]]:
+        return WorkQueue(self.folder.path, names, lambda values: [*map(Adapted.from_json, values)])
 
     @property
     def num_tasks(self) -> int:
@@ -84,13 +95,13 @@ class AdaptationPlan:
 
     @property
     def num_bundles(self) -> int:
-        """Task groups that are trained at once count as one."""
-        return len(self._bundles)
+        """Of both passes; task groups that are trained at once count as one."""
+        return len(self._bundles) + len(self._again_bundles)
 
     @property
     def num_waiting(self) -> int:
         """Pieces of work that are not finished."""
-        return len(self._before.waiting) + len(self._after.waiting)
+        return sum(len(queue.waiting) for queue in (self._before, self._after, self._again))
 
     def start(self) -> None:
         """Begin an attempt, as the process that holds the run folder."""
@@ -121,40 +132,50 @@ class AdaptationPlan:
         self._before.work(self._answer, on_progress, self._is_collected)
 
     def adapt(self, on_progress: Callable[[int, Adapted | None], None]) -> None:
-        """Adapt to every task group and answer it.
+        """Adapt to every task group and answer it, and then again.
 
         Args:
             on_progress: called with the number of finished bundles, and what this process did last.
         """
         last: Adapted | None = None
 
-        def do(name: str) -> list[dict[str, Any]]:
+        def first(name: str) -> list[dict[str, Any]]:
+            return do(self._bundles[name], share=self._fair_share())
+
+        def second(name: str) -> list[dict[str, Any]]:
+            return do(self._again_bundles[name], share=float("inf"))
+
+        def do(bundle: Bundle, *, share: float) -> list[dict[str, Any]]:
             nonlocal last
-            bundle = self._bundles[name]
             num_tasks = sum(len(group.tasks) for group in bundle.groups)
-            self._needed = CAUTION * self._seconds_a_task() * num_tasks + TIDYING_SECONDS
+            answers = CAUTION * max(self._answer_seconds(), default=0.0) * num_tasks + TIDYING_SECONDS
+            self._needed = max(answers, self.seconds_left - share * num_tasks)
             adapted = self.method.adapt_bundle(bundle)
             last = adapted[-1]
             return [one.to_json() for one in adapted]
 
         with _quick_garbage_collection():
-            self._after.work(do, lambda done: on_progress(done, last), self._is_collected)
+            self._after.work(first, lambda done: on_progress(done, last), self._is_collected)
+            if not self._again_bundles or self._is_collected():
+                return
+            num_first, candidates = len(self._bundles), self.results().candidates
+            ordered = least_certain_first(self._again_bundles.values(), candidates, self._run.rule)
+            queue = self._queue([bundle.name for bundle in ordered])
+            queue.work(second, lambda done: on_progress(num_first + done, last), self._is_collected)
 
-    def results(self) -> tuple[list[Candidate], float, list[Adapted]]:
-        """Return what is finished.
-
-        Returns:
-            The answers before adaptation in the order of the tasks, the seconds they took, and what came of
-            each task group.
-        """
+    def results(self) -> Results:
+        """Return what is finished."""
         before = self._before.finished.values()
-        candidates = [candidate for one in before for candidate in one.candidates]
-        return candidates, sum(one.seconds for one in before), self._read_after()
+        return Results(
+            before=[candidate for one in before for candidate in one.candidates],
+            seconds=sum(one.seconds for one in before),
+            adapted=self._read_after(),
+            again=[one for adapted in self._again.finished.values() for one in adapted],
+        )
 
     def candidates(self) -> list[Candidate]:
         """Return the answers so far: those after adaptation, else those before."""
-        before, _, adapted = self.results()
-        return merged(before, adapted)
+        return self.results().candidates
 
     def _read_after(self) -> list[Adapted]:
         done = {one.task_ids: one for adapted in self._after.finished.values() for one in adapted}
@@ -168,15 +189,31 @@ class AdaptationPlan:
             answers = method.no_answers(tasks, answers)
         return Before(candidates=answers, seconds=time.perf_counter() - start).to_json()
 
-    def _seconds_a_task(self) -> float:
-        """Return the most seconds that the answers to a task took so far, in all processes and attempts."""
+    def _fair_share(self) -> float:
+        """Return the seconds of training for each task of a bundle that is begun now, of the first pass.
+
+        All processes together have the time that is left for all that wait, those under way included. Where
+        that is less than answers take twice, a task still gets as long as its answers, and the last ones get
+        nothing.
+        """
+        if self.seconds_left == float("inf"):
+            return self.seconds_left
+        waiting = sum(
+            len(group.tasks) for name in self._after.waiting for group in self._bundles[name].groups
+        )
+        answering = self._answer_seconds()
+        mean = sum(answering) / len(answering) if answering else 0.0
+        return max(mean, self.seconds_left * num_sharing() / waiting - mean)
+
+    def _answer_seconds(self) -> list[float]:
+        """Return the seconds that the answers to a task took so far, in all processes and attempts."""
         before = [one.seconds for one in self._before.finished.values()]
         after = [
             one.seconds["inference"] / len(one.task_ids)
             for adapted in self._after.finished.values()
             for one in adapted
         ]
-        return max([*before, *after], default=0.0)
+        return [*before, *after]
 
     def _is_collected(self) -> bool:
         self._note()  # a process that waits for the others asks twice a second

@@ -197,6 +197,33 @@ def this_worker() -> str:
     return f"{platform.node()}:{os.getpid()}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What is finished of all the work.
+
+    Attributes:
+        before: the answers before adaptation, in the order of the tasks.
+        seconds: that these took.
+        adapted: what came of each task group in the first pass.
+        again: of those that were adapted to a second time.
+    """
+
+    before: list[Candidate]
+    seconds: float
+    adapted: list[Adapted]
+    again: list[Adapted]
+
+    @property
+    def after_first(self) -> list[Candidate]:
+        """The answers after the first pass: those of adapted models, else those before."""
+        return merged(self.before, self.adapted)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The answers of both passes together, else those before."""
+        return merged(self.before, [*self.adapted, *self.again])
+
+
 def merged(before: Sequence[Candidate], groups: Iterable[Adapted]) -> list[Candidate]:
     """Return the answers after adaptation where there are some, else before, in the order of those before."""
     by_task = _by_task(before)

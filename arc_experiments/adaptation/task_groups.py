@@ -18,10 +18,15 @@ from arc_experiments.tasks import Task, TaskSet
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskGroup:
-    """Tasks without solutions that share an adapted model; `name` is fit for a file name."""
+    """Tasks without solutions that share an adapted model; `name` is fit for a file name.
+
+    Attributes:
+        is_again: it is adapted to for the second time, on other samples.
+    """
 
     name: str
     tasks: TaskSet
+    is_again: bool = False
 
 
 def make_task_groups(tasks: TaskSet, num_groups: int | None) -> list[TaskGroup]:

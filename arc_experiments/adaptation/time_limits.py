@@ -1,15 +1,19 @@
 """Time limits of a whole job, over all its processes and attempts: `adapt.seconds` and
 `adapt.deadline_hours`.
 
-    clock.json  {"attempt": 2, "spent": 310.5, "until": 1760000000.0}
+    clock.json  {"attempt": 2, "spent": 310.5, "boot": "3f6c...", "noted": 51234.5}
 
-The process that holds the run folder keeps a file for each. Only the time at work counts: what a killed job
-had left is still there for the next attempt. `adapt.seconds_per_task` ends single trainings, see training.py.
+The process that holds the run folder keeps a file for each. Of `adapt.seconds` only the time at work counts:
+what a killed job had left is still there for the next attempt. A deadline does not wait: of it, pauses count
+as well, unless the machine was started anew. Moments are those of the monotonic clock, which nobody sets and
+which the processes of a machine share.
+`adapt.seconds_per_task` ends single trainings, see training.py.
 """
 
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,6 +22,7 @@ from arc_experiments.runs.folder import RunFolder
 LOOK_SECONDS = 0.2  # between two looks whether the other process has started
 NOTE_SECONDS = 5.0  # between two notes: what a kill may take from the count
 SOONEST_SECONDS = 0.001  # 0 would switch the alarm off
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 AGAIN_SECONDS = 1.0  # repeat the alarm, in case a library swallowed the first one
 
 
@@ -33,13 +38,21 @@ class TimeLimit:
         seconds: the budget, None for none.
         attempt: of the process that holds the run folder.
         file: its name.
+        counts_pauses: whether the time between two attempts on this machine counts.
     """
 
     def __init__(
-        self, folder: RunFolder, seconds: float | None, attempt: int, file: str = "clock.json"
+        self,
+        folder: RunFolder,
+        seconds: float | None,
+        attempt: int,
+        file: str = "clock.json",
+        *,
+        counts_pauses: bool = False,
     ) -> None:
         self._folder, self._seconds, self._attempt, self._file = folder, seconds, attempt, file
-        self._spent, self._began, self._until = 0.0, time.monotonic(), float("inf")
+        self._counts_pauses = counts_pauses
+        self._end = float("inf")  # on the monotonic clock
         self._noted = float("-inf")
 
     def start(self, already: float = 0.0) -> None:
@@ -51,18 +64,20 @@ class TimeLimit:
         if self._seconds is None:
             return
         self._folder.path.mkdir(parents=True, exist_ok=True)
-        self._spent = self._read().get("spent", 0.0)
-        self._began = time.monotonic() - already
-        self._until = time.time() + self._seconds - self._spent - already
+        values = self._read()
+        pause = _seconds_since(values) if self._counts_pauses else None
+        self._end_after(self._seconds - values.get("spent", 0.0) - (already if pause is None else pause))
         self.note()
 
     def note(self) -> None:
         """Write down what has been spent so far, unless that was done a moment ago."""
-        if self._seconds is None or time.monotonic() - self._noted < NOTE_SECONDS:
+        now = time.monotonic()
+        if self._seconds is None or now - self._noted < NOTE_SECONDS:
             return
-        self._noted = time.monotonic()
-        spent = self._spent + time.monotonic() - self._began
-        self._folder.write_json(self._file, {"attempt": self._attempt, "spent": spent, "until": self._until})
+        self._noted = now
+        spent = self._seconds - (self._end - now)
+        values = {"attempt": self._attempt, "spent": spent, "boot": _boot(), "noted": now}
+        self._folder.write_json(self._file, values)
 
     def follow(self, is_over: Callable[[], bool]) -> bool:
         """Wait until the process that holds the folder starts; take its end. False if `is_over` is first."""
@@ -72,7 +87,8 @@ class TimeLimit:
             if is_over():
                 return False
             time.sleep(LOOK_SECONDS)
-        self._until = values["until"]
+        # On another machine, whose clock is another, it has just been noted.
+        self._end_after(self._seconds - values["spent"] - (_seconds_since(values) or 0.0))
         return True
 
     @property
@@ -82,13 +98,28 @@ class TimeLimit:
     @property
     def seconds_left(self) -> float:
         """Infinity without a budget; below 0 once it is used up."""
-        return self._until - time.time()
+        return self._end - time.monotonic()
+
+    def _end_after(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
 
     def _read(self) -> dict[str, Any]:
         if not (self._folder / self._file).exists():
             return {}
         values: dict[str, Any] = self._folder.read_json(self._file)
         return values
+
+
+def _seconds_since(values: dict[str, Any]) -> float | None:
+    """Seconds since a note was made; None if this machine, as it was last started, has made none."""
+    if not values.get("boot") or values["boot"] != _boot():
+        return None
+    return max(0.0, time.monotonic() - float(values["noted"]))
+
+
+def _boot() -> str:
+    """Name this start of this machine; empty where the system does not say."""
+    return BOOT.read_text().strip() if BOOT.exists() else ""
 
 
 def done_within(seconds: float, work: Callable[[], None]) -> bool:

@@ -76,8 +76,11 @@ def train(
 
 
 def seed_of(purpose: str, seed: int, groups: Iterable[TaskGroup]) -> int:
-    """Return the seed of the groups' own stream or dropout."""
+    """Return the seed of the groups' own stream or dropout, another one in the second pass."""
+    groups = list(groups)
     ids = [task_id for group in groups for task_id in group.tasks.ids]
+    if groups[0].is_again:
+        purpose = f"{purpose} again"
     return int(rng_for(f"adapt {purpose}", seed, *ids).integers(MAX_SEED))
 
 

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from arc_experiments.adaptation.results import AdaptationCounts, Adapted, Ending, this_worker
+from arc_experiments.adaptation.second_pass import FIRST_SAMPLE
 from arc_experiments.adaptation.task_groups import Bundle, TaskGroup, in_turn, make_task_groups
 from arc_experiments.adaptation.training import ANSWERS, CHECKPOINTS, seed_of, train
 from arc_experiments.adapters_at_once.stacked import Stack, check_stackable
@@ -190,8 +191,9 @@ class Tuner:
     def _answer_adapted(self, group: TaskGroup) -> list[Candidates | Ending]:
         """Save the weights if asked, then answer task by task: one that fails costs no other."""
         self.save(group)
+        first = FIRST_SAMPLE if group.is_again else 0
         return [
-            self.answer(single.tasks, f"{group.name}/{ANSWERS}/{single.name}")
+            self.answer(single.tasks, f"{group.name}/{ANSWERS}/{single.name}", first_sample=first)
             for single in make_task_groups(group.tasks, None)
         ]
 

@@ -207,6 +207,7 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     (_SEARCH, "inference.fallback!=none",
      "its rounds ask for programs alone", "take none, and inference.fallback_run for grids of another run"),
     (_SEARCH, "adapt.together!=1", "its rounds train one adapter at a time", "take adapt.together=1"),
+    (_SEARCH, "adapt.second_pass=true", "its rounds are passes", "take adapt.second_pass=false"),
     (_SEARCH, "adapt.leave_out!=1",
      "it trains on relabelled programs, not on demonstrations left out", "leave it at [1]"),
     (_SEARCH, "adapt.seconds_per_task!=null",

@@ -363,6 +363,7 @@ class Adapt:
     seconds: float | None = limited(None, above=0)
     deadline_hours: float | None = limited(None, above=0)
     reserve_seconds: float = limited(300.0, low=0)  # of deadline_hours
+    second_pass: bool = False  # of method=fine_tune
     save: bool = False
 
 

@@ -7,7 +7,6 @@ runs, here or on another machine that sees the folder. The one that holds the fo
 import logging
 import os
 import shutil
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,22 +18,23 @@ import torch
 from rich.console import Console
 
 from arc_experiments.adaptation.plan import FOLDER, AdaptationPlan, Method
-from arc_experiments.adaptation.results import Adapted, Round, merged, totals
-from arc_experiments.adaptation.task_groups import in_turn
+from arc_experiments.adaptation.results import Adapted, Results, Round, totals
+from arc_experiments.adaptation.second_pass import FIRST_SAMPLE
+from arc_experiments.adaptation.stages import stages
 from arc_experiments.adaptation.time_limits import done_within
-from arc_experiments.adaptation.training import unwrapped
 from arc_experiments.adaptation.tuner import Tuner
 from arc_experiments.config.schema import Hardware
 from arc_experiments.generation.resuming import Spent
+from arc_experiments.jobs.adapt_plan import show_adaptation
 from arc_experiments.jobs.answering import cost, is_reported, report, write_candidates
 from arc_experiments.jobs.beginning import begin, check_weights, find_leaks, leak_metrics
-from arc_experiments.jobs.estimate import Seconds, answering_seconds, show_estimate, step_seconds
 from arc_experiments.jobs.resources import check_resources
 from arc_experiments.jobs.results import show_finished
 from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_shrunk
 from arc_experiments.jobs.tracking import Tracker
-from arc_experiments.launching.commands import helper_environments, start_helpers
-from arc_experiments.report.wording import plural, round_sentence
+from arc_experiments.launching.commands import helper_environments
+from arc_experiments.launching.helpers import Helpers
+from arc_experiments.report.wording import round_sentence
 from arc_experiments.run import Run
 from arc_experiments.runs import cores_and_gpus
 from arc_experiments.runs.run_state import duration
@@ -45,8 +45,7 @@ from arc_experiments.scoring.per_output import solved
 from arc_experiments.scoring.submission import FILE, GrowingSubmission
 from arc_experiments.search_and_learn.searcher import Searcher
 
-BEFORE, UNITS = "predictions_before.jsonl", "adaptation.jsonl"
-HELPER_SECONDS = 60  # for a helper to stop by itself
+BEFORE, UNITS, AGAIN = "predictions_before.jsonl", "adaptation.jsonl", "second_pass.jsonl"
 MOST_TOLD = 16  # tasks, each by itself, whose rounds are shown; of more, run.log has them
 
 log = logging.getLogger(__name__)
@@ -76,14 +75,14 @@ def main(run: Run, console: Console) -> None:
     )  # what hardware.per_device_batch_size=auto needs is not shared with helpers yet, who take its result
     if not run.folder.read_only:
         check_resources(run, console)
-    helpers = start_helpers(run.folder, environments)
+    helpers = Helpers(run.folder, environments)
     try:
         if run.folder.read_only:
             _help(run, console)
         else:
-            _lead(run, console, lambda: _end(helpers))
+            _lead(run, console, helpers.stop)
     finally:
-        _end(helpers)
+        helpers.stop()
 
 
 def make_method(
@@ -162,9 +161,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     def do() -> None:
         if work.num_waiting:
             show_plan(run, work.method.model, console)
-            _show_plan(work, run, console)
-            if run.config.adapt.method == "fine_tune":  # how long a search's programs get is not known
-                _show_estimate(work, run, console)
+            show_adaptation(work, run, console)
             show_leaks(leaks, console)
             show_shrunk(run, console)
         _do(work, run, console, growing.write)
@@ -172,11 +169,13 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
     if not done_within(work.seconds_left, do):
         console.print("[yellow]note[/]         the deadline has come: what is finished counts")
         stop_helpers()  # which would write what is now being read and removed
-    before, seconds, units = work.results()
-    metrics = {**leak_metrics(leaks), **_metrics(run, before, seconds, units)}
-    write_candidates(run, BEFORE, before)
-    run.folder.write(UNITS, "".join(f"{unit.summary()}\n" for unit in units))
-    report(run, merged(before, units), metrics, tracker, console)
+    results = work.results()
+    metrics = {**leak_metrics(leaks), **_metrics(run, results)}
+    write_candidates(run, BEFORE, results.before)
+    for name, units in ((UNITS, results.adapted), (AGAIN, results.again)):
+        if units:
+            run.folder.write(name, "".join(f"{unit.summary()}\n" for unit in units))
+    report(run, results.candidates, metrics, tracker, console)
     shutil.rmtree(work.folder.path, ignore_errors=True)  # a helper may still be writing its last piece
 
 
@@ -218,23 +217,24 @@ def _how_far(done: int, fresh: int, total: int, seconds: float, last: Adapted | 
     return ", ".join(words)
 
 
-def _metrics(run: Run, before: list[Candidate], seconds: float, units: Sequence[Adapted]) -> dict[str, Any]:
+def _metrics(run: Run, results: Results) -> dict[str, Any]:
     """What job=adapt adds to metrics.json."""
-    tasks, rule = run.predicted_tasks(), run.rule
-    first, last = ([*answers, *run.fallback] for answers in (before, merged(before, units)))
+    tasks, rule, units = run.predicted_tasks(), run.rule, [*results.adapted, *results.again]
+    first, last = ([*answers, *run.fallback] for answers in (results.before, results.candidates))
     phases = {name: sum(unit.seconds[name] for unit in units) for name in ("training", "inference")}
     peak = max(unit.peak_memory_bytes for unit in units)
     compared: dict[str, Any] = {}
     if len(solved(tasks)):
         compared["before"] = {"score": score(tasks, first, rule, run.corpus.source_of)}
         compared["difference"] = difference(tasks, first, last, rule)
+    spent = Spent(seconds=results.seconds + sum(phases.values()), peak_memory_bytes=peak)
     return {
         **compared,
-        "adaptation": totals(units),
-        "seconds": {"before": seconds, **phases},  # of all processes together
-        "cost": _cost(
-            run, before, units, Spent(seconds=seconds + sum(phases.values()), peak_memory_bytes=peak)
-        ),
+        "adaptation": totals(results.adapted),
+        **({"second_pass": totals(results.again)} if results.again else {}),
+        "stages": list(stages(tasks, results, run.fallback, rule)),
+        "seconds": {"before": results.seconds, **phases},  # of all processes together
+        "cost": _cost(run, results.before, units, spent),
         "peak_memory_bytes": peak,
     }
 
@@ -246,8 +246,9 @@ def _cost(run: Run, before: list[Candidate], units: Sequence[Adapted], spent: Sp
     """
 
     def round_of(candidate: Candidate) -> int:
-        is_search = run.config.adapt.method == "search_and_learn"
-        return candidate.sample // run.engine.num_samples if is_search else 1
+        if run.config.adapt.method == "search_and_learn":
+            return candidate.sample // run.engine.num_samples
+        return 2 if candidate.sample >= FIRST_SAMPLE else 1
 
     answers = (candidate for unit in units for candidate in unit.candidates or ())
     after = [candidate for candidate in answers if round_of(candidate) > 0]
@@ -262,61 +263,3 @@ def _cost(run: Run, before: list[Candidate], units: Sequence[Adapted], spent: Sp
         num_processes=len({unit.worker for unit in units}),
         training_tokens=sum(unit.training.tokens for unit in units if unit.training is not None),
     )
-
-
-def _show_plan(work: AdaptationPlan, run: Run, console: Console) -> None:
-    adapt, optim = run.config.adapt, run.config.optim
-    at_once = "" if adapt.together == 1 else f", {adapt.together} at once"
-    groups = plural(work.num_task_groups, "group of tasks", "groups of tasks")
-    who = {"per_task": f"each task by itself{at_once}", "joint": "all tasks together"}
-    if adapt.method == "search_and_learn":
-        a_round = run.engine.num_samples * run.config.inference.num_views
-        name, what = (
-            "search",
-            f"{plural(adapt.rounds, 'round')} of {plural(a_round, 'program')} for each task",
-        )
-    else:
-        left_out = " and ".join(map(str, adapt.leave_out))
-        name, what = "adaptation", f"demonstrations left out in turn: {left_out}"
-    steps = plural(optim.max_steps, "step")
-    limits = [f"at most {steps}" if adapt.seconds_per_task else steps]
-    if adapt.seconds_per_task:
-        limits.append(f"{adapt.seconds_per_task:g} s a task")
-    if adapt.seconds:
-        limits.append(f"{adapt.seconds:g} s in all")
-    if adapt.deadline_hours:
-        limits.append(f"{work.seconds_left / 3600:.2g} hours left of {adapt.deadline_hours:g}")
-    console.print(f"[bold]{name:<12}[/] {who.get(adapt.mode, groups)}, {what}; {', '.join(limits)}")
-
-
-def _show_estimate(work: AdaptationPlan, run: Run, console: Console) -> None:
-    """Show how long all tasks take, if none is finished yet and no time limit comes first."""
-    adapt, optim, model = run.config.adapt, run.config.optim, work.method.model
-    tasks = in_turn(run.predicted_tasks().without_solutions(), adapt.leave_out)
-    answering = answering_seconds(run, model, by_task=True)
-    if not len(tasks) or answering is None:
-        return
-    stream = run.stream_of(tasks, seed=run.config.seeds.stream)
-    with unwrapped(model):
-        trainer = run.trainer(model, stream=stream, folder=work.folder / "estimate")
-        training = work.num_task_groups * optim.max_steps * step_seconds(run, trainer, stream)
-    if adapt.seconds_per_task:
-        training = min(training, adapt.seconds_per_task * work.num_tasks)
-    num_processes = cores_and_gpus.count_processes(run.config.hardware)
-    before = answering.over(num_processes)
-    after = before.plus(Seconds(training / num_processes, training / num_processes))
-    show_estimate(f"answers before {before}, then adaptation and answers {after}", console)
-
-
-def _end(helpers: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Stop the helpers, which have nothing left to do; log those that died."""
-    died = [helper.pid for helper in helpers if helper.poll() not in (None, 0)]
-    if died:
-        log.warning("helpers ended before the work was done: processes %s", died)
-    for helper in helpers:
-        helper.terminate()
-    for helper in helpers:
-        try:
-            helper.wait(HELPER_SECONDS)
-        except subprocess.TimeoutExpired:
-            helper.kill()

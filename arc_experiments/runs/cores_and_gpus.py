@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # loading torch takes seconds
 
 PLACE, NUM_PLACES = "ARC_EXPERIMENTS_PLACE", "ARC_EXPERIMENTS_NUM_PLACES"
 HELPS = "ARC_EXPERIMENTS_HELPS"  # id of the process that this helper was started by
+NUM_SHARING = "ARC_EXPERIMENTS_NUM_SHARING"  # processes that share the work of one job
 STARTER = "ARC_EXPERIMENTS_STARTER"  # id of the process that started this rank
 CLUSTER_JOB = "ARC_EXPERIMENTS_CLUSTER_JOB"  # set in a job that launch.command submitted
 CORES = "ARC_EXPERIMENTS_CORES"  # for which such a job asked
@@ -38,7 +39,12 @@ def environment(place: int, num_places: int) -> dict[str, str]:
 def part(number: int, count: int) -> dict[str, str]:
     """Environment variables that give process 0 <= `number` < `count` its share of this job's place."""
     place, num_places = _own()
-    return environment(place * count + number, num_places * count)
+    return {**environment(place * count + number, num_places * count), NUM_SHARING: str(count)}
+
+
+def num_sharing() -> int:
+    """Number of processes that share this job's work, as far as they were started together."""
+    return int(os.environ.get(NUM_SHARING, "1"))
 
 
 def _own() -> tuple[int, int]:

@@ -75,8 +75,15 @@ def device_name(device: torch.device) -> str:
 
 
 def seconds_since_start() -> float:
-    """Seconds since this process started: since the command, which becomes the worker."""
-    return max(0.0, time.time() - float(psutil.Process().create_time()))
+    """Seconds since this process started: since the command, which becomes the worker.
+
+    On Linux whoever sets the time of day changes nothing.
+    """
+    stat = Path("/proc/self/stat")
+    if not stat.exists():
+        return max(0.0, time.time() - float(psutil.Process().create_time()))
+    ticks = int(stat.read_text().rpartition(")")[2].split()[19])
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def peak_memory_bytes(device: torch.device) -> int:
