@@ -1,6 +1,7 @@
 """experiment=kaggle as in a competition: a valid submission at every moment, the end by the deadline."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from adapt_tools import make_kaggle, make_tasks
 from omegaconf import OmegaConf
+from task_files import write
 from test_adapt_command import finish, kill, start
 from toy_models import untrained
 
 from arc_experiments.composing.compose import compose_config
-from arc_experiments.config.check import check
+from arc_experiments.config.check import ConfigError, check
 from arc_experiments.corpus.partitions import official
 from arc_experiments.scoring.submission import check_submission
 from arc_experiments.sources import Files
@@ -21,9 +23,9 @@ from arc_experiments.tasks import BadTasks, TaskSet
 
 FILLER = {"attempt_1": [[0]], "attempt_2": [[0]]}
 SMALL = [
-    *untrained(160, 560), "experiment=kaggle", "hardware=cpu", "hardware.threads=1", "prompt.max_length=256",
-    "augmentation=[geometry,order]", "inference=one_view", "inference.max_new_tokens=8",
-    "inference.constrain=grid", "model.lora.rank=4", "optim.learning_rate=5e-3",
+    *untrained(160, 560), "experiment=kaggle", "from_run=null", "hardware=cpu", "hardware.threads=1",
+    "prompt.max_length=256", "augmentation=[geometry,order]", "inference=one_view",
+    "inference.max_new_tokens=8", "inference.constrain=grid", "model.lora.rank=4", "optim.learning_rate=5e-3",
 ]  # fmt: skip
 NUM_TASKS = 4
 
@@ -123,10 +125,56 @@ def test_the_end_comes_by_the_deadline(
     outcomes = json.loads((folder / "metrics.json").read_text())["adaptation"]["outcomes"]
     assert sum(outcomes.values()) == NUM_TASKS
     if "optim.max_steps=1000000" in endless:
-        assert outcomes["stopped_by_time"] == 1
+        assert outcomes["stopped_by_time"] == NUM_TASKS, "each has its share of the time"
     else:
         assert outcomes["cut_off_by_deadline"] == NUM_TASKS
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
+
+
+def mount(inputs: Path, form: str) -> Path:
+    """What a notebook has below /kaggle/input: the tasks, a base model, and a run with an adapter of it."""
+    competition = inputs / form / "arc-prize-2026"
+    competition.parent.mkdir(parents=True)
+    make_kaggle(inputs.parent / "made", 2).rename(competition)
+    write(inputs, "bundle/Qwen2.5-0.5B-Instruct/config.json", {})
+    write(inputs, "bundle/run/adapter/adapter_config.json", {})
+    earlier = compose_config(["model=qwen05", "inference=quick"])
+    (inputs / "bundle/run/run.yaml").write_text(OmegaConf.to_yaml(earlier))
+    return inputs
+
+
+@pytest.mark.parametrize("form", ["", "competitions/"])
+def test_one_command_finds_tasks_run_and_base_model_however_they_are_mounted(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = mount(tmp_path / "input", form)
+    monkeypatch.setenv("KAGGLE_INPUT", str(inputs))
+    config = check(compose_config(["experiment=kaggle"]))
+    assert config.data.path == str(inputs / form / "arc-prize-2026")
+    assert config.from_run == str(inputs / "bundle/run")
+    assert config.model.adapter == str(inputs / "bundle/run/adapter")
+    assert config.model.path == str(inputs / "bundle/Qwen2.5-0.5B-Instruct")
+    assert config.inference.limit is None, "all tasks are answered, though the run itself answered few"
+
+
+def test_what_is_mounted_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = mount(tmp_path / "input", "")
+    shutil.copytree(inputs / "arc-prize-2026", inputs / "competitions/arc-prize-2026")
+    monkeypatch.setenv("KAGGLE_INPUT", str(inputs))
+    assert compose_config(["experiment=kaggle"]).data.path == str(inputs / "arc-prize-2026")
+
+
+def test_what_is_not_mounted_or_ambiguous_is_named_with_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_INPUT", str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match=r"from_run=mounted: no folder below .*nothing holds a trained run"):
+        compose_config(["experiment=kaggle"])
+    inputs = mount(tmp_path / "input", "")
+    shutil.copytree(inputs / "arc-prize-2026", inputs / "arc-prize-2025")
+    monkeypatch.setenv("KAGGLE_INPUT", str(inputs))
+    with pytest.raises(ConfigError, match=r"data\.path=\S+2025 or data\.path=\S+2026"):
+        compose_config(["experiment=kaggle"])
 
 
 def test_it_takes_a_runs_model_and_prompt_but_kaggles_tasks(tmp_path: Path) -> None:

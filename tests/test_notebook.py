@@ -147,8 +147,11 @@ def test_runs_that_are_not_finished_cannot_be_compared(run: Run) -> None:
 # The notebook
 
 
-def test_the_notebook_is_kept_without_outputs() -> None:
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+@pytest.mark.parametrize(
+    "notebook", [NOTEBOOK, NOTEBOOK.with_name("kaggle.ipynb")], ids=lambda path: path.stem
+)
+def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert code
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)

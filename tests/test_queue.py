@@ -16,6 +16,7 @@ from toy_grids import grid
 from arc_experiments.adaptation.task_groups import in_turn, make_bundles, make_task_groups
 from arc_experiments.adaptation.time_limits import TimeLimit
 from arc_experiments.adaptation.work_queue import WorkQueue
+from arc_experiments.runs.environment import seconds_since_start
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.tasks import Pair, Task, TaskSet
 
@@ -210,3 +211,44 @@ def test_helpers_take_the_end_from_the_process_that_they_help(tmp_path: Path) ->
     helper.follow(lambda: False)
     assert not helper.is_over, "the end of an earlier attempt is not theirs"
     clock(tmp_path, 100, attempt=3).follow(lambda: True)  # collected: no waiting
+
+
+def deadline(folder: Path, attempt: int) -> TimeLimit:
+    return TimeLimit(RunFolder(folder), 1000, attempt, "deadline.json", counts_pauses=True)
+
+
+def noted(folder: Path, **changes: Any) -> None:
+    """Change what the first attempt has noted."""
+    deadline(folder, 1).start()
+    file = folder / "deadline.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "spent": 100.0, **changes}))
+
+
+def test_a_deadline_does_not_wait_for_the_next_attempt(tmp_path: Path) -> None:
+    noted(tmp_path, noted=time.monotonic() - 300)
+    second = deadline(tmp_path, 2)
+    second.start(already=7)
+    assert second.seconds_left == pytest.approx(600, abs=20)
+    helper = deadline(tmp_path, 2)
+    assert helper.follow(lambda: False)
+    assert helper.seconds_left == pytest.approx(second.seconds_left, abs=0.5)
+
+
+def test_of_a_deadline_on_a_machine_started_anew_only_the_time_at_work_has_gone(tmp_path: Path) -> None:
+    noted(tmp_path, boot="another", noted=time.monotonic() - 300)
+    second = deadline(tmp_path, 2)
+    second.start(already=7)
+    assert second.seconds_left == pytest.approx(893, abs=20)
+
+
+def test_setting_the_time_of_day_moves_no_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = deadline(tmp_path, 1)
+    age = seconds_since_start()
+    first.start()
+    for jump in (-7200, 7200):
+        monkeypatch.setattr(time, "time", lambda jump=jump: 1.76e9 + jump)
+        assert first.seconds_left == pytest.approx(1000, abs=20)
+        assert seconds_since_start() == pytest.approx(age, abs=20)
+        helper = deadline(tmp_path, 1)
+        helper.follow(lambda: False)
+        assert helper.seconds_left == pytest.approx(1000, abs=20)

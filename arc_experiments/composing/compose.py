@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.from_run import take_from_run
 from arc_experiments.composing.mistakes import explain, model_of_path
+from arc_experiments.composing.mounted import find_base, find_mounted
 from arc_experiments.composing.naming import folder_name, job_name
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
@@ -97,8 +98,11 @@ def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
     section = dropped_section(node, overrides)
     if section is not None:
         config.launch[section] = None
+    is_mounted = find_mounted(config)
     if config.from_run is not None:
         take_from_run(config, overrides)
+    if is_mounted:
+        find_base(config)
     fill_open_sets(config)
     OmegaConf.resolve(config)
     return config

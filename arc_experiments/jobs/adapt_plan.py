@@ -95,7 +95,7 @@ def _of_each(run: Run, each: float, answers: float, training: float) -> str:
         answers: to a task, once; it is answered before and after its adaptation.
     """
     rest, steps = each - 2 * answers, run.config.optim.max_steps
-    text = f"{duration(each)} a task until the deadline, twice {duration(answers)} of it for answers: "
+    text = f"{duration(each)} a task until the deadline, {2 * answers:.2g} s of it for answers: "
     if rest < answers:
         reached = max(0.0, each - answers) / max(1e-9, 2 * answers)
         return f"{text}about {1 - reached:.0%} of the tasks are not adapted to, and keep the first answers"

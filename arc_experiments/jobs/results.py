@@ -12,6 +12,7 @@ from arc_experiments.report.wording import (
     BY_OUTPUT,
     KINDS,
     PROGRAMS,
+    STAGE_HEADINGS,
     adaptation_sentences,
     cost_sentence,
     invalid_sentence,
@@ -25,6 +26,7 @@ from arc_experiments.report.wording import (
     points,
     points_range,
     rules_sentence,
+    stage_rows,
     unscored_sentence,
     verified_sentence,
 )
@@ -155,6 +157,11 @@ def _paired_table(metrics: dict[str, Any], part: str) -> Table:
 
 def _show_adaptation(metrics: dict[str, Any], console: Console) -> None:
     """Show outcomes, losses, and which tasks were won and lost, if that is known."""
+    if "stages" in metrics:
+        table = plain_table(*STAGE_HEADINGS, title="what each stage gave")
+        for row in stage_rows(metrics["stages"]):
+            table.add_row(*row)
+        console.print(table)
     for sentence in adaptation_sentences(metrics["adaptation"]):
         console.print(sentence)
     gains = metrics.get("difference", {})

@@ -105,6 +105,7 @@ def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
         adaptation=list(wording.adaptation_sentences(metrics["adaptation"]))
         if "adaptation" in metrics
         else [],
+        stages=list(wording.stage_rows(metrics.get("stages", []))),
         mistakes=metrics.get("submission", {}).get("details", []),
         cards=cards,
         buttons=[(name, text, counts[name]) for name, text in BUTTONS.items()],

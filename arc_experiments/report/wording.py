@@ -64,6 +64,21 @@ KINDS = {
     "concept": "concept (folder)",
     "source": "source",
 }
+# Where the answers of test-time fine-tuning come from, stage after stage.
+STAGES = {
+    "before": "before adaptation",
+    "adaptation": "adaptation",
+    "second_pass": "second pass",
+    "fallback_run": "another run's answers",
+}
+STAGE_HEADINGS = (
+    "answers",
+    "tasks that it answered",
+    "tasks answered by then",
+    "pass@2 by then",
+    "won",
+    "lost",
+)
 # Which tokens `cost` counts.
 TOKENS = {
     "prompt": "of prompts",
@@ -246,6 +261,16 @@ def adaptation_sentences(adaptation: dict[str, Any]) -> Iterator[str]:
     if adaptation["samples_redrawn"]:
         redrawn = plural(adaptation["samples_redrawn"], "sample")
         yield f"{redrawn} replaced others that did not fit at all"
+
+
+def stage_rows(stages: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """A row of `STAGE_HEADINGS` for each stage of test-time fine-tuning, as metrics.json has them."""
+    for stage in stages:
+        row = (STAGES[stage["name"]], str(stage["num_tasks"]), str(stage["num_answered"]))
+        if "pass_at_2" in stage:
+            yield (*row, percent(stage["pass_at_2"]), f"{len(stage['won'])}", f"{len(stage['lost'])}")
+        else:
+            yield (*row, *3 * (NO_VALUE,))
 
 
 def round_sentence(number: int, found: dict[str, Any]) -> str:
