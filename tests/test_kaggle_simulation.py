@@ -29,7 +29,7 @@ def test_nothing_is_lost_and_the_submission_is_that_of_an_undisturbed_run(
     assert same_where_finished(killed, undisturbed) == (NUM_TASKS, NUM_TASKS)
     before, adapted, twice = (stage["pass_at_2"] for stage in killed.metrics["stages"])
     assert before < 0.2 < adapted <= twice
-    assert "are trained" in killed.printed or "is trained for all of 5 steps" in killed.printed
+    assert "each is trained for all of 5 steps, about 100% of the tasks twice" in undisturbed.printed
 
 
 @pytest.mark.parametrize("form", ["competitions", ""])

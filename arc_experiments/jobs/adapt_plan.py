@@ -104,4 +104,4 @@ def _of_each(run: Run, each: float, answers: float, training: float) -> str:
     if not run.config.adapt.second_pass:
         return f"{text}each is trained for all of {plural(steps, 'step')}"
     twice = min(1.0, (rest - training) / max(1e-9, answers + training))
-    return f"{text}each is trained for all of {plural(steps, 'step')}, about {twice:.0%} of them twice"
+    return f"{text}each is trained for all of {plural(steps, 'step')}, about {twice:.0%} of the tasks twice"
