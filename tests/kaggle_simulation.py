@@ -32,7 +32,7 @@ TRAIN = [
 ]  # fmt: skip
 COMPETE = [
     "experiment=kaggle", *HERE, f"hardware.num_processes={NUM_PROCESSES}", "augmentation=[order]",
-    "optim.max_steps=5", "optim.learning_rate=5e-4", "adapt.leave_out=[1,2]",
+    "optim.max_steps=3", "optim.learning_rate=3e-4", "adapt.leave_out=[1,2]",
 ]  # fmt: skip
 # Python runs this before anything else: the time of day is wrong by what the file beside it says, in seconds.
 JUMPING = """

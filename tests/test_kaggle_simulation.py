@@ -29,7 +29,7 @@ def test_nothing_is_lost_and_the_submission_is_that_of_an_undisturbed_run(
     assert same_where_finished(killed, undisturbed) == (NUM_TASKS, NUM_TASKS)
     before, adapted, twice = (stage["pass_at_2"] for stage in killed.metrics["stages"])
     assert before < 0.2 < adapted <= twice
-    assert "each is trained for all of 5 steps, about 100% of the tasks twice" in undisturbed.printed
+    assert "each is trained for all of 3 steps, about 100% of the tasks twice" in undisturbed.printed
 
 
 @pytest.mark.parametrize("form", ["competitions", ""])
@@ -42,8 +42,9 @@ def test_the_notebook_runs_on_what_is_mounted(
     working.mkdir()
     (mounted / form / "arc-prize-2026").symlink_to(inputs / "competitions" / "arc-prize-2026")
     (mounted / "bundle").symlink_to(inputs / "bundle")
-    (mounted / "checkout").mkdir()
-    (mounted / "checkout" / "arc_experiments").symlink_to(ROOT / "arc_experiments")
+    (mounted / "arc_experiments").mkdir()
+    for name in ("arc_experiments", "conf"):
+        (mounted / "arc_experiments" / name).symlink_to(ROOT / name)
     monkeypatch.setenv("KAGGLE_INPUT", str(mounted))
     monkeypatch.setenv("KAGGLE_WORKING", str(working))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
