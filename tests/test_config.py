@@ -77,6 +77,8 @@ def _path(key: str, folder: Path) -> Path:
 
 JUDGED_BY = ("data=re_arc_held_out", "data=re_arc_trained")  # sets that nothing trains on
 
+MOUNTED = ("experiment=kaggle", "experiment=nvarc")  # which look for their inputs where Kaggle has them
+
 
 def test_every_group_and_every_file_of_it_is_tried() -> None:
     assert {option.partition("=")[0] for option in OPTIONS} >= GROUPS
@@ -88,8 +90,10 @@ def test_every_group_and_every_file_of_it_is_tried() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_with_all_others_at_their_default(option: str, tmp_path: Path) -> None:
-    job = ["job=evaluate"] if option in JUDGED_BY else []
-    config = check(compose_filled([option, *job], tmp_path))
+    more = ["job=evaluate"] if option in JUDGED_BY else []
+    if option in MOUNTED:
+        more = ["from_run=null", f"data.path={tmp_path}"]
+    config = check(compose_filled([option, *more], tmp_path))
     group, _, name = option.partition("=")
     chosen = getattr(config, group, None)
     if hasattr(chosen, "name") and group not in ("optim", "tracking"):

@@ -52,9 +52,8 @@ def _only(key: str, what: str, is_it: Callable[[Path], bool]) -> Path:
         raise ConfigError(
             [f"{key}: several folders below {_root()} hold a {what}: name one, {_choices(key, found)}"]
         )
-    raise ConfigError(
-        [f"{key}={MOUNTED}: no folder below {_root()} holds a {what}: add it as an input, or {key}=<folder>"]
-    )
+    where = f"{key}={MOUNTED}: no folder below {_root()}"
+    raise ConfigError([f"{where} holds a {what}: add it to the inputs, or name yours: {key}=<folder>"])
 
 
 def _choices(key: str, found: dict[str, Path]) -> str:
