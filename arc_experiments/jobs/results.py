@@ -199,7 +199,7 @@ def selection_table(score: dict[str, Any], named: str, part: str) -> Table:
     headings = ("selection", "pass@1", "pass@2", *(("not chosen", "95 % interval") if lost else ()))
     caption = f"by Kaggle's and ARC Prize's rule{part}"
     if lost:
-        caption += "; not chosen: a candidate was right, but neither attempt"
+        caption += "\nnot chosen: a candidate was right, but neither attempt was"
     table = plain_table(*headings, title="by selection rule", caption=caption)
     for name, values in score["by_selection"].items():
         mark = " (the attempts)" if name == named else ""
