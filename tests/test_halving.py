@@ -39,7 +39,8 @@ before = folder / "status.json"
 attempt = json.loads(before.read_text())["attempt"] + 1 if before.exists() else 1
 status = {"attempt": attempt, "state": "running"}
 def enter(name, value):
-    (folder / name).write_text(json.dumps(value))
+    (folder / f"{name}.part").write_text(json.dumps(value))  # whole, or not at all if it is stopped
+    (folder / f"{name}.part").replace(folder / name)
 enter("status.json", status)
 if (folder / "fails").exists():
     raise RuntimeError("no such thing")

@@ -90,15 +90,10 @@ def test_of_five_jobs_three_end_badly_and_only_these_run_again(tmp_path: Path) -
     assert [state(folder / f"seed_{seed}")["attempt"] for seed in (1, 2, 90, 91, 92)] == [1, 1, 2, 2, 2]
 
 
-def test_with_retries_they_need_no_second_command(tmp_path: Path) -> None:
-    code, shown = run("seed=90,92", "launch.retries=1", "launch.max_parallel=2", cwd=tmp_path)
-    assert code == 0, shown
-
-
 def test_one_more_seed_costs_one_job_and_a_folder_of_another_version_is_told(tmp_path: Path) -> None:
     run("seed=1,2", cwd=tmp_path)
-    code, shown = run("seed=1,2,3", cwd=tmp_path)
-    assert code == 0
+    code, shown = run("seed=1,2,90", "launch.retries=1", cwd=tmp_path)
+    assert code == 0, "the new job has failed once, and needs no second command"
     assert "3 jobs, 2 finished already" in shown
     folder = only(tmp_path / "multirun")
     # The same sweep holds a folder of another version now.
@@ -123,19 +118,14 @@ def test_a_job_that_is_named_twice_runs_once_and_is_noted(tmp_path: Path) -> Non
     assert {path.name for path in only(tmp_path / "multirun").glob("seed_3*")} == {"seed_3", "seed_3-2"}
 
 
-def test_two_sweeps_started_in_the_same_second_do_not_meet(tmp_path: Path) -> None:
-    both = [start("seed=1,2", f"optim.max_steps={steps}", cwd=tmp_path) for steps in (6, 9)]
-    shown = [process.communicate(timeout=100)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], shown
-    assert len(list((tmp_path / "multirun").iterdir())) == 2
-
-
-def test_the_same_command_twice_at_once_does_every_job_once(tmp_path: Path) -> None:
-    both = [start("seed=1,2", cwd=tmp_path) for _ in range(2)]
-    shown = [process.communicate(timeout=100)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], shown
-    folder = only(tmp_path / "multirun")
-    assert [state(folder / f"seed_{seed}")["state"] for seed in (1, 2)] == ["done"] * 2
+def test_sweeps_at_once_do_every_job_whether_they_are_the_same_or_others(tmp_path: Path) -> None:
+    commands = [("seed=1,2",), ("seed=1,2",), ("seed=1,2", "optim.max_steps=9")]
+    started = [start(*command, cwd=tmp_path) for command in commands]
+    shown = [process.communicate(timeout=100)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], shown
+    folders = list((tmp_path / "multirun").iterdir())
+    states = [state(folder / f"seed_{seed}")["state"] for folder in folders for seed in (1, 2)]
+    assert states == ["done"] * 4
 
 
 @pytest.fixture
