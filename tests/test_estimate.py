@@ -71,7 +71,8 @@ def test_the_time_is_told_once_after_a_few_steps_of_the_training(
 ) -> None:
     told = []
     monkeypatch.setattr(time_left, "estimate_text", lambda run, left, step: told.append((step, left)) or "")
-    run = small_run(tmp_path, f"optim.max_steps={steps}", "inference.limit=1")
+    answered = ["inference.limit=null", "inference.max_new_tokens=16"]
+    run = small_run(tmp_path, f"optim.max_steps={steps}", *answered)
     finetune.main(run, Console(quiet=True))
     ((step, left),) = told
     assert step == at
