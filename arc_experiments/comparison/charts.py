@@ -94,7 +94,7 @@ def law_chart(scaling: Scaling, *, metric: str, of: str) -> Chart:
     means = Line(
         name="mean of the runs",
         points=[(point.size, point.value) for point in scaling.measured],
-        style="None" if scaling.curve else "-",
+        style="" if scaling.curve else "-",
         words=lambda point: f"{point[0]:g} {of}: {words.value(point[1])}",
     )
     law = Line(
@@ -108,10 +108,10 @@ def law_chart(scaling: Scaling, *, metric: str, of: str) -> Chart:
         colour=SERIES[1],
         style="--",
     )
-    marks = [(size, f"{size:g}") for size, _ in means.points]
-    if scaling.ahead is not None:
-        marks.append((scaling.ahead.size, f"{scaling.ahead.size:g}"))
-    return line_chart([*([law] if scaling.curve else []), means], x_label=of, y_label=metric, x_marks=marks)
+    ahead = [] if scaling.ahead is None else [scaling.ahead.size]
+    marks = [(size, f"{size:,g}") for size in (*(point.size for point in scaling.measured), *ahead)]
+    lines = [law, means] if scaling.curve else [means]
+    return line_chart(lines, x_label=of, y_label=metric, x_marks=marks, log_x=True)
 
 
 def _runs(compared: ComparedRuns, group: str) -> pd.DataFrame:

@@ -30,7 +30,7 @@ class Line:
     Attributes:
         points: x ascending.
         band: the lowest and the highest y at each point.
-        style: of the line: "-", "--", ":" as matplotlib has them.
+        style: of the line: "-", "--", ":" as matplotlib has them; "": dots alone.
         words: tooltip of the dot at a point; no dots without.
     """
 
@@ -80,6 +80,7 @@ def line_chart(
     from_zero: bool = False,
     least_top: float | None = None,
     x_marks: Sequence[tuple[float, str]] = (),
+    log_x: bool = False,
     aligned_over: Point | None = None,
 ) -> Chart:
     """Lines over a common x with a legend.
@@ -91,8 +92,14 @@ def line_chart(
     """
 
     def draw(figure: Figure) -> None:
+        from matplotlib.ticker import NullLocator
+
         axes = _axes(figure, x_label, y_label)
-        axes.locator_params(axis="x", integer=True)
+        if log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.locator_params(axis="x", integer=True)
         for line in lines:
             _draw_line(axes, line)
         low = min(y for line in lines for y in (*(y for _, y in line.points), *(low for low, _ in line.band)))
@@ -231,11 +238,13 @@ def _draw_line(axes: Axes, line: Line) -> None:
     if line.band:
         low, high = zip(*line.band, strict=True)
         axes.fill_between(x, low, high, color=line.colour, alpha=0.16, linewidth=0)
-    (drawn,) = axes.plot(x, y, color=line.colour, label=line.name, alpha=line.opacity)
-    drawn.set(linestyle=line.style, linewidth=line.width)
-    for point in line.points if line.words else ():
+    if line.style:
+        (drawn,) = axes.plot(x, y, color=line.colour, label=line.name, alpha=line.opacity)
+        drawn.set(linestyle=line.style, linewidth=line.width)
+    for number, point in enumerate(line.points if line.words else ()):
         assert line.words is not None
-        _dot(axes, point, line.colour, line.words(point))
+        label = line.name if not line.style and number == 0 else None
+        _dot(axes, point, line.colour, line.words(point), label=label)
 
 
 def _dot(
