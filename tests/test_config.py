@@ -684,6 +684,10 @@ def test_every_command_in_the_documents_composes(
     monkeypatch.setattr(folders, "_own", [])
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("KAGGLE_INPUT", str(tmp_path / "input"))
+    (tmp_path / "input" / "tasks").mkdir(parents=True)
+    (tmp_path / "input" / "tasks" / "arc_test_challenges.json").touch()
+    (tmp_path / "input" / "run").symlink_to(earlier_run)
     composed = set()
     found = [
         in_document(document, program)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from transformers import Trainer
+from transformers.utils.import_utils import is_bitsandbytes_available
 from trl import SFTConfig
 
 from arc_experiments.composing.compose import compose_config
@@ -55,6 +56,8 @@ def test_bitsandbytes_is_there_for_the_optimizers_that_need_it(
         is_needed = False
     except (ImportError, ValueError) as error:
         is_needed = "bnb" in str(error) or "bitsandbytes" in str(error)
+    finally:
+        is_bitsandbytes_available.cache_clear()  # which other tests would be told, too
     assert uses_bitsandbytes(replace(smoke, optim=replace(smoke.optim, name=name))) == is_needed
 
 

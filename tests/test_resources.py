@@ -274,7 +274,7 @@ def test_what_cannot_fit_is_refused_with_numbers_and_the_remedy(
     monkeypatch.setattr(resources, "own_host_memory", lambda: 10**8)
     monkeypatch.setattr(resources, "free_disk", lambda folder: 1000)
     with pytest.raises(ValueError, match=r"about .* MB of memory are needed and 100 MB are there, most of it "
-                       r"for libraries and data: take fewer processes .*; about 1 MB will be written to .*"
+                       r"for libraries and data: take fewer processes .*; under 1 MB will be written to .*"
                        r"hydra\.run\.dir.* hardware\.force=true starts all the same"):  # fmt: skip
         shown(run)
     run.config.hardware.force = True

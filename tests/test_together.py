@@ -87,9 +87,9 @@ class Observed:
         self.tuner = Tuner(self.run, folder / "apart", lambda: False)
         real_answer = self.tuner.answer
 
-        def answer(tasks: Any, name: str) -> Any:
+        def answer(tasks: Any, name: str, **more: Any) -> Any:
             self.weights[name] = weights(self.tuner.model)
-            return real_answer(tasks, name)
+            return real_answer(tasks, name, **more)
 
         self.tuner.answer = answer
         self.units = make_task_groups(self.run.predicted_tasks(), None)

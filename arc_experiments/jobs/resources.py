@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from arc_experiments.report.wording import memory, plural
+from arc_experiments.report.wording import about, memory, plural
 from arc_experiments.resources.disk import DiskNeed, written
 from arc_experiments.resources.limits import free_disk, free_host_memory, own_host_memory
 from arc_experiments.resources.memory import Need
@@ -53,7 +53,7 @@ def check_resources(run: Run, console: Console) -> None:
         if SURE * need.total > free:
             part = next(iter(need.parts))
             lacking.append(
-                f"about {memory(need.total)} of {place} are needed and {memory(free)} are there, most of it "
+                f"{about(need.total)} of {place} are needed and {memory(free)} are there, most of it "
                 f"for {part}: take {REMEDIES[part.split()[0]]}"
             )
     if not run.needs.is_countable:
@@ -66,7 +66,7 @@ def check_resources(run: Run, console: Console) -> None:
     _show("disk", _disk_text(disk, free), console)
     if disk.total > free:
         lacking.append(
-            f"about {memory(disk.total)} will be written to {run.folder} and {memory(free)} are free there: "
+            f"{about(disk.total)} will be written to {run.folder} and {memory(free)} are free there: "
             f"{DISK_REMEDY}"
         )
     _note(run, {**{place: need.total for place, (need, _) in needs.items()}, "disk": disk.total})
@@ -123,7 +123,7 @@ def disk_need(run: Run) -> DiskNeed:
 def _memory_text(place: str, need: Need, free: int) -> str:
     where = "" if place == "memory" else f" of {place}"
     each = ", ".join(f"{name} {memory(size)}" for name, size in need.parts.items())
-    return f"about {memory(need.total)} of {memory(free)}{where}: {each}"
+    return f"{about(need.total)} of {memory(free)}{where}: {each}"
 
 
 def _disk_text(disk: DiskNeed, free: int) -> str:
@@ -131,7 +131,7 @@ def _disk_text(disk: DiskNeed, free: int) -> str:
     parts = [f"{plural(number, 'checkpoint')} of {memory(size)}"] if number else []
     parts += [f"trained weights {memory(disk.weights)}"] if disk.weights else []
     parts += [f"answers and page {memory(disk.answers)}"]
-    return f"about {memory(disk.total)} of {memory(free)}: {', '.join(parts)}"
+    return f"{about(disk.total)} of {memory(free)}: {', '.join(parts)}"
 
 
 def _note(run: Run, estimated: dict[str, int]) -> None:

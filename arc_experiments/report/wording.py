@@ -146,6 +146,12 @@ def memory(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
 
 
+def about(num_bytes: float) -> str:
+    """1_500_000_000 -> "about 1.5 GB", 20_000 -> "under 1 MB"."""
+    words = memory(num_bytes)
+    return words if words.startswith("under") else f"about {words}"
+
+
 # What templates use as filters.
 FILTERS: dict[str, Callable[..., str]] = {
     one.__name__: one
