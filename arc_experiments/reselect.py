@@ -19,7 +19,7 @@ from arc_experiments.report.wording import lost_sentence, unscored_sentence
 from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import score
-from arc_experiments.scoring.per_output import solved
+from arc_experiments.scoring.per_output import solved, some
 from arc_experiments.scoring.selection import Rule, rule_named
 from arc_experiments.scoring.submission import check_submission, submission
 from arc_experiments.tasks import TaskSet
@@ -48,7 +48,8 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
     """Show and return the scores of a run folder's candidates under this rule; {} if no task has solutions.
 
     Raises:
-        ValueError: no run folder, no candidates, or no likelihoods for a rule that needs them.
+        ValueError: no run folder, no candidates, candidates of other tasks, or no likelihoods for a rule that
+            needs them.
     """
     # Here, because the run object and what jobs show stand over all stages.
     from arc_experiments.jobs.answering import answered
@@ -67,6 +68,11 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
             "the tasks have changed since this run answered them, so its scores would be those of others"
         )
     tasks = inputs.predicted_tasks()
+    if others := {candidate.task_id for candidate in run.candidates} - set(tasks.ids):
+        raise ValueError(
+            f"the run answered tasks that its settings no longer ask ({some(sorted(others))}), since another "
+            "version chose them (inference.limit): evaluate it again"
+        )
     scores: dict[str, Any] = {}
     if len(solved(tasks)):
         scores = score(tasks, run.candidates, rule, inputs.corpus.source_of)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from task_files import write
+from task_files import row_pair, write, write_copying
 from toy_models import untrained
 
 NUM_TASKS, NUM_PROCESSES = 240, 4
@@ -59,19 +59,13 @@ def make_inputs(root: Path, form: str = "competitions") -> Path:
         form: `competitions` or nothing, which stands between /kaggle/input and the competition.
     """
     rng = np.random.default_rng(0)
-
-    def pair(colour: int | None) -> dict[str, Any]:
-        row = rng.integers(0, 10, 3).tolist()
-        return {"input": [row], "output": [row if colour is None else [colour] * 3]}
-
-    for number in range(50):
-        pairs = [pair(None) for _ in range(int(rng.integers(3, 8)))]
-        write(root / "tasks", f"training/t{number}.json", {"train": pairs[1:], "test": pairs[:1]})
-    write(root / "tasks", "evaluation/e.json", {"train": [pair(1), pair(1)], "test": [pair(1)]})
+    write_copying(root / "tasks", rng)
+    fill = [row_pair(rng, 1) for _ in range(3)]
+    write(root / "tasks", "evaluation/e.json", {"train": fill[:2], "test": fill[2:]})
     challenges, solutions = {}, {}
     for number in range(NUM_TASKS):  # a row of one colour, which it must find in the demonstrations
         colour, num_tests = int(rng.integers(10)), 1 + number % 2
-        pairs = [pair(colour) for _ in range(4 + num_tests)]
+        pairs = [row_pair(rng, colour) for _ in range(4 + num_tests)]
         tests = pairs[4:]
         challenges[f"{number:08x}"] = {
             "train": pairs[:4], "test": [{"input": test["input"]} for test in tests],

@@ -30,6 +30,19 @@ def write(folder: Path, name: str, data: object) -> Path:
     return path
 
 
+def row_pair(rng: np.random.Generator, colour: int | None) -> dict[str, Any]:
+    """A row of three cells that becomes one of this colour; without a colour it is copied."""
+    row = rng.integers(0, 10, 3).tolist()
+    return {"input": [row], "output": [row if colour is None else [colour] * 3]}
+
+
+def write_copying(folder: Path, rng: np.random.Generator) -> None:
+    """Write 50 tasks to train on, which copy rows."""
+    for number in range(50):
+        pairs = [row_pair(rng, None) for _ in range(int(rng.integers(3, 8)))]
+        write(folder, f"training/t{number}.json", {"train": pairs[1:], "test": pairs[:1]})
+
+
 def read(path: Path, **options: Any) -> TrainingSource:
     return Files(path=str(path), **options).read(BadTasks())
 

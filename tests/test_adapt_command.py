@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapt_tools import OPTIONS, lasting_metrics, make_tasks, predictions
-from task_files import write
+from task_files import row_pair, write, write_copying
 from toy_models import untrained
 
 from arc_experiments.run import load_run
@@ -148,17 +148,10 @@ def test_helpers_end_with_the_process_that_started_them(options: list[str], tmp_
 def copying_and_filling(folder: Path) -> Path:
     """Tasks to train on, which copy their input, and tasks to adapt to, which fill it with one colour."""
     rng = np.random.default_rng(0)
-
-    def pair(colour: int | None) -> dict[str, Any]:
-        row = rng.integers(0, 10, 3).tolist()
-        return {"input": [row], "output": [row if colour is None else [colour] * 3]}
-
-    for number in range(50):
-        pairs = [pair(None) for _ in range(int(rng.integers(3, 8)))]
-        write(folder, f"training/t{number}.json", {"train": pairs[1:], "test": pairs[:1]})
+    write_copying(folder, rng)
     for number in range(12):
         colour = int(rng.integers(10))
-        pairs = [pair(colour) for _ in range(5)]
+        pairs = [row_pair(rng, colour) for _ in range(5)]
         write(folder, f"evaluation/e{number}.json", {"train": pairs[1:], "test": pairs[:1]})
     return folder
 

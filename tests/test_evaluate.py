@@ -90,6 +90,16 @@ def test_a_test_set_without_solutions_is_answered_and_not_scored(tmp_path: Path)
     assert "This run is finished" in again
 
 
+def test_answers_to_tasks_that_are_no_longer_asked_are_not_selected_from(tmp_path: Path) -> None:
+    data = [f"data.path={kaggle(tmp_path / 'data')}", "data.source.splits=[training]", "data.partition=all"]
+    run, _ = run_job(evaluate.main, tmp_path / "run", "job=evaluate", *data, "inference.limit=2")
+    asked, other = run.corpus.asked(3).ids[0], run.corpus.asked(3).ids[2]
+    text = (run.folder / "predictions.jsonl").read_text()
+    (run.folder / "predictions.jsonl").write_text(text.replace(asked, other))
+    with pytest.raises(ValueError, match=rf"answered tasks that its settings no longer ask \({other}\)"):
+        select_again(run.folder.path, None, None, Console(file=io.StringIO()))
+
+
 @pytest.mark.parametrize("limit", [2, 3])
 def test_scores_of_a_part_say_so_wherever_they_are_shown(tmp_path: Path, limit: int) -> None:
     data = [f"data.path={kaggle(tmp_path / 'data')}", "data.source.splits=[training]", "data.partition=all"]

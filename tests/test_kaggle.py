@@ -177,6 +177,16 @@ def test_what_is_not_mounted_or_ambiguous_is_named_with_the_key(
         compose_config(["experiment=kaggle"])
 
 
+def test_two_runs_whose_folders_have_the_same_name_are_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = mount(tmp_path / "input", "")
+    shutil.copytree(inputs / "bundle" / "run", inputs / "another" / "run")
+    monkeypatch.setenv("KAGGLE_INPUT", str(inputs))
+    with pytest.raises(ConfigError, match=r"from_run=\S+another/run or from_run=\S+bundle/run"):
+        compose_config(["experiment=kaggle"])
+
+
 def test_it_takes_a_runs_model_and_prompt_but_kaggles_tasks(tmp_path: Path) -> None:
     kaggle = make_kaggle(tmp_path / "kaggle", 2)
     run = tmp_path / "run"

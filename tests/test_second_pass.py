@@ -1,9 +1,5 @@
-"""The second pass, its order and what it adds; fair shares of the time; helpers that die are replaced."""
+"""The second pass, its order and what it adds; fair shares of the time."""
 
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +11,6 @@ from arc_experiments.adaptation.plan import AdaptationPlan
 from arc_experiments.adaptation.results import Before
 from arc_experiments.adaptation.second_pass import FIRST_SAMPLE, again, least_certain_first
 from arc_experiments.adaptation.task_groups import make_bundles, make_task_groups
-from arc_experiments.launching import helpers
-from arc_experiments.launching.helpers import Helpers
 from arc_experiments.runs.cores_and_gpus import NUM_SHARING
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.candidates import Candidate
@@ -93,52 +87,3 @@ def test_before_a_deadline_each_task_has_its_share_of_all_processes_time(
     assert work._fair_share() == pytest.approx(work.seconds_left * 4 / 3 - 30, abs=20)
     folder.write_json(f"{work._after.names[0]}.json", [])
     assert work._fair_share() == pytest.approx(work.seconds_left * 4 / 2 - 30, abs=20)
-
-
-# Helpers
-
-
-def starts(code: str) -> Callable[..., list["subprocess.Popen[bytes]"]]:
-    def start(folder: RunFolder, environments: list[dict[str, str]]) -> list["subprocess.Popen[bytes]"]:
-        started.extend(environments)
-        return [subprocess.Popen([sys.executable, "-c", code]) for _ in environments]
-
-    started: list[dict[str, str]] = []
-    start.started = started  # type: ignore[attr-defined]
-    return start
-
-
-def wait_for(happens: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if happens():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not happen")
-
-
-def test_a_helper_that_is_killed_is_replaced_in_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = starts("import time; time.sleep(60)")
-    monkeypatch.setattr(helpers, "start_helpers", start)
-    monkeypatch.setattr(helpers, "LOOK_SECONDS", 0.05)
-    both = Helpers(RunFolder(tmp_path), [{"GPU": "1"}, {"GPU": "2"}])
-    victim = both._helpers[1].process
-    victim.kill()
-    wait_for(lambda: len(start.started) == 3)  # type: ignore[attr-defined]
-    assert start.started[-1] == {"GPU": "2"}  # type: ignore[attr-defined]
-    both.stop()
-    assert all(helper.process.poll() is not None for helper in both._helpers)
-
-
-def test_a_helper_that_dies_again_and_again_stays_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = starts("raise SystemExit(3)")
-    monkeypatch.setattr(helpers, "start_helpers", start)
-    monkeypatch.setattr(helpers, "LOOK_SECONDS", 0.05)
-    one = Helpers(RunFolder(tmp_path), [{}])
-    wait_for(lambda: one._helpers[0].early_deaths == helpers.MOST_EARLY_DEATHS)
-    time.sleep(0.3)
-    one.stop()
-    assert len(start.started) == helpers.MOST_EARLY_DEATHS  # type: ignore[attr-defined]

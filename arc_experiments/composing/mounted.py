@@ -44,20 +44,21 @@ def find_base(config: DictConfig) -> None:
 
 
 def _only(key: str, what: str, is_it: Callable[[Path], bool]) -> Path:
-    """Return the folder that is what is sought; one name mounted in both places counts once."""
-    found = {folder.name: folder for folder in reversed(_folders(_root())) if is_it(folder)}
+    """Return the folder that is what is sought; what is mounted in both places counts once."""
+    found = {_mount(folder): folder for folder in reversed(_folders(_root())) if is_it(folder)}
     if len(found) == 1:
         return next(iter(found.values()))
     if found:
-        raise ConfigError(
-            [f"{key}: several folders below {_root()} hold a {what}: name one, {_choices(key, found)}"]
-        )
+        choices = " or ".join(sorted(f"{key}={folder}" for folder in found.values()))
+        raise ConfigError([f"{key}: several folders below {_root()} hold a {what}: name one, {choices}"])
     where = f"{key}={MOUNTED}: no folder below {_root()}"
     raise ConfigError([f"{where} holds a {what}: add it to the inputs, or name yours: {key}=<folder>"])
 
 
-def _choices(key: str, found: dict[str, Path]) -> str:
-    return " or ".join(sorted(f"{key}={folder}" for folder in found.values()))
+def _mount(folder: Path) -> tuple[str, ...]:
+    """`competitions/<slug>/a` and `<slug>/a` -> (<slug>, a): the same, mounted in two places."""
+    parts = folder.relative_to(_root()).parts
+    return parts[parts[:1] == ("competitions",) :]
 
 
 def _root() -> Path:

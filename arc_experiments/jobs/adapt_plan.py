@@ -81,8 +81,10 @@ def _show_seconds(work: AdaptationPlan, run: Run, console: Console) -> None:
     if adapt.seconds_per_task:
         training = min(training, adapt.seconds_per_task * num_tasks)
     before = answering.over(num_processes)
-    after = before.plus(Seconds(training / num_processes, training / num_processes))
-    show_estimate(f"answers before {before}, then adaptation and answers {after}", console)
+    a_pass, what = before.plus(Seconds(training / num_processes, training / num_processes)), "adaptation"
+    if adapt.second_pass:
+        a_pass, what = a_pass.plus(a_pass), "two passes of adaptation"
+    show_estimate(f"answers before {before}, then {what} and answers {a_pass}", console)
     if each < float("inf"):
         answers = answering.about / num_tasks
         console.print(f"[bold]time[/]         {_of_each(run, each, answers, training / num_tasks)}")

@@ -5,6 +5,8 @@
 In: a `StudyAnswer`. Out: Markdown in GitHub's form, and charts by name, those of the page.
 """
 
+import shlex
+
 from arc_experiments.comparison.charts import law_chart
 from arc_experiments.comparison.formats import markdown_table
 from arc_experiments.comparison.page import charts_of
@@ -35,7 +37,7 @@ def law(answer: StudyAnswer) -> Chart | None:
 
 def section(name: str, answer: StudyAnswer) -> str:
     """The question, the command, the rule, the answer, the first chart, two tables, the cost."""
-    study, typed = answer.record.study, " ".join(answer.record.overrides)
+    study, typed = answer.record.study, shlex.join(answer.record.overrides)
     first, *_ = charts(answer)
     shown = list(tables(answer.compared))[:SHOWN] if study.compared else []
     num_finished = answer.num_planned - len(answer.missing)
