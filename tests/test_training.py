@@ -23,7 +23,8 @@ from arc_experiments.training import losses
 from arc_experiments.training.checkpoints import last_complete, mark_complete, remove_torn
 from arc_experiments.training.dataset import Collator, as_dataset
 from arc_experiments.training.divergence import NonFiniteGradients
-from arc_experiments.training.recording import cut_log
+from arc_experiments.training.recording import cut_log, read_log
+from arc_experiments.training.trainer import StreamTrainer
 from arc_experiments.training.validation import validation_loss
 
 
@@ -80,6 +81,32 @@ def test_a_fresh_lora_changes_nothing_so_the_untrained_loss_is_the_base_models(t
     run = run_on_six_tasks(tmp_path)
     model = run.model()
     assert finetune.untrained_loss(run, model).token_mean == run.validation_loss(model).token_mean
+
+
+def test_a_first_step_that_fails_is_known_before_the_untrained_model_is_validated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **named: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory for a step")
+
+    monkeypatch.setattr(StreamTrainer, "training_step", fail)
+    run = run_on_six_tasks(tmp_path)
+    with pytest.raises(torch.OutOfMemoryError, match="no memory for a step"):
+        finetune.main(run, Console(file=io.StringIO()))
+    assert not (run.folder / finetune.LOG).exists()
+
+
+@pytest.mark.parametrize("kind", [[], ["model.lora.dora=true"]])
+def test_the_log_begins_with_the_loss_of_the_untrained_model(tmp_path: Path, kind: list[str]) -> None:
+    run = run_on_six_tasks(tmp_path, "optim.max_steps=2", "optim.eval_steps=1", *kind)
+    untrained = run.validation_loss(run.model())
+    finetune.main(run, Console(file=io.StringIO()))
+    lines = read_log(run.folder / finetune.LOG)
+    assert [line["step"] for line in lines] == [0, 1, 1, 2, 2]
+    assert lines[0]["validation_loss"] == untrained.token_mean
+    metrics = run.folder.read_json("metrics.json")
+    assert metrics["validation"]["initial_loss"] == untrained.token_mean
+    assert metrics["seconds"]["validation"] > 0
 
 
 def test_rows_are_the_streams_samples_whatever_the_number_of_workers(tmp_path: Path) -> None:

@@ -107,43 +107,31 @@ def _train(run: Run, tracker: Tracker, console: Console) -> Any:
         trainer = run.trainer(model, is_pause_due=pause.is_due)
         recorder = _recorder(run, trainer, model, bar, tracker, left)
         trainer.add_callback(AfterFirstSteps(run, model, recorder, left, tracker, console))
-        validating = _validate_untrained(resumed_step, run, recorder, left)
         if run.config.hardware.num_workers:
             tracker.settle()
         begun = time.perf_counter()
+        if resumed_step is None and not (run.is_sharded or _begins_as_base(run)):
+            recorder.validate_untrained()
         with pause.listening(resumed_step or 0):
             trainer.resume_or_start()
         _stop_if_asked(run, trainer)
         trained, training, stopped_early = time.perf_counter(), trainer.seconds, trainer.is_given_up
+        attempt = trained - begun - recorder.untrained_seconds
         final = recorder.validate(trainer.state.global_step)
         if trainer.best is not None and trainer.best.take_back(trainer):
             final = run.validation_loss(model)
         others_pictures = run.loss_with_others_pictures(model)
-        validating += time.perf_counter() - trained
-    _show_starvation(trainer.data_wait_seconds / (trained - begun), run, console)
+        validating = recorder.untrained_seconds + time.perf_counter() - trained
+    _show_starvation(trainer.data_wait_seconds / attempt, run, console)
     metrics = {
         **_loss_metrics(run, final, others_pictures),
-        "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, trained - begun)},
+        "train": {"stopped_early": stopped_early, **_training_metrics(run, trainer, attempt)},
         **leak_metrics(leaks),
         "seconds": {"validation": validating, "training": training},  # the latter of all attempts
         **_best_metrics(trainer),
     }
     _save(run, model, metrics)
     return model
-
-
-def _validate_untrained(step: int | None, run: Run, recorder: Recorder, left: TimeLeft) -> float:
-    """Validate the untrained model, unless the training resumes from a step; return the seconds that it took.
-
-    A model that is to be sharded is validated when the training begins.
-    """
-    if step is not None or run.is_sharded:
-        return 0.0
-    start = time.perf_counter()
-    recorder.validate(0)
-    seconds = time.perf_counter() - start
-    left.validation = seconds * (WITH_ADAPTER if begins_as_base(run.config.model) else 1.0)
-    return seconds
 
 
 def _open_log(run: Run) -> int | None:
@@ -161,6 +149,12 @@ def _recorder(
 ) -> Recorder:
     """What validates and logs during training; bar, tracker and status get each line that it writes."""
 
+    def evaluate_untrained() -> ValidationLoss | None:
+        start = time.perf_counter()
+        loss = untrained_loss(run, model)
+        left.validation = (time.perf_counter() - start) * (WITH_ADAPTER if _begins_as_base(run) else 1.0)
+        return loss
+
     def show(line: Line) -> None:
         left.correct(step=recorder.step_seconds, validation=recorder.validation_seconds)
         _show_line(line, run, bar, tracker, left.after(int(line["step"])))
@@ -169,7 +163,8 @@ def _recorder(
         trainer,
         run.folder / LOG,
         evaluate=lambda: run.validation_loss(model),
-        evaluate_untrained=lambda: untrained_loss(run, model),
+        evaluate_untrained=evaluate_untrained,
+        untrained_waits=_begins_as_base(run),
         score=(lambda: score_in_training(run, model)) if run.config.optim.best_by == "pass_at_2" else None,
         eval_steps=run.config.optim.eval_steps,
         on_line=show,
@@ -178,11 +173,19 @@ def _recorder(
 
 
 def untrained_loss(run: Run, model: Any) -> ValidationLoss | None:
-    """The validation loss before training, a quarter faster if a new adapter still adds exactly nothing."""
-    if run.is_sharded or not begins_as_base(run.config.model):
+    """The validation loss before training; a new adapter adds exactly nothing, and is left out.
+
+    So it is a quarter faster, and can be measured later, too.
+    """
+    if not _begins_as_base(run):
         return run.validation_loss(model)
     with model.disable_adapter():
         return run.validation_loss(model)
+
+
+def _begins_as_base(run: Run) -> bool:
+    """Whether the untrained model is its base, which stays what it is while the adapter is trained."""
+    return begins_as_base(run.config.model) and not run.is_sharded
 
 
 def _show_line(line: Line, run: Run, bar: ProgressBar, tracker: Tracker, left: float | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from arc_experiments.config.schema import Config
 from arc_experiments.resources.fake_model import FakeModel
-from arc_experiments.resources.workload import Workload, vision_bytes
+from arc_experiments.resources.workload import TrainingRow, Workload, vision_bytes
 
 # Bytes that optimizers keep of each trained weight, by parts of their names, the first that fits. AdamW keeps
 # two moments in float32.
@@ -92,7 +92,7 @@ def model_need(
         always["optimizer"] = optimizer_bytes(config.optim.name, fake.num_trained) // shares
         if num_processes > shares:
             always["gradients on their way"] = 4 * fake.num_trained  # DDP's buckets
-    if work.record is not None:
+    if work.record is not None and (tiled or not _covers(work.row, work.record)):
         length, answer = work.record
         loss = fake.loss(rows=rows, length=length, answer=answer, tiles=tiles)
         phases[f"validation ({rows} x {length:,} tokens)"] = int(SLACK * loss) + rows * pictures
@@ -101,3 +101,9 @@ def model_need(
         name = f"answering ({batch.rows} x {batch.length + batch.new_tokens:,} tokens)"
         phases[name] = int(SLACK * fake.answers(batch, tiles=tiles)) + batch.prompts * pictures
     return Need(always=always, phases=phases)
+
+
+def _covers(row: TrainingRow | None, record: tuple[int, int]) -> bool:
+    """Whether training on the row holds all that measuring this loss does, which then need not be counted."""
+    length, answer = record
+    return row is not None and row.length >= length and row.labelled > answer

@@ -25,13 +25,17 @@ class Recorder(TrainerCallback):
 
     Args:
         evaluate: returns the validation loss of the current model; None if nothing can be measured.
-        evaluate_untrained: the same, before the first step.
+        evaluate_untrained: the same of the untrained model.
+        untrained_waits: whether that can be measured after the first step too; then it is, so that a step
+            that does not fit into memory is known of at once.
         score: returns what to log beside the validation loss during training; None for nothing.
         eval_steps: optimizer steps between validations; None for none during training.
         on_line: called with each line after it is written.
 
     Attributes:
         validation_seconds: of the last validation during training; None before.
+        untrained_seconds: of that of the untrained model, which are not the training's; 0 if it was validated
+            by an earlier attempt.
         timed_steps: optimizer steps of this attempt that `step_seconds` is the mean of: all but the first.
     """
 
@@ -42,20 +46,30 @@ class Recorder(TrainerCallback):
         *,
         evaluate: Callable[[], ValidationLoss | None],
         evaluate_untrained: Callable[[], ValidationLoss | None],
+        untrained_waits: bool = False,
         score: Callable[[], dict[str, float]] | None = None,
         eval_steps: int | None,
         on_line: Callable[[Line], None],
     ) -> None:
         self.validations: dict[int, ValidationLoss | None] = {}
         self.validation_seconds: float | None = None
+        self.untrained_seconds = 0.0
         self.timed_steps, self._timed_seconds = 0, 0.0
         self._step_ended: float | None = None
         self._trainer = trainer
         self._evaluate, self._evaluate_untrained, self._score = evaluate, evaluate_untrained, score
+        self._untrained_waits = untrained_waits
         self._log, self._eval_steps, self._on_line = log, eval_steps, on_line
         self._since, self._waited = time.perf_counter(), 0.0
         self._counts = trainer.counts
         trainer.add_callback(self)
+
+    def validate_untrained(self) -> None:
+        """Validate the untrained model, before the training or within it. All processes must call this."""
+        start = time.perf_counter()
+        self.validate(0)
+        self.untrained_seconds = time.perf_counter() - start
+        self._trainer.leave_out(self.untrained_seconds)
 
     def validate(self, step: int) -> ValidationLoss | None:
         """Compute and write the validation loss of a step, once; return it. All processes must call this."""
@@ -94,7 +108,7 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self._trainer.is_fsdp_enabled and state.global_step == 0:  # sharded only now
-            self.validate(0)
+            self.validate_untrained()
         self._since, self._counts = time.perf_counter(), self._trainer.counts
 
     def on_step_end(
@@ -105,6 +119,8 @@ class Recorder(TrainerCallback):
             self.timed_steps += 1
             self._timed_seconds += now - self._step_ended
         self._step_ended = now
+        if self._untrained_waits and state.global_step == 1:  # before its line and its checkpoint are written
+            self.validate_untrained()
         if self._eval_steps is not None and state.global_step % self._eval_steps == 0:
             self.validate(state.global_step)
 

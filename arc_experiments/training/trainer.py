@@ -252,6 +252,10 @@ class StreamTrainer(SFTTrainer):
         """Seconds of training since step 0, including earlier attempts up to their checkpoints."""
         return self._earlier_seconds + time.perf_counter() - self._began
 
+    def leave_out(self, seconds: float) -> None:
+        """Count the seconds that have just passed as something else than training."""
+        self._began += seconds
+
     @property
     def has_paused(self) -> bool:
         """Whether it left the rest of the training to a later start."""
