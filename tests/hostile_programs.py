@@ -49,7 +49,7 @@ HOSTILE: dict[str, tuple[str, str | list[list[int]]]] = {
         "timeout",
     ),
     # Memory.
-    "memory bomb of lists": (does("x = []", "while True: x.append([0] * 10 ** 5)"), "memory"),
+    "memory bomb of lists": (does("x = []", "while True: x.append([0] * 10 ** 7)"), "memory"),
     "memory bomb of one array": (does("return np.ones(10 ** 10)[:2]"), "memory"),
     "memory bomb of text": (does("return [[len('a' * 10 ** 10)]]"), "memory"),
     "memory bomb of numbers": (does("return [[(1 << 10 ** 11) % 3]]"), "memory"),

@@ -104,8 +104,8 @@ def test_any_combination_is_what_the_tokenizer_says(
         options |= fragment(name)
     if "colour_names" in grids:  # which need the separator that they name
         options["separator"] = " "
-    if "repeated_digits" in grids and options.get("frames"):
-        options["fill"] = "..."
+    if "repeated_digits" in grids and options.get("frames"):  # whose cells another option may have replaced
+        options["fill"] = "." * len(options["cells"][0])
     form = GridText(**options)
     prompt, asked = (make(tokenizer(), "prompt=compact", grid=form) for _ in range(2))
     prompt.verify([])

@@ -1,7 +1,12 @@
 """Compare estimates with what runs took: `python -m tools.check_estimates <folder> [name ...]`.
 
-Each composition runs by the command in a folder of its own, one after another; its disk is looked at a
-hundred times a second, and its time counts from the moment when the estimate is shown. Shows a table.
+Each composition runs by the command in a folder of its own, one after another. Its disk is what the file
+system holds more than before, looked at a thousand times a second: a checkpoint that is about to go lives for
+milliseconds. So the folder should be a file system of its own:
+
+    mkdir /tmp/estimates && mount -t tmpfs none /tmp/estimates
+
+Its time counts from the moment when the estimate is shown. Shows a table.
 """
 
 import json
@@ -41,6 +46,7 @@ COMPOSITIONS = {
 
 def main(folder: Path, names: list[str]) -> None:
     """Run the compositions, all if none is named, and print what they took."""
+    folder.mkdir(parents=True, exist_ok=True)
     large = _large_model(Path(tempfile.mkdtemp()))
     CONSOLE.print(f"{'':14}" + "".join(f"{what:>10}{'estimated':>20}" for what in ("memory", "disk", "time")))
     for name in names or list(COMPOSITIONS):
@@ -63,18 +69,18 @@ def _run(folder: Path, options: list[str]) -> tuple[int, float, float]:
     """Run a composition; return the most bytes of its folder, and seconds for the rest, said and taken."""
     command = [sys.executable, "-m", "arc_experiments", f"hydra.run.dir={folder}", *options]
     plain = {**os.environ, "COLUMNS": "300", "PYTHONUNBUFFERED": "1"}
-    most, said, said_at = 0, 0.0, time.monotonic()
+    before, most, said, said_at, looks = _used(folder.parent), 0, 0.0, time.monotonic(), 0
     with tempfile.NamedTemporaryFile() as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=plain)
         while process.poll() is None:
-            most = max(most, _size(folder))
-            if not said and (shown := ESTIMATE.search(Path(output.name).read_text())):
+            most, looks = max(most, _used(folder.parent) - before), looks + 1
+            if looks % 100 == 0 and not said and (shown := ESTIMATE.search(Path(output.name).read_text())):
                 said, said_at = sum(map(_seconds, ABOUT.findall(shown[0]))), time.monotonic()
-            time.sleep(0.01)
+            time.sleep(0.001)
         took = time.monotonic() - said_at
         if process.returncode or not said:
             raise SystemExit(f"{' '.join(command)}:\n{Path(output.name).read_text()[-3000:]}")
-    return max(most, _size(folder)), said, took
+    return most, said, took
 
 
 def _seconds(duration: tuple[str, str, str]) -> float:
@@ -82,14 +88,10 @@ def _seconds(duration: tuple[str, str, str]) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _size(folder: Path) -> int:
-    total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.stat().st_size if file.is_file() else 0
-        except FileNotFoundError:  # removed meanwhile
-            continue
-    return total
+def _used(folder: Path) -> int:
+    """Return the bytes in use on the file system of a folder."""
+    system = os.statvfs(folder)
+    return (system.f_blocks - system.f_bfree) * system.f_frsize
 
 
 def _large_model(folder: Path) -> list[str]:
