@@ -223,6 +223,7 @@ def test_nothing_piles_up_from_task_to_task(tasks: Path, tmp_path: Path) -> None
 # Killed and resumed
 
 
+@pytest.mark.slow
 def test_what_is_finished_stays_finished(
     finished: tuple[Run, str], tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,6 +430,7 @@ def test_tasks_not_begun_in_time_are_answered_as_before(tasks: Path, tmp_path: P
     assert len(run.folder.read_json("submission.json")) == 3
 
 
+@pytest.mark.slow
 def test_tasks_that_have_too_little_or_are_too_long_are_counted(tasks: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tasks, tmp_path / "tasks")
     pair, long = (

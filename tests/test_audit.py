@@ -97,6 +97,7 @@ def test_the_same_command_again_shows_it_at_once_without_torch(finished: tuple[P
     assert (folder / "audit.html").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_folder_is_compared_by_its_path_and_anew_when_a_file_has_changed(tmp_path: Path) -> None:
     task = random_task("mine", 1)
     write_task(tmp_path / "it's mine" / "mine.json", task)
@@ -139,6 +140,7 @@ def test_an_option_of_data_is_compared_anew_when_its_files_have_changed(
     assert len(json.loads((folder / "leaks.json").read_text())["comparisons"][0]["tasks"]) == 2
 
 
+@pytest.mark.slow
 def test_generators_are_compared_by_id_and_cannot_be_looked_for(tmp_path: Path) -> None:
     audited(tmp_path / "a", "audit.tasks=[arc1]", "audit.against=[re_arc]")
     results = json.loads((tmp_path / "a" / "leaks.json").read_text())["comparisons"]

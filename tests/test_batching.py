@@ -73,6 +73,7 @@ def ids(answers: list[tuple[Key, Answer]]) -> list[tuple[Key, tuple[int, ...]]]:
     return [(key, answer.ids) for key, answer in answers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [Transformers(), SAMPLES, Threshold(threshold=0.1)])
 def test_what_does_not_fit_is_answered_in_parts_and_the_same(model: torch.nn.Module, engine: Engine) -> None:
     whole = answer_whole(engine, model)

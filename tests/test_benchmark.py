@@ -131,6 +131,7 @@ def test_one_core_is_used_and_all_are_given_back() -> None:
     assert os.sched_getaffinity(0) == before
 
 
+@pytest.mark.slow
 def test_waiting_is_measured_for_each_number_of_workers(run: Run) -> None:
     rows = samples.measure_loading(run)["rows"]
     assert [row["num_workers"] for row in rows] == [0, 1]

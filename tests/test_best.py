@@ -234,6 +234,7 @@ def lines(folder: Path, name: str) -> list[tuple[float, float]]:
     return [(line["step"], line[name]) for line in read_log(folder / "train_log.jsonl") if name in line]
 
 
+@pytest.mark.slow
 def test_the_job_keeps_the_weights_of_the_best_validation(tmp_path: Path) -> None:
     run = small_run(
         tmp_path,

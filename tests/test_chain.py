@@ -101,6 +101,7 @@ def code_of(program: str) -> int:
     return subprocess.run([sys.executable, "-c", program]).returncode
 
 
+@pytest.mark.slow
 def test_a_killed_worker_whose_children_hold_the_folder_for_a_while_has_died(folder: RunFolder) -> None:
     """As the processes that prepare samples do: each has the worker's open lock."""
     worker = f"""
@@ -142,6 +143,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert folder.status["attempt"] == 2, "the chain goes on"
 
 
+@pytest.mark.slow
 def test_the_end_of_a_helper_is_not_that_of_the_run(folder: RunFolder) -> None:
     with folder.worked_on():
         assert not end_job(folder, -9)

@@ -118,6 +118,7 @@ def test_the_training_loss_falls(finished: tuple[Path, str]) -> None:
     assert metrics["validation"]["loss"]["token_mean"] < metrics["validation"]["initial_loss"] - 0.3
 
 
+@pytest.mark.slow
 def test_the_same_command_again_shows_the_scores_at_once_as_a_chain_too(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = (folder / "metrics.json").stat().st_mtime_ns
@@ -137,6 +138,7 @@ def test_another_composition_in_the_same_folder_is_refused(finished: tuple[Path,
     assert "resume=false" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_evaluated_again_from_its_folder(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_the_table_names_every_other_command() -> None:
     assert set(COMMANDS) == names - {"arc_experiments"}
 
 
+@pytest.mark.slow
 def test_a_first_word_is_another_command_with_its_arguments_and_its_exit_code(
     tmp_path: Path, bin_folder: Path
 ) -> None:
@@ -144,6 +145,7 @@ done
 """
 
 
+@pytest.mark.slow
 @needs_bash
 def test_bash_completes_options_keys_lists_and_commands(tmp_path: Path, bin_folder: Path) -> None:
     expected = {

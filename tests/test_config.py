@@ -677,6 +677,7 @@ def test_the_readme_names_commands() -> None:
     assert in_document(readme, ["make"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
 def test_every_command_in_the_documents_composes(
     document: Path, earlier_run: Path, program_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -406,6 +406,7 @@ def test_arc_1d_trains_beside_arc_and_can_hold_out_its_published_tasks(tmp_path:
     assert (len(published.partition.train), len(published.partition.validation)) == (8, 2)
 
 
+@pytest.mark.slow
 def test_a_source_of_the_run_s_mixture_is_changed_as_the_refusal_says(tmp_path: Path) -> None:
     folder = compose(["data=demo", "experiment=smoke", "tracking=off"], tmp_path / "run").folder
     (folder / "adapter").mkdir()

@@ -46,6 +46,7 @@ def random_grid(own: random.Random, *, side: int | None = None) -> Grid:
     return np.array([[own.choice(colours) for _ in range(columns)] for _ in range(rows)], np.uint8)
 
 
+@pytest.mark.slow
 def test_numpy_paints_what_the_prelude_paints() -> None:
     own = random.Random(0)
     for _ in range(3000):

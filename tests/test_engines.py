@@ -127,6 +127,7 @@ def test_a_prompt_takes_as_many_rows_of_a_batch_as_it_has_samples() -> None:
     assert len(plan_batches(lengths, extra=10, batch_tokens=1, rows_per_prompt=2)) == 4
 
 
+@pytest.mark.slow
 def test_batched_answers_differ_from_single_ones_only_where_two_tokens_are_as_good(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     overrides = [

@@ -65,6 +65,7 @@ def test_answers_that_may_not_end_are_said_to_take_longer() -> None:
     assert Seconds(2.0, 4.0).plus(Seconds(1.0, 2.0)).over(3) == Seconds(1.0, 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "at"), [(TIMED_STEPS + 3, TIMED_STEPS + 1), (2, 2)])
 def test_the_time_is_told_once_after_a_few_steps_of_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, at: int

@@ -126,6 +126,7 @@ def test_scores_of_a_part_say_so_wherever_they_are_shown(tmp_path: Path, limit: 
     assert page.count("2 of 3 tasks asked") >= 4, "tiles, scores, kinds of task, number of predictions"
 
 
+@pytest.mark.slow
 def test_a_training_ends_with_a_submission_for_tasks_without_solutions(tmp_path: Path) -> None:
     data = [f"data.path={kaggle(tmp_path / 'data')}", "data.source.splits=[training,test]"]
     run, printed = run_job(finetune.main, tmp_path / "run", *data, "optim.eval_steps=1")
@@ -147,6 +148,7 @@ def test_a_training_needs_tasks_to_train_on(tmp_path: Path) -> None:
         run_job(finetune.main, tmp_path / "run", *data)
 
 
+@pytest.mark.slow
 def test_adaptation_answers_tasks_without_solutions(tmp_path: Path) -> None:
     data = ["job=adapt", f"data.path={kaggle(tmp_path / 'data')}", "data.source.splits=[test]"]
     run, printed = run_job(adapt.main, tmp_path / "run", *data)
@@ -179,6 +181,7 @@ def test_tasks_with_solutions_are_scored_beside_those_without(tmp_path: Path) ->
     assert "not those that were scored" not in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_killed_evaluation_is_that_of_all_its_attempts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_answers_that_begin_late_read_the_prompt_from_further_away(tmp_path: Pat
     assert "position_ids" not in Collator(run.prompt.pad_id)([make_row(plain, 0)])
 
 
+@pytest.mark.slow
 def test_a_training_with_late_answers_runs_and_is_another_one(tmp_path: Path) -> None:
     late = trained_losses(run_on_six_tasks(tmp_path / "late", "optim.answer_gap=40"))
     assert np.isfinite(late).all()

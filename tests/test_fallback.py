@@ -63,6 +63,7 @@ def test_another_runs_grids_stand_behind_verified_programs(
     assert f"view 0: identity ({of_grids.folder})" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_answered_all_tasks_is_refused_before_anything_is_asked(
     model: list[str], grid_model: list[str], of_grids: Run, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_one_file_of_many_tasks_reads_back(tasks: TaskSet) -> None:
         assert as_json(read(zipped(folder)).fixed) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write_copy", [write_folder, write_kaggle])
 def test_a_copy_of_arc_is_the_same_as_the_package(
     write_copy: Callable[[TaskSet, Path], None], tmp_path: Path

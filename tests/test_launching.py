@@ -220,6 +220,7 @@ def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
     assert folder.status["attempt"] == 1, "nothing was done twice"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [["elsewhere", "here"], ["here", "elsewhere"]])
 def test_a_job_that_outlives_its_killed_launcher_keeps_its_place(tmp_path: Path, order: list[str]) -> None:
     """No other launcher holds the sweep's lock: the job is an orphan, and uses the cores of a place."""
@@ -525,6 +526,7 @@ def test_a_sweep_that_breaks_off_leaves_the_jobs_that_have_not_begun(
     assert not (tmp_path / "later" / "starts").exists()
 
 
+@pytest.mark.slow
 def test_told_twice_it_kills_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deaf = WORKER.replace("lambda *_: signal.raise_signal(signal.SIGINT)", "signal.SIG_IGN")
     monkeypatch.setattr(sys.modules[__name__], "WORKER", deaf)
@@ -584,6 +586,7 @@ def test_a_job_that_another_process_has_taken_on_meanwhile_has_not_died(
     assert "ended with exit code" not in shown
 
 
+@pytest.mark.slow
 def test_a_killed_job_whose_children_live_on_for_a_while_has_died_all_the_same(tmp_path: Path) -> None:
     code, shown, rows = sweep(tmp_path, "leaves a child", retries=1)
     assert (code, rows["leaves a child"]["state"]) == (1, "failed")

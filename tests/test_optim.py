@@ -497,6 +497,7 @@ def test_the_median_survives_a_resume(tmp_path: Path) -> None:
 LONGER = ["optim.schedule=constant", "optim.warmup=2", "optim.save_steps=2"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_made_longer_as_if_it_had_been_so_from_the_start(tmp_path: Path) -> None:
     through = trained(small_run(tmp_path / "a", *LONGER, "optim.max_steps=6"))
     trained(small_run(tmp_path / "b", *LONGER, "optim.max_steps=4"))

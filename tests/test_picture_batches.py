@@ -50,6 +50,7 @@ def test_a_worker_leaves_what_is_looked_up_to_the_training_process(
             assert np.array_equal(values, completed[name])
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_with_workers(tmp_path: Path) -> None:
     losses = []
     for workers in (0, 2):

@@ -37,6 +37,7 @@ def smoke() -> Config:
     return check(compose_config(["experiment=smoke"]))
 
 
+@pytest.mark.slow
 def test_a_training_imports_no_library_that_it_does_not_use_before_its_first_step() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -68,6 +68,7 @@ def test_re_arc_has_the_arc_1_training_tasks(re_arc: TrainingSource) -> None:
     assert list(re_arc.pairs(0)) == []
 
 
+@pytest.mark.slow
 def test_re_arc_tasks_are_valid_and_depend_on_the_rng_alone(re_arc: TrainingSource) -> None:
     global_state = np.random.get_state()[1].tolist()  # type: ignore[index]
     for number in range(0, 400, 13):
@@ -389,6 +390,7 @@ def test_at_low_difficulties_every_task_that_is_left_can_be_drawn(tmp_path: Path
         check_drawn(source.draw(number, rng_for("test", number)))
 
 
+@pytest.mark.slow
 def test_the_cache_is_the_same_made_by_one_process_and_by_two(
     re_arc: TrainingSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,6 +418,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_with_the_process_that_makes_a_cache_its_helpers_end(
     number: signal.Signals, re_arc: TrainingSource, tmp_path: Path

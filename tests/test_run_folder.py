@@ -68,6 +68,7 @@ def leaves(node: Any, prefix: str = "") -> Iterator[str]:
         yield prefix
 
 
+@pytest.mark.slow
 def test_everything_but_where_and_how_changes_the_hash(default: DictConfig) -> None:
     keys = list(leaves(default))
     assert len(keys) > 70
@@ -185,6 +186,7 @@ def test_the_same_command_finds_its_folder_again(start: Start) -> None:
     assert start("seed=4") != first
 
 
+@pytest.mark.slow
 def test_a_folder_can_be_named_by_hand(start: Start) -> None:
     assert start("hydra.run.dir=here/x") == [Path("here/x")]
     # The last ones are written otherwise by Hydra: True, 300.0.
@@ -197,6 +199,7 @@ def test_a_folder_can_be_named_by_hand(start: Start) -> None:
         assert jobs == [Path("there/seed_1"), Path("there/seed_2")], "named by what is swept alone"
 
 
+@pytest.mark.slow
 def test_a_sweep_folder_is_named_by_what_is_not_swept(start: Start, default: DictConfig) -> None:
     few = start("--multirun", "seed=1,2")
     assert [path.name for path in few] == ["seed_1", "seed_2"]
@@ -324,6 +327,7 @@ def test_only_what_is_there_becomes_absolute(tmp_path: Path) -> None:
     assert absolute_path("a:b.py:f", tmp_path) == f"{tmp_path}/a:b.py:f"
 
 
+@pytest.mark.slow
 def test_a_run_inside_a_run_is_listed_and_announced(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def texts(tmp_path: Path) -> dict[str, str]:
     return {name: text.replace("{folder}", str(tmp_path)) for name, (text, _) in HOSTILE.items()}
 
 
+@pytest.mark.slow
 def test_hostile_programs_are_labelled_and_touch_neither_the_machine_nor_each_other(
     texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

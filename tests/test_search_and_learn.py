@@ -213,6 +213,7 @@ def test_programs_in_a_language_that_does_not_join_them_are_refused_before_anyth
     assert not (tmp_path / "run" / "predictions.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
     finished: Run, model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def without_times(run: Any, name: str) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_both_passes_answer_together_each_from_samples_of_its_own(tasks: Path, tmp_path: Path) -> None:
     once, _ = adapted(tmp_path / "once", tasks)
     twice, printed = adapted(tmp_path / "twice", tasks, "adapt.second_pass=true")

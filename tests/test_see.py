@@ -44,6 +44,7 @@ def test_its_training_starts_from_the_small_model(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_wholly_trained_vision_model_is_saved_with_its_processor(tmp_path: Path) -> None:
     start = tmp_path / "start"
     start_from_tiny(start)

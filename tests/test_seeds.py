@@ -66,6 +66,7 @@ def test_a_seed_changes_what_it_is_for_and_nothing_else(
     assert {name for name in found if found[name] != usual[name]} == what
 
 
+@pytest.mark.slow
 def test_without_dropout_the_seed_of_training_changes_nothing(facts_of: FactsOf) -> None:
     plain = facts_of("model.lora.dropout=0.0")
     assert facts_of("model.lora.dropout=0.0", "seeds.train=2") == plain

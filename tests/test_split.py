@@ -50,6 +50,7 @@ def make_run(kind: str, tasks: Path, folder: Path, *more: str) -> Run:
     return vision_run(kind, tasks, folder, *options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "mllama"])
 def test_a_split_model_trains_and_answers_like_a_whole_one(kind: str, tmp_path: Path) -> None:
     tasks = make_tasks(tmp_path / "tasks", 2)

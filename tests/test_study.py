@@ -225,6 +225,7 @@ def test_each_arm_is_tuned_on_seeds_that_are_not_in_the_answer(tmp_path: Path) -
 # Runs
 
 
+@pytest.mark.slow
 def test_a_study_runs_answers_and_grows(place: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*write_study(place), "launch.max_parallel=4"]
     home = place / "multirun" / "study-mine"
@@ -300,6 +301,7 @@ def test_other_overrides_make_another_folder_and_other_circumstances_do_not() ->
     )
 
 
+@pytest.mark.slow
 def test_a_study_with_a_failed_run_has_no_answer_until_that_is_done(
     place: Path, quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def only(folder: Path) -> Path:
     return inner
 
 
+@pytest.mark.slow
 def test_of_five_jobs_three_end_badly_and_only_these_run_again(tmp_path: Path) -> None:
     sweep = ("seed=1,2,90,91,92", "launch.max_parallel=2")
     code, shown = run(*sweep, cwd=tmp_path)
@@ -90,6 +91,7 @@ def test_of_five_jobs_three_end_badly_and_only_these_run_again(tmp_path: Path) -
     assert [state(folder / f"seed_{seed}")["attempt"] for seed in (1, 2, 90, 91, 92)] == [1, 1, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_one_more_seed_costs_one_job_and_a_folder_of_another_version_is_told(tmp_path: Path) -> None:
     run("seed=1,2", cwd=tmp_path)
     code, shown = run("seed=1,2,90", "launch.retries=1", cwd=tmp_path)
@@ -106,6 +108,7 @@ def test_one_more_seed_costs_one_job_and_a_folder_of_another_version_is_told(tmp
     assert (folder / "seed_1" / "run.yaml").read_text() == older, "it is left as it is"
 
 
+@pytest.mark.slow
 def test_a_job_that_is_named_twice_runs_once_and_is_noted(tmp_path: Path) -> None:
     code, shown = run("seed=1,2,1", cwd=tmp_path)
     assert code == 0, shown
@@ -118,6 +121,7 @@ def test_a_job_that_is_named_twice_runs_once_and_is_noted(tmp_path: Path) -> Non
     assert {path.name for path in only(tmp_path / "multirun").glob("seed_3*")} == {"seed_3", "seed_3-2"}
 
 
+@pytest.mark.slow
 def test_sweeps_at_once_do_every_job_whether_they_are_the_same_or_others(tmp_path: Path) -> None:
     commands = [("seed=1,2",), ("seed=1,2",), ("seed=1,2", "optim.max_steps=9")]
     started = [start(*command, cwd=tmp_path) for command in commands]
@@ -148,6 +152,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_what_is_finished_stays(tmp_path: Path, small_disk: Path) -> None:
     run("seed=1,2", cwd=small_disk)
     folder = only(small_disk / "multirun")
@@ -162,6 +167,7 @@ def test_a_full_disk_is_told_and_what_is_finished_stays(tmp_path: Path, small_di
     assert run("seed=1,2,3", cwd=small_disk)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_told(small_disk: Path) -> None:
     run("seed=1", cwd=small_disk)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

@@ -240,6 +240,7 @@ def test_groups_are_of_tasks_of_one_length_whoever_makes_them(tasks: Path, tmp_p
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save_steps", [2, 1000])
 def test_a_group_that_was_killed_gives_the_same(save_steps: int, tasks: Path, tmp_path: Path) -> None:
     options = [*SMALL, "optim.max_steps=5", f"optim.save_steps={save_steps}"]
@@ -259,6 +260,7 @@ def test_a_group_that_was_killed_gives_the_same(save_steps: int, tasks: Path, tm
     assert known == [unit["training"] for unit in predictions(through, "adaptation.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_group_that_was_killed_between_its_answers_is_not_trained_again(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +288,7 @@ def test_a_group_that_was_killed_between_its_answers_is_not_trained_again(
 # Where one of them cannot be trained
 
 
+@pytest.mark.slow
 def test_tasks_that_cannot_be_trained_are_left_out_before(tasks: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tasks, tmp_path / "tasks")
     pair = {"input": [[1, 2, 3]], "output": [[4] * 3]}
@@ -316,6 +319,7 @@ def _diverging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "model", model)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_diverging")
 def test_a_training_that_diverges_costs_its_own_task_alone(
     tasks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -329,6 +333,7 @@ def test_a_training_that_diverges_costs_its_own_task_alone(
     assert outcomes(alone) == outcomes(run)
 
 
+@pytest.mark.slow
 def test_a_group_that_does_not_fit_into_memory_is_trained_one_by_one(
     tasks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -357,6 +362,7 @@ def test_a_group_that_does_not_fit_into_memory_is_trained_one_by_one(
     assert [one.training for one in together] == [one.training for one in alone]
 
 
+@pytest.mark.slow
 def test_all_of_a_group_stop_when_the_time_is_over(tasks: Path, tmp_path: Path) -> None:
     run, _ = adapted(tmp_path / "run", tasks, *SMALL, "adapt.seconds_per_task=1e-6", "optim.warmup=0")
     assert outcomes(run) == {"stopped_by_time": 3}

@@ -326,6 +326,7 @@ def test_a_tracker_that_hangs_is_given_up(
 # The real one
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run_and_all_of_it_lies_in_the_folder(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "r")
     assert track(folder, range(11)) == ""

@@ -139,6 +139,7 @@ def test_the_collator_ignores_padding_in_the_loss(tmp_path: Path) -> None:
     assert batch["marks"].tolist() == [[1, 3], [1, 1]]
 
 
+@pytest.mark.slow
 def test_the_same_batch_in_one_piece_or_in_four_trains_alike(tmp_path: Path) -> None:
     ones = losses_of(run_on_six_tasks(tmp_path / "a", "hardware.per_device_batch_size=1"))
     fours = losses_of(run_on_six_tasks(tmp_path / "b", "hardware.per_device_batch_size=4"))
@@ -146,6 +147,7 @@ def test_the_same_batch_in_one_piece_or_in_four_trains_alike(tmp_path: Path) -> 
     assert ones == pytest.approx(fours, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_early_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
     through = losses_of(run_on_six_tasks(tmp_path / "a", "optim.save_steps=2"))
     stopped = losses_of(run_on_six_tasks(tmp_path / "b", "optim.save_steps=2", "optim.stop_after=2"))
@@ -167,6 +169,7 @@ def test_a_run_killed_after_its_last_checkpoint_trains_no_further(tmp_path: Path
     assert all(torch.equal(value, weights(reloaded)[name]) for name, value in weights(model).items())
 
 
+@pytest.mark.slow
 def test_training_counts_its_samples_and_resumes_the_counts(tmp_path: Path) -> None:
     run = run_on_six_tasks(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
     trainer = run.trainer(run.model(), [])
@@ -322,6 +325,7 @@ def test_a_run_goes_on_with_the_batch_that_is_asked_for_now(tmp_path: Path) -> N
     assert sizes == [4, 1]
 
 
+@pytest.mark.slow
 def test_seconds_of_training_are_those_of_all_attempts(tmp_path: Path) -> None:
     first = run_on_six_tasks(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
     trainer = first.trainer(first.model(), [])
@@ -335,6 +339,7 @@ def test_seconds_of_training_are_those_of_all_attempts(tmp_path: Path) -> None:
     assert kept < trainer.seconds <= kept + time.perf_counter() - start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss_on", ["test_output", "all_outputs"])
 def test_the_loss_at_labelled_positions_is_that_of_sfttrainer(
     loss_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -345,6 +350,7 @@ def test_the_loss_at_labelled_positions_is_that_of_sfttrainer(
     assert ours == pytest.approx(losses_of(run_on_six_tasks(tmp_path / "theirs", *options)), abs=2e-6)
 
 
+@pytest.mark.slow
 def test_which_loss_is_computed_depends_on_nothing_that_differs_between_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

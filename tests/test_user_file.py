@@ -555,6 +555,7 @@ def shown(job: Any, run: Run) -> str:
     return console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_a_run_on_rows_alone_trains_validates_and_says_that_nothing_is_scored(tmp_path: Path) -> None:
     run = custom_run(tmp_path, ROWS_FILE)
     output = shown(finetune, run)

@@ -260,6 +260,7 @@ def test_candidates_are_as_probable_together_as_alone(
             assert record["log_probability"] == pytest.approx(-loss, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_candidates_after_pictures_are_scored_within_the_token_budget(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def trained(run: Run) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_adapter_brings_its_vocabulary_along_and_fits_the_full_base(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base")
     run = arc_run(tmp_path / "run", base)
