@@ -30,7 +30,7 @@ from arc_experiments.training.prefetching import Ahead
 from arc_experiments.training.trainer import STEPS_AHEAD
 
 NUM_WARM_SAMPLES = 100  # made before the clock runs: each number of demonstrations has its own layout
-NUM_WARM_BATCHES = 20
+NUM_WARM_BATCHES = 100  # at most: the workers start, and memory is touched for the first time
 REST = "choose and fit"  # what the stream does around its stages, and joining samples to rows
 
 
@@ -196,7 +196,7 @@ def _consumer(run: Run) -> tuple[str, float]:
 
 
 def _wait_of_consumer(run: Run, seconds: float) -> float:
-    """Return the share of its time that a consumer waits for batches, once the workers have started.
+    """Return the share of its time that a consumer waits for batches, once workers and memory are warm.
 
     It only sleeps, as a GPU's training leaves the cores to the workers.
     """
@@ -209,8 +209,11 @@ def _wait_of_consumer(run: Run, seconds: float) -> float:
         collate_fn=collator,
     )
     batches = Ahead(iter(loader), depth=STEPS_AHEAD, then=collator.complete)
-    for _ in range(NUM_WARM_BATCHES):  # the workers start
+    warm = time.perf_counter() + seconds
+    for _ in range(NUM_WARM_BATCHES):
         next(batches)
+        if time.perf_counter() > warm:
+            break
     waited = 0.0
     start = asked = time.perf_counter()
     while asked - start < seconds:
