@@ -1,14 +1,16 @@
 """For notebooks: a model's answers in pictures with their scores, and comparisons of runs.
 
 run = compose(["data=files", "data.path=my_tasks.json"], "outputs/mine")
-answers(run, run.model())         # pictures of every task with its two attempts
-answers(run.execute()).scores     # the whole job as the command does it, and what it has answered
+done = run.execute()              # the whole job as the command does it
+answers(done).scores              # of what it has answered
+answers(run, done.trained_model())  # pictures of every task with its two attempts, answered anew
 compare_runs(run, "outputs/other")
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from arc_experiments.config.plurals import plural
 from arc_experiments.report.files import read_run
 from arc_experiments.report.gallery import TestCard, task_cards
 from arc_experiments.run import Run
+from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.tasks.html import row
 
@@ -55,6 +58,16 @@ class Answers:
         head = f"Answers of {self.run.folder} to {plural(len(tests), 'test output')}{score}{unknown}"
         return "\n  ".join([head, *lines[:MOST_LINES], *more])
 
+    def save_html(self, file: Path | str) -> Path:
+        """Write the pictures that a notebook shows into one page, which needs no other file."""
+        path = Path(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        title = escape(f"Answers of {self.run.folder}")
+        write_whole(
+            path, f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n{self._repr_html_()}'
+        )
+        return path
+
     def _repr_html_(self) -> str:
         return "".join(_test_row(task_id, test) for task_id, test in self._tests())
 
@@ -85,7 +98,8 @@ class Comparison:
 def answers(run: Run, model: Any = None) -> Answers:
     """Answer the run's tasks with a model; without one, return what the finished run has answered.
 
-    A float32 adapter is merged into the model.
+    A float32 adapter is merged into the model. Of a run that has trained, `run.model()` is the untrained
+    model, and `run.trained_model()` the trained one.
 
     Raises:
         ValueError: without a model, the run has no answers yet.

@@ -2,9 +2,10 @@
 
 run = compose(["data=arc1", "model=tiny"])
 run.stream()[0]          # the first sample, augmented, as tokens
-model = run.model()      # base and adapter
+model = run.model()      # what the run starts with: base and adapter
 run.trainer(model, [])   # TRL's SFTTrainer on the stream
 run.predict(model)       # candidates for the validation tasks
+run.trained_model()      # of a run that has trained: its weights
 
 What builds a part lies with its stage; this file is the table of contents, for the jobs and for notebooks.
 Libraries that take long to import are imported by the parts that need them.
@@ -329,7 +330,10 @@ class Run:
         return self.weights.ancestry(dtype=self.dtype, shares=self.corpus.shares)
 
     def model(self, *, trainable: bool = True) -> Any:
-        """Load base model and adapter onto the device.
+        """Load the model that the run starts with: the base and `model.adapter`, or a new LoRA.
+
+        It never has the weights that the run has trained, finished or not: `trained_model` loads those. An
+        evaluation with `from_run` trains none, and starts with those of the other run.
 
         Raises:
             ValueError: the adapter was trained with another prompt, dtype or vocabulary, which only
@@ -348,7 +352,7 @@ class Run:
         return add_adapter(base, model, seed=self.config.seeds.init, trainable=trainable, samples=samples)
 
     def trained_model(self) -> Any:
-        """Load the model with the weights that this run has trained."""
+        """Load the model with the weights that this run has trained, for `predict` and `validation_loss`."""
         from arc_experiments.models.adapters import add_adapter
 
         model = self.weights.trained()

@@ -55,8 +55,13 @@ def test_a_task_of_what_is_no_grid_is_refused_with_its_pair(cells: object, reaso
     [
         ([], [([[1]], None)], "task t, train: there are no pairs"),
         ([([[1]], [[1]])], [], "task t, test: there are no pairs"),
-        ([([[1]],)], [], r"task t, train pair 0 is not \(input, output\)"),
-        ([{"input": 1, "output": 2}], [], "task t, train pair 0 is not"),
+        ([([[1]],)], [], r"task t, train pair 0 \(counted from 0\) is not \(input, output\)"),
+        ([{"input": 1, "output": 2}], [], "task t, train pair 0"),
+        (
+            [([[1]], [[1]])],
+            [[[4, 5]]],
+            r"test pair 0 .*, or \(input, None\) if the output is not known: \[\[4, 5\]\]",
+        ),
     ],
 )
 def test_a_task_without_pairs_is_refused(train: list, test: list, reason: str) -> None:
@@ -106,6 +111,14 @@ def test_answers_are_shown_with_their_verdicts_and_scored(run: Run) -> None:
     head, *lines = str(found).splitlines()
     assert head.endswith("to 2 test outputs, 1 of 2 solved")
     assert [line.strip() for line in lines] == ["t3, test: solved", "t4, test: no valid answer (ragged)"]
+
+
+def test_answers_are_saved_as_a_page_with_their_pictures(run: Run, tmp_path: Path) -> None:
+    found = Answers(run=run, candidates=[candidate("t3", [[3, 2]]), candidate("t4", None)])
+    page = found.save_html(tmp_path / "new" / "answers.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "✓ t3, test" in page
+    assert page.count("<svg") == 2 + 2 + 1
 
 
 def test_a_run_without_answers_says_how_to_get_them(run: Run) -> None:

@@ -69,7 +69,7 @@ class Task:
         """Make a task of pairs (input, output) of nested lists or arrays; an unknown test output is None.
 
         Raises:
-            GridError: something is no grid; the message names the task, the pair and its side.
+            GridError: something is no grid; the message names task, pair (counted from 0) and side.
             ValueError: there are no train or no test pairs, or one is not (input, output).
         """
         return cls(
@@ -108,7 +108,10 @@ def _pairs_of(given: Iterable[Any], place: str) -> tuple[Pair, ...]:
     for number, pair in enumerate(given):
         where = f"{place} pair {number}"
         if isinstance(pair, str | dict) or not hasattr(pair, "__len__") or len(pair) != 2:
-            raise ValueError(f"{where} is not (input, output), two grids: {str(pair)[:80]}")
+            raise ValueError(
+                f"{where} (counted from 0) is not (input, output), two grids, or (input, None) if the output is "
+                f"not known: {str(pair)[:80]}"
+            )
         first, second = pair
         output = None if second is None else _grid_of(second, f"{where}, output")
         pairs.append(Pair(input=_grid_of(first, f"{where}, input"), output=output))
