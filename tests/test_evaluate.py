@@ -243,3 +243,30 @@ def test_token_counts_are_those_of_prompts_and_answers(tmp_path: Path) -> None:
     assert cost["generated_tokens"] == sum(line["num_tokens"] for line in lines)
     assert cost["prompt_tokens"] == sum(len(request.ids) for request in run.requests)
     assert isinstance(run.predicted_tasks(), TaskSet)
+
+
+@pytest.mark.slow
+def test_a_finished_run_says_that_its_tasks_have_changed_or_are_gone(tmp_path: Path) -> None:
+    tasks = kaggle(tmp_path / "data", num_training=4)
+    data = [
+        f"data.path={tasks}",
+        "data.source.splits=[training]",
+        "data.partition=seeded",
+        "data.num_validation=1",
+    ]
+    job = [*data, "inference.limit=0"]
+    run, printed = run_job(finetune.main, tmp_path / "run", *job)
+    _, again = run_job(finetune.main, tmp_path / "run", *job)
+    assert "This run is finished" in again
+    assert "tasks have changed" not in printed + again
+    kaggle(tasks, num_training=5)
+    _, changed = run_job(finetune.main, tmp_path / "run", *job)
+    assert (
+        "3 trained and 1 were held out, now 4 train and 1 are held out. These scores are of the old"
+        in changed
+    )
+    assert changed.splitlines()[2:] == again.splitlines()[1:], "its table stays"
+    (tasks / "arc-agi_training_challenges.json").write_text("{")
+    _, torn = run_job(finetune.main, tmp_path / "run", *job)
+    assert "the tasks cannot be read any more: " in torn
+    assert torn.splitlines()[-1] == again.splitlines()[-1]

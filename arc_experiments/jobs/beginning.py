@@ -14,6 +14,7 @@ from arc_experiments.report.leaks import COMPARED, examples, sentence
 from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
 from arc_experiments.runs.environment import describe, device_name, make_repeatable, quieten_libraries
+from arc_experiments.runs.folder import RunFolder, read_object
 
 LEAKS = "leaks.json"
 ADVICE = {
@@ -82,6 +83,20 @@ def check_resumes(run: Run, own: Mapping[str, str], verb: str) -> None:
             f"{run.folder} {verb} something else ({', '.join(changed)}); resuming would mix the two: "
             "start beside it with resume=false"
         )
+
+
+def changed_tasks(run: Run, began: RunFolder) -> str:
+    """Say that the tasks are others than when the run in a folder began; empty if they are not, or unknown."""
+    before = read_object(began / "environment.json").get("began_with", {})
+    if before.get("data", run.corpus.hash) == run.corpus.hash:
+        return ""
+    then, now = read_object(began / "partition.json"), run.partition
+    if not then:  # a kill came before it was written
+        return "the tasks have changed since"
+    return (
+        f"the tasks have changed since: {len(then['train'])} trained and {len(then['validation'])} were held "
+        f"out, now {len(now.train)} train and {len(now.validation)} are held out"
+    )
 
 
 def note_environment(run: Run, found: Mapping[str, Any]) -> None:

@@ -41,11 +41,11 @@ STARVING = 0.05  # share of the training time spent waiting for data that is wor
 
 def main(run: Run, console: Console) -> None:
     """Train to the end, resuming an earlier attempt; then evaluate."""
-    run.corpus.check_trains()
     trained = _is_trained(run, TRAINED)
     if trained and is_reported(run) and _is_trained(run, "metrics.json"):
         show_finished(run, console)
         return
+    run.corpus.check_trains()
     begin(run)
     _check_best(run)
     tracker = Tracker(run.folder, run.config, console, is_main=run.processes.is_main_process)

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from arc_experiments.jobs.beginning import changed_tasks
 from arc_experiments.launching.tables import plain_table
 from arc_experiments.report.programs import HEADINGS, program_rows, program_sentences
 from arc_experiments.report.wording import (
@@ -210,7 +211,19 @@ def selection_table(score: dict[str, Any], named: str, part: str) -> Table:
     return table
 
 
+def _about_tasks(run: Run) -> str:
+    """Warn that a finished run's scores are not those of today's tasks; empty if they are."""
+    try:
+        changed = changed_tasks(run, run.folder)
+    except Exception as error:  # noqa: BLE001 (whatever became of the files, the scores are there)
+        return f"the tasks cannot be read any more: {error}"
+    return changed and f"{changed}. These scores are of the old ones; resume=false starts with the new ones"
+
+
 def show_finished(run: Run, console: Console) -> None:
     """Show the scores of a run that was finished earlier."""
     console.print("This run is finished (resume=false starts another beside it).")
+    if warning := _about_tasks(run):
+        console.print("[yellow]warning[/]      ", end="")
+        console.print(warning, markup=False)
     show_scores(in_todays_terms(run.folder.read_json("metrics.json")), run, console)
