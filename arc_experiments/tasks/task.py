@@ -109,8 +109,8 @@ def _pairs_of(given: Iterable[Any], place: str) -> tuple[Pair, ...]:
         where = f"{place} pair {number}"
         if isinstance(pair, str | dict) or not hasattr(pair, "__len__") or len(pair) != 2:
             raise ValueError(
-                f"{where} (counted from 0) is not (input, output), two grids, or (input, None) if the output is "
-                f"not known: {str(pair)[:80]}"
+                f"{where} (counted from 0) is not (input, output), two grids, "
+                f"or (input, None) if the output is not known: {str(pair)[:80]}"
             )
         first, second = pair
         output = None if second is None else _grid_of(second, f"{where}, output")
