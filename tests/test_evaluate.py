@@ -245,8 +245,18 @@ def test_token_counts_are_those_of_prompts_and_answers(tmp_path: Path) -> None:
     assert isinstance(run.predicted_tasks(), TaskSet)
 
 
+def evaluated(trained: Path, folder: Path) -> str:
+    """What is shown by an evaluation of a run."""
+    options = ["job=evaluate", f"from_run={trained}", "tracking=off", "hardware=cpu", "hardware.threads=1"]
+    printed = io.StringIO()
+    evaluate.main(compose(options, folder), Console(file=printed, width=300))
+    return printed.getvalue()
+
+
 @pytest.mark.slow
-def test_a_finished_run_says_that_its_tasks_have_changed_or_are_gone(tmp_path: Path) -> None:
+def test_a_finished_run_and_its_evaluation_say_that_the_tasks_have_changed_or_are_gone(
+    tmp_path: Path,
+) -> None:
     tasks = kaggle(tmp_path / "data", num_training=4)
     data = [
         f"data.path={tasks}",
@@ -255,11 +265,15 @@ def test_a_finished_run_says_that_its_tasks_have_changed_or_are_gone(tmp_path: P
         "data.num_validation=1",
     ]
     job = [*data, "inference.limit=0"]
-    run, printed = run_job(finetune.main, tmp_path / "run", *job)
+    _, printed = run_job(finetune.main, tmp_path / "run", *job)
     _, again = run_job(finetune.main, tmp_path / "run", *job)
     assert "This run is finished" in again
     assert "tasks have changed" not in printed + again
+    same = evaluated(tmp_path / "run", tmp_path / "same")
     kaggle(tasks, num_training=5)
+    other = evaluated(tmp_path / "run", tmp_path / "other")
+    assert "warning" not in same
+    assert "now 4 train and 1 are held out. So it may have trained on tasks that are asked here" in other
     _, changed = run_job(finetune.main, tmp_path / "run", *job)
     assert (
         "3 trained and 1 were held out, now 4 train and 1 are held out. These scores are of the old"

@@ -53,12 +53,15 @@ def test_a_run_goes_on_only_with_the_tasks_that_it_began_with(tasks: Path, tmp_p
     begin(run)
     begin(load_run(tmp_path / "run"))
     write_task(tasks, "task9", 9)
-    with pytest.raises(ValueError, match=r"began with something else .*resume=false"):
+    with pytest.raises(ValueError, match=r"began with other tasks: .* 7 trained.*now 8 train.*resume=false"):
         begin(load_run(tmp_path / "run"))
+    (tasks / "task9.json").unlink()
+    begin(load_run(tmp_path / "run"))
 
 
 def test_tasks_that_are_left_out_are_shown_listed_and_counted(tasks: Path, tmp_path: Path) -> None:
-    (tasks / "torn.json").write_text("{")
+    for name in ("torn", "torn_too", "torn_three"):
+        (tasks / f"{name}.json").write_text("{")
     data = ["data=files", f"data.path={tasks}", "data.on_bad_task=skip"]
     run = compose(
         [*data, "job=evaluate", "inference.limit=0", "tracking=off", "hardware=cpu"], tmp_path / "run"
@@ -66,11 +69,12 @@ def test_tasks_that_are_left_out_are_shown_listed_and_counted(tasks: Path, tmp_p
     printed = io.StringIO()
     evaluate.main(run, Console(file=printed, width=1000))
     [line] = [line for line in printed.getvalue().splitlines() if line.startswith("skipped")]
-    assert "1 task or row left out (skipped_tasks.json):" in line
+    assert "3 tasks or rows left out (skipped_tasks.json):" in line
+    assert line.endswith(" ... and 2 more")
     assert "torn.json: not JSON in UTF-8" in line
-    [message] = run.folder.read_json("skipped_tasks.json")["files"]
-    assert message in line
-    assert run.folder.read_json("metrics.json")["data"]["skipped_tasks"] == {"files": 1}
+    messages = run.folder.read_json("skipped_tasks.json")["files"]
+    assert messages[0] in line
+    assert run.folder.read_json("metrics.json")["data"]["skipped_tasks"] == {"files": 3}
     assert "torn" not in run.partition.train + run.partition.validation
 
 

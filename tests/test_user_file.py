@@ -543,7 +543,7 @@ def test_a_run_goes_on_only_with_the_rows_that_it_began_with(tmp_path: Path) -> 
     begin(custom_run(tmp_path, reading))
     begin(custom_run(tmp_path, f"# Another comment changes no data.\n{reading}"))
     other.write_text("double")
-    with pytest.raises(ValueError, match=r"began with something else .*data: .*resume=false"):
+    with pytest.raises(ValueError, match=r"began with other tasks: .* have changed.*resume=false"):
         begin(custom_run(tmp_path, reading))
     with pytest.raises(FolderError, match=r"other code of the same name(.|\n)*data\.file: .*my_dataset\.py"):
         custom_run(tmp_path, ROWS_FILE.replace("n * n", "n + n"))

@@ -7,7 +7,10 @@ leaks.json         held-out tasks that are among those trained on, by this run o
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.report.leaks import COMPARED, examples, sentence
@@ -77,6 +80,11 @@ def check_weights(run: Run) -> None:
 def check_resumes(run: Run, own: Mapping[str, str], verb: str) -> None:
     """Raises ValueError if an earlier attempt began with something else than `own` says."""
     before = {**own, **run.folder.read_json("environment.json").get("began_with", {})}
+    if tasks := changed_tasks(run, run.folder):
+        raise ValueError(
+            f"{run.folder} {verb} other tasks: {tasks}. Restore their files to resume it, or start beside it "
+            "with the new tasks: resume=false"
+        )
     changed = [f"{name}: {before[name]} -> {own[name]}" for name in own if before[name] != own[name]]
     if changed:
         raise ValueError(
@@ -86,7 +94,7 @@ def check_resumes(run: Run, own: Mapping[str, str], verb: str) -> None:
 
 
 def changed_tasks(run: Run, began: RunFolder) -> str:
-    """Say that the tasks are others than when the run in a folder began; empty if they are not, or unknown."""
+    """Say that the tasks are others than when a folder's run began; empty if not, or if unknown."""
     before = read_object(began / "environment.json").get("began_with", {})
     if before.get("data", run.corpus.hash) == run.corpus.hash:
         return ""
@@ -103,6 +111,25 @@ def note_environment(run: Run, found: Mapping[str, Any]) -> None:
     """Add what the run is computed with, and what was found, to environment.json."""
     environment = run.folder.read_json("environment.json")
     run.folder.write_json("environment.json", {**environment, **describe(run.device), **found})
+
+
+def from_run_note(run: Run) -> str:
+    """Warn of an evaluation of other tasks than the trained run held out, though it names the same; or empty.
+
+    Files that were mended or added since draw another partition, with tasks held out that the run trained on.
+    """
+    if run.config.from_run is None:
+        return ""
+    trained = RunFolder(Path(run.config.from_run).expanduser())
+    own, theirs = run.folder.read_config(), trained.read_config()
+    for key in ("data", "prompt.kinds", "seeds.partition"):  # what the choice of the tasks depends on
+        if OmegaConf.select(own, key) != OmegaConf.select(theirs, key):
+            return ""
+    changed = changed_tasks(run, trained)
+    return changed and (
+        f"from_run={trained}: {changed}. So it may have trained on tasks that are asked here: restore their "
+        "files to ask those that it held out"
+    )
 
 
 def write_partition(run: Run) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from arc_experiments.generation.requests import longest_left_out
-from arc_experiments.jobs.beginning import Leaks, leaks_text
+from arc_experiments.jobs.beginning import Leaks, from_run_note, leaks_text
 from arc_experiments.pictures.inputs import folded
 from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.run import Run
@@ -59,7 +59,10 @@ def _notes(run: Run, *, trains: bool) -> Iterator[tuple[str, str]]:
     skipped = [message for messages in run.corpus.skipped.values() for message in messages]
     if skipped:
         left_out = plural(len(skipped), "task or row", "tasks or rows")
-        yield "skipped", f"{left_out} left out (skipped_tasks.json): {skipped[0]}"
+        more = f" ... and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        yield "skipped", f"{left_out} left out (skipped_tasks.json): {skipped[0]}{more}"
+    if warning := from_run_note(run):
+        yield "warning", warning
     for name, found in run.corpus.notes.items():
         for note in found:
             yield "note", f"data {name}: {note}"
