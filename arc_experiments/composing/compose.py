@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.from_run import take_from_run
-from arc_experiments.composing.mistakes import explain, model_of_path
+from arc_experiments.composing.mistakes import explain, inside_null, model_of_path
 from arc_experiments.composing.mounted import find_base, find_mounted
 from arc_experiments.composing.naming import folder_name, job_name
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
@@ -125,7 +125,9 @@ def check_typed(config: DictConfig, overrides: Sequence[str]) -> None:
     keys = [str(each.key_or_group) for each in OverridesParser.create().parse_overrides(list(overrides))]
     checked = check(config)
     model = checked.model
-    mistakes = [*ignored_lora(model, keys), *ignored_steps(checked.optim, keys)]
+    mistakes = [
+        *inside_null(overrides), *ignored_lora(model, keys), *ignored_steps(checked.optim, keys),
+    ]  # fmt: skip
     if config.from_run is None:  # whose model may lie elsewhere now
         mistakes += _other_model(model)
     if mistakes:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -50,6 +51,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     message = message or f"{type(error).__name__} while composing: {' '.join(overrides)}"
     if match := re.match(r"Multiple values for ([\w/]+)\.", message):
         return f"{match[1]} has an option already, which {match[1]}=... replaces: leave the + out"
+    if message == "Unexpected type for root: NoneType":  # Hydra sets a key in a section that is null
+        return "\n".join(inside_null(overrides)) or message
     if message.startswith("Config group override must be"):
         return "\n".join(_not_options(overrides)) or message
     if isinstance(error, MissingConfigException):
@@ -146,10 +149,25 @@ def model_of_path(path: str) -> str:
     return f"model=custom model.path={path}"
 
 
+def inside_null(overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each key that is typed beside null for a section around it."""
+    parsed = _parsed(overrides)
+    sections = [(f"{each.key_or_group}.", each) for each in parsed if each.value() is None]
+    for override in parsed:
+        for section, null in sections:
+            if str(override.key_or_group).startswith(section):
+                yield f"{override.input_line} is in what {null.input_line} leaves out: leave one out"
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    """Parse the overrides among the words of a command line."""
+    typed = [text for text in overrides if "=" in text and not text.startswith("-")]
+    return OverridesParser.create().parse_overrides(typed)
+
+
 def _not_options(overrides: Sequence[str]) -> Iterator[str]:
     """Yield a line for each override of a group whose value cannot name an option, such as a number."""
-    typed = [text for text in overrides if "=" in text and not text.startswith("-")]
-    for override in OverridesParser.create().parse_overrides(typed):
+    for override in _parsed(overrides):
         group = str(override.key_or_group)
         options = ", ".join(options_of(group)) if group else ""
         if options and not isinstance(override.value(), str | list):
