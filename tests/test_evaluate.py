@@ -84,6 +84,7 @@ def test_a_test_set_without_solutions_is_answered_and_not_scored(tmp_path: Path)
     metrics = check_answered(run, printed)
     assert "no validation loss: no validation task has solutions" in printed
     assert "0 tasks train, 3 tasks validate (4 test outputs)" in printed
+    assert "package:tiny as they are: from_run=<run folder> evaluates what a run has trained" in printed
     assert len((run.folder / "predictions.jsonl").read_text().splitlines()) == 8
     assert metrics["cost"]["device_seconds_per_task"] > 0
     _, again = run_job(evaluate.main, tmp_path / "run", *data)

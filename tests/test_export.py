@@ -1,6 +1,8 @@
 """Exported weights: other programs compute with them what the run does; nothing is lost or overwritten."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +241,16 @@ def test_the_command_writes_into_the_run_folder_once_and_says_what_to_type_next(
     assert main([str(finished.folder), kind]) == 2
     assert f"{out} exists: name another folder (--out), or remove it" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_the_command_says_nothing_of_libraries_that_the_run_does_not_use(
+    finished: Run, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "arc_experiments.export", str(finished.folder), "--adapter"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
 
 
 def test_what_fails_leaves_nothing_behind(

@@ -145,7 +145,7 @@ def metrics(tasks: TaskSet, candidates: list[Candidate]) -> dict[str, Any]:
     return {
         "validation": {"loss": loss, "initial_loss": {"token_mean": 2.5, "task_mean": 2.6}},
         "score": score(tasks, candidates),
-        "train": {"steps": 60, "samples": 960, "tokens": 400000, "final_loss": 0.39},
+        "train": {"steps": 60, "samples": 960, "tokens": 400000, "final_loss": 0.39, "final_loss_steps": 10},
         "peak_memory_bytes": 1_900_000_000,
         "seconds": {"training": 192.0, "generation": 40.0, "total": 250.0},
     }
@@ -231,6 +231,14 @@ def test_the_page_says_what_was_never_proposed_and_what_not_chosen_by_each_rule(
     earlier = words_of(write_report(folder, tasks).read_text(encoding="utf-8"))
     assert "What is lost" not in earlier, "of a run before that was counted"
     assert "votes_then_log_probability gave the attempts" in earlier
+
+
+def test_the_final_loss_says_what_it_is_the_mean_of(folder: Path, tasks: TaskSet) -> None:
+    assert "mean of the last 10 logged steps, of 60" in words_of(write_report(folder, tasks).read_text())
+    found = json.loads((folder / "metrics.json").read_text())
+    del found["train"]["final_loss_steps"]  # as older runs
+    write_json(folder / "metrics.json", found)
+    assert "after 60 steps" in words_of(write_report(folder, tasks).read_text())
 
 
 def test_epochs_take_the_place_of_steps(folder: Path, tasks: TaskSet) -> None:

@@ -212,7 +212,8 @@ def test_a_job_leaves_the_same_files_as_one_by_one(
     finished: tuple[Run, str], tasks: Path, tmp_path: Path
 ) -> None:
     run, printed = finished
-    assert "each task by itself, 2 at once" in printed
+    method = "each task by itself, 2 at once, with 1 demonstration at a time left out as test pair"
+    assert f"adaptation   {method}" in printed
     alone, _ = adapted(tmp_path / "run", tasks, *SMALL, "adapt.together=1", "adapt.save=true")
     assert_same_answers(run, alone)
     units, others = predictions(run, "adaptation.jsonl"), predictions(alone, "adaptation.jsonl")

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 KINDS = {"merge": "merged", "adapter": "adapter", "gguf_ready": "gguf-ready"}
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     # Here, because they import torch.
     from arc_experiments.config.paths import path_outside
-    from arc_experiments.export.writing import export_adapter, export_whole
+    from arc_experiments.launching.quick_imports import hide_bitsandbytes
     from arc_experiments.run import load_run
 
     _quieten()
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out or options.folder / EXPORTS / KINDS[kind]
     try:
         run = load_run(options.folder)
+        hide_bitsandbytes(run.config)  # before PEFT imports it: it warns of what it lacks
+        from arc_experiments.export.writing import export_adapter, export_whole
+
         if kind == "adapter":
             exported = export_adapter(run, out, options.dtype)
         else:
@@ -85,6 +89,7 @@ def _commands(kind: str, out: Path, name: str, base: str) -> list[str]:
 def _quieten() -> None:
     """Leave out what libraries say of their own steps."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    warnings.simplefilter("ignore", FutureWarning)
     from transformers.utils import logging
 
     logging.set_verbosity_error()

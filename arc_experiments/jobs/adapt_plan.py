@@ -37,8 +37,12 @@ def _show_method(work: AdaptationPlan, run: Run, console: Console) -> None:
             f"{plural(adapt.rounds, 'round')} of {plural(a_round, 'program')} for each task",
         )
     else:
-        left_out = " and ".join(map(str, adapt.leave_out))
-        name, what = "adaptation", f"demonstrations left out in turn: {left_out}"
+        counts = " or ".join(map(str, adapt.leave_out))
+        several = "" if list(adapt.leave_out) == [1] else "s"
+        name, what = (
+            "adaptation",
+            f"with {counts} demonstration{several} at a time left out as test pair{several}",
+        )
     steps = plural(optim.max_steps, "step")
     limits = [f"at most {steps}" if adapt.seconds_per_task else steps]
     if adapt.seconds_per_task:

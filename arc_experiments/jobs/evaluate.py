@@ -53,6 +53,7 @@ def main(run: Run, console: Console) -> None:
     check_resources(run, console)
     model = run.model(trainable=False)
     show_plan(run, model, console)
+    _show_whose_weights(run, console)
     show_leaks(leaks, console)
     start = time.perf_counter()
     loss, others_pictures = run.validation_loss(model), run.loss_with_others_pictures(model)
@@ -65,6 +66,17 @@ def main(run: Run, console: Console) -> None:
         "seconds": seconds,
     }
     finish(run, model, metrics, tracker, console)
+
+
+def _show_whose_weights(run: Run, console: Console) -> None:
+    """Say that no run of the user's is evaluated, where a run folder may have been forgotten."""
+    model = run.config.model
+    if run.config.from_run is None and model.adapter is None and model.weights == "pretrained":
+        console.print("[yellow]note[/]         ", end="")
+        text = (
+            f"the weights of {model.path} as they are: from_run=<run folder> evaluates what a run has trained"
+        )
+        console.print(text, markup=False)
 
 
 def _score_file(run: Run, file: Path, console: Console) -> None:

@@ -34,7 +34,7 @@ from arc_experiments.training.validation import ValidationLoss
 
 LOG = "train_log.jsonl"
 TRAINED = ".trained.json"  # what the training gave; written after the weights are saved
-FINAL_LOSSES = 10  # logged steps that the final loss is the mean of
+FINAL_LOSSES = 10  # at most so many logged steps is the final loss the mean of
 WITH_ADAPTER = 4 / 3  # times the seconds of a validation without: see `untrained_loss`
 STARVING = 0.05  # share of the training time spent waiting for data that is worth a warning
 
@@ -265,6 +265,7 @@ def _training_metrics(run: Run, trainer: StreamTrainer, seconds: float) -> dict[
         "steps": trainer.state.global_step,
         **asdict(trainer.counts),
         "final_loss": sum(losses) / len(losses) if losses else None,
+        "final_loss_steps": len(losses),  # logged steps that it is the mean of
         "samples_per_second": done.samples / seconds,
         "tokens_per_second": done.tokens / seconds,
         "data_wait_fraction": trainer.data_wait_seconds / seconds,

@@ -20,8 +20,7 @@ def quick_imports(config: Config) -> Iterator[None]:
     process lives, unless it is used; the others until all is imported.
     Garbage takes another second to look for, among 5,000 modules that come to stay.
     """
-    if not uses_bitsandbytes(config):
-        _hide("bitsandbytes")
+    hide_bitsandbytes(config)
     for name in USED_LATER:
         _hide(name)
     gc.disable()
@@ -33,6 +32,12 @@ def quick_imports(config: Config) -> Iterator[None]:
                 del sys.modules[name]
         gc.freeze()  # nothing of what was imported is looked at again; before enabling, or it is at once
         gc.enable()
+
+
+def hide_bitsandbytes(config: Config) -> None:
+    """Make bitsandbytes look missing for as long as this process lives, unless the run uses it."""
+    if not uses_bitsandbytes(config):
+        _hide("bitsandbytes")
 
 
 def uses_bitsandbytes(config: Config) -> bool:

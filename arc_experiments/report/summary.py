@@ -94,8 +94,7 @@ def tiles(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
             yield f"{title} ({name})", value, notes
     yield from _validation_tile(metrics.get("validation", {}))
     if train.get("final_loss") is not None:
-        notes = [f"after {plural(train['steps'], 'step')}"] if "steps" in train else []
-        yield "Training loss at the end", number(train["final_loss"], 3), notes
+        yield "Training loss at the end", number(train["final_loss"], 3), _final_loss_notes(train)
     longest = sorted(phases(metrics), key=lambda phase: -phase[1])[:2]
     notes = [f"{name.replace('_', ' ')} {duration(seconds)}" for name, seconds in longest]
     if metrics.get("peak_memory_bytes"):
@@ -103,6 +102,14 @@ def tiles(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     if notes:
         total = metrics.get("seconds", {}).get("total", sum(seconds for _, seconds in phases(metrics)))
         yield "Time and memory", duration(total), notes
+
+
+def _final_loss_notes(train: dict[str, Any]) -> list[str]:
+    """Such as "mean of the last 10 logged steps, of 60"; older metrics do not say of how many."""
+    averaged, steps = train.get("final_loss_steps", 1), train.get("steps")
+    if averaged > 1:
+        return [f"mean of the last {averaged} logged steps" + (f", of {steps}" if steps else "")]
+    return [f"after {plural(steps, 'step')}"] if steps else []
 
 
 def _validation_tile(validation: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
