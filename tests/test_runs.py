@@ -349,6 +349,33 @@ def test_two_runs_are_shown_side_by_side_with_the_command_for_more(page: Browser
     assert page.do("comparison.hidden && compare.disabled")
 
 
+def test_options_that_an_evaluation_does_not_read_are_empty_beside_a_training(
+    browser: Browser, tmp_path: Path
+) -> None:
+    for day, options in enumerate(
+        (
+            ["job.name=finetune", "optim.max_steps=100"],
+            ["job.name=evaluate"],
+            ["job.name=evaluate", "optim.max_steps=9"],
+        ),
+        start=1,
+    ):
+        make_run(tmp_path / f"run{day}", day, *options, score=0.5)
+    (tmp_path / "runs.html").write_text(render(list_runs([f"{tmp_path}/*"]), tmp_path))
+    browser.open(tmp_path / "runs.html")
+
+    def compared(*places: int) -> list[str]:
+        for place in places:
+            click(browser, f".runs input[value='{place}']")
+        click(browser, "#compare")
+        return str(browser.do("comparison.innerText")).splitlines()
+
+    lines = compared(1, 2)
+    assert "job.name\tfinetune\tevaluate" in lines
+    assert "optim.max_steps\t100\t" in lines
+    assert "None: they differ at most in their names and notes." in compared(0, 1), "neither has trained"
+
+
 def test_what_was_typed_and_chosen_survives_a_refresh(page: Browser) -> None:
     search(page, "rank")
     click(page, "button[data-key=loss]")

@@ -24,6 +24,7 @@ from markupsafe import Markup
 from arc_experiments.launching.tables import SHOWN_FIRST, progress_cells
 from arc_experiments.overview.listed import ListedRun
 from arc_experiments.report.page import fill
+from arc_experiments.report.summary import without_use
 from arc_experiments.report.thumbnail import FILE as PICTURE
 from arc_experiments.runs.run_state import DONE
 
@@ -79,6 +80,7 @@ def compared_values(runs: Sequence[ListedRun]) -> list[dict[str, Any]]:
             "numbers": run.numbers,
             "scores": _scores(run),
             "settings": {key: one[key] for key in varying if key in one},
+            "unused": _unused(run, varying),
             "tasks": hashlib.sha256(json.dumps(run.tasks).encode()).hexdigest()[:8] if run.tasks else None,
             "answered": (run.folder / "predictions.jsonl").exists(),
         }
@@ -98,6 +100,13 @@ def _settings(run: ListedRun) -> dict[str, str]:
     }
     order = dict.fromkeys(key.split(".")[1] for key in words if key.startswith("augmentation."))
     return {"augmentation": f"[{','.join(order)}]"} | words if order else words
+
+
+def _unused(run: ListedRun, keys: Sequence[str]) -> list[str]:
+    """Those of the keys that say nothing about a run, such as the steps of a training about an evaluation."""
+    beginnings = without_use(run.settings.get, has_trained="train" in run.metrics)
+    # The one seed that says which tasks were asked, whoever answered them.
+    return [key for key in keys if key.startswith(beginnings) and key != "seeds.partition"]
 
 
 def _scores(run: ListedRun) -> dict[str, str]:

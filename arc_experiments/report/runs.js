@@ -111,7 +111,8 @@ function show() {
   element("h3", "Options that differ", comparison);
   const options = union(before.settings, after.settings).sort()
     .filter(key => before.settings[key] !== after.settings[key])
-    .map(key => [key, before.settings[key], after.settings[key]]);
+    .map(key => [key, ...[before, after].map(run => run.unused.includes(key) ? "" : run.settings[key])])
+    .filter(([, ...values]) => values.some(value => value !== ""));
   if (options.length) table(["", before.title, after.title], options);
   else element("p", "None: they differ at most in their names and notes.", comparison);
   element("h3", "Task by task, with pictures and intervals of the differences", comparison);

@@ -4,7 +4,7 @@ In: the run's files. Out: tuples of text; whatever the run has not written yet i
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,25 +43,35 @@ OF_SEARCH = ("adapt.rounds", "adapt.programs", "adapt.relabelled", "adapt.joined
 
 def settings(run: RunFiles) -> dict[str, str]:
     """The choices that say most about a run, by dotted key."""
-    trained = (
-        run.metrics.get("train") or run.log or look_up(run.settings, "job.name") in ("finetune", "adapt")
-    )
-    left_out = () if trained else OF_TRAINING
-    if look_up(run.settings, "job.name") != "adapt":
-        left_out = (*left_out, "adapt.")
-    else:
-        is_search = look_up(run.settings, "adapt.method") == "search_and_learn"
-        left_out = (*left_out, *(OF_TUNING if is_search else OF_SEARCH))
-    if run.settings.get("submission") is not None:
-        left_out = (*left_out, *OF_ANSWERING)
-    if look_up(run.settings, "optim.epochs") is not None:  # which replaced the steps
-        left_out = (*left_out, "optim.max_steps")
+    has_trained = bool(run.metrics.get("train") or run.log)
+    left_out = without_use(lambda key: look_up(run.settings, key), has_trained=has_trained)
     values = {key: look_up(run.settings, key) for key in SETTINGS if not key.startswith(left_out)}
     return {
         key: (", ".join(map(str, value)) or "none") if isinstance(value, dict | list) else str(value)
         for key, value in values.items()
         if value is not None
     }
+
+
+def without_use(setting: Callable[[str], Any], *, has_trained: bool) -> tuple[str, ...]:
+    """How the dotted keys begin that a run does not read.
+
+    Args:
+        setting: the run's value of a key.
+        has_trained: whether its files tell of a training; its job may say so, too.
+    """
+    job = setting("job.name")
+    left_out = () if has_trained or job in ("finetune", "adapt") else OF_TRAINING
+    if job != "adapt":
+        left_out = (*left_out, "adapt.")
+    else:
+        is_search = setting("adapt.method") == "search_and_learn"
+        left_out = (*left_out, *(OF_TUNING if is_search else OF_SEARCH))
+    if setting("submission") is not None:
+        left_out = (*left_out, *OF_ANSWERING)
+    if setting("optim.epochs") is not None:  # which replaced the steps
+        left_out = (*left_out, "optim.max_steps")
+    return left_out
 
 
 def subtitle(settings: dict[str, str]) -> str:
