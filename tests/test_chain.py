@@ -1,7 +1,6 @@
 """Chains: a run as several jobs in a row, what happens when one dies, and how a run is asked to pause."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -261,23 +260,26 @@ def test_a_chain_of_five_jobs_equals_one_run_bit_for_bit(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["signal", "file"])
-def test_a_run_that_is_asked_to_pause_saves_and_goes_on_exactly(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, "file"])
+def test_a_run_that_is_asked_to_pause_saves_and_goes_on_exactly(
+    tmp_path: Path, how: signal.Signals | str
+) -> None:
     whole, paused = tmp_path / "whole", tmp_path / "paused"
     steps = ["optim.max_steps=30", "optim.save_steps=30"]  # no checkpoint but the one that is asked for
     subprocess.run(command(*steps, f"hydra.run.dir={whole}"), check=True, capture_output=True)
     typed = command(*steps, f"hydra.run.dir={paused}")
-    run = subprocess.Popen(typed, stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while RunFolder(paused).status.get("step", 0) < 3:
         assert run.poll() is None
         time.sleep(0.05)
-    if how == "signal":
-        os.kill(run.pid, signal.SIGTERM)
+    if isinstance(how, signal.Signals):
+        run.send_signal(how)
     else:
         (paused / ".pause").touch()
-    shown, _ = run.communicate(timeout=120)
+    shown, beside = run.communicate(timeout=120)
     assert run.returncode == STOPPED
     assert "Paused at step" in shown
+    assert ("Pausing at the end of this step" in beside) == (how == signal.SIGINT), "a person is told at once"
     assert RunFolder(paused).status["state"] == "paused"
     again = subprocess.run(typed, check=True, capture_output=True, text=True)
     assert "Resuming from step" in again.stdout

@@ -100,6 +100,17 @@ def test_a_run_leaves_everything_in_its_folder(finished: tuple[Path, str]) -> No
     assert "<svg" in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
+def test_a_run_whose_output_nobody_reads_any_more_goes_on(tmp_path: Path) -> None:
+    with subprocess.Popen(command(*SMALL, f"hydra.run.dir={tmp_path}"), stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        run.stdout.close()  # as `| head -1` does
+        assert run.wait() == 0, (tmp_path / "run.log").read_text()
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "done"
+    assert "nobody reads the output any more" in (tmp_path / "run.log").read_text()
+
+
 def test_the_terminal_ends_with_the_scores_and_the_folder(finished: tuple[Path, str]) -> None:
     folder, printed = finished
     lines = printed.splitlines()

@@ -3,11 +3,10 @@
 import contextlib
 import csv
 import io
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -122,27 +121,3 @@ def number_at(metrics: object, dotted: str) -> float | None:
     for key in dotted.split("."):
         metrics = metrics.get(key) if isinstance(metrics, dict) else None
     return metrics if isinstance(metrics, int | float) else None
-
-
-def lasting_console() -> Console:
-    """A console for a sweep, whose jobs go on though its terminal is closed or its log is full."""
-    return Console(file=cast(IO[str], _LastingFile(sys.stdout)), soft_wrap=True, highlight=False)
-
-
-class _LastingFile:
-    """A file that drops what it cannot write."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._file.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.flush()

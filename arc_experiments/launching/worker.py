@@ -24,6 +24,7 @@ from arc_experiments.config.check import check
 from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.config.schema import Config
 from arc_experiments.config.user_code.files import code_files, error_in
+from arc_experiments.launching.lasting_output import lasting_console
 from arc_experiments.launching.quick_imports import quick_imports
 from arc_experiments.runs import cores_and_gpus, pausing
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str]) -> int:
     """Run the folder named, alone or as one of several processes; returns the exit code."""
     is_main = os.environ.get("RANK", "0") == "0"
-    console = Console(soft_wrap=True, highlight=False, quiet=not is_main)
+    console = lasting_console(quiet=not is_main)
     folder = RunFolder(Path(arguments[0]), read_only=not is_main)
     cores_and_gpus.end_with_starter()
     try:
@@ -109,7 +110,7 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
         if folder.status.get("state") != "failed":  # another process's failure stopped this one
             folder.update_status(signalled=pausing.is_signalled())
             folder.end("paused")
-        how = str(interrupt) or "Stopped. The same command resumes from the last checkpoint"
+        how = str(interrupt) or "Stopped. The same command goes on from what is saved"
         console.print(f"{how}: {folder}", markup=False)
         return STOPPED
     except Exception as error:  # noqa: BLE001 (every end is recorded in the status)
@@ -137,7 +138,7 @@ def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:
     if folder.status.get("state") == "failed":  # another process's failure, which brings this one down, too
         return code
     if "RANK" in os.environ and folder.read_only:  # not the first, which writes and talks otherwise
-        folder, console = RunFolder(folder.path), Console(soft_wrap=True, highlight=False)
+        folder, console = RunFolder(folder.path), lasting_console()
         message = f"process {os.environ['RANK']}: {message}"
     folder.end("failed", message)  # a helper's end is not the folder's: nothing is written then
     console.print("[bold red]Failed:[/] ", end="")

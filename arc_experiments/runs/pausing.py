@@ -6,15 +6,17 @@ SIGTERM and Ctrl-C pass from a command to the processes that it started:
     chain (launching.chain)          stops its worker and starts no other
     cluster job (schedulers.job)     passes SIGTERM on; USR1 asks for a pause, as the time limit does
     ranks (launching.torchrun)       torch's agent passes it on to all ranks, which pause at the same step
-    worker, while it trains          SIGTERM: finishes the step, writes a checkpoint, ends as `paused`
+    worker, while it trains          finishes the step, writes a checkpoint, ends as `paused`
     worker, at any other time        stops at once (KeyboardInterrupt), keeps finished parts, ends as `paused`
-    worker, Ctrl-C or 2nd SIGTERM    stops at once; the run resumes from its last checkpoint
+    worker, a second signal          stops at once; the run resumes from its last checkpoint
 
 A training also pauses when another process creates the file `.pause` in the run folder (`ask`), and when it
 has used up the steps or seconds that `launch.chain` allows each job.
 """
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,12 +42,15 @@ class _Signals:
 
     listening = False
     came: float | None = None
+    process = 0  # what it has forked gets a terminal's signal, too
 
 
 def watch_signals() -> None:
-    """Let SIGTERM pause a training that listens; otherwise, or when repeated, it raises KeyboardInterrupt."""
-    _Signals.came = None
+    """Let SIGTERM and Ctrl-C pause a training that listens; else, and repeated, they interrupt."""
+    _Signals.came, _Signals.process = None, os.getpid()
     signal.signal(signal.SIGTERM, _on_signal)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of what a script has started beside itself
+        signal.signal(signal.SIGINT, _on_signal)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
@@ -54,10 +59,14 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     _Signals.came = _Signals.came or now
     if is_repeated or not _Signals.listening:
         raise KeyboardInterrupt
+    if (
+        number == signal.SIGINT
+    ):  # a person waits; a handler may interrupt a print, so it does not print itself
+        os.write(sys.stderr.fileno(), b"\nPausing at the end of this step. Ctrl-C again stops at once.\n")
 
 
 def is_signalled() -> bool:
-    """Whether SIGTERM has asked this process to stop."""
+    """Whether a signal has asked this process to stop."""
     return _Signals.came is not None
 
 
@@ -89,7 +98,7 @@ class Pause:
 
     @contextmanager
     def listening(self, first_step: int) -> Iterator[None]:
-        """Let SIGTERM wait for the end of a step, in a training that has done `first_step` steps before."""
+        """Let a signal wait for the end of a step, in a training that has done `first_step` steps before."""
         self._first_step = first_step
         _Signals.listening = True
         try:

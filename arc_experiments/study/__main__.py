@@ -18,7 +18,7 @@ from rich.console import Console
 
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.user_code.folders import take_config_dir
-from arc_experiments.launching.tables import lasting_console
+from arc_experiments.launching.lasting_output import lasting_console
 from arc_experiments.study.definition import mistakes_in, mistakes_in_typed, read_study
 from arc_experiments.study.listing import show_list, show_status
 from arc_experiments.study.record import StudyRecord, folder_of
