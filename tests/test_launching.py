@@ -161,7 +161,9 @@ def test_the_table_holds_the_metrics_and_the_folders(tmp_path: Path) -> None:
         "seconds": "3", "asked": "", "error": "", "folder": str(tmp_path / "seed_1"),
     }  # fmt: skip
     assert shown.startswith("2 jobs, 0 finished already, 1 at a time: ")
-    assert "1.25" in shown
+    assert "1.2500" in shown
+    assert "50.0%" in shown
+    assert "3.0" in shown
     assert shown.rstrip().endswith("sweep.csv")
 
 

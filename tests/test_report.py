@@ -69,7 +69,7 @@ seed: 1
 """
 AWKWARD = '<img src=x onerror="alert(1)"> & co'
 SVG = "{http://www.w3.org/2000/svg}"
-VOID = {"meta", "link", "input", "br", "img"}
+VOID = {"meta", "link", "input", "br", "img", "wbr"}
 
 
 def toy_task(name: str, num_tests: int = 1) -> Task:
@@ -348,6 +348,12 @@ def test_names_and_texts_cannot_become_markup(folder: Path, tasks: TaskSet) -> N
     assert not {"script", "img"} & {tag for tag, _ in outline.tags}
     assert "&lt;img src=x onerror=" in page
     assert "&lt;/pre&gt;&lt;script&gt;" in page
+
+
+def test_names_break_after_dots_and_underscores_and_numbers_do_not(folder: Path, tasks: TaskSet) -> None:
+    page = write_report(folder, tasks).read_text(encoding="utf-8")
+    assert '<th scope="row">optim.<wbr>max_<wbr>steps</th><td>60</td>' in page
+    assert not re.search(r"\d\.<wbr>\d", page)
 
 
 def test_the_page_asks_the_network_for_nothing(folder: Path, tasks: TaskSet) -> None:

@@ -19,13 +19,13 @@ from arc_experiments.runs.run_state import DIED, DONE, FAILED, PAUSED, RUNNING, 
 StateOf = Callable[[RunFolder], RunState]
 
 TRAINING_LOSS = "training loss"
-# The columns of the table of results, and the key of each in metrics.json.
+# The columns of the table of results: the key of each in metrics.json, and how its numbers are shown.
 COLUMNS = {
-    "validation loss per token": "validation.loss.token_mean",
-    "pass@1": "score.pass_at_1",
-    "pass@2": "score.pass_at_2",
-    "pass@n": "score.pass_at_n",
-    "seconds": "seconds.total",
+    "validation loss per token": ("validation.loss.token_mean", "{:.4f}"),
+    "pass@1": ("score.pass_at_1", "{:.1%}"),
+    "pass@2": ("score.pass_at_2", "{:.1%}"),
+    "pass@n": ("score.pass_at_n", "{:.1%}"),
+    "seconds": ("seconds.total", "{:.1f}"),
 }
 SHOWN_FIRST = (RUNNING, FAILED, DIED, PAUSED, WAITING, DONE)  # if the terminal is too small for all jobs
 STYLES = {RUNNING: "bold", FAILED: "red", DIED: "red", DONE: "green", WAITING: "dim", PAUSED: "yellow"}
@@ -86,7 +86,10 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
     missing = []
     for folder, state, values, asked in results:
         name = folder.path.name
-        cells = ["" if value is None else f"{value:.4g}" for value in values]
+        cells = [
+            "" if value is None else shown.format(value)
+            for value, (_, shown) in zip(values, COLUMNS.values(), strict=True)
+        ]
         table.add_row(name, state.name, *cells, *([asked] if parts else []))
         rows.writerow([name, state.name, *values, asked, state.error, folder])
         if state.name != DONE:
@@ -113,7 +116,9 @@ def _results(folder: RunFolder) -> tuple[list[float | None], str]:
         metrics = in_todays_terms(read_object(folder / "metrics.json"))
     except (OSError, ValueError):  # damaged
         metrics = {}
-    return [number_at(metrics, key) for key in COLUMNS.values()], tasks_asked(metrics).removesuffix(" asked")
+    return [number_at(metrics, key) for key, _ in COLUMNS.values()], tasks_asked(metrics).removesuffix(
+        " asked"
+    )
 
 
 def number_at(metrics: object, dotted: str) -> float | None:

@@ -1,13 +1,14 @@
 """From a run folder to `report.html`: read, arrange, fill the template, write whole or not at all."""
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from arc_experiments.report import gallery, leaks, pictures_seen, summary, wording
 from arc_experiments.report.files import RunFiles, read_run
@@ -153,9 +154,20 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= wording.FILTERS
-    found.filters |= {"svg": lambda grid: Markup(html.picture(grid)), "size": gallery.size}
+    found.filters |= {
+        "svg": lambda grid: Markup(html.picture(grid)),
+        "size": gallery.size,
+        "breakable": _breakable,
+    }
     found.globals["words"] = wording
     return found
+
+
+def _breakable(value: object) -> Markup:
+    """Let names such as `optim.max_steps` go to the next line after a dot or an underscore."""
+    return Markup(
+        re.sub(r"(?<=[A-Za-z0-9])(_|\.(?=[A-Za-z]))(?=[A-Za-z0-9])", r"\1<wbr>", str(escape(value)))
+    )
 
 
 def _not_predicted(run: RunFiles, cards: Sequence[TaskCard]) -> list[str]:
