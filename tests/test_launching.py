@@ -459,7 +459,7 @@ STARTER = """
 import sys
 from pathlib import Path
 from arc_experiments.launching import pool as sweep_pool
-from arc_experiments.launching.tables import lasting_console
+from arc_experiments.launching.lasting_output import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.runs.folder import RunFolder
 sweep, worker, *names = sys.argv[1:]

@@ -93,7 +93,8 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
         table.add_row(name, state.name, *cells, *([asked] if parts else []))
         rows.writerow([name, state.name, *values, asked, state.error, folder])
         if state.name != DONE:
-            missing.append(f"not finished: {name}: {state.text}; see {folder}/output.log")
+            output = f"; see {folder}/output.log" if (folder / "output.log").exists() else ""
+            missing.append(f"not finished: {name}: {state.text}{output}")
     console.print(table)
     for line in missing:
         console.print(line, markup=False)

@@ -60,7 +60,7 @@ def _write(folder: Path, against: Path | None) -> Path:
 def _tasks(folder: Path) -> TaskSet:
     """The tasks a run was asked."""
     if not folder.is_dir():
-        raise ValueError(f"there is no such folder as {folder}; name one that a run wrote")
+        raise ValueError("there is no such folder; name one that a run wrote")
     # Here, because it needs all rooms below and slows the start.
     from arc_experiments.run import load_run
 
