@@ -76,7 +76,7 @@ def test_labels_of_a_run_yaml_that_cannot_be_read_are_none(tmp_path: Path) -> No
 
 def test_the_worker_shows_them_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, shown = freeze(compose_config(LABELS), tmp_path, []), io.StringIO()
-    monkeypatch.setattr(worker, "Console", lambda **options: Console(**options, file=shown, width=200))
+    monkeypatch.setattr(worker, "lasting_console", lambda quiet: Console(file=shown, width=200, quiet=quiet))
     monkeypatch.setattr(worker, "_work", lambda folder, node, console: 0)
     monkeypatch.setattr(worker.cores_and_gpus, "end_with_starter", lambda: None)
     assert worker.main([str(folder.path)]) == 0

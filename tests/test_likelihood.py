@@ -212,7 +212,7 @@ def test_likelihoods_are_computed_stored_and_decide_the_attempts(tmp_path: Path)
     assert attempts[0]["attempt_1"] == best
     assert_selected_again(run.folder.path, attempts[0]["attempt_1"])
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "likelihood_product<small>gave the attempts</small>" in page
+    assert "likelihood_<wbr>product<small>gave the attempts</small>" in page
     assert "are not those that were scored" not in page
 
 

@@ -175,7 +175,7 @@ def test_page_and_terminal_tell_the_rounds_and_two_searches_share_a_chart(
     page = (finished.folder / "report.html").read_text()
     _, second, *_ = rounds_of(finished)
     assert "Search and learn" in page
-    assert '<th scope="row">adapt.rounds</th><td>3</td>' in page
+    assert '<th scope="row">adapt.<wbr>rounds</th><td>3</td>' in page
     assert "programs spent on a task" in page
     assert f"trained on {plural(second['relabelled'], 'relabelled program')} in 4 steps, " in page
     run, printed = control

@@ -150,13 +150,15 @@ def model_of_path(path: str) -> str:
 
 
 def inside_null(overrides: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each key that is typed beside null for a section around it."""
-    parsed = _parsed(overrides)
-    sections = [(f"{each.key_or_group}.", each) for each in parsed if each.value() is None]
-    for override in parsed:
+    """Yield a line for each key that is typed after null for a section around it; before it, null wins."""
+    sections: list[tuple[str, Override]] = []
+    for override in _parsed(overrides):
+        key = str(override.key_or_group)
         for section, null in sections:
-            if str(override.key_or_group).startswith(section):
+            if key.startswith(section):
                 yield f"{override.input_line} is in what {null.input_line} leaves out: leave one out"
+        if override.value() is None:
+            sections.append((f"{key}.", override))
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
