@@ -191,6 +191,7 @@ def test_test_outputs_are_out_of_reach(finished: tuple[Run, str], tasks: Path, t
     assert all(pair.output is None for task in handed for pair in task.test)
 
 
+@pytest.mark.slow
 def test_tasks_without_solutions_are_adapted_to_as_well(tasks: Path, tmp_path: Path) -> None:
     run = adapt_run(tmp_path / "run", tasks)
     [unit] = make_task_groups(run.predicted_tasks().select(["e1"]), None)
@@ -295,6 +296,7 @@ def test_a_new_attempt_knows_how_long_answers_take(tasks: Path, tmp_path: Path) 
     assert AdaptationPlan(run, METHODS, lambda: False)._answer_seconds() == [7]
 
 
+@pytest.mark.slow
 def test_loading_the_model_is_no_part_of_the_time_of_an_answer(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +348,7 @@ def test_answers_are_made_and_chosen_as_in_an_evaluation(
     assert f"{run.config.inference.selection} (the attempts)" in printed
 
 
+@pytest.mark.slow
 def test_joint_makes_one_adapter_that_says_what_it_was_trained_on(tasks: Path, tmp_path: Path) -> None:
     run, printed = adapted(tmp_path / "run", tasks, "adapt.mode=joint", "adapt.leave_out=[1,2]")
     [unit] = predictions(run, "adaptation.jsonl")
@@ -559,6 +562,7 @@ def test_a_submission_is_there_before_a_batch_size_is_tried(
     assert list(run.folder.read_json("submission.json")) == list(run.predicted_tasks().ids)
 
 
+@pytest.mark.slow
 def test_the_batch_size_is_found_before_helpers_come(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

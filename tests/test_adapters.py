@@ -44,6 +44,7 @@ def train_a_little(model: torch.nn.Module, steps: int = 3) -> list[float]:
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -36,6 +36,7 @@ def tasks_of(name: str) -> dict[str, Any]:
     return tasks
 
 
+@pytest.mark.slow
 def test_the_held_out_tasks_and_those_that_evaluation_tasks_repeat_are_left_out_of_its_training() -> None:
     held_out = set(tasks_of("held_out"))
     assert len(held_out) == 40
@@ -80,6 +81,7 @@ def test_the_program_models_tokenizer_writes_every_program_and_reads_it_back() -
         assert tokenizer.decode(ids) == program.text
 
 
+@pytest.mark.slow
 def test_the_model_knows_a_task_it_has_not_seen(tmp_path: Path) -> None:
     run = compose(["job=evaluate", "data=re_arc_held_out", "data.limit=4", "tracking=off"], tmp_path / "run")
     loss = run.validation_loss(run.model(trainable=False))

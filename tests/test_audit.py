@@ -115,6 +115,7 @@ def test_a_folder_is_compared_by_its_path_and_anew_when_a_file_has_changed(tmp_p
     assert "Nothing was found" in (folder / "audit.html").read_text(), again
 
 
+@pytest.mark.slow
 def test_an_option_of_data_is_compared_anew_when_its_files_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_samples_of_one_prompt_are_drawn_within_the_configured_tokens(model: tor
     assert max(rows) == 2
 
 
+@pytest.mark.slow
 def test_a_prompt_that_does_not_fit_alone_is_named(model: torch.nn.Module) -> None:
     with (
         memory_for(model, 20),

@@ -599,6 +599,7 @@ def test_a_process_ends_with_the_one_that_started_it(monkeypatch: pytest.MonkeyP
     assert ended.wait(10)
 
 
+@pytest.mark.slow
 def test_a_cell_of_several_processes_ends_with_their_starter(run: Run, tmp_path: Path) -> None:
     cell = Cell(folder=RunFolder(tmp_path / "cell"), measure="generation", shape={"no_such": "shape"})
     freeze_cells([cell], run.config)

@@ -133,6 +133,7 @@ def train(run: Run, losses: dict[int, float], snapshots: Snapshots) -> StreamTra
 VALLEY = {1: 5.0, 2: 4.0, 3: 1.0, 4: 2.0, 5: 3.0, 6: 4.0, 7: 0.5, 8: 6.0}
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_best_validation_come_back_at_the_end(tmp_path: Path) -> None:
     snapshots = Snapshots()
     trainer = train(small_run(tmp_path, *BY_LOSS), VALLEY, snapshots)
@@ -143,6 +144,7 @@ def test_the_weights_of_the_best_validation_come_back_at_the_end(tmp_path: Path)
     assert [path.name for path in (tmp_path / "checkpoints").glob("*best*")] == ["best-7"]
 
 
+@pytest.mark.slow
 def test_patience_stops_the_training_with_a_checkpoint_and_a_resume_does_not_go_on(tmp_path: Path) -> None:
     chosen = [*BY_LOSS, "optim.patience=3"]
     trainer = train(small_run(tmp_path, *chosen), VALLEY, Snapshots())
@@ -178,6 +180,7 @@ def test_a_killed_run_ends_with_the_same_best(tmp_path: Path, die_at: int) -> No
     assert same(weights(resumed.model), snapshots.weights[7])
 
 
+@pytest.mark.slow
 def test_a_resume_that_stops_earlier_still_has_the_best_of_its_checkpoint(tmp_path: Path) -> None:
     chosen, snapshots = [*BY_LOSS, "optim.save_steps=2"], Snapshots()
     with pytest.raises(KeyboardInterrupt):  # after the validation of step 7, which was the best of all

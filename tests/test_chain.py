@@ -121,6 +121,7 @@ with RunFolder(pathlib.Path({str(folder.path)!r})).worked_on():
     )
 
 
+@pytest.mark.slow
 def test_a_killed_start_of_several_processes_has_died_though_they_end_a_moment_later(
     folder: RunFolder,
 ) -> None:

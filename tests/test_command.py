@@ -292,6 +292,7 @@ def test_the_example_of_the_notebook_page_runs(tmp_path: Path) -> None:
     assert 0 <= float(done.stdout.splitlines()[-1]) <= 1, "the pass@2 that the example ends with"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--multirun", "resume=false"])
 def test_what_several_processes_cannot_agree_on_is_refused_where_others_start_them(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -304,6 +305,7 @@ def test_what_several_processes_cannot_agree_on_is_refused_where_others_start_th
     assert not list(tmp_path.rglob("run.yaml"))
 
 
+@pytest.mark.slow
 def test_an_evaluation_from_a_run_without_weights_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run_command("job=evaluate", f"from_run={tmp_path / 'empty'}", f"hydra.run.dir={tmp_path / 'e'}")

@@ -376,6 +376,7 @@ def test_a_record_of_another_program_is_told(home: Path) -> None:
 # The job itself
 
 
+@pytest.mark.slow
 def test_the_jobs_that_a_finished_chain_leaves_are_cancelled(home: Path) -> None:
     (run,) = make(home, "run")
     send([run], run.path, launch_of(home, "launch.chain.total_jobs=4"))

@@ -603,6 +603,7 @@ def test_what_differs_in_names_only_is_not_run_together(tmp_path: Path) -> None:
     assert differing([read_result(tmp_path / "a")])[0].empty
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_shows_every_group(tmp_path: Path) -> None:
     sweep(tmp_path, r8=["1100", "1000"], r16=["1110", "1111"])
     for folder in tmp_path.iterdir():
@@ -652,6 +653,7 @@ def answered(folder: Path, rank: int, right: bool) -> None:
     run.folder.write_json("status.json", {"state": "done"})
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_answers_to_a_task_that_was_won(tmp_path: Path) -> None:
     answered(tmp_path / "small", 4, right=False)
     answered(tmp_path / "large", 8, right=True)

@@ -88,6 +88,7 @@ def test_every_group_and_every_file_of_it_is_tried() -> None:
     ), "a file outside of the groups is not tried"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_with_all_others_at_their_default(option: str, tmp_path: Path) -> None:
     more = ["job=evaluate"] if option in JUDGED_BY else []

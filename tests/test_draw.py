@@ -57,6 +57,7 @@ def test_numpy_paints_what_the_prelude_paints() -> None:
         assert np.array_equal(given, expected), (text, grid)
 
 
+@pytest.mark.slow
 def test_normal_form_does_the_same_and_is_its_own_normal_form() -> None:
     own = random.Random(1)
     changed = 0

@@ -173,6 +173,7 @@ def test_every_view_has_its_numbered_samples(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_sampling_goes_on_after_its_last_whole_batch(tmp_path: Path) -> None:
     run = sampling_run(tmp_path)
     model = run.model()

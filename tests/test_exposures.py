@@ -45,6 +45,7 @@ def test_eager_virtual_and_iterable_data_give_the_same_loss_curve(tmp_path: Path
     assert len(virtual) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_the_iterable_gives_each_ranks_rows_in_order_whatever_the_workers(
     tmp_path: Path, workers: int

@@ -197,6 +197,7 @@ def test_a_configuration_with_a_failed_run_is_out_and_told(sweep: Path) -> None:
     assert "out: model.lora.rank=8: rank_8-seed_2: failed (ended with exit code 1)" in shown
 
 
+@pytest.mark.slow
 def test_with_fail_fast_nothing_is_ranked_before_the_failure_is_cured(sweep: Path) -> None:
     (sweep / "rank_8-seed_2" / "fails").touch()
     code, shown = halve(sweep, fail_fast=True)

@@ -32,6 +32,7 @@ def inspected(folder: Path, *overrides: str, terminal: bool = False) -> tuple[Ru
     return run, console.export_text(styles=terminal)
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_the_streams_samples(tmp_path: Path) -> None:
     run = compose(
         [*SMALL, "data=mix", "data.sources.arc1.limit=5", "prompt.max_length=700"], tmp_path / "run"
@@ -101,6 +102,7 @@ def test_a_terminal_gets_pictures_and_coloured_tokens(tmp_path: Path) -> None:
     assert "\x1b[1;32m" in shown  # bold green: a token with loss
 
 
+@pytest.mark.slow
 def test_the_same_composition_gives_the_same_page(tmp_path: Path) -> None:
     pages = [(inspected(tmp_path / name / "run")[0].folder / "inspect.html").read_bytes() for name in "ab"]
     assert pages[0] == pages[1]

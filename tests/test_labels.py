@@ -54,6 +54,7 @@ def test_a_label_makes_no_other_run() -> None:
     assert differences(plain, named) == []
 
 
+@pytest.mark.slow
 def test_another_note_belongs_to_the_same_folder_and_none_leaves_what_is_there(tmp_path: Path) -> None:
     first = Labels(name="higher rank", note="does it help [again], with {the} same steps?")
     assert frozen(tmp_path, *LABELS) == first

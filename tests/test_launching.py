@@ -201,6 +201,7 @@ def elsewhere(work: Callable[[threading.Event], None]) -> Iterator[None]:
     other.join()
 
 
+@pytest.mark.slow
 def test_a_job_that_another_process_runs_is_waited_for(tmp_path: Path) -> None:
     folder, _ = make_folders(tmp_path, "elsewhere", "here")
 
@@ -247,6 +248,7 @@ def test_a_job_that_outlives_its_killed_launcher_keeps_its_place(tmp_path: Path,
     assert shown.index("elsewhere: done, run by another process") < shown.index("  here: started")
 
 
+@pytest.mark.slow
 def test_what_another_process_leaves_undone_is_gone_on_with(tmp_path: Path) -> None:
     (folder,) = make_folders(tmp_path, "elsewhere")
 

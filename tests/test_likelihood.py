@@ -189,6 +189,7 @@ SCORED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_likelihoods_are_computed_stored_and_decide_the_attempts(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     run = compose([*SCORED, "job=evaluate", "inference.max_new_tokens=8"], tmp_path / "run")

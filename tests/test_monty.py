@@ -123,6 +123,7 @@ def test_a_program_without_a_grid_has_a_reason(
     assert message in given.message
 
 
+@pytest.mark.slow
 def test_bad_programs_do_not_touch_their_neighbours(sandbox: Sandbox) -> None:
     texts = [part for text, *_ in PROGRAMS for part in (FILL, text)]
     ran = run(sandbox, *texts, FILL)

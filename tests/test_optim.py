@@ -237,6 +237,7 @@ def test_label_smoothing_is_the_same_in_one_piece_or_in_four(tmp_path: Path) -> 
     assert logged(ones, "loss") == pytest.approx(logged(fours, "loss"), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_neftune_is_noise_in_training_only_and_resumes_exactly(tmp_path: Path) -> None:
     chosen = ["optim.max_steps=4", "optim.save_steps=2"]
     plain = logged(trained(small_run(tmp_path / "plain", *chosen)), "loss")
@@ -297,6 +298,7 @@ def test_a_second_stage_has_the_old_moments_and_the_new_rate(first_stage: Path, 
     assert logged(trainer, "learning_rate")[0] == 5e-5
 
 
+@pytest.mark.slow
 def test_a_second_stage_that_is_resumed_does_not_load_the_moments_again(
     first_stage: Path, tmp_path: Path
 ) -> None:
@@ -347,6 +349,7 @@ def test_moments_of_other_parameters_are_refused_with_the_first_differences(
     assert "optim.load_state=null" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_moments_of_eight_bits_are_taken_over_too(tmp_path: Path) -> None:
     # Small states stay in 32 bits.
     big = ["model.path=package:tiny", "model.lora.rank=32", "optim.name=adamw_8bit"]
@@ -471,6 +474,7 @@ class Shake(TrainerCallback):
 SPIKY = ["optim.max_steps=14", "optim.save_steps=6", "optim.learning_rate=1e-5"]
 
 
+@pytest.mark.slow
 def test_a_spike_warns_and_the_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = trained(small_run(tmp_path, *SPIKY), (Shake(),))
     assert trainer.state.global_step == 14
@@ -485,6 +489,7 @@ def test_a_spike_stops_the_training_if_asked_before_the_next_checkpoint(tmp_path
     assert not (tmp_path / "checkpoints/checkpoint-14").exists()
 
 
+@pytest.mark.slow
 def test_the_median_survives_a_resume(tmp_path: Path) -> None:
     trained(small_run(tmp_path, *SPIKY, "optim.stop_on_spike=true", "optim.stop_after=12"))
     with pytest.raises(LossSpike, match="step 13"):

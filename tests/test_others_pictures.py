@@ -111,6 +111,7 @@ EVALUATED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_loss_with_others_pictures_is_beside_the_loss(tmp_path: Path, see_start: Path) -> None:
     run = compose([*EVALUATED, f"model.path={see_start}"], tmp_path / "run")
     console = Console(record=True, width=200)
@@ -135,6 +136,7 @@ def test_the_loss_with_others_pictures_is_beside_the_loss(tmp_path: Path, see_st
     assert again.token_mean == pytest.approx(others["token_mean"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_estimate_of_a_training_includes_the_loss_with_others_pictures(tmp_path: Path) -> None:
     tasks = make_tasks(tmp_path / "tasks", 2)
     run = vision_run("idefics3", tasks, tmp_path / "run", "optim.max_steps=6", "inference.limit=0")

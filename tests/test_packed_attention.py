@@ -91,6 +91,7 @@ def test_the_kernel_is_called_once_for_each_sample_and_not_for_rows(lengths: lis
     assert lengths == [5, 7, 12, 1, 10, 1] * SHAPE["num_hidden_layers"]
 
 
+@pytest.mark.slow
 def test_a_training_on_packed_rows_attends_by_sample_and_leaves_the_model_as_it_was(
     lengths: list[int], tmp_path: Path
 ) -> None:

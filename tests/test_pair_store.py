@@ -236,6 +236,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_makes_and_the_other_waits_for_it(tmp_path: Path) -> None:
     makers = [start_maker(tmp_path, 1.0) for _ in range(2)]
     assert [maker.communicate(timeout=30)[0] for maker in makers] == ["15\n", "15\n"]

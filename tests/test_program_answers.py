@@ -285,6 +285,7 @@ def test_tokens_of_a_program_are_counted_once_however_many_tests_its_task_has(
     assert run.folder.read_json("metrics.json")["cost"]["generated_tokens"] == written[0]["num_tokens"]
 
 
+@pytest.mark.slow
 def test_a_killed_search_for_programs_goes_on_after_its_last_whole_batch(
     model: list[str], tmp_path: Path
 ) -> None:

@@ -312,6 +312,7 @@ def on_gpus(run: Run, monkeypatch: pytest.MonkeyPatch, *free: int) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (numbers[place], 10**11))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "checkpointing"), [(4, False), (1, False), (1, True)])
 def test_a_gpu_is_filled_and_activations_are_recomputed_if_one_row_does_not_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, checkpointing: bool

@@ -93,6 +93,7 @@ def test_tokens_are_taken_as_they_are() -> None:
 PROMPT = prompt_of(BYTES)
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=30))
 def test_any_text_comes_back_as_the_tokenizer_gives_it_back(text: str) -> None:
     fitted = PROMPT.fit_row(row(text=text))

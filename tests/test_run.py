@@ -114,6 +114,7 @@ def test_a_source_of_a_mixture_can_have_a_prompt_of_its_own(tmp_path: Path) -> N
             assert (num_labels > num_answer) == (len(sample.task.train) > 1)
 
 
+@pytest.mark.slow
 def test_the_cut_vocabulary_holds_the_tokens_of_every_sources_prompt(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base")
     mixed = ["data=mix", "data.sources.arc1.limit=5", "model=custom", f"model.path={base}", "prompt=arc24"]

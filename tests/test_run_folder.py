@@ -180,6 +180,7 @@ def test_the_command_names_a_run_as_a_notebook_does(start: Start, default: DictC
     assert start(*with_options) == [Path("outputs") / folder_name(compose_config(with_options))]
 
 
+@pytest.mark.slow
 def test_the_same_command_finds_its_folder_again(start: Start) -> None:
     first = start("seed=3")
     assert start("seed=3", "hardware=cpu", "tracking=off") == first
@@ -217,6 +218,7 @@ def test_an_evaluation_is_named_after_the_run_it_takes(start: Start, tmp_path: P
     assert path.name.startswith("evaluate-arc2-tiny-")
 
 
+@pytest.mark.slow
 def test_a_mistake_leaves_no_run_folder_behind(start: Start, tmp_path: Path) -> None:
     assert start("model.lora.rank=0", code=2) == []
     assert start("--multirun", "seed=1", "model.lora.rank=0,-1", code=2) == []
@@ -283,6 +285,7 @@ def test_freezing_again_keeps_what_the_worker_noted(default: DictConfig, tmp_pat
     assert noted["commit"] == "abc"
 
 
+@pytest.mark.slow
 def test_relative_paths_are_found_again_from_any_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,6 +435,7 @@ def test_the_heartbeat_goes_on_while_the_folder_is_held(
     assert (folder / "status.json").stat().st_mtime == 0, "it ends with the work"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_being_worked_on_keeps_its_files(tmp_path: Path) -> None:
     folder = freeze(compose_config([]), tmp_path, [])
     with folder.worked_on():

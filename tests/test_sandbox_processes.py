@@ -141,6 +141,7 @@ def test_a_program_that_kills_its_server_has_crashed(
     ]
 
 
+@pytest.mark.slow
 def test_the_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -178,6 +179,7 @@ def test_a_timeout_is_final_and_other_failures_are_not(sandbox: Sandbox) -> None
     assert shown(ran["raised"]) == [[[1]], "raised", [[1]]]
 
 
+@pytest.mark.slow
 def test_limits_are_those_that_were_asked_for() -> None:
     busy = does("for _ in range(3 * 10 ** 6): pass", "return grid")
     large = does("return [[int(np.ones(20 * 2 ** 20, np.uint8)[0])]]")

@@ -238,6 +238,7 @@ def test_the_score_is_plain_json() -> None:
 marks = st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @given(marks)
 def test_an_interval_holds_its_fraction_and_stays_within_0_and_1(marks: list[list[bool]]) -> None:
     task_set = tasks(**{f"t{i}": len(outputs) for i, outputs in enumerate(marks)})

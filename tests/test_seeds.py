@@ -48,6 +48,7 @@ def usual(facts_of: FactsOf) -> Facts:
     return facts_of()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "what"),
     [

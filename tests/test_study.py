@@ -75,6 +75,7 @@ def shipped() -> list[str]:
     return sorted(file.stem for file in (conf_dir() / "study").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped())
 def test_every_run_of_every_study_composes_as_far_as_it_can_be_known_before(name: str, place: Path) -> None:
     (place / "ConceptARC" / "corpus").mkdir(parents=True)  # which is to be cloned

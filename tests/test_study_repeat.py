@@ -53,6 +53,7 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder.path
 
 
+@pytest.mark.slow
 def test_what_is_the_same_and_what_a_change_does_is_told_answer_by_answer(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -185,6 +185,7 @@ def answers_of_all_kinds(run: Run, *_: Any) -> list[Candidate]:
     return given
 
 
+@pytest.mark.slow
 def test_what_a_run_has_written_scores_as_the_run_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

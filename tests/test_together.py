@@ -208,6 +208,7 @@ def finished(tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run
     return adapted(folder, tasks, *SMALL, "adapt.together=2", "adapt.save=true")
 
 
+@pytest.mark.slow
 def test_a_job_leaves_the_same_files_as_one_by_one(
     finished: tuple[Run, str], tasks: Path, tmp_path: Path
 ) -> None:
@@ -372,6 +373,7 @@ def test_all_of_a_group_stop_when_the_time_is_over(tasks: Path, tmp_path: Path) 
     assert outcomes(late) == {"not_begun_in_time": 3}
 
 
+@pytest.mark.slow
 def test_a_group_has_the_time_of_all_of_its_tasks(
     tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -343,6 +343,7 @@ def test_a_resumed_run_is_the_same_run_and_all_of_it_lies_in_the_folder(tmp_path
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_online_without_network_goes_on_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there

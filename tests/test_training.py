@@ -156,6 +156,7 @@ def test_a_run_that_stops_early_goes_on_as_if_it_had_not(tmp_path: Path) -> None
     assert stopped + rest == through, "the schedule keeps its horizon and the stream its place, bit for bit"
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_its_last_checkpoint_trains_no_further(tmp_path: Path) -> None:
     run = run_on_six_tasks(tmp_path, "optim.save_steps=2", "optim.stop_after=2")
     model = run.model()
@@ -245,6 +246,7 @@ def test_the_log_is_cut_back_to_the_checkpoint_and_loses_a_torn_line(tmp_path: P
     assert log.read_text().splitlines() == lines[:4]
 
 
+@pytest.mark.slow
 def test_saved_weights_are_loaded_again_and_know_their_ancestry(tmp_path: Path) -> None:
     run = run_on_six_tasks(tmp_path, "optim.max_steps=2", "optim.save_steps=1")
     model = run.model()
@@ -376,6 +378,7 @@ def test_which_loss_is_computed_depends_on_nothing_that_differs_between_processe
     assert of_sfttrainer == [0, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_training_by_hand_to_its_end_is_answered_and_scored_by_the_command(tmp_path: Path) -> None:
     run = small_run(tmp_path, "optim.max_steps=2", "optim.save_steps=2")
     run.trainer(run.model()).resume_or_start()

@@ -173,6 +173,7 @@ def test_an_adapter_brings_its_vocabulary_along_and_fits_the_full_base(tmp_path:
         assert torch.equal(run.trained_model()(input_ids=small).logits, expected)
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_saves_a_small_model_that_is_loaded_again(tmp_path: Path) -> None:
     run = arc_run(tmp_path / "run", make_base(tmp_path / "base"), "model.lora=null")
     folder = trained(run)
