@@ -185,12 +185,19 @@ def _baseline(runs: pd.DataFrame, groups: list[str], settings: Iterable[str], na
     return found[0]
 
 
+def _short(keys: list[str]) -> list[str]:
+    """Count the settings of the runs that weights come from: they come and go together."""
+    own = [key for key in keys if not key.startswith("from_run.")]
+    num_theirs = len(keys) - len(own)
+    return [*own, f"{plural(num_theirs, 'setting')} of from_run"] if num_theirs > 1 else keys
+
+
 def _settings(settings: pd.DataFrame, along: Mapping[str, list[str]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "setting": key,
             "values": list(dict.fromkeys(map(in_words, sorted(settings[key], key=order)))),
-            "changes with it": along[key],
+            "changes with it": _short(along[key]),
         }
         for key in settings
     )
