@@ -243,6 +243,7 @@ def test_the_command_writes_into_the_run_folder_once_and_says_what_to_type_next(
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_the_command_says_nothing_of_libraries_that_the_run_does_not_use(
     finished: Run, tmp_path: Path
 ) -> None:

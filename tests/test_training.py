@@ -96,7 +96,7 @@ def test_a_first_step_that_fails_is_known_before_the_untrained_model_is_validate
     assert not (run.folder / finetune.LOG).exists()
 
 
-@pytest.mark.parametrize("kind", [[], ["model.lora.dora=true"]])
+@pytest.mark.parametrize("kind", [[], pytest.param(["model.lora.dora=true"], marks=pytest.mark.slow)])
 def test_the_log_begins_with_the_loss_of_the_untrained_model(tmp_path: Path, kind: list[str]) -> None:
     run = run_on_six_tasks(tmp_path, "optim.max_steps=2", "optim.eval_steps=1", *kind)
     untrained = run.validation_loss(run.model())
