@@ -103,9 +103,9 @@ def test_the_log_begins_with_the_loss_of_the_untrained_model(tmp_path: Path, kin
     finetune.main(run, Console(file=io.StringIO()))
     lines = read_log(run.folder / finetune.LOG)
     assert [line["step"] for line in lines] == [0, 1, 1, 2, 2]
-    assert lines[0]["validation_loss"] == untrained.token_mean
+    assert lines[0]["validation_loss"] == pytest.approx(untrained.token_mean, rel=1e-6), "with other threads"
     metrics = run.folder.read_json("metrics.json")
-    assert metrics["validation"]["initial_loss"] == untrained.token_mean
+    assert metrics["validation"]["initial_loss"] == lines[0]["validation_loss"]
     assert metrics["seconds"]["validation"] > 0
 
 
