@@ -34,7 +34,7 @@ from arc_experiments.training.validation import ValidationLoss
 
 LOG = "train_log.jsonl"
 TRAINED = ".trained.json"  # what the training gave; written after the weights are saved
-FINAL_LOSSES = 10  # at most so many logged steps is the final loss the mean of
+FINAL_LOSSES = 10  # logged steps, the last ones, that the final loss is the mean of; all if there are fewer
 WITH_ADAPTER = 4 / 3  # times the seconds of a validation without: see `untrained_loss`
 STARVING = 0.05  # share of the training time spent waiting for data that is worth a warning
 

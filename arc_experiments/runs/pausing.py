@@ -59,9 +59,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     _Signals.came = _Signals.came or now
     if is_repeated or not _Signals.listening:
         raise KeyboardInterrupt
-    if (
-        number == signal.SIGINT
-    ):  # a person waits; a handler may interrupt a print, so it does not print itself
+    # A person waits. What was forked from this process says nothing; print may be what the signal interrupts.
+    if number == signal.SIGINT and os.getpid() == _Signals.process:
         os.write(sys.stderr.fileno(), b"\nPausing at the end of this step. Ctrl-C again stops at once.\n")
 
 
