@@ -38,8 +38,8 @@ from arc_experiments.launching.chain import run_here
 from arc_experiments.launching.commands import become_worker
 from arc_experiments.launching.lasting_output import lasting_console
 from arc_experiments.launching.pool import Pool, run_sweep
+from arc_experiments.launching.schedulers.known import section_of, submit
 from arc_experiments.launching.schedulers.scheduler import ClusterError
-from arc_experiments.launching.schedulers.submitting import section_of, submit
 from arc_experiments.runs.folder import FolderError, RunFolder
 
 PROGRAM = "arc-experiments"

@@ -16,7 +16,7 @@ from arc_experiments.comparison.page import charts_of, render
 from arc_experiments.comparison.result import ComparedRuns, compare
 from arc_experiments.comparison.runs import find_folders, read_result
 from arc_experiments.report.figures import write_charts
-from arc_experiments.report.page import write_page
+from arc_experiments.report.templates import write_page
 from arc_experiments.report.wording import plural
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arc_experiments.launching.schedulers.submitting import queued
+from arc_experiments.launching.schedulers.known import queued
 from arc_experiments.launching.tables import STYLES, TRAINING_LOSS, plain_table, progress_cells
 from arc_experiments.runs.folder import EVERYTHING, RunFolder, find_runs
 from arc_experiments.runs.labels import read_labels

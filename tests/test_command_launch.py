@@ -22,8 +22,8 @@ from arc_experiments.config.schema import Config, Launch
 from arc_experiments.launching.schedulers.command import job as command_job
 from arc_experiments.launching.schedulers.command.queue_record import LISTED_SECONDS, Submitted
 from arc_experiments.launching.schedulers.command.submissions import plan
+from arc_experiments.launching.schedulers.known import queued, submit
 from arc_experiments.launching.schedulers.scheduler import ClusterError, Queued
-from arc_experiments.launching.schedulers.submitting import queued, submit
 from arc_experiments.runs.cores_and_gpus import CORES, share_of_cores
 from arc_experiments.runs.folder import RunFolder
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from arc_experiments.composing.compose import compose_config
 from arc_experiments.config.check import check
 from arc_experiments.config.schema import Launch
+from arc_experiments.launching.schedulers.known import submit
 from arc_experiments.launching.schedulers.scheduler import ClusterError
 from arc_experiments.launching.schedulers.slurm import submitting as slurm
 from arc_experiments.launching.schedulers.slurm.submitting import script_text
-from arc_experiments.launching.schedulers.submitting import submit
 from arc_experiments.runs.folder import RunFolder
 
 

@@ -33,6 +33,13 @@ def less_is_better(metric: str) -> bool:
     return metric.startswith(LESS_IS_BETTER) or metric.endswith(("unanswered", "_loss"))
 
 
+def verdict(low: float, high: float, metric: str) -> str:
+    """What the interval of a difference says."""
+    sign = -1 if less_is_better(metric) else 1
+    low, high = sorted((sign * low, sign * high))
+    return "better" if low > 0 else "worse" if high < 0 else "inconclusive"
+
+
 def run_table(
     results: Sequence[RunResult], groups: Sequence[str], metric: str
 ) -> tuple[pd.DataFrame, list[list[str]]]:

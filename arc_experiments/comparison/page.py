@@ -18,8 +18,8 @@ from arc_experiments.comparison.runs import RunResult
 from arc_experiments.comparison.tables import MetricFormat, direction, sentences, tables
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, TestCard, task_cards
-from arc_experiments.report.page import fill
 from arc_experiments.report.svg import NUM_COLOURS, Chart
+from arc_experiments.report.templates import fill
 from arc_experiments.report.wording import number, percent, plural
 from arc_experiments.tasks.task import Pair, TaskSet
 
@@ -75,7 +75,7 @@ class _Answers:
 
 def render(compared: ComparedRuns) -> str:
     """The page as text."""
-    return fill("compare.html.j2", **values_of(compared))
+    return fill("comparison/page.html.j2", **values_of(compared))
 
 
 def values_of(compared: ComparedRuns) -> dict[str, Any]:

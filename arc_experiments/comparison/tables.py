@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from arc_experiments.comparison.contrasts import less_is_better
+from arc_experiments.comparison.contrasts import less_is_better, verdict
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.report.wording import BY_KAGGLE, KAGGLE, NO_VALUE, duration, number, plural
 
@@ -164,13 +164,6 @@ def _differences(compared: ComparedRuns, words: MetricFormat) -> pd.DataFrame:
             nothing = dict.fromkeys(("for new", "interval", "detectable"), NO_VALUE)
             rows.append({**names, **nothing, "verdict": "too little varies to tell"})
     return pd.DataFrame(rows)
-
-
-def verdict(low: float, high: float, metric: str) -> str:
-    """What the interval of a difference says."""
-    sign = -1 if less_is_better(metric) else 1
-    low, high = sorted((sign * low, sign * high))
-    return "better" if low > 0 else "worse" if high < 0 else "inconclusive"
 
 
 def _tasks(compared: ComparedRuns) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from rich.live import Live
 from arc_experiments.overview.listed import ListedRun, list_runs
 from arc_experiments.overview.page import render
 from arc_experiments.overview.table import runs_table
-from arc_experiments.report.page import write_page
+from arc_experiments.report.templates import write_page
 from arc_experiments.runs.folder import EVERYTHING
 from arc_experiments.runs.run_state import RUNNING
 

@@ -1,6 +1,6 @@
 """The list of runs as one page that needs no other file: search, sort, and two runs side by side.
 
-The page's one script (report/runs.js) is named by its hash, so that nothing else can run in it, whatever a
+The page's one script (page.js) is named by its hash, so that nothing else can run in it, whatever a
 name or a note holds. Without scripts it is a plain table.
 """
 
@@ -23,12 +23,12 @@ from markupsafe import Markup
 
 from arc_experiments.launching.tables import SHOWN_FIRST, progress_cells
 from arc_experiments.overview.listed import ListedRun
-from arc_experiments.report.page import fill
 from arc_experiments.report.summary import without_use
+from arc_experiments.report.templates import fill
 from arc_experiments.report.thumbnail import FILE as PICTURE
 from arc_experiments.runs.run_state import DONE
 
-SCRIPT = Path(__file__).parents[1] / "report/runs.js"
+SCRIPT = Path(__file__).with_name("page.js")
 
 FOLLOWERS = ("seeds.stream", "seeds.init", "seeds.train", "seeds.inference")  # of the master seed
 
@@ -55,7 +55,7 @@ def render(runs: Sequence[ListedRun], folder: Path, *, refresh_seconds: float | 
     script = SCRIPT.read_text(encoding="utf-8")
     counts = Counter(run.state.name for run in runs)
     return fill(
-        "runs.html.j2",
+        "overview/page.html.j2",
         rows=[_row(run, folder) for run in runs],
         counts=[(name, counts[name]) for name in SHOWN_FIRST if counts[name]],
         made=f"{datetime.now():%Y-%m-%d %H:%M}",

@@ -9,7 +9,7 @@ from typing import Any
 
 from arc_experiments.corpus.matches import Leak, LeakReport, Match, pairs_of
 from arc_experiments.report.leaks import HOW, is_plain, leak_rows, sentence
-from arc_experiments.report.page import fill, write_page
+from arc_experiments.report.templates import fill, write_page
 from arc_experiments.report.wording import plural
 from arc_experiments.tasks import Pair
 
@@ -27,7 +27,7 @@ def render_audit(comparisons: Sequence[LeakReport], *, title: str, num_pictures:
     found = [(one, leak) for one in comparisons for leak in one.leaks]
     found.sort(key=lambda entry: is_plain(entry[1].to_json()))  # stable: otherwise in order
     return fill(
-        "audit.html.j2",
+        "report/audit.html.j2",
         title=title,
         comparisons=[(one, one.counts) for one in comparisons],
         tables=[(sentence(one.to_json()), list(leak_rows(one.to_json()))) for one in comparisons],

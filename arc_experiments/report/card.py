@@ -10,7 +10,7 @@ from typing import Any
 from arc_experiments.models.ancestry import read_ancestry
 from arc_experiments.report import summary
 from arc_experiments.report.files import read_run
-from arc_experiments.report.page import environment
+from arc_experiments.report.templates import environment
 from arc_experiments.report.wording import percent, percent_range
 from arc_experiments.runs.folder import read_object, write_whole
 from arc_experiments.scoring.metrics import tasks_asked
@@ -46,7 +46,7 @@ def write_card(
     page = (
         environment()
         .overlay(autoescape=False)  # it is no HTML
-        .get_template("card.md.j2")
+        .get_template("report/card.md.j2")
         .render(
             title=f"{settings['model.name']} on {settings['data.name']}",
             base=adapter.get("base_model_name_or_path"),

@@ -1,16 +1,11 @@
 """From a run folder to `report.html`: read, arrange, fill the template, write whole or not at all."""
 
-import functools
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-
-from arc_experiments.report import gallery, leaks, pictures_seen, summary, wording
+from arc_experiments.report import leaks, pictures_seen, summary, wording
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
 from arc_experiments.report.programs import HEADINGS, program_cards, program_rows, program_sentences
@@ -23,12 +18,11 @@ from arc_experiments.report.run_charts import (
     search_chart,
 )
 from arc_experiments.report.svg import Chart
+from arc_experiments.report.templates import fill, write_page
 from arc_experiments.report.thumbnail import FILE as PICTURE
 from arc_experiments.report.thumbnail import picture
 from arc_experiments.report.wording import plural, unscored_sentence, verified_sentence
-from arc_experiments.runs.folder import write_whole
 from arc_experiments.scoring.metrics import tasks_asked
-from arc_experiments.tasks import html
 from arc_experiments.tasks.task import TaskSet
 
 # The buttons above the tasks.
@@ -60,13 +54,6 @@ def write_report(folder: Path, tasks: TaskSet) -> Path:
     return write_page(folder / "report.html", render(run, tasks, cards))
 
 
-def write_page(path: Path, page: str) -> Path:
-    """Write a page whole or not at all."""
-    # A model can write half a surrogate pair, which no file can hold.
-    write_whole(path, page, errors="replace")
-    return path
-
-
 def cards_of(run: RunFiles, tasks: TaskSet) -> tuple[TaskCard, ...]:
     """A card for every task."""
     num_asked = run.metrics.get("answered", run.metrics.get("score", {})).get("num_tasks")
@@ -82,7 +69,7 @@ def render(run: RunFiles, tasks: TaskSet, cards: Sequence[TaskCard]) -> str:
     by_number, programs = score.get("by_num_predictions", []), score.get("programs")
     environment_rows = {key: value for key, value in run.environment.items() if key != "command"}
     return fill(
-        "page.html.j2",
+        "report/page.html.j2",
         run=run,
         metrics=metrics,
         score=score,
@@ -136,38 +123,6 @@ def _programs(programs: dict[str, Any]) -> dict[str, Any]:
         "headings": HEADINGS,
         "rows": program_rows(programs),
     }
-
-
-def fill(template: str, **values: Any) -> str:
-    """Fill a template of this folder."""
-    return environment().get_template(template).render(values)
-
-
-@functools.cache  # with the templates that it has compiled
-def environment() -> Environment:
-    """The templates of this folder, which escape all that they are given."""
-    found = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= wording.FILTERS
-    found.filters |= {
-        "svg": lambda grid: Markup(html.picture(grid)),
-        "size": gallery.size,
-        "breakable": _breakable,
-    }
-    found.globals["words"] = wording
-    return found
-
-
-def _breakable(value: object) -> Markup:
-    """Let names such as `optim.max_steps` go to the next line after a dot or an underscore."""
-    return Markup(
-        re.sub(r"(?<=[A-Za-z0-9])(_|\.(?=[A-Za-z]))(?=[A-Za-z0-9])", r"\1<wbr>", str(escape(value)))
-    )
 
 
 def _not_predicted(run: RunFiles, cards: Sequence[TaskCard]) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from arc_experiments.prompts.kinds import PROGRAM_KINDS
 from arc_experiments.report.chart_kinds import histogram_chart
-from arc_experiments.report.page import fill, write_page
 from arc_experiments.report.pictures_seen import SeenPicture
+from arc_experiments.report.templates import fill, write_page
 from arc_experiments.report.wording import NO_VALUE, percent, plural
 from arc_experiments.stream.counting import Counted, Lengths, SourceCount, histogram
 from arc_experiments.stream.samples import Sample
@@ -70,7 +70,7 @@ def write_inspection(
     """Write the page and return its path."""
     sources = [source_row(name, source) for name, source in counted.by_source.items()]
     page = fill(
-        "samples.html.j2",
+        "report/samples.html.j2",
         title=title,
         settings=settings,
         cards=cards,

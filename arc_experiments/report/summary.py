@@ -11,6 +11,7 @@ from typing import Any
 from arc_experiments.config.paths import absolute_path
 from arc_experiments.report.files import RunFiles
 from arc_experiments.report.wording import (
+    RIGHT,
     TOKENS,
     duration,
     memory,
@@ -88,7 +89,7 @@ def tiles(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     """The headline numbers: name, value, and notes below it."""
     score, train, asked = metrics.get("score", {}), metrics.get("train", {}), tasks_asked(metrics)
     before, gains = metrics.get("before", {}).get("score", {}), metrics.get("difference", {})
-    for name, title in (("pass_at_2", "Right in two attempts"), ("pass_at_1", "Right in one attempt")):
+    for name, title in RIGHT.items():
         if name in score:
             bounds = score.get("interval", {}).get(name)
             notes = [f"Kaggle's and ARC Prize's rule, mean over {plural(score['num_tasks'], 'task')}"]
@@ -101,7 +102,7 @@ def tiles(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
                 notes += [f"95% interval of the difference {points_range(bounds)}"] if bounds else []
             else:
                 notes += [f"95% interval {percent_range(bounds)}"] if bounds else []
-            yield f"{title} ({name})", value, notes
+            yield f"{title.capitalize()} ({name})", value, notes
     yield from _validation_tile(metrics.get("validation", {}))
     if train.get("final_loss") is not None:
         yield "Training loss at the end", number(train["final_loss"], 3), _final_loss_notes(train)

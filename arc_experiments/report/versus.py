@@ -13,10 +13,10 @@ from typing import Any
 from arc_experiments.composing.naming import slug
 from arc_experiments.report.files import RunFiles, read_run
 from arc_experiments.report.gallery import TaskCard, task_cards
-from arc_experiments.report.page import fill, write_page
 from arc_experiments.report.run_charts import search_chart
 from arc_experiments.report.summary import look_up, settings
 from arc_experiments.report.svg import Chart
+from arc_experiments.report.templates import fill, write_page
 from arc_experiments.report.wording import duration, plural
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.metrics import tasks_asked
@@ -78,7 +78,7 @@ def render_versus(before: Answered, after: Answered) -> str:
     )
     counts = Counter(card.state for card in cards)
     return fill(
-        "versus.html.j2",
+        "report/versus.html.j2",
         before=before.run,
         after=after.run,
         scope=f"{plural(len(tasks), 'task')}, {plural(tasks.num_test_outputs, 'test output')}",

@@ -19,6 +19,7 @@ BY_KAGGLE = {
     "vote_1": "the most voted grid right",
     "vote_2": "one of the two most voted grids right",
 }
+RIGHT = {"pass_at_2": "right in two attempts", "pass_at_1": "right in one attempt"}  # in short
 # These are means over all test outputs:
 BY_OUTPUT = {
     "accuracy": "share of candidates that are right",

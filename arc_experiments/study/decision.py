@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from arc_experiments.comparison.contrasts import verdict
 from arc_experiments.comparison.result import ComparedRuns
 from arc_experiments.comparison.runs import RunResult
-from arc_experiments.comparison.tables import MetricFormat, verdict
+from arc_experiments.comparison.tables import MetricFormat
 from arc_experiments.config.plurals import of_all, plural
 from arc_experiments.report.wording import percent
 from arc_experiments.study.definition import INTERVALS, Study

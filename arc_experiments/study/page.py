@@ -14,7 +14,7 @@ import pandas as pd
 from arc_experiments.comparison.charts import validation_losses
 from arc_experiments.comparison.page import values_of
 from arc_experiments.config.plurals import plural
-from arc_experiments.report.page import fill
+from arc_experiments.report.templates import fill
 from arc_experiments.report.wording import duration
 from arc_experiments.study.answer import StudyAnswer
 from arc_experiments.study.definition import as_values
@@ -25,7 +25,7 @@ def render(name: str, answer: StudyAnswer) -> str:
     """The page as text: the question, the arms, the rule and the answer; then the comparison's page."""
     study, num_finished = answer.record.study, answer.num_planned - len(answer.missing)
     return fill(
-        "study.html.j2",
+        "study/page.html.j2",
         **values_of(answer.compared),
         name=name,
         question=study.question,

@@ -13,7 +13,7 @@ from rich.console import Console
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.plurals import plural
 from arc_experiments.launching.pool import Pool, run_sweep
-from arc_experiments.launching.schedulers.submitting import section_of, submit
+from arc_experiments.launching.schedulers.known import section_of, submit
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.study.freezing import Compositions, check_later, compose_runs, freeze_runs
 from arc_experiments.study.plan import PlannedRun, stages
@@ -47,7 +47,7 @@ def write_answer(name: str, record: StudyRecord, home: Path, console: Console) -
     """Write page, JSON and section of what is finished, and show the answer."""
     # Here, since pandas takes long to import, and a mistake is to be answered at once.
     from arc_experiments.report.figures import write_charts
-    from arc_experiments.report.page import write_page
+    from arc_experiments.report.templates import write_page
     from arc_experiments.study.answer import answer_study
     from arc_experiments.study.page import as_json, render
     from arc_experiments.study.section import FIGURES, charts, section

@@ -1,6 +1,6 @@
 """What the command wants of a scheduler: to submit frozen folders, and to say what its queue has of them.
 
-Each kind of scheduler is a module with these two functions; `submitting.SCHEDULERS` lists them.
+Each kind of scheduler is a module with these two functions; `known.SCHEDULERS` lists them.
 """
 
 from collections.abc import Sequence

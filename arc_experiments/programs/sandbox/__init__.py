@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from arc_experiments.programs.languages import Language, language
-from arc_experiments.programs.sandbox.outcome import REASONS, Outcome, ProgramLimits, Ran, Reason, Runner
+from arc_experiments.programs.sandbox.limits import ProgramLimits
+from arc_experiments.programs.sandbox.outcome import REASONS, Outcome, Ran, Reason, Runner
 from arc_experiments.tasks.grids import Grid
 from arc_experiments.tasks.task import Program
 

@@ -26,8 +26,9 @@ from pydantic_monty import (
 
 from arc_experiments.programs.languages import Language
 from arc_experiments.programs.languages._reading import source_of_prelude
-from arc_experiments.programs.sandbox.cpu_time import CpuWatch
-from arc_experiments.programs.sandbox.outcome import REASONS, Outcome, ProgramLimits, Ran, Reason, Runner
+from arc_experiments.programs.sandbox.limits import ProgramLimits
+from arc_experiments.programs.sandbox.monty_cpu_time import CpuWatch
+from arc_experiments.programs.sandbox.outcome import REASONS, Outcome, Ran, Reason, Runner
 from arc_experiments.tasks.grids import Grid, GridError, check_grid
 
 MAX_SHARED = 200  # programs that share a session: each leaves a kilobyte in it

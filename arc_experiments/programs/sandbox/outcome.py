@@ -1,4 +1,4 @@
-"""What a program may use, and what became of it."""
+"""What became of a program."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,21 +21,6 @@ Reason = Literal[
     "crashed",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProgramLimits:
-    """What one program may use on one input.
-
-    Attributes:
-        cpu_seconds: of its own CPU time, so that a busy machine gives the same outcomes as an idle one.
-        memory_bytes: of its heap.
-        output_bytes: of its result.
-    """
-
-    cpu_seconds: float = 2.0
-    memory_bytes: int = 512 * 2**20
-    output_bytes: int = 1 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

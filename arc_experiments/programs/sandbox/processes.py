@@ -22,10 +22,10 @@ import numpy as np
 
 import arc_experiments
 from arc_experiments.programs.languages import Language
+from arc_experiments.programs.sandbox.limits import ProgramLimits
 from arc_experiments.programs.sandbox.outcome import (
     REASONS,
     Outcome,
-    ProgramLimits,
     Ran,
     Reason,
     Runner,

@@ -1,4 +1,7 @@
-"""End processes that use more CPU time than they may, whatever else the machine does."""
+"""End Monty's processes that use more CPU time than they may, whatever else the machine does.
+
+Those of programs in Python are watched by `confined/running.py`.
+"""
 
 import os
 import platform
