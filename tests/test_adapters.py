@@ -213,7 +213,8 @@ def test_an_adapter_on_a_quantised_base_learns_and_is_loaded_again(
     assert torch.equal(logits(again), logits(model))
 
 
-@pytest.mark.parametrize("quantisation", ["4bit", pytest.param("8bit", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("quantisation", ["4bit", "8bit"])
 def test_a_quantised_training_goes_on_as_if_it_had_not_stopped(
     base: Path, tmp_path: Path, quantisation: str
 ) -> None:

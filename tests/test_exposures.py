@@ -79,7 +79,7 @@ def test_ranks_and_workers_share_out_every_row_once() -> None:
     assert Counter(made) == Counter(range(10, 10 + 48))
 
 
-@pytest.mark.parametrize("exposure", ["indexed", "iterable"])
+@pytest.mark.parametrize("exposure", [pytest.param("indexed", marks=pytest.mark.slow), "iterable"])
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_resumed_training_equals_training_in_one_go_bit_for_bit(
     tmp_path: Path, exposure: str, workers: int
