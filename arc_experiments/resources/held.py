@@ -1,12 +1,11 @@
 """Count the bytes that tensors hold at the same time."""
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -26,9 +25,8 @@ class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        for value in tree_leaves(made):
-            if isinstance(value, torch.Tensor):
-                self._count(value.untyped_storage())
+        for tensor in _tensors(made):
+            self._count(tensor.untyped_storage())
         return made
 
     def _count(self, storage: torch.UntypedStorage) -> None:
@@ -42,3 +40,12 @@ class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _free(self, size: int) -> None:
         self._now -= size
+
+
+def _tensors(made: Any) -> Iterator[torch.Tensor]:
+    """What an operation has made: a tensor, or lists of some."""
+    if isinstance(made, torch.Tensor):
+        yield made
+    elif isinstance(made, list | tuple):
+        for one in made:
+            yield from _tensors(one)
