@@ -1,4 +1,4 @@
-"""What a program may use."""
+"""What a program may use; a run takes it from `programs` in `conf/config.yaml`."""
 
 from dataclasses import dataclass
 
