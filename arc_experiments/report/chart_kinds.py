@@ -1,6 +1,6 @@
 """Kinds of charts in one look, for the report, a comparison and the benchmark.
 
-In: numbers and words. Out: a `Chart`.
+In: numbers and words. Out: a `Chart`. The charts of a run are in `run_charts.py`, others with their page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run needs of memory, part by part.
+"""What a run needs of memory, part by part; `training/batch_size.py` is for when it runs out all the same.
 
 weights 1.0 GB, optimizer 70 MB, training 3.1 GB (4 x 2,310 tokens), answering 1.9 GB: 4.2 GB at once
 
