@@ -72,9 +72,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     check.add_argument("--task", required=True, help="the task's id")
     check.add_argument("--language", default="python", choices=names(), help="default: %(default)s")
     check.add_argument(
-        "--cpu-seconds", type=_seconds, default=2.0, help="for each input (default: %(default)s)"
+        "--cpu-seconds",
+        type=_seconds,
+        default=ProgramLimits.cpu_seconds,
+        help="for each input (default: %(default)s)",
     )
-    check.add_argument("--memory-megabytes", type=_megabytes, default=512, help="default: %(default)s")
+    check.add_argument(
+        "--memory-megabytes",
+        type=_megabytes,
+        default=ProgramLimits.memory_bytes // 2**20,
+        help="default: %(default)s",
+    )
     check.add_argument(
         "--barc-library", type=Path, metavar="FILE", help="BARC's common.py, for programs that import it"
     )
