@@ -10,7 +10,6 @@ import functools
 import os
 import runpy
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from rich.console import Console
 
 from arc_experiments.composing.completion import is_query, print_completions
 from arc_experiments.composing.compose import check_typed, complete, dropped_section, quote_labels, register
-from arc_experiments.composing.freezing import freeze, stop_of
+from arc_experiments.composing.freezing import freeze, frozen_by_the_first, stop_of
 from arc_experiments.composing.help import help_text
 from arc_experiments.composing.mistakes import explain, typed_as_flags
 from arc_experiments.composing.words import COMMANDS
@@ -44,7 +43,6 @@ from arc_experiments.runs.folder import FolderError, RunFolder
 
 PROGRAM = "arc-experiments"
 EXIT_MISTAKE = 2
-PATIENCE_SECONDS = 120  # with another process that composes the same
 
 
 @dataclass(kw_only=True)
@@ -174,7 +172,9 @@ def _freeze_job(node: DictConfig, *, frozen: Frozen) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _check_start(config, settings.mode)
         is_first = os.environ.get("RANK", "0") == "0"
-        frozen.folders.append(freeze(config, path, overrides) if is_first else _frozen_by_the_first(path))
+        frozen.folders.append(
+            freeze(config, path, overrides) if is_first else frozen_by_the_first(config, path)
+        )
     except (ConfigError, FolderError) as error:
         frozen.mistakes += [line for line in explain(error).splitlines() if line not in frozen.mistakes]
         with contextlib.suppress(OSError):
@@ -196,18 +196,6 @@ def _check_start(config: DictConfig, mode: RunMode | None) -> None:
                 "hardware.num_processes=..."
             ]
         )
-
-
-def _frozen_by_the_first(path: Path) -> RunFolder:
-    """Wait for the first of several processes to freeze the folder."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (path / "run.yaml").exists():
-        if time.monotonic() > deadline:
-            raise FolderError(
-                f"{path}/run.yaml: the first process has not written it in {PATIENCE_SECONDS} s"
-            )
-        time.sleep(0.1)
-    return RunFolder(path)
 
 
 def _run_jobs(folders: list[RunFolder], sweep_folder: Path, config: DictConfig, console: Console) -> int:

@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from toy_models import untrained
 
+from arc_experiments.composing import freezing
+from arc_experiments.composing.compose import compose_config
+from arc_experiments.composing.freezing import freeze, frozen_by_the_first
 from arc_experiments.config.schema import Hardware
 from arc_experiments.runs.cores_and_gpus import count_processes
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.folder import FolderError, RunFolder
 
 SMALL = [
     *untrained(), "experiment=smoke", "optim.learning_rate=2e-3", "tracking=off", "data.limit=6",
@@ -79,6 +83,30 @@ def test_two_processes_train_and_answer_like_one(alone: Path, tmp_path: Path) ->
         one["validation"]["loss"]["token_mean"], abs=1e-6
     )
     assert output.count("first sample") == 1, "one process talks"
+
+
+def test_other_processes_wait_until_the_first_has_frozen_what_they_composed(tmp_path: Path) -> None:
+    path, earlier = tmp_path / "run", compose_config(["optim.stop_after=3", "name=mine"])
+    freeze(earlier, path, [])
+    with ThreadPoolExecutor() as others:
+        waiting = others.submit(frozen_by_the_first, compose_config([]), path)
+        with pytest.raises(TimeoutError):  # run.yaml is there, but of the start before
+            waiting.result(timeout=1)
+        freeze(compose_config([]), path, [])
+        folder = waiting.result(timeout=60)
+    assert folder.read_config().optim.stop_after is None
+    assert folder.read_config().name == "mine"
+
+
+def test_a_process_started_by_another_command_says_what_it_composed_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezing, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(FolderError, match="has not written what this one composed"):
+        frozen_by_the_first(compose_config([]), tmp_path / "run")
+    freeze(compose_config(["optim.stop_after=3"]), tmp_path / "run", [])
+    with pytest.raises(FolderError, match=r"\(optim.stop_after\); are all started by the same command"):
+        frozen_by_the_first(compose_config([]), tmp_path / "run")
 
 
 BATCHES = """

@@ -1,12 +1,13 @@
 """Freeze: a checked composition becomes the `run.yaml` of a folder, or is found there already."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from arc_experiments.composing.naming import differences
+from arc_experiments.composing.naming import differences, flatten
 from arc_experiments.composing.recorded_code import recorded_code
 from arc_experiments.config.job_kinds import job_kind
 from arc_experiments.config.paths import with_absolute_paths
@@ -17,6 +18,8 @@ from arc_experiments.runs.folder import FolderError, RunFolder
 
 # Schedules whose rate at a step is the same however long the run is.
 OPEN_ENDED_SCHEDULES = ("constant", "inverse_sqrt")
+LABELS = ("name", "note")  # what somebody calls the run, which a composition need not repeat
+PATIENCE_SECONDS = 120.0  # with the first of several processes, which composes the same
 
 
 def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
@@ -50,10 +53,33 @@ def freeze(config: DictConfig, path: Path, overrides: list[str]) -> RunFolder:
                 return folder
             if folder.is_done and (changed or before.optim.stop_after != config.optim.stop_after):
                 folder.end("paused")  # it stopped at optim.stop_after, which is another now
-            for key in ("name", "note"):
+            for key in LABELS:
                 config[key] = before[key] if config[key] is None else config[key]
         _write(folder, config, overrides)
     return folder
+
+
+def frozen_by_the_first(config: DictConfig, path: Path) -> RunFolder:
+    """Wait until the first of several processes has frozen the composition that this one has made, too.
+
+    What stands there until then may be an earlier start, such as one with another `optim.stop_after`.
+
+    Raises:
+        FolderError: it has not done so in PATIENCE_SECONDS, or holds another composition.
+    """
+    deadline, mine = time.monotonic() + PATIENCE_SECONDS, _without_labels(config)
+    while True:
+        there = _without_labels(RunFolder(path).read_config()) if (path / "run.yaml").exists() else {}
+        if there == mine:
+            return RunFolder(path)
+        if time.monotonic() > deadline:
+            others = sorted(key for key in there.keys() | mine.keys() if there.get(key) != mine.get(key))
+            raise FolderError(
+                f"{path}/run.yaml: the first process has not written what this one composed in "
+                f"{PATIENCE_SECONDS:.0f} s"
+                + (f" ({', '.join(others)}); are all started by the same command?" if there else "")
+            )
+        time.sleep(0.1)
 
 
 def check_code(folder: RunFolder, config: DictConfig) -> None:
@@ -134,6 +160,12 @@ def _with_absolute_paths(config: DictConfig) -> DictConfig:
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return typed(with_absolute_paths(values, Path.cwd()))
+
+
+def _without_labels(config: DictConfig) -> dict[str, Any]:
+    """The values by dotted key, with absolute paths."""
+    values: Any = OmegaConf.to_container(_with_absolute_paths(config))
+    return {key: value for key, value in flatten(values).items() if key not in LABELS}
 
 
 def _environment(folder: RunFolder) -> dict[str, Any]:
