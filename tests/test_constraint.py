@@ -19,7 +19,7 @@ from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Limits
 from arc_experiments.generation.threshold_search import Threshold
 from arc_experiments.prompts import Prompt, UnreadableGrid
-from arc_experiments.prompts.language import AnswerLanguage
+from arc_experiments.prompts.answer_language import AnswerLanguage
 from arc_experiments.tasks import Pair, Task
 from arc_experiments.tasks.grids import Grid
 
@@ -29,7 +29,7 @@ FRAMED = make(AutoTokenizer.from_pretrained(TINY), *COMPACT, "prompt.grid.frames
 
 
 def language_of(*overrides: str) -> AnswerLanguage:
-    return make(word_tokenizer(), *overrides).answer_language()
+    return make(word_tokenizer(), *overrides).grid_answers()
 
 
 def accepts(language: AnswerLanguage, text: str) -> bool:
@@ -46,7 +46,7 @@ def test_every_grid_is_in_the_language_of_every_grid_text(name: str, cells: Grid
     prompt = make(word_tokenizer(), "prompt=arc24", f"prompt/grid={name}")
     task = Task(id="a", train=(Pair(input=cells, output=cells),), test=(Pair(input=cells, output=cells),))
     text = prompt.decode(prompt.encode(task).input_ids[prompt.encode(task).num_prompt : -1])
-    assert accepts(prompt.answer_language(), text)
+    assert accepts(prompt.grid_answers(), text)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_language_of_compact_answers_is_what_the_reader_reads(prompt: Prompt
         is_canonical = prompt.decode(encoded.input_ids[encoded.num_prompt : -1]) == text
     except UnreadableGrid:
         is_canonical = False
-    assert accepts(prompt.answer_language(), text) == is_canonical
+    assert accepts(prompt.grid_answers(), text) == is_canonical
 
 
 PROMPTS = {

@@ -57,7 +57,7 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
      "it is for a source of a mixture", "choose the run's own by prompt=..."),
     ("data.sources={}", "data.weights!={}", "there is one source only", "take data=mix"),
     # inference
-    (_VLLM, "inference.constrain=grid", "vLLM generates without our constraint", _VLLM_REMEDY),
+    (_VLLM, "inference.constrain!=none", "vLLM generates without our constraint", _VLLM_REMEDY),
     (_VLLM, "model.vocabulary=arc", "vLLM loads the whole vocabulary", _VLLM_REMEDY),
     (_VLLM, "model.quantisation!=none", "vLLM gets the weights as they are saved", _VLLM_REMEDY),
     (_VLLM, "model.weights=random", "vLLM loads weights from disk", _VLLM_REMEDY),
@@ -97,7 +97,9 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     ("inference.fallback_run!=null", "inference.scoring_views!=0",
      "that run's grids have the likelihoods of its own model", "take 0, and set it in that run"),
     ("prompt.asks=program", "inference.constrain=grid",
-     "the answers are programs", "take inference.constrain=none"),
+     "the answers are programs", "take inference.constrain=program, or none"),
+    ("prompt.asks=grid", "inference.constrain=program",
+     "the answers are grids", "take inference.constrain=grid, or none"),
     # model
     ("prompt.kinds.program_from_examples!=0", "model.vocabulary=arc", *_ANY_TOKEN),
     ("prompt.kinds.output_from_program!=0", "model.vocabulary=arc", *_ANY_TOKEN),

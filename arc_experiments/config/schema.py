@@ -247,7 +247,7 @@ class Inference:
     temperature: Any = 0.0
     top_p: float = limited(1.0, above=0, high=1)
     threshold: float = limited(0.1, above=0, high=1)
-    constrain: str = one_of("none", "grid")
+    constrain: str = one_of("none", "grid", "program")
     fallback: str = one_of("none", "grid")
     fallback_run: str | None = None
     vllm_memory_share: float = limited(0.6, above=0, high=1)

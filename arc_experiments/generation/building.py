@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from arc_experiments.config.paths import local_path
 from arc_experiments.config.sampling import temperatures
 from arc_experiments.config.schema import Config
-from arc_experiments.generation.constraint import grid_constraint
+from arc_experiments.generation.constraint import grid_constraint, program_constraint
 from arc_experiments.generation.decoding import Transformers
 from arc_experiments.generation.engine import Engine
 from arc_experiments.generation.threshold_search import Threshold
@@ -13,6 +13,8 @@ from arc_experiments.prompts import Prompt
 
 if TYPE_CHECKING:
     import torch
+
+CONSTRAINTS = {"none": None, "grid": grid_constraint, "program": program_constraint}
 
 
 def make_engine(config: Config, prompt: Prompt, tokenizer: Any, dtype: "torch.dtype") -> Engine:
@@ -22,11 +24,12 @@ def make_engine(config: Config, prompt: Prompt, tokenizer: Any, dtype: "torch.dt
         tokenizer, dtype: what vLLM loads and computes with.
 
     Raises:
-        ValueError: `inference.constrain=grid` with a tokenizer whose tokens are not whole characters, or
-            `inference.engine=vllm` without the package.
+        ValueError: `inference.constrain` with a tokenizer whose tokens are not whole characters, or for
+            programs in Python; `inference.engine=vllm` without the package.
     """
     options = config.inference
-    constraint = grid_constraint(prompt) if options.constrain == "grid" else None
+    make_constraint = CONSTRAINTS[options.constrain]
+    constraint = None if make_constraint is None else make_constraint(prompt)
     if options.engine == "threshold":
         return Threshold(threshold=options.threshold, constraint=constraint)
     sampling: dict[str, Any] = {

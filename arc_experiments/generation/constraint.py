@@ -1,4 +1,4 @@
-r"""Restricts answers to tokens that can still become a rectangular grid of 1 to 30 rows and columns.
+r"""Restricts answers to tokens that can still become a rectangular grid, or a program.
 
 Tokens are read as characters, so one token may hold several cells or a piece of the fixed text:
 
@@ -6,13 +6,17 @@ Tokens are read as characters, so one token may hold several cells or a piece of
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from arc_experiments.programs.languages import language
 from arc_experiments.prompts import Prompt
-from arc_experiments.prompts.language import AnswerLanguage, State
+from arc_experiments.prompts.answer_language import AnswerLanguage, State
+from arc_experiments.prompts.encoding import Encoded
 from arc_experiments.prompts.tokens import probe_tasks
+from arc_experiments.tasks import Program
 
 ENDED: State = frozenset()
 
@@ -85,21 +89,44 @@ class Constraint:
 
 
 def grid_constraint(prompt: Prompt) -> Constraint:
-    """Build the constraint for the answers of a prompt.
+    """Build the constraint for answers with a grid.
 
     Raises:
         ValueError: the prompt's tokenizer writes grids in tokens that are parts of characters.
     """
-    language = prompt.answer_language()
+    remedy = "inference.constrain=none, or train with digits as cells (prompt/grid=minimal)"
+    examples = [prompt.encode(task, kind="output_from_examples") for task in probe_tasks()]
+    return _checked(prompt, prompt.grid_answers(), examples, "inference.constrain=grid", remedy)
+
+
+def program_constraint(prompt: Prompt) -> Constraint:
+    """Build the constraint for answers with a program.
+
+    Raises:
+        ValueError: the language has no grammar, or the prompt's tokenizer writes its programs in tokens that
+            are parts of characters.
+    """
+    option, remedy = "inference.constrain=program", "inference.constrain=none"
+    grammar = language(prompt.language).grammar
+    if grammar is None:
+        raise ValueError(f"{option}: there is no grammar for programs in {prompt.language}: use {remedy}")
+    program = Program(language=prompt.language, text=grammar.example)
+    task = replace(probe_tasks()[0], program=program)
+    examples = [prompt.encode(task, kind="program_from_examples")]
+    return _checked(prompt, prompt.program_answers(grammar), examples, option, remedy)
+
+
+def _checked(
+    prompt: Prompt, language: AnswerLanguage, examples: Iterable[Encoded], option: str, remedy: str
+) -> Constraint:
+    """Build a constraint that allows these examples, or raise ValueError."""
     constraint = Constraint(language, _texts(prompt, language.alphabet), prompt.stop_ids)
-    for task in probe_tasks():
-        encoded = prompt.encode(task)
+    for encoded in examples:
         answer = encoded.input_ids[encoded.num_prompt :].tolist()
         if not constraint.accepts(answer):
             raise ValueError(
-                "inference.constrain=grid: this model's tokenizer writes the grids of this prompt in tokens "
-                f"that stand for no whole characters, such as those of {prompt.decode(answer)[:40]!r}: use "
-                "inference.constrain=none, or train with digits as cells (prompt/grid=minimal)"
+                f"{option}: this model's tokenizer writes the answers of this prompt in tokens that stand "
+                f"for no whole characters, such as those of {prompt.decode(answer)[:40]!r}: use {remedy}"
             )
     return constraint
 

@@ -12,13 +12,14 @@ import numpy as np
 from arc_experiments.pictures.drawing import Picture
 from arc_experiments.pictures.inputs import PictureInputs
 from arc_experiments.pictures.writer import PictureWriter
+from arc_experiments.programs.languages import Grammar
 from arc_experiments.programs.languages import language as find_language
+from arc_experiments.prompts.answer_language import AnswerLanguage, GridAnswers, ProgramAnswers
 from arc_experiments.prompts.chat import Chat
 from arc_experiments.prompts.encoders import Encoders
 from arc_experiments.prompts.encoding import IGNORED, Encoded, tokenize
 from arc_experiments.prompts.grid_text import GridText, UnreadableGrid
 from arc_experiments.prompts.kinds import KINDS, PROGRAM_KINDS, QUESTIONS, Asked, Kind, WeightedKinds
-from arc_experiments.prompts.language import AnswerLanguage
 from arc_experiments.prompts.ready_rows import RowEncoder
 from arc_experiments.prompts.templates import Template, split
 from arc_experiments.prompts.tokens import Ids, probe_tasks
@@ -336,10 +337,14 @@ class Prompt:
         """Return the number of tokens of the tokenizer."""
         return len(self._tokenizer)
 
-    def answer_language(self) -> AnswerLanguage:
+    def grid_answers(self) -> AnswerLanguage:
         """Return the language of the answers that `read` reads."""
         answer = split(self._templates["output_from_examples"].write_answer(), self._grid)
-        return AnswerLanguage(self._grid, *answer.texts)
+        return GridAnswers(self._grid, *answer.texts)
+
+    def program_answers(self, grammar: Grammar) -> AnswerLanguage:
+        """Return the language of the answers with programs that a grammar allows."""
+        return ProgramAnswers(grammar, *self._templates["program_from_examples"].answer.split("{program}"))
 
     def verify(self, tasks: Iterable[Task]) -> None:
         """Compare the look-up table with the tokenizer; use it only if they always agree.

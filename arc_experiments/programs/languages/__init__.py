@@ -3,11 +3,12 @@
 language("draw").normalise("line(3, 5,0, 0,0)  # a comment")    # "line(3,0,0,5,0)"
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Unreadable = Literal["no_program", "syntax"]
 
@@ -22,6 +23,24 @@ class UnreadableProgram(ValueError):
     def __init__(self, reason: Unreadable, message: str) -> None:
         self.reason = reason
         super().__init__(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grammar:
+    """What programs are written of, in their normal form's layout.
+
+    Attributes:
+        alphabet: the characters that occur.
+        start: the place before a program.
+        following: the texts that may come at a place, each with the place after it; None where a program may
+            end.
+        example: a program that it allows, of all parts.
+    """
+
+    alphabet: str
+    start: Any
+    following: Callable[[Any], Iterator[tuple[str, Any]]]
+    example: str
 
 
 class Language(Protocol):
@@ -40,6 +59,10 @@ class Language(Protocol):
 
     @property
     def prelude(self) -> str: ...
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """The grammar to which generation can be held; None: there is none."""
 
     def extract(self, answer: str) -> str:
         """Return the program in a model's answer, without code fences; raise UnreadableProgram."""

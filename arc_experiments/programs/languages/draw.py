@@ -18,14 +18,14 @@ later ones hide are left out, so that of what can be seen there are few programs
 
 import ast
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import chain, groupby
 from textwrap import indent
 from typing import Literal
 
-from arc_experiments.programs.languages import UnreadableProgram
+from arc_experiments.programs.languages import Grammar, UnreadableProgram
 from arc_experiments.programs.languages._reading import (
     source_of_prelude,
     statements,
@@ -49,6 +49,16 @@ class Draw:
     @cached_property
     def prelude(self) -> str:
         return source_of_prelude(self.name)
+
+    @property
+    def grammar(self) -> Grammar:
+        letters = "".join({*"".join(SHAPES)})
+        return Grammar(
+            alphabet=f"{letters}0123456789,()\n",
+            start=LINE,
+            following=_following,
+            example="rect(3,1,1,4,5)\npixel(2,10,29)",
+        )
 
     def extract(self, answer: str) -> str:
         return without_fences(answer)
@@ -122,6 +132,24 @@ def _read_number(node: ast.expr) -> int:
         case ast.Constant(int(number)) if type(number) is int and 0 <= number < MAX_SIDE:
             return number
     raise unexpected(node, f"a number from 0 to {MAX_SIDE - 1}")
+
+
+LINE = "", 0  # the place before a line; otherwise its shape, and how many of its numbers are written
+
+
+def _following(place: tuple[str, int]) -> Iterator[tuple[str, tuple[str, int] | None]]:
+    """Yield what may come at a place of a program; see `Grammar`."""
+    if place == LINE:
+        for shape in SHAPES:
+            yield f"{shape}(", (shape, 0)
+        return
+    shape, num_written = place
+    for number in range(MAX_SIDE if num_written else NUM_COLOURS):
+        if num_written < 2 * SHAPES[shape]:
+            yield f"{number},", (shape, num_written + 1)
+        else:
+            yield f"{number})", None
+            yield f"{number})\n", LINE
 
 
 def write_calls(calls: Iterable[Call]) -> str:

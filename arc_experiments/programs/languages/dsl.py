@@ -9,13 +9,13 @@ different call that `O` needs once, in the order in which nested calls would be 
 """
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from textwrap import indent
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from arc_experiments.programs.languages import UnreadableProgram
+from arc_experiments.programs.languages import Grammar, UnreadableProgram
 from arc_experiments.programs.languages._dsl_colours import DIGITS, colour_constants
 from arc_experiments.programs.languages._dsl_types import NoType
 from arc_experiments.programs.languages._reading import (
@@ -25,7 +25,7 @@ from arc_experiments.programs.languages._reading import (
     without_fences,
 )
 from arc_experiments.programs.re_arc import constants, functions, not_installed, verifiers
-from arc_experiments.tasks.grids import NUM_COLOURS
+from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS
 from arc_experiments.tasks.task import Program
 
 INPUT, OUTPUT = "I", "O"
@@ -50,6 +50,16 @@ class Dsl:
         lines = [f"{name} = {ast.unparse(value)}" for name, value in constants().items()]
         lines += [ast.unparse(node) for name, node in functions().items() if name not in replaced]
         return "\n".join([*lines, ours])
+
+    @property
+    def grammar(self) -> Grammar:
+        names = {INPUT, OUTPUT, *functions(), *constants()}
+        return Grammar(
+            alphabet="".join({*"".join(names), *"x0123456789-=,() \n"}),
+            start=Place("line", 1),
+            following=_following,
+            example="x1 = ofcolor(I, FIVE)\nO = fill(I, 12, x1)",
+        )
 
     def extract(self, answer: str) -> str:
         return without_fences(answer)
@@ -190,6 +200,47 @@ class _Reader:
             calls=tuple(tuple(map(placed, calls[call])) for call in places),
             output=placed(output),
         )
+
+
+class Place(NamedTuple):
+    """A place in a program's text.
+
+    Attributes:
+        part: before a "line", its "function" or an "argument", or "after" an argument.
+        line: its number, from 1 on.
+        is_last: whether the line assigns the output.
+        num_left: how many arguments are to come, this one included; None: any number, since what is called
+            is a call's result.
+    """
+
+    part: str
+    line: int
+    is_last: bool = False
+    num_left: int | None = None
+
+
+def _following(place: Place) -> Iterator[tuple[str, Place | None]]:
+    """Yield what may come at a place of a program; see `Grammar`."""
+    above = [f"x{number}" for number in range(1, place.line)]
+    match place.part:
+        case "line":
+            yield f"x{place.line} = ", place._replace(part="function")
+            yield f"{OUTPUT} = ", place._replace(part="function", is_last=True)
+        case "function":
+            arities = {name: len(node.args.args) for name, node in functions().items()}
+            for name, num_left in {**arities, **dict.fromkeys(above)}.items():
+                yield f"{name}(", place._replace(part="argument", num_left=num_left)
+        case "argument":
+            numbers = (str(number) for number in range(-MAX_SIDE, MAX_SIDE + 1))
+            written = (number for number in numbers if number not in _names())
+            for value in (INPUT, *above, *constants(), *functions(), *written):
+                yield value, place._replace(part="after")
+        case "after":
+            if place.num_left != 1:
+                left = None if place.num_left is None else place.num_left - 1
+                yield ", ", place._replace(part="argument", num_left=left)
+            if place.num_left in (1, None):
+                yield (")", None) if place.is_last else (")\n", Place("line", place.line + 1))
 
 
 @cache

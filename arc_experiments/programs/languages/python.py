@@ -47,6 +47,7 @@ class Python:
 
     name = "python"
     runs_in: Literal["monty", "process"] = "process"
+    grammar = None
 
     @cached_property
     def prelude(self) -> str:
