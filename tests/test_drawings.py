@@ -51,6 +51,16 @@ def test_without_any_one_of_its_lines_a_program_fails_a_demonstration(options: d
             assert not all(right), (task.program.text, left_out)
 
 
+def test_what_shows_in_the_only_demonstration_is_all_that_is_drawn_on_the_test() -> None:
+    options = {"draws": [5, 9], "num_demonstrations": [1, 1], "shapes": ["line", "rect", "box"]}
+    for task in visits(Drawings(**options), 60):
+        (shown,), (asked,) = task.train, task.test
+        assert shown.output is not None
+        painted = shown.output != shown.input
+        expected = np.where(painted, shown.output, asked.input)
+        assert np.array_equal(asked.output, expected)
+
+
 def test_grids_and_demonstrations_are_within_the_ranges() -> None:
     options = {"side": [4, 6], "num_demonstrations": [2, 4], "noise": [0.2, 0.5]}
     tasks = visits(Drawings(**options), 400)

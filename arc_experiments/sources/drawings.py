@@ -4,7 +4,8 @@
     data=draw data.validation_source.num_draws=[9,12,16]       validated on larger drawings
 
 The inputs of a task are canvases of one size, each of another colour, with or without cells of noise. Every
-draw shows in the demonstrations: without it some output would be different.
+draw shows in the demonstrations: without it some output would be different. Nothing is drawn in the colour of
+the only demonstration's canvas, where a shape could not be told from what is left of those below it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -69,8 +70,9 @@ class Canvases:
         """
         below = _numbers_below(rng)
         for _ in range(MAX_DRAWINGS):
-            inputs = self._inputs(rng)
-            drawn = self._calls(inputs, num_draws, below)
+            inputs, canvases = self._inputs(rng)
+            unseen = canvases[0] if len(canvases) == 2 else None
+            drawn = self._calls(inputs, num_draws, below, unseen)
             if drawn is not None:
                 calls, outputs = drawn
                 pairs = tuple(
@@ -85,26 +87,30 @@ class Canvases:
             "more shapes or fewer draws"
         )
 
-    def _inputs(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Make the inputs of a task, shape (pairs, rows, columns)."""
+    def _inputs(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[int]]:
+        """Make the inputs of a task, shape (pairs, rows, columns), and list their canvases' colours."""
         low, high = self.num_demonstrations
         count = int(rng.integers(low, high + 1)) + 1
         rows, columns = rng.integers(self.side[0], self.side[1] + 1, 2).tolist()
         inputs = np.empty((count, rows, columns), np.uint8)
-        inputs[:] = rng.permutation(NUM_COLOURS)[:count, np.newaxis, np.newaxis]
+        canvases = rng.permutation(NUM_COLOURS)[:count]
+        inputs[:] = canvases[:, np.newaxis, np.newaxis]
         if self.noise[1]:
             noisy = rng.random(inputs.shape) < rng.uniform(self.noise[0], self.noise[1])
             colours = rng.integers(0, NUM_COLOURS, NUM_NOISE_COLOURS, np.uint8)
             inputs[noisy] = colours[rng.integers(0, NUM_NOISE_COLOURS, np.count_nonzero(noisy))]
-        return inputs
+        return inputs, canvases.tolist()
 
     def _calls(
-        self, inputs: NDArray[np.uint8], num_draws: int, below: Below
+        self, inputs: NDArray[np.uint8], num_draws: int, below: Below, unseen: int | None
     ) -> tuple[list[Call], NDArray[np.uint8]] | None:
         """Draw the calls of a program, and what it makes of the inputs; None if some draw does not show.
 
         With the outputs of the program so far go those of the program without its first call, without its
         second, and so on; a further call must leave all of them different.
+
+        Args:
+            unseen: a colour in which nothing is drawn.
         """
         count, rows, columns = inputs.shape
         calls: list[Call] = []
@@ -112,6 +118,8 @@ class Canvases:
         for _ in range(num_draws):
             for _ in range(MAX_TRIES):
                 call = DRAWN[self.shapes[below(len(self.shapes))]](rows, columns, below)
+                if call[1] == unseen:
+                    continue
                 after = np.concatenate([outputs, outputs[:1]])
                 paint(after[:-1].reshape(-1, rows, columns), call)
                 differ = after[1:, :-1] != after[0, :-1]  # in the demonstrations
