@@ -109,7 +109,7 @@ def test_the_demo_trains_on_no_task_that_it_shows_as_unseen() -> None:
 
 
 def test_each_of_the_sets_is_a_data_option_that_can_be_evaluated() -> None:
-    for name, num_tasks in (("re_arc_held_out", 40), ("re_arc_trained", 120)):
+    for name, num_tasks in (("re_arc_held_out", 40), ("re_arc_trained", 120), ("re_arc_short", 30)):
         assert len(corpus_of(f"data={name}", "job=evaluate").validation_tasks) == num_tasks
 
 
@@ -126,9 +126,9 @@ def test_the_weights_of_a_run_travel_in_half_the_bytes_with_their_ancestry(tmp_p
     assert (folder / "ancestry.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize("name", ["held_out", "trained"])
+@pytest.mark.parametrize("name", ["held_out", "trained", "short"])
 def test_every_packaged_pair_follows_the_rule_of_its_task(name: str) -> None:
     pytest.importorskip("reasoning_gym", reason="the extra re-arc is not installed")
     for task in Files(path=f"package:re_arc/{name}.json").read(BadTasks()).fixed:
         for pair in (*task.train, *task.test):
-            assert follows_rule(task.id.removesuffix("_trained"), pair), task.id
+            assert follows_rule(task.id.removesuffix(f"_{name}"), pair), task.id

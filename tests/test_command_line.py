@@ -134,6 +134,7 @@ def test_an_option_added_to_the_one_that_is_there_is_told_how_to_replace_it() ->
 
 # Tab completion
 
+RE_ARC = ("re_arc", "re_arc_held_out", "re_arc_short", "re_arc_trained")  # all data options that begin so
 TYPE_LINES = """
 eval "$(arc-experiments -sc install=bash)"
 for COMP_LINE in "$@"; do
@@ -149,7 +150,7 @@ done
 @needs_bash
 def test_bash_completes_options_keys_lists_and_commands(tmp_path: Path, bin_folder: Path) -> None:
     expected = {
-        "arc-experiments data=re": "data=re_arc data=re_arc_held_out data=re_arc_trained",
+        "arc-experiments data=re": "data=re_arc data=re_arc_held_out data=re_arc_short data=re_arc_trained",
         "arc-experiments data=re_arc optim.learn": "optim.learning_rate=",
         "arc-experiments augmentation=[order,geo": "augmentation=[order,geometry",
         "arc-experiments comp": "compare",
@@ -178,7 +179,7 @@ def test_a_line_with_a_mistake_completes_to_nothing_in_silence(
     monkeypatch.setenv("COMP_LINE", line)
     done = run(tmp_path, bin_folder, "arc-experiments", "-sc", "query=bash")
     assert (done.returncode, done.stderr) == (0, "")
-    assert set(done.stdout.split()) <= {"data=re_arc", "data=re_arc_held_out", "data=re_arc_trained"}
+    assert set(done.stdout.split()) <= {f"data={name}" for name in RE_ARC}
 
 
 def test_what_hydra_does_not_complete_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +194,7 @@ def test_what_hydra_does_not_complete_is_completed(tmp_path: Path, monkeypatch: 
         ("arc-experiments --mul", ["--multirun"], True),
         (
             "arc-experiments data=arc1,re_arc_",
-            ["data=arc1,re_arc_held_out", "data=arc1,re_arc_trained"],
+            [f"data=arc1,{name}" for name in RE_ARC[1:]],
             True,
         ),
         ("arc-experiments prompt/grid=[minimal,sep", ["prompt/grid=[minimal,separated"], True),

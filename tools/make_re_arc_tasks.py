@@ -1,13 +1,14 @@
-"""Make the RE-ARC tasks that evaluate the package's model: `python -m tools.make_re_arc_tasks <cache>`.
+"""Make the RE-ARC tasks that evaluate the package's models: `python -m tools.make_re_arc_tasks <cache>`.
 
     re_arc/held_out.json   40 tasks that it was never trained on, each with four demonstrations and four tests
     re_arc/trained.json    120 tasks that it was trained on, each with four new demonstrations and two tests
+    re_arc/short.json      30 tasks of whose programs the program model was trained on, the same in 6 x 6
 
-Grids are at most 10 x 10. The held-out tasks were drawn with a seed among those whose generators make such
-grids and which no evaluation task of ARC-AGI repeats; conf/data/base.yaml lists them. The others belong to
-data=base and have its difficulty. No input occurs in the pairs that it was trained on, which are read from
-the cache (or made in it). The packaged files were first drawn without the verifiers; the 14 pairs that these
-reject (of 1,040, in seven tasks) were redrawn.
+Grids of the first two are at most 10 x 10. The held-out tasks were drawn with a seed among those whose
+generators make such grids and which no evaluation task of ARC-AGI repeats; conf/data/base.yaml lists them.
+The others belong to data=base or data=draw_and_re_arc, and have their difficulty. No input occurs in the
+pairs that were trained on, which are read from the cache (or made in it). The first two files were first
+drawn without the verifiers; the 14 pairs that these reject (of 1,040, in seven tasks) were redrawn.
 """
 
 import sys
@@ -30,6 +31,7 @@ from arc_experiments.tasks.rngs import rng_for
 
 HELD_OUT = Recipe(difficulty=(0.0, 0.5), max_side=10)
 TRAINED = Recipe(difficulty=(0.0, 0.1), max_side=10)
+SHORT = Recipe(difficulty=(0.0, 0.1), max_side=6)
 MAX_TRIES = 100  # per pair
 NUM_HELD_OUT, NUM_TRAINED = 40, 120
 NUM_DEMONSTRATIONS, HELD_OUT_TESTS, TRAINED_TESTS = 4, 4, 2
@@ -51,10 +53,13 @@ def main(cache_dir: str) -> None:
     drawn = islice(_tasks(order, TRAINED, TRAINED_TESTS, seen), NUM_TRAINED)
     # New ids, so that the original tasks may still train.
     trained = [replace(task, id=f"{task.id}_trained") for task in drawn]
+    short = list(_tasks(_of_programs(), SHORT, TRAINED_TESTS, seen))
+    short = [replace(task, id=f"{task.id}_short") for task in short]
     folder = Path(__file__).parents[1] / "arc_experiments/assets/re_arc"
     folder.mkdir(exist_ok=True)
     write_file(held_out, folder / "held_out.json")
     write_file(sorted(trained, key=lambda task: task.id), folder / "trained.json")
+    write_file(short, folder / "short.json")
     Console().print(f"{len(held_out)} tasks are held out, {len(trained_on)} trained on")
 
 
@@ -78,6 +83,11 @@ def _of_trainings(cache_dir: str) -> tuple[set[str], dict[str, set[bytes]], set[
                 trained_on.add(task_id)
     left_out = set(source["leave_out"])
     return left_out, seen, trained_on - left_out
+
+
+def _of_programs() -> list[str]:
+    """List the tasks of whose programs the program model was trained on, in pairs of data=base_small."""
+    return sorted(check(compose_config(["data=draw_and_re_arc"])).data.sources["re_arc"].tasks)
 
 
 def _key(grid: np.ndarray) -> bytes:
