@@ -16,12 +16,14 @@ from transformers import AutoTokenizer
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.paths import local_path
 from arc_experiments.generation.constraint import program_constraint
-from arc_experiments.programs.languages import UnreadableProgram, language
+from arc_experiments.programs.languages import UnreadableProgram, dsl, language
 from arc_experiments.programs.languages.draw import SHAPES
 from arc_experiments.programs.languages.dsl import solution
 from arc_experiments.programs.re_arc import functions, verifiers
 from arc_experiments.prompts import Prompt
 from arc_experiments.prompts.answer_language import ProgramAnswers
+
+pytest.importorskip("reasoning_gym", reason="the extra re-arc is not installed")
 
 FENCED = "```python\n", "\n```"
 
@@ -90,6 +92,11 @@ def test_what_is_no_program_is_not_allowed(name: str, text: str) -> None:
     assert not accepts(name, text)
 
 
+def test_a_program_without_calls_is_allowed() -> None:
+    assert accepts("dsl", "O = I")
+    assert not accepts("dsl", "x1 = vmirror(I)\nO = I"), "its normal form has no x1"
+
+
 def test_a_call_of_a_calls_result_takes_any_number_of_arguments() -> None:
     assert accepts("dsl", "x1 = lbind(shift, I)\nx2 = x1(ORIGIN)\nO = paint(I, x2)")
     assert accepts("dsl", "x1 = fork(add, first, last)\nO = x1(I, 12, -30)")
@@ -99,6 +106,10 @@ PROMPTS = {
     "draw, a token a number": (
         lambda: AutoTokenizer.from_pretrained(local_path("package:tiny_program")),
         ["prompt=program_compact", "prompt.language=draw"],
+    ),
+    "dsl, a token a word": (
+        lambda: AutoTokenizer.from_pretrained(local_path("package:tiny_program")),
+        ["prompt=program_compact", "prompt.language=dsl"],
     ),
     "draw, bytes": (byte_tokenizer, ["prompt=program", "prompt.language=draw"]),
     "dsl, bytes": (byte_tokenizer, ["prompt=program", "prompt.language=dsl"]),
@@ -113,7 +124,7 @@ def prompt(request: pytest.FixtureRequest) -> Prompt:
 
 def test_whatever_is_chosen_among_the_allowed_tokens_becomes_a_program(prompt: Prompt) -> None:
     constraint, rng = program_constraint(prompt), np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(30):
         state, ids = constraint.start, []
         while True:
             (allowed,) = constraint.mask([state], torch.zeros(1, prompt.num_ids)).nonzero(as_tuple=True)[1:]
@@ -132,6 +143,12 @@ def test_whatever_is_chosen_among_the_allowed_tokens_becomes_a_program(prompt: P
 def test_programs_in_python_have_no_grammar() -> None:
     with pytest.raises(ValueError, match=r"constrain=program: there is no grammar for programs in python"):
         program_constraint(make(byte_tokenizer(), "prompt=program", "prompt.language=python"))
+
+
+def test_without_reasoning_gym_dsl_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dsl, "functions", dict)
+    with pytest.raises(ValueError, match="reasoning-gym"):
+        program_constraint(make(byte_tokenizer(), "prompt=program", "prompt.language=dsl"))
 
 
 CUT = ["prompt=program", "prompt.language=draw", 'prompt.program_from_examples.answer="→{program}"']

@@ -98,6 +98,20 @@ def test_other_processes_wait_until_the_first_has_frozen_what_they_composed(tmp_
     assert folder.read_config().name == "mine"
 
 
+def test_a_folder_that_the_first_makes_meanwhile_is_the_same_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["data=re_arc", "data.source.cache_pairs=9", "data.source.cache_dir=pairs"]
+    with ThreadPoolExecutor() as others:
+        waiting = others.submit(frozen_by_the_first, compose_config(command), tmp_path / "run")
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        freeze(compose_config(command), tmp_path / "run", [])
+        (tmp_path / "pairs").mkdir()
+        assert waiting.result(timeout=60).read_config().data.source.cache_dir.endswith("pairs")
+
+
 def test_a_process_started_by_another_command_says_what_it_composed_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

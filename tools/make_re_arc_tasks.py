@@ -2,7 +2,7 @@
 
     re_arc/held_out.json   40 tasks that it was never trained on, each with four demonstrations and four tests
     re_arc/trained.json    120 tasks that it was trained on, each with four new demonstrations and two tests
-    re_arc/short.json      30 tasks of whose programs the program model was trained on, the same in 6 x 6
+    re_arc/short.json      30 tasks whose programs the program model was trained on, the same in 6 x 6
 
 Grids of the first two are at most 10 x 10. The held-out tasks were drawn with a seed among those whose
 generators make such grids and which no evaluation task of ARC-AGI repeats; conf/data/base.yaml lists them.
@@ -86,7 +86,7 @@ def _of_trainings(cache_dir: str) -> tuple[set[str], dict[str, set[bytes]], set[
 
 
 def _of_programs() -> list[str]:
-    """List the tasks of whose programs the program model was trained on, in pairs of data=base_small."""
+    """List the tasks whose programs the program model was trained on, in pairs of data=base_small."""
     return sorted(check(compose_config(["data=draw_and_re_arc"])).data.sources["re_arc"].tasks)
 
 

@@ -67,8 +67,9 @@ def frozen_by_the_first(config: DictConfig, path: Path) -> RunFolder:
     Raises:
         FolderError: it has not done so in PATIENCE_SECONDS, or holds another composition.
     """
-    deadline, mine = time.monotonic() + PATIENCE_SECONDS, _without_labels(config)
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
+        mine = _without_labels(config)  # anew, as paths that the first process makes become absolute
         there = _without_labels(RunFolder(path).read_config()) if (path / "run.yaml").exists() else {}
         if there == mine:
             return RunFolder(path)

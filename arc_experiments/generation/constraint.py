@@ -5,7 +5,7 @@ Tokens are read as characters, so one token may hold several cells or a piece of
     answer so far "12\n3", tokens "1", "12", "\n"   ->   "1" alone ("12" would make the row too long)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,8 +39,9 @@ class Constraint:
             node.setdefault("", []).append(id)
         self._numbers: dict[State, int] = {language.start: 0}
         self._states: list[State] = [language.start]
-        self._after: dict[int, dict[int, int]] = {}
+        self._after: dict[tuple[int, int], int] = {}  # by state and token
         self._allowed: dict[int, torch.Tensor] = {}
+        self._can_go_on: dict[State, bool] = {}
 
     start = 0
 
@@ -49,13 +50,13 @@ class Constraint:
         allowed = torch.zeros_like(logits, dtype=torch.bool)
         for row, state in enumerate(states):
             if state not in self._allowed:
-                self._allowed[state] = torch.tensor(list(self._next(state)), device=logits.device)
+                self._allowed[state] = torch.tensor(self._next(self._states[state]), device=logits.device)
             allowed[row, self._allowed[state]] = True
         return allowed
 
     def after(self, states: Iterable[int], ids: Iterable[int]) -> list[int]:
         """The state of each row after its next token, which must be allowed."""
-        return [self._next(state)[id] for state, id in zip(states, ids, strict=True)]
+        return [self._following(state, id) for state, id in zip(states, ids, strict=True)]
 
     def accepts(self, ids: Sequence[int]) -> bool:
         """Whether these tokens, the end token included, are a whole answer."""
@@ -65,21 +66,45 @@ class Constraint:
                 state = self._language.step(state, character)
         return self._language.is_end(state) and ids[-1] in self._stop_ids
 
-    def _next(self, state: int) -> dict[int, int]:
-        if state not in self._after:
-            found = dict(self._walk(self._states[state], self._tokens))
-            if not found or self._language.is_end(self._states[state]):
-                found |= dict.fromkeys(self._stop_ids, self._number(ENDED))
-            self._after[state] = found
-        return self._after[state]
+    def _following(self, state: int, id: int) -> int:
+        if (state, id) not in self._after:
+            reached = ENDED
+            if id not in self._stop_ids:
+                reached = self._states[state]
+                for character in self._texts[id]:
+                    reached = self._language.step(reached, character)
+            self._after[state, id] = self._number(reached)
+        return self._after[state, id]
 
-    def _walk(self, state: State, tokens: dict[str, Any]) -> Iterable[tuple[int, int]]:
+    def _next(self, state: State) -> list[int]:
+        """List the tokens that may come next: those after which the answer can go on, in tokens."""
+        found = [
+            id
+            for id, reached, is_whole in self._walk(state, self._tokens)
+            if is_whole or self._goes_on(reached)
+        ]
+        if not found or self._language.is_end(state):
+            found += self._stop_ids
+        return found
+
+    def _goes_on(self, state: State) -> bool:
+        """Whether tokens complete the text that was begun: not so where `DO` was, and `DOWN` is one token."""
+        if state not in self._can_go_on:
+            self._can_go_on[state] = any(
+                is_whole or self._goes_on(reached) for _, reached, is_whole in self._walk(state, self._tokens)
+            )
+        return self._can_go_on[state]
+
+    def _walk(
+        self, state: State, tokens: dict[str, Any], *, is_whole: bool = False
+    ) -> Iterator[tuple[int, State, bool]]:
+        """Yield each token that fits, the state after it, and whether a text of the language ends with it."""
         for character, node in tokens.items():
             if character == "":
                 for id in node:
-                    yield id, self._number(state)
+                    yield id, state, is_whole
             elif following := self._language.step(state, character):
-                yield from self._walk(following, node)
+                yield from self._walk(following, node, is_whole=self._language.completes(state, character))
 
     def _number(self, state: State) -> int:
         if state not in self._numbers:

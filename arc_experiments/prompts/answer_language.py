@@ -41,6 +41,10 @@ class AnswerLanguage(ABC):
         """Return the state after one more character; empty if it is not allowed."""
         return self._opened((text[1:], place) for text, place in state if text.startswith(character))
 
+    def completes(self, state: State, character: str) -> bool:
+        """Return whether this character may be the last of what must come at a place."""
+        return any(text == character for text, _ in state)
+
     def is_end(self, state: State) -> bool:
         """Return whether an answer may end here."""
         return ("", None) in state

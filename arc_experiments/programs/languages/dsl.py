@@ -45,14 +45,15 @@ class Dsl:
         """The package's functions, and ours for those that Monty cannot execute."""
         ours = source_of_prelude(self.name)
         replaced = {node.name for node in ast.parse(ours).body if isinstance(node, ast.FunctionDef)}
-        if not functions():
-            raise not_installed("the language dsl", "it has RE-ARC's functions")
+        _check_installed()
         lines = [f"{name} = {ast.unparse(value)}" for name, value in constants().items()]
         lines += [ast.unparse(node) for name, node in functions().items() if name not in replaced]
         return "\n".join([*lines, ours])
 
     @property
     def grammar(self) -> Grammar:
+        """All programs in normal form whose whole numbers are within 30 of 0."""
+        _check_installed()
         names = {INPUT, OUTPUT, *functions(), *constants()}
         return Grammar(
             alphabet="".join({*"".join(names), *"x0123456789-=,() \n"}),
@@ -97,6 +98,11 @@ class Dsl:
     def turn(self, text: str, symmetry: str, height: int, width: int) -> str | None:
         """Return None: directions are spread over functions, constants and their combinations."""
         return None
+
+
+def _check_installed() -> None:
+    if not functions():
+        raise not_installed("the language dsl", "it has RE-ARC's functions")
 
 
 @dataclass(frozen=True)
@@ -227,13 +233,12 @@ def _following(place: Place) -> Iterator[tuple[str, Place | None]]:
             yield f"x{place.line} = ", place._replace(part="function")
             yield f"{OUTPUT} = ", place._replace(part="function", is_last=True)
         case "function":
-            arities = {name: len(node.args.args) for name, node in functions().items()}
-            for name, num_left in {**arities, **dict.fromkeys(above)}.items():
+            for name, num_left in [*_arities().items(), *((name, None) for name in above)]:
                 yield f"{name}(", place._replace(part="argument", num_left=num_left)
+            if place.is_last and place.line == 1:  # a program without calls
+                yield from ((value, None) for value in _values())
         case "argument":
-            numbers = (str(number) for number in range(-MAX_SIDE, MAX_SIDE + 1))
-            written = (number for number in numbers if number not in _names())
-            for value in (INPUT, *above, *constants(), *functions(), *written):
+            for value in (*_values(), *above):
                 yield value, place._replace(part="after")
         case "after":
             if place.num_left != 1:
@@ -241,6 +246,19 @@ def _following(place: Place) -> Iterator[tuple[str, Place | None]]:
                 yield ", ", place._replace(part="argument", num_left=left)
             if place.num_left in (1, None):
                 yield (")", None) if place.is_last else (")\n", Place("line", place.line + 1))
+
+
+@cache
+def _arities() -> dict[str, int]:
+    """Return how many arguments each function takes."""
+    return {name: len(node.args.args) for name, node in functions().items()}
+
+
+@cache
+def _values() -> tuple[str, ...]:
+    """Return what can be an argument without a call: names, and whole numbers that have none."""
+    numbers = map(str, range(-MAX_SIDE, MAX_SIDE + 1))
+    return INPUT, *constants(), *functions(), *(number for number in numbers if number not in _names())
 
 
 @cache
