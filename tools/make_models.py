@@ -7,7 +7,7 @@ Both are a Qwen2 whose tokenizer has one token per cell: the ten colours, the pa
 row, `I` and `O` before an input and an output, and tokens for padding, begin, end and unknown. The tokenizer
 of `tiny_program` has the words of the languages draw and dsl besides, one token each. The weights come from
 a finished run of the last stage of the model's training: `experiment=pretrain_wide` for `tiny`,
-`experiment=pretrain_draw` for `tiny_program`.
+`experiment=pretrain_programs` for `tiny_program`.
 """
 
 import shutil
