@@ -75,11 +75,8 @@ def _path(key: str, folder: Path) -> Path:
 
 # What is in conf/
 
-JUDGED_BY = (
-    "data=re_arc_held_out",
-    "data=re_arc_trained",
-    "data=re_arc_short",
-)  # sets that nothing trains on
+# Sets that nothing trains on.
+JUDGED_BY = ("data=re_arc_held_out", "data=re_arc_trained", "data=re_arc_short")
 
 MOUNTED = ("experiment=kaggle", "experiment=nvarc")  # which look for their inputs where Kaggle has them
 

@@ -1,6 +1,7 @@
 """The constraint to programs allows the normal forms of draw and dsl, and nothing that cannot be read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -54,7 +55,7 @@ def test_every_drawing_in_its_normal_form_is_allowed() -> None:
 
 
 def test_the_solutions_of_re_arc_in_their_normal_form_are_allowed() -> None:
-    for task_id in list(verifiers())[::20]:
+    for task_id in list(verifiers())[::8]:
         found = solution(task_id)
         assert found is not None
         assert accepts("dsl", found.text), found.text
@@ -134,10 +135,10 @@ def test_whatever_is_chosen_among_the_allowed_tokens_becomes_a_program(prompt: P
             ids.append(int(rng.choice(free)))
             (state,) = constraint.after([state], ids[-1:])
         read = prompt.read_program(prompt.decode(ids))
-        try:
-            assert language(read.language).normalise(read.text)
-        except UnreadableProgram as error:
-            assert error.reason == "no_program", "lines that paint nothing may be written"  # noqa: PT017
+        if read.language == "draw":
+            # The grammar knows no crooked lines, which paint nothing, and of which alone no program consists.
+            read = replace(read, text=f"{read.text}\npixel(1,2,3)")
+        assert language(read.language).normalise(read.text)
 
 
 def test_programs_in_python_have_no_grammar() -> None:

@@ -1,4 +1,7 @@
-"""The typed schema of a composition: every key, its type, default, range or choices; and where conf/ is."""
+"""The typed schema of a composition: every key, its type, default, range or choices; and where conf/ is.
+
+What is checked beyond that is in `check.py`, which names its modules (`rules.py`, `exclusions.py`, ...).
+"""
 
 import functools
 from dataclasses import dataclass, field

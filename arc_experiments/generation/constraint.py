@@ -1,5 +1,6 @@
 r"""Restricts answers to tokens that can still become a rectangular grid, or a program.
 
+Which characters may follow is in `prompts/answer_language.py`, for programs in their language's `Grammar`.
 Tokens are read as characters, so one token may hold several cells or a piece of the fixed text:
 
     answer so far "12\n3", tokens "1", "12", "\n"   ->   "1" alone ("12" would make the row too long)
@@ -73,6 +74,7 @@ class Constraint:
                 reached = self._states[state]
                 for character in self._texts[id]:
                     reached = self._language.step(reached, character)
+                assert reached, f"token {id} was not allowed"
             self._after[state, id] = self._number(reached)
         return self._after[state, id]
 
@@ -142,10 +144,10 @@ def program_constraint(prompt: Prompt) -> Constraint:
 
 
 def _checked(
-    prompt: Prompt, language: AnswerLanguage, examples: Iterable[Encoded], option: str, remedy: str
+    prompt: Prompt, answers: AnswerLanguage, examples: Iterable[Encoded], option: str, remedy: str
 ) -> Constraint:
     """Build a constraint that allows these examples, or raise ValueError."""
-    constraint = Constraint(language, _texts(prompt, language.alphabet), prompt.stop_ids)
+    constraint = Constraint(answers, _texts(prompt, answers.alphabet), prompt.stop_ids)
     for encoded in examples:
         answer = encoded.input_ids[encoded.num_prompt :].tolist()
         if not constraint.accepts(answer):
