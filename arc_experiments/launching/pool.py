@@ -1,4 +1,7 @@
-"""A sweep's jobs, each in a process of its own, several of them in parallel."""
+"""A sweep's jobs, each in a process of its own, several of them in parallel.
+
+A job has a place (0, 1, ...); which cores and GPUs go with it is in `runs/cores_and_gpus.py`.
+"""
 
 import contextlib
 import os

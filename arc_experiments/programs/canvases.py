@@ -31,8 +31,10 @@ def paint(canvases: NDArray[np.uint8], call: Call) -> None:
     elif shape == "box":
         canvases[:, top : bottom + 1 : bottom - top, left : right + 1] = colour
         canvases[:, top : bottom + 1, left : right + 1 : right - left] = colour
-    else:
+    elif shape in ("pixel", "line", "rect"):
         canvases[:, top : bottom + 1, left : right + 1] = colour
+    else:
+        raise ValueError(f"how a {shape} is painted is not written here")
 
 
 def painted(grid: Grid, calls: list[Call]) -> Grid:

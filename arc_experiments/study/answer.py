@@ -1,7 +1,8 @@
 """Answer a study: read its finished runs, compare the arms, and apply the rule.
 
 In: a study's folder. Out: a `StudyAnswer`, of which the page and the JSON are made. Numbers and intervals
-are those of `comparison`.
+are those of `comparison`; the sentences are written in `decision.py` (a difference) and `estimates.py` (a
+law, a spread).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

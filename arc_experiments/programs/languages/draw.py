@@ -34,7 +34,8 @@ from arc_experiments.programs.languages._reading import (
 )
 from arc_experiments.tasks.grids import MAX_SIDE, NUM_COLOURS
 
-# The shapes, and the number of cells that determine each.
+# The shapes, and the number of cells that determine each. In the sandbox `programs/preludes/draw.py` paints
+# them, outside of it `programs/canvases.py`; DRAWN of `sources/drawings.py` draws them at random.
 SHAPES = {"pixel": 1, "line": 2, "rect": 2, "box": 2, "flood": 1}
 
 Call = tuple[str, int, *tuple[int, ...]]  # a shape, its colour, rows and columns in pairs
