@@ -65,7 +65,7 @@ class AnswerLanguage(ABC):
         """Yield what may follow a place."""
 
 
-class Place(NamedTuple):
+class GridPlace(NamedTuple):
     """A place in a grid's text; height, width and frame are None until the text determines them.
 
     Attributes:
@@ -91,11 +91,11 @@ class GridAnswers(AnswerLanguage):
 
     def __init__(self, grid_text: GridText, before: str, after: str) -> None:
         self._grid_text, self._after = grid_text, after
-        sizes: dict[str, Place] = {}
+        sizes: dict[str, GridPlace] = {}
         for height in range(1, MAX_SIDE + 1):
             for width in range(1, MAX_SIDE + 1):
                 text = before + grid_text.write_sizes(height, width)
-                sizes[text] = Place(
+                sizes[text] = GridPlace(
                     "row",
                     height if "{height}" in grid_text.opening else None,
                     width if "{width}" in grid_text.opening else None,
@@ -106,7 +106,7 @@ class GridAnswers(AnswerLanguage):
             + ("0123456789 " if grid_text.row_numbers else "")
         )
 
-    def _next(self, place: Place) -> Iterator[Reading]:
+    def _next(self, place: GridPlace) -> Iterator[Reading]:
         grid_text, row, column = self._grid_text, place.row, place.column
         if place.part == "row":
             yield f"{row + 1} " if grid_text.row_numbers else "", place._replace(part="cell")
@@ -119,7 +119,7 @@ class GridAnswers(AnswerLanguage):
             if column == (place.width or column):
                 yield from self._ends_of_row(place)
 
-    def _ends_of_row(self, place: Place) -> Iterator[Reading]:
+    def _ends_of_row(self, place: GridPlace) -> Iterator[Reading]:
         grid_text, width, rows = self._grid_text, place.column, place.row + 1
         heights = [place.height] if place.height else range(rows, MAX_SIDE + 1)
         tallest = {grid_text.frame(height, width): height for height in heights}
@@ -128,7 +128,7 @@ class GridAnswers(AnswerLanguage):
                 continue
             filled = grid_text.fill_row(width, frame)
             if rows < height:
-                yield f"{filled}\n", Place("row", place.height, width, frame, rows)
+                yield f"{filled}\n", GridPlace("row", place.height, width, frame, rows)
             if rows == (place.height or rows) and frame == grid_text.frame(rows, width):
                 yield filled + grid_text.fill_below(rows, frame) + self._after, None
 

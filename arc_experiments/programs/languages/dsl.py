@@ -57,7 +57,7 @@ class Dsl:
         names = {INPUT, OUTPUT, *functions(), *constants()}
         return Grammar(
             alphabet="".join({*"".join(names), *"x0123456789-=,() \n"}),
-            start=Place("line", 1),
+            start=ProgramPlace("line", 1),
             following=_following,
             example="x1 = ofcolor(I, FIVE)\nO = fill(I, 12, x1)",
         )
@@ -208,7 +208,7 @@ class _Reader:
         )
 
 
-class Place(NamedTuple):
+class ProgramPlace(NamedTuple):
     """A place in a program's text.
 
     Attributes:
@@ -225,7 +225,7 @@ class Place(NamedTuple):
     num_left: int | None = None
 
 
-def _following(place: Place) -> Iterator[tuple[str, Place | None]]:
+def _following(place: ProgramPlace) -> Iterator[tuple[str, ProgramPlace | None]]:
     """Yield what may come at a place of a program; see `Grammar`."""
     above = [f"x{number}" for number in range(1, place.line)]
     match place.part:
@@ -245,7 +245,7 @@ def _following(place: Place) -> Iterator[tuple[str, Place | None]]:
                 left = None if place.num_left is None else place.num_left - 1
                 yield ", ", place._replace(part="argument", num_left=left)
             if place.num_left in (1, None):
-                yield (")", None) if place.is_last else (")\n", Place("line", place.line + 1))
+                yield (")", None) if place.is_last else (")\n", ProgramPlace("line", place.line + 1))
 
 
 @cache
