@@ -436,9 +436,10 @@ def test_a_study_of_the_spread_says_which_seed_makes_it(tmp_path: Path) -> None:
         lambda run: 0.1 * run.draw["seeds.stream"] + 0.0001 * run.draw.get("seeds.inference", 0),
     )  # fmt: skip
     assert found.contrasts == []
-    assert any(each.startswith("runs: seeds.stream matters: ") for each in found.sentences)
-    assert any(each.startswith("runs: seeds.inference does not matter: ") for each in found.sentences)
+    assert any(each.startswith("seeds.stream matters: ") for each in found.sentences)
+    assert any(each.startswith("seeds.inference does not matter: ") for each in found.sentences)
     assert "share of the variance" in found.rule
+    assert "seeds.stream 1, 2, 3, 4 x seeds.inference 1, 2, 3, 4" in render("mine", found)
     assert all(each.replace("&", "&amp;") in render("mine", found) for each in found.answers)
     assert json.loads(as_json("mine", found))["spread"]["runs"]["num_runs"] == 16
 

@@ -57,14 +57,15 @@ def spread_sentences(study: Study, found: Mapping[str, VarianceComponents]) -> I
     """Yield how far the runs of each arm are apart, then a sentence a seed on its part in that."""
     words = MetricFormat(metric=study.metric)
     for arm, parts in found.items():
+        of_arm = f"{arm}: " if len(found) > 1 else ""
         ends = parts.interval and [words.size(end) for end in parts.interval]
         interval = f" (95% {' to '.join(ends)})" if ends else ""
         yield (
-            f"{arm}: {study.metric} has a standard deviation of {words.size(parts.deviation)}{words.noun}"
+            f"{of_arm}{study.metric} has a standard deviation of {words.size(parts.deviation)}{words.noun}"
             f"{interval} between runs that draw all of these seeds anew, from {parts.num_runs} runs."
         )
         for part in parts.components:
-            yield f"{arm}: {_part_sentence(part, study, words)}"
+            yield f"{of_arm}{_part_sentence(part, study, words)}"
 
 
 def spread_notes(study: Study) -> Iterator[str]:

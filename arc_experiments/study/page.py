@@ -18,7 +18,7 @@ from arc_experiments.report.templates import fill
 from arc_experiments.report.wording import duration
 from arc_experiments.study.answer import StudyAnswer
 from arc_experiments.study.definition import as_values
-from arc_experiments.study.section import law
+from arc_experiments.study.section import drawn, law
 
 
 def render(name: str, answer: StudyAnswer) -> str:
@@ -31,7 +31,7 @@ def render(name: str, answer: StudyAnswer) -> str:
         question=study.question,
         arms=study.parts,
         base=[*study.base, *answer.record.chosen],
-        draws=f"seeds {_listed(study.seeds)}; partitions {_listed(study.partitions)}",
+        draws=drawn(study),
         rule=answer.rule,
         answers=answer.answers,
         notes=answer.notes,
@@ -92,7 +92,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers))

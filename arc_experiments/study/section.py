@@ -16,6 +16,7 @@ from arc_experiments.report.svg import Chart
 from arc_experiments.report.wording import duration
 from arc_experiments.runs.folder import read_object
 from arc_experiments.study.answer import StudyAnswer
+from arc_experiments.study.definition import Study
 
 FIGURES = "figures"  # the folder of the charts, beside the section
 SHOWN = 2  # tables of the comparison: groups, and differences from the first
@@ -33,6 +34,13 @@ def law(answer: StudyAnswer) -> Chart | None:
     if scale is None or answer.scaling is None:
         return None
     return law_chart(answer.scaling, metric=answer.record.study.metric, of=scale.of)
+
+
+def drawn(study: Study) -> str:
+    """Which seeds each arm is run with: "seeds 1, 2; partitions 7", "seeds.stream 1, 2 x seeds.init 1, 2"."""
+    seeds = study.spread or {"seeds": study.seeds, "partitions": study.partitions}
+    listed = (f"{key} {', '.join(map(str, values))}" for key, values in seeds.items())
+    return (" x " if study.spread else "; ").join(listed)
 
 
 def section(name: str, answer: StudyAnswer) -> str:
@@ -56,12 +64,10 @@ def section(name: str, answer: StudyAnswer) -> str:
 
 def _circumstances(answer: StudyAnswer) -> str:
     """Seeds, and the machines and versions that the runs were made with."""
-    study = answer.record.study
-    seeds = [] if study.spread else [f"seeds {', '.join(map(str, study.seeds))}"]
     found = [read_object(run.folder.path / "environment.json") for run in answer.compared.runs.result]
     made = {
         f"{one['device']}, torch {one['packages']['torch']}, version {(one['commit'] or 'unknown')[:8]}"
         for one in found
         if "device" in one
     }
-    return "; ".join([*seeds, *sorted(made)])
+    return "; ".join([drawn(answer.record.study), *sorted(made)])
