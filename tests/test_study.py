@@ -112,7 +112,10 @@ def test_every_run_of_every_study_composes_as_far_as_it_can_be_known_before(name
         ({"tune": {"optim.learning_rate": [1]}}, "leaves nothing to choose"),
         ({"tune": {"model.lora.rank": [1, 2]}}, "tune.model.lora.rank: small sets it, too"),
         ({"tune": {"optim.max_grad_norm": [1, 2]}, "tuning_seeds": [2]}, r"\[2\] tune the arms"),
-        ({"scale": {"of": "tasks", "sizes": {"small": 1, "large": 2}}}, "sizes of three arms at least"),
+        (
+            {"scale": {"of": "tasks", "sizes": {"small": 1, "large": 2}}},
+            "four arms of different sizes at least",
+        ),
         ({"scale": {"of": "tasks", "sizes": {"huge": 1}}}, "scale.sizes.huge is not one of the arms"),
         ({"spread": {"seeds.stream": [1]}}, r"spread.seeds.stream: \[1\] does not vary"),
         ({"spread": {"seed": [1, 2]}}, "spread.seed is not one of: seeds.partition, seeds.stream"),

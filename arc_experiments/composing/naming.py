@@ -51,7 +51,7 @@ def folder_name(config: DictConfig) -> str:
 
 
 def job_name(overrides: list[str]) -> str:
-    """Name a job `seed_1-rank_16` for ["seed=1", "model.lora.rank=16"]; keys are shortened if distinct."""
+    """Name a job `rank_16-seed_1` for ["seed=1", "model.lora.rank=16"]; keys are shortened if distinct."""
     pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
     short = [key.rpartition(".")[2] for key, _ in pairs]
     keys = [key if short.count(last) > 1 else last for (key, _), last in zip(pairs, short, strict=True)]

@@ -32,7 +32,6 @@ def run_chain(folder: RunFolder, total_jobs: int, run_once: Callable[[], int | N
             None if the user has stopped the chain.
     """
     forget_deaths(folder)
-    pausing.forget(folder.path)
     code: int | None = 0
     for _ in range(total_jobs):
         if not begin_job(folder):
@@ -73,11 +72,17 @@ def forget_deaths(folder: RunFolder) -> None:
 
 
 def begin_job(folder: RunFolder) -> bool:
-    """Whether to start the next job: not if the run is done or given up. Records a death that nobody saw."""
+    """Whether to start the next job: not if the run is done or given up.
+
+    Records a death that nobody saw, and withdraws a request to pause, which was the last job's.
+    """
     with folder.locked() as is_free:
         if is_free and folder.status.get("state") == RUNNING:
             _record_death(folder, "its process has died unseen")
-    return not folder.is_done and not _is_given_up(folder)
+    starts = not folder.is_done and not _is_given_up(folder)
+    if starts:
+        pausing.forget(folder.path)
+    return starts
 
 
 def end_job(folder: RunFolder, code: int) -> bool:

@@ -287,8 +287,8 @@ def _mistakes_in_scale(study: Study) -> Iterator[str]:
             yield f"scale.sizes.{arm} is not one of the arms: {', '.join(study.arms)}"
         if size <= 0:
             yield f"scale.sizes.{arm}={size:g} must be above 0"
-    if len(set(study.scale.sizes.values())) < 3:
-        yield "scale.sizes: a law needs the sizes of three arms at least, better five"
+    if len(set(study.scale.sizes.values())) < 4:
+        yield "scale.sizes: a law needs four arms of different sizes at least, better five"
     if study.scale.beyond <= 1:
         yield f"scale.beyond={study.scale.beyond:g} must be above 1: it is a multiple of the largest size"
 
