@@ -16,7 +16,6 @@ from adapt_tools import OPTIONS, lasting_metrics, make_tasks, predictions
 from task_files import row_pair, write, write_copying
 from toy_models import untrained
 
-from arc_experiments.launching.worker import STOPPED
 from arc_experiments.run import load_run
 
 pytestmark = pytest.mark.slow
@@ -90,20 +89,6 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
         kill(process)
     finish(start(folder, *options))
     assert_same(folder, unkilled)
-
-
-def test_asked_by_a_file_it_stops_at_once_and_resumes(options: list[str], tmp_path: Path) -> None:
-    options, through, folder = [*options, "optim.max_steps=60"], tmp_path / "through", tmp_path / "run"
-    finish(start(through, *options))
-    process = start(folder, *options)
-    wait_for(lambda: len(list((folder / ".adapt").glob("after-*.json"))) >= 1, process)
-    (folder / ".pause").touch()
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == STOPPED, printed
-    assert "Paused as asked" in printed
-    assert load_run(folder).folder.state.name == "paused"
-    finish(start(folder, *options))
-    assert_same(folder, through)
 
 
 def test_processes_share_out_the_tasks(options: list[str], tmp_path: Path) -> None:

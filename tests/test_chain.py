@@ -201,40 +201,6 @@ except KeyboardInterrupt:
     assert done.stdout == "stopped\n", done.stderr
 
 
-def test_a_file_stops_at_once_where_no_training_listens(tmp_path: Path) -> None:
-    code = f"""
-import time, pathlib
-from arc_experiments.runs import pausing
-from arc_experiments.config.schema import Chain
-folder = pathlib.Path({str(tmp_path)!r})
-pausing.LOOK_SECONDS = 0.01
-pausing.watch_file(folder)
-pause = pausing.Pause(folder, Chain())
-with pause.listening(0):
-    pausing.ask(folder)
-    time.sleep(0.5)
-    assert pause.is_due(1)
-    pausing.forget(folder)
-time.sleep(0.5)
-pausing.ask(folder)
-try:
-    time.sleep(60)
-except pausing.Paused:
-    time.sleep(0.5)
-    print("stopped once")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
-    assert done.stdout == "stopped once\n", done.stderr
-
-
-def test_the_next_job_of_a_chain_does_not_obey_the_last_ones_request(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.update_status(state="paused")
-    pausing.ask(tmp_path)
-    assert begin_job(folder)
-    assert not (tmp_path / pausing.FILE).exists()
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -182,9 +182,7 @@ def test_a_worker_reads_and_checks_its_composition_once(
         monkeypatch.setattr(module, "check", counted("check", module.check))
     for name, value in {**worker.ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}.items():
         monkeypatch.setenv(name, os.environ.get(name, value))  # and put back what the worker makes of it
-    for owner, name in (  # for the whole process
-        (worker, "_log_to_file"), (worker.pausing, "watch_signals"), (worker.pausing, "watch_file"),
-    ):  # fmt: skip
+    for owner, name in ((worker, "_log_to_file"), (worker.pausing, "watch_signals")):  # for the whole process
         monkeypatch.setattr(owner, name, lambda *_: None)
     assert worker.main([str(folder.path)]) == worker.DONE
     assert calls == ["read", "check"]

@@ -32,6 +32,7 @@ def run_chain(folder: RunFolder, total_jobs: int, run_once: Callable[[], int | N
             None if the user has stopped the chain.
     """
     forget_deaths(folder)
+    pausing.forget(folder.path)
     code: int | None = 0
     for _ in range(total_jobs):
         if not begin_job(folder):
@@ -72,17 +73,11 @@ def forget_deaths(folder: RunFolder) -> None:
 
 
 def begin_job(folder: RunFolder) -> bool:
-    """Whether to start the next job: not if the run is done or given up.
-
-    Records a death that nobody saw, and withdraws a request to pause, which was the last job's.
-    """
+    """Whether to start the next job: not if the run is done or given up. Records a death that nobody saw."""
     with folder.locked() as is_free:
         if is_free and folder.status.get("state") == RUNNING:
             _record_death(folder, "its process has died unseen")
-    starts = not folder.is_done and not _is_given_up(folder)
-    if starts:
-        pausing.forget(folder.path)
-    return starts
+    return not folder.is_done and not _is_given_up(folder)
 
 
 def end_job(folder: RunFolder, code: int) -> bool:

@@ -99,7 +99,6 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
     """Run the job; record in the status how it ended."""
     _log_to_file(folder)
     pausing.watch_signals()
-    pausing.watch_file(folder.path)
     try:
         find_code(folder.path)
     except FolderError as error:
@@ -109,9 +108,7 @@ def _work(folder: RunFolder, node: DictConfig, console: Console) -> int:
         _run_job(folder, check(node), console)
     except KeyboardInterrupt as interrupt:
         if folder.status.get("state") != "failed":  # another process's failure stopped this one
-            # Ranks that have seen the file end, and torchrun then sends those a signal that have not yet.
-            by_signal = pausing.is_signalled() and not pausing.is_asked(folder.path)
-            folder.update_status(signalled=by_signal)
+            folder.update_status(signalled=pausing.is_signalled())
             folder.end("paused")
         how = str(interrupt) or "Stopped. The same command goes on from what is saved"
         console.print(f"{how}: {folder}", markup=False)

@@ -10,9 +10,8 @@ SIGTERM and Ctrl-C pass from a command to the processes that it started:
     worker, at any other time        stops at once (KeyboardInterrupt), keeps finished parts, ends as `paused`
     worker, a second signal          stops at once; the run resumes from its last checkpoint
 
-A worker also pauses when another process creates the file `.pause` in the run folder (`ask`): a training at
-the end of its step, all else at once. A training does, too, when it has used up the steps or seconds that
-`launch.chain` allows each job.
+A training also pauses when another process creates the file `.pause` in the run folder (`ask`), and when it
+has used up the steps or seconds that `launch.chain` allows each job.
 """
 
 import os
@@ -28,7 +27,6 @@ from types import FrameType
 from arc_experiments.config.schema import Chain
 
 FILE = ".pause"  # in the run folder
-LOOK_SECONDS = 1.0  # between two looks for the file
 # A second signal within this time is the same one: the cluster and the parent process may both send it.
 SAME_SIGNAL = 3.0
 
@@ -44,7 +42,6 @@ class _Signals:
 
     listening = False
     came: float | None = None
-    file_seen = False  # where nothing listens
     process = 0  # what it has forked gets a terminal's signal, too
 
 
@@ -65,27 +62,6 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     # A person waits. What was forked from this process says nothing; print may be what the signal interrupts.
     if number == signal.SIGINT and os.getpid() == _Signals.process:
         os.write(sys.stderr.fileno(), b"\nPausing at the end of this step. Ctrl-C again stops at once.\n")
-
-
-def watch_file(folder: Path) -> None:
-    """Let the file stop work in the folder at once; a training that listens looks for it itself."""
-    main_thread, _Signals.file_seen = threading.main_thread().ident, False
-    assert main_thread is not None
-    signal.signal(signal.SIGUSR2, _on_file)
-
-    def look() -> None:
-        while not _Signals.file_seen:
-            if not _Signals.listening and is_asked(folder):
-                signal.pthread_kill(main_thread, signal.SIGUSR2)
-            time.sleep(LOOK_SECONDS)
-
-    threading.Thread(target=look, name="pause file", daemon=True).start()
-
-
-def _on_file(number: int, frame: FrameType | None) -> None:
-    if not _Signals.listening:
-        _Signals.file_seen = True
-        raise Paused("Paused as asked. The same command resumes from what is saved")
 
 
 def is_signalled() -> bool:
@@ -116,7 +92,7 @@ class Pause:
     """
 
     def __init__(self, folder: Path, chain: Chain) -> None:
-        self._folder, self._chain = folder, chain
+        self._file, self._chain = folder / FILE, chain
         self._began, self._first_step = time.monotonic(), 0
 
     @contextmanager
@@ -134,7 +110,7 @@ class Pause:
         steps, seconds = self._chain.steps_per_job, self._chain.seconds_per_job
         return (
             is_signalled()
-            or is_asked(self._folder)
+            or self._file.exists()
             or (steps is not None and step - self._first_step >= steps)
             or (seconds is not None and time.monotonic() - self._began >= seconds)
         )
@@ -143,11 +119,6 @@ class Pause:
 def ask(folder: Path) -> None:
     """Ask the run in a folder to pause, from another process."""
     (folder / FILE).touch()
-
-
-def is_asked(folder: Path) -> bool:
-    """Whether the run in a folder has been asked to pause by the file."""
-    return (folder / FILE).exists()
 
 
 def forget(folder: Path) -> None:
