@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     """Returns 0 if the run is done or has paused, else 1."""
     folder = RunFolder(Path(arguments[0]))
     next_starts = run_job(folder, lambda: _run(folder), lambda: _cancel_rest(folder))
-    if next_starts and folder.status.get("signalled"):
+    if next_starts and folder.state.name == PAUSED and folder.status.get("signalled"):
         time.sleep(KILL_SECONDS)  # a job that ends by itself is not requeued
     return 0 if folder.state.name in (DONE, PAUSED) else 1
 
