@@ -241,6 +241,8 @@ def test_the_sentence_says_what_to_expect_or_why_not() -> None:
     said = scaling_sentence(found, metric="the loss", of="tasks")
     assert said.startswith("With 2 times the tasks (800) the loss would be 0.60")
     assert "if the law holds beyond 400 tasks" in said
+    in_percent = scaling_sentence(found, metric="pass@2", of="tasks", show="{:.0%}".format)
+    assert in_percent.startswith("With 2 times the tasks (800) pass@2 would be 61% (95% band 61% to ")
     steps = scaling_sentence(exact(loss, 5000 * SIZES), metric="the loss", of="steps")
     assert "(4,000,000)" in steps
     assert "beyond 2,000,000 steps" in steps

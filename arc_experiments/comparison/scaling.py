@@ -9,7 +9,7 @@ Mammen, Annals of Statistics 21, 1993), divided by a chi, which gives a plain me
 the law is fitted again. Runs of one seed move together, since they share part of their luck.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,20 +130,25 @@ def fit_scaling(
     )
 
 
-def scaling_sentence(found: Scaling, *, metric: str, of: str) -> str:
+def scaling_sentence(
+    found: Scaling, *, metric: str, of: str, show: Callable[[float], str] = "{:.4g}".format
+) -> str:
     """Say what to expect with more, or why that is not known.
 
     Args:
         metric, of: what is measured, and of what there is more: "the validation loss", "tasks".
+        show: writes a value of the metric.
     """
     largest = f"{_count(found.measured[-1].size)} {of}"
     if found.ahead is None:
         return f"What more than {largest} would give, these runs cannot tell. {found.refusal}"
     ahead = found.ahead
+    assert ahead.low is not None, "a law comes with its band"
+    assert ahead.high is not None
     return (
-        f"With {found.beyond:g} times the {of} ({_count(ahead.size)}) {metric} would be {ahead.value:.4g} "
-        f"(95% band {ahead.low:.4g} to {ahead.high:.4g}), if the law holds beyond {largest}; now it is "
-        f"{found.measured[-1].value:.4g}."
+        f"With {found.beyond:g} times the {of} ({_count(ahead.size)}) {metric} would be {show(ahead.value)} "
+        f"(95% band {show(ahead.low)} to {show(ahead.high)}), if the law holds beyond {largest}; now it is "
+        f"{show(found.measured[-1].value)}."
     )
 
 

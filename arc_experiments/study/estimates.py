@@ -50,7 +50,8 @@ def spread_of(study: Study, found: Results) -> dict[str, VarianceComponents]:
 def law_sentence(study: Study, found: Scaling) -> str:
     """What more would give, or why nobody knows."""
     assert study.scale is not None
-    return scaling_sentence(found, metric=study.metric, of=study.scale.of)
+    show = MetricFormat(metric=study.metric).value
+    return scaling_sentence(found, metric=study.metric, of=study.scale.of, show=show)
 
 
 def spread_sentences(study: Study, found: Mapping[str, VarianceComponents]) -> Iterator[str]:
