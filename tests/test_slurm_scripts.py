@@ -12,6 +12,7 @@ from arc_experiments.config.check import check
 from arc_experiments.config.schema import Launch
 from arc_experiments.launching.schedulers.known import submit
 from arc_experiments.launching.schedulers.scheduler import ClusterError
+from arc_experiments.launching.schedulers.slurm import job
 from arc_experiments.launching.schedulers.slurm import submitting as slurm
 from arc_experiments.launching.schedulers.slurm.submitting import script_text
 from arc_experiments.runs.folder import RunFolder
@@ -49,6 +50,21 @@ def send(folders: list[RunFolder], home: Path, launch: Launch) -> str:
 
 def jobs(folder: RunFolder) -> list[str]:
     return list(json.loads((folder / "slurm.json").read_text())["jobs"])
+
+
+@pytest.mark.parametrize(
+    ("state", "signalled", "waits"), [("paused", True, 1), ("paused", False, 0), ("failed", True, 0)]
+)
+def test_only_a_job_that_has_paused_at_a_signal_waits_to_be_requeued(
+    state: str, signalled: bool, waits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = make(tmp_path, "run")
+    folder.update_status(state=state, signalled=signalled)
+    waited: list[float] = []
+    monkeypatch.setattr(job.time, "sleep", waited.append)
+    monkeypatch.setattr(job, "run_job", lambda *_: True)  # the chain has another job
+    job.main([str(folder.path)])
+    assert len(waited) == waits
 
 
 def test_every_key_becomes_a_directive(tmp_path: Path) -> None:
