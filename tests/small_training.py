@@ -1,7 +1,9 @@
 """Real trainings that are over in a second: the tiny model, four tasks, one sample a step."""
 
 import functools
+import math
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,25 @@ def logged(trainer: StreamTrainer, name: str) -> list[float]:
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Copies of what is trained."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def overflow(trainer: StreamTrainer, at: Collection[int]) -> list[dict[str, torch.Tensor]]:
+    """Let gradients be infinite in the steps after these; gives the weights before each of them.
+
+    They become so right after the backward pass: a scaler looks at them when they are clipped.
+    """
+    before: list[dict[str, torch.Tensor]] = []
+    real = trainer.training_step
+
+    def step(model: Any, *arguments: Any, **options: Any) -> Any:
+        loss = real(model, *arguments, **options)
+        if trainer.state.global_step in at:
+            before.append(weights(model))
+            next(p for p in model.parameters() if p.requires_grad).grad.fill_(math.inf)
+        return loss
+
+    trainer.training_step = step
+    return before
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:

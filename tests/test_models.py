@@ -68,10 +68,9 @@ def test_weights_stored_quantised_are_loaded_if_asked_for(base: Path, tmp_path: 
     assert torch.allclose(logits(again), logits(first), atol=1e-4)
 
 
-def test_float16_must_be_named_and_needs_a_gpu() -> None:
-    with pytest.raises(ModelError, match=r"model\.dtype=float16 needs a GPU"):
-        pick_dtype("float16", CPU)
-    assert pick_dtype("float16", GPU) == torch.float16
+def test_float16_must_be_named() -> None:
+    assert pick_dtype("auto", CPU) in (torch.bfloat16, torch.float32)
+    assert [pick_dtype("float16", device) for device in (CPU, GPU)] == [torch.float16] * 2
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
@@ -97,6 +96,9 @@ def test_an_old_gpu_is_told_of_float16_and_float16_of_its_danger(
     assert told(monkeypatch, settings(base, dtype="float32"), torch.float32, bfloat16=False) == []
     (note,) = told(monkeypatch, half, torch.float16, bfloat16=True)
     assert "diverged" in note
+    assert "CPU" not in note
+    (note,) = notes(half, dtype=torch.float16, device=CPU, trainable=True)
+    assert "most CPUs are slow in it" in note
     (note,) = told(monkeypatch, settings(base, dtype="bfloat16"), torch.bfloat16, bfloat16=False)
     assert "emulated" in note
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_training import logged, same, small_run, trained, weights
+from small_training import logged, overflow, same, small_run, trained, weights
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.training_args import OptimizerNames
 
@@ -29,6 +29,7 @@ from arc_experiments.training.divergence import (
 )
 from arc_experiments.training.optimizers import OptimizerError, check_available
 from arc_experiments.training.schedules import cyclic
+from arc_experiments.training.trainer import FIRST_LOSS_SCALE, StreamTrainer
 
 STEPS, WARMUP, RATE = 8, 2, 1e-3
 
@@ -403,23 +404,39 @@ def test_the_loss_scale_is_watched_on_a_real_scaler() -> None:
     assert float(parameter.detach()) == -1.0, "only the finite gradient has moved the weight"
 
 
+def test_float16_computes_in_it_on_a_cpu_too_and_resumes_with_its_loss_scale(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run(folder: str, *overrides: str) -> StreamTrainer:
+        half = small_run(tmp_path / folder, "optim.warmup=0", *overrides)
+        trainer = half.trainer(half.model(), [])
+        overflow(trainer, at={2})
+        trainer.resume_or_start()
+        return trainer
+
+    caplog.set_level("INFO")
+    whole = run("whole", "model.dtype=float16")
+    assert "step 3: float16: skipped, its gradients are beyond the range" in caplog.text
+    run("stopped", "model.dtype=float16", "optim.stop_after=4")
+    resumed = run("stopped", "model.dtype=float16")
+    for trainer in (whole, resumed):
+        assert trainer.accelerator.scaler.get_scale() == FIRST_LOSS_SCALE / 2
+    assert same(weights(whole.model), weights(resumed.model))
+    losses = logged(whole, "loss")
+    assert losses == logged(resumed, "loss")
+    full = logged(trained(small_run(tmp_path / "full", "model.dtype=float32", "optim.warmup=0")), "loss")
+    assert losses[:3] != full[:3]
+    assert losses[:3] == pytest.approx(full[:3], abs=0.05)
+
+
 def test_a_run_of_skipped_steps_ends_a_training_and_names_the_last_checkpoint(tmp_path: Path) -> None:
-    run = small_run(tmp_path, "optim.max_skipped_steps=3", "optim.save_steps=2", "optim.warmup=0")
+    options = ["optim.max_skipped_steps=3", "optim.save_steps=2", "optim.warmup=0"]
+    run = small_run(tmp_path, "model.dtype=float16", *options)
     model = run.model()
     trainer = run.trainer(model, [])
-    # As on a GPU, where transformers sets these up; on a CPU it trains in float32 whatever is asked for.
-    trainer.accelerator.scaler, trainer.args.fp16 = torch.amp.GradScaler("cpu", init_scale=16.0), True
-    before: list[dict[str, torch.Tensor]] = []
-
-    class Overflow(TrainerCallback):
-        def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
-            if state.global_step in (0, 2, 3, 4):
-                before.append(weights(model))
-                next(p for p in model.parameters() if p.requires_grad).grad.fill_(math.inf)
-
-    trainer.callback_handler.callbacks.insert(0, Overflow())
+    before = overflow(trainer, at={0, 2, 3, 4})
     with pytest.raises(
-        SkippedSteps, match=r"step 5: float16: 3 steps .* down to 1\).* checkpoint is .*checkpoint-4$"
+        SkippedSteps, match=r"step 5: float16: 3 steps .* down to 64\).* checkpoint is .*checkpoint-4$"
     ):
         trainer.resume_or_start()
     assert not same(before[0], before[1]), "step 2 was a good one"

@@ -190,8 +190,9 @@ def test_the_fused_loss_of_a_gpu_is_shared_out_as_well(
     assert_equal_to_one_by_one(Observed(tmp_path / "run", tasks, "optim.max_steps=2"))
 
 
-def test_reduced_precision_and_dropout_train_every_task(tasks: Path, tmp_path: Path) -> None:
-    options = ["model.dtype=bfloat16", "model.lora.dropout=0.5"]
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_reduced_precision_and_dropout_train_every_task(dtype: str, tasks: Path, tmp_path: Path) -> None:
+    options = [f"model.dtype={dtype}", "model.lora.dropout=0.5"]
     observed = Observed(tmp_path / "run", tasks, *options)
     once, again = observed.together(), observed.together()
     assert [one.training for one in once] == [one.training for one in again]

@@ -23,8 +23,10 @@ def notes(model: Model, *, dtype: torch.dtype, device: torch.device, trainable: 
 def _precision_note(name: str, dtype: torch.dtype, device: torch.device, bfloat16: bool) -> str | None:
     """`bfloat16`: whether the device computes in bfloat16 without emulation."""
     if dtype == torch.float16:
+        slow = ", and most CPUs are slow in it" if device.type == "cpu" else ""
         return (
             "model.dtype=float16: trainings that are stable in bfloat16 have diverged in float16 after hours"
+            + slow
         )
     if name == "auto" and device.type == "cuda" and not bfloat16:
         return (

@@ -34,17 +34,9 @@ def pick_device(hardware: Hardware) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Choose the dtype: `auto` is bfloat16 if the device computes in it, else float32; float16 needs a GPU.
-
-    Raises:
-        ModelError: float16 without a GPU.
-    """
+    """Choose the dtype: `auto` is bfloat16 if the device computes in it, else float32."""
     if name == "auto":
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
-    if name == "float16" and device.type != "cuda":
-        raise ModelError(
-            "model.dtype=float16 needs a GPU (a CPU would silently compute in float32): use auto"
-        )
     return DTYPES[name]
 
 

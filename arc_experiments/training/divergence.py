@@ -116,7 +116,11 @@ class Guard(TrainerCallback):
             warning = self._scale_watch.note(scale, skipped=skipped)
         except SkippedSteps as error:
             raise SkippedSteps(f"step {state.global_step + 1}: {error}. {_last_good(args)}") from None
-        if warning is not None and state.is_world_process_zero:
+        if not state.is_world_process_zero:
+            return
+        if skipped:
+            log.info("step %d: float16: skipped, its gradients are beyond the range", state.global_step + 1)
+        if warning is not None:
             log.warning("step %d: %s", state.global_step + 1, warning)
 
     def on_log(

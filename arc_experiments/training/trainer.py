@@ -33,6 +33,8 @@ from arc_experiments.training.sharding import check_checkpoint
 
 COUNTS_FILE = "counts.json"
 BEST_FILE = "best.json"
+# torch begins at 65,536 and skips steps until gradients fit: three of the few that a task is fine-tuned with.
+FIRST_LOSS_SCALE = 1024.0
 STEPS_AHEAD = 2  # optimizer steps whose batches are made while one is computed
 
 
@@ -145,6 +147,15 @@ class StreamTrainer(SFTTrainer):
         self.stops.add("pause", self._may_pause)
         if stop_after is not None:
             self.stops.add("stop_after", lambda: self.state.global_step >= stop_after)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let float16 begin with a smaller loss scale, and compute in it on a CPU, as accelerate does not."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fp16:
+            self.accelerator.native_amp = True
+            self.accelerator.scaler = torch.amp.GradScaler(
+                self.accelerator.device.type, init_scale=FIRST_LOSS_SCALE
+            )
 
     def _may_pause(self) -> bool:
         """Whether all processes knew at this step's start that one must pause, and the step is logged.
