@@ -32,7 +32,7 @@ def run_chain(folder: RunFolder, total_jobs: int, run_once: Callable[[], int | N
             None if the user has stopped the chain.
     """
     forget_deaths(folder)
-    pausing.forget(folder.path)
+    pausing.forget_earlier(folder.path)
     code: int | None = 0
     for _ in range(total_jobs):
         if not begin_job(folder):

@@ -68,7 +68,7 @@ def start_helpers(folder: RunFolder, environments: Sequence[dict[str, str]]) -> 
 
 def run_worker(folder: RunFolder) -> int:
     """Start the worker, print its lines, and return its exit code."""
-    pausing.forget(folder.path)
+    pausing.forget_earlier(folder.path)
     with subprocess.Popen(
         worker_command(folder),
         env=worker_environment(),
@@ -87,7 +87,7 @@ def become_worker(folder: RunFolder) -> NoReturn:
     """Replace this process by the worker; it keeps the process id, so Ctrl-C and debuggers work."""
     sys.stdout.flush()
     sys.stderr.flush()
-    pausing.forget(folder.path)
+    pausing.forget_earlier(folder.path)
     command = worker_command(folder)
     os.execve(command[0], command, worker_environment())
 

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import FrameType
 
 from arc_experiments.config.schema import Chain
+from arc_experiments.runs.locks import locked
+from arc_experiments.runs.run_state import LOCK
 
 FILE = ".pause"  # in the run folder
 # A second signal within this time is the same one: the cluster and the parent process may both send it.
@@ -122,5 +124,12 @@ def ask(folder: Path) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Withdraw a request to pause that an earlier start left behind."""
+    """Withdraw a request to pause; for the process that works on the folder."""
     (folder / FILE).unlink(missing_ok=True)
+
+
+def forget_earlier(folder: Path) -> None:
+    """Withdraw a request that an earlier start left behind, unless a process at work has yet to see it."""
+    with locked(folder / LOCK) as is_free:
+        if is_free:
+            forget(folder)

@@ -19,7 +19,7 @@ def run_job(folder: RunFolder, run_once: Callable[[], int], cancel_rest: Callabl
     """
     next_starts = chain.begin_job(folder)
     if next_starts:
-        pausing.forget(folder.path)
+        pausing.forget_earlier(folder.path)
         signal.signal(signal.SIGUSR1, lambda number, frame: pausing.ask(folder.path))
         next_starts = chain.end_job(folder, run_once())
     if not next_starts and folder.state.name != RUNNING:  # if it runs, this job has helped another one
