@@ -5,6 +5,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,15 @@ def progress_cells(state: RunState) -> tuple[str, str, str]:
 
 
 def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: StateOf, console: Console) -> None:
-    """Print the results of all jobs, write them to sweep.csv, and say which jobs are missing and why."""
+    """Print the results of all jobs, write them to sweep.csv, and say which jobs are missing and why.
+
+    Columns that no job fills are left out of what is printed.
+    """
     results = [(folder, state_of(folder), *_results(folder)) for folder in folders]
     # Scores of a part must not look like scores of all tasks.
     parts = ["asked"] if any(asked for *_, asked in results) else []
-    table = plain_table("job", "state", *COLUMNS, *parts)
+    filled = [any(values[place] is not None for _, _, values, _ in results) for place in range(len(COLUMNS))]
+    table = plain_table("job", "state", *compress(COLUMNS, filled), *parts)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["job", "state", *COLUMNS, "asked", "error", "folder"])
@@ -90,7 +95,7 @@ def show_table(folders: Sequence[RunFolder], sweep_folder: Path, state_of: State
             "" if value is None else shown.format(value)
             for value, (_, shown) in zip(values, COLUMNS.values(), strict=True)
         ]
-        table.add_row(name, state.name, *cells, *([asked] if parts else []))
+        table.add_row(name, state.name, *compress(cells, filled), *([asked] if parts else []))
         rows.writerow([name, state.name, *values, asked, state.error, folder])
         if state.name != DONE:
             output = f"; see {folder}/output.log" if (folder / "output.log").exists() else ""
