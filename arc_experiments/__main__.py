@@ -58,9 +58,8 @@ class Frozen:
 
 def main() -> int:
     """Return the exit code; a single run does not return, it becomes the worker, nor do other commands."""
-    if (
-        os.getcwd() not in sys.path
-    ):  # a script's path is its own folder: the user's modules are found as by -m
+    # A script's path is its own folder: the user's modules are found as by -m.
+    if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         command = sys.argv.pop(1)

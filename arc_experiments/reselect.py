@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--submission", type=Path, metavar="FILE", help="write the attempts there")
     options = parser.parse_args(arguments)
     try:
-        select_again(options.folder, options.rule, options.submission, Console())
+        console = Console(highlight=False, soft_wrap=True)
+        select_again(options.folder, options.rule, options.submission, console)
     except (ValueError, OSError) as error:
         print(f"{options.folder}: {error}", file=sys.stderr)  # noqa: T201 (this is a command)
         return 2
@@ -84,7 +85,7 @@ def select_again(folder: Path, named: str | None, file: Path | None, console: Co
         console.print(unscored)
     if file is not None:
         _write(file, tasks, run.candidates, rule)
-        console.print(str(file))
+        console.print(str(file), markup=False)
     return scores
 
 

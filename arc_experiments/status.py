@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from textwrap import shorten
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -71,7 +72,7 @@ def status_table(folders: Sequence[RunFolder]) -> Table:
             lines.append(Text(f"{error} (see {_log(folder)})", STYLES[state.name]))
         cells = [f"[{STYLES[state.name]}]{state.name}[/]{resumed}", *progress_cells(state)]
         if QUEUE in headings:
-            cells.append(queue.replace("[", r"\["))
+            cells.append(escape(queue))
         table.add_row(Text("\n").join(lines), *cells)
     return table
 

@@ -547,7 +547,7 @@ def test_a_cell_of_a_sweeps_job_keeps_the_jobs_place(tmp_path: Path, monkeypatch
 
 
 def test_one_of_several_processes_killed_for_memory_is_out_of_memory() -> None:
-    told = "process 1 of 2 ended: killed by signal 9"
+    told = "process 1 of 2 killed by signal 9 (out of memory?)"
     assert cells._death(told, 1) == f"out of memory ({told})"
 
 

@@ -18,7 +18,7 @@ from arc_experiments.composing.freezing import freeze
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.rules import rung_steps
 from arc_experiments.config.schema import Halving, Optim
-from arc_experiments.halving.ranking import RungResult, rank
+from arc_experiments.halving.ranking import RungResult, rank, ranking_table
 from arc_experiments.halving.rungs import Rungs, configurations, run_halving
 from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.pool import Pool
@@ -290,6 +290,13 @@ def test_more_is_better_for_a_score_and_less_for_a_loss() -> None:
         "high",
         "low",
     ]
+
+
+def test_the_ranking_shows_settings_with_brackets() -> None:
+    rows, _ = rank([standing("augmentation=[order,swap]", 0.5)], keep=1.0, metric="pass_at_2")
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(ranking_table(rows, "pass@2", "rung 1", is_last=False))
+    assert "augmentation=[order,swap]" in shown.getvalue()
 
 
 def test_ties_are_broken_by_the_loss_then_by_the_order_and_told() -> None:

@@ -28,7 +28,7 @@ from arc_experiments.launching import pool as sweep_pool
 from arc_experiments.launching.commands import worker_command, worker_environment
 from arc_experiments.launching.pool import Pool, run_sweep
 from arc_experiments.launching.worker import STOPPED
-from arc_experiments.runs import cores_and_gpus
+from arc_experiments.runs import cores_and_gpus, pausing
 from arc_experiments.runs.cores_and_gpus import share_of_cores, show_gpus
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.runs.locks import SharedLock
@@ -118,6 +118,13 @@ def sweep(path: Path, *names: str, **settings: Any) -> tuple[int, str, dict[str,
 
 def num_starts(folder: Path) -> int:
     return len((folder / "starts").read_text())
+
+
+def test_a_request_to_pause_that_an_earlier_start_left_does_not_pause_a_job(tmp_path: Path) -> None:
+    (folder,) = make_folders(tmp_path, "other")
+    pausing.ask(folder.path)
+    assert sweep(tmp_path, "other")[0] == 0
+    assert not (folder / pausing.FILE).exists()
 
 
 def test_each_job_of_a_sweep_can_be_a_chain(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from program_tools import DRAWINGS, SETTINGS, learnt_by_heart
 from quick_compose import compose
 from rich.console import Console
 
+from arc_experiments.adaptation.results import Ending
 from arc_experiments.config.check import ConfigError
 from arc_experiments.jobs import adapt
 from arc_experiments.programs.sandbox import Sandbox
@@ -242,6 +243,26 @@ def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
     assert len(passed) == 4, "two trainings"
     for name in ("predictions.jsonl", "submission.json", "model/model.safetensors"):
         assert (folder / name).read_bytes() == (finished.folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_search_whose_training_diverges_keeps_the_rounds_before_and_the_weights_that_wrote_them(
+    model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = searched(tmp_path / "two", model, "adapt.rounds=2", "adapt.programs=16")
+    learn = Searcher._learn
+
+    def diverges(self: Searcher, group: Any, programs: Any, place: str) -> Any:
+        found = learn(self, group, programs, place)
+        return (0, Ending.DIVERGED, None) if place.endswith("round-3") else found
+
+    monkeypatch.setattr(Searcher, "_learn", diverges)
+    printed = io.StringIO()
+    three = searched(tmp_path / "three", model, printed=printed)
+    assert len(rounds_of(three)) == len(rounds_of(two)) == 2
+    assert "answered with what there was when a guard stopped it" in printed.getvalue()
+    for name in ("predictions.jsonl", "submission.json", "model/model.safetensors"):
+        assert (three.folder / name).read_bytes() == (two.folder / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,10 @@ def test_each_arm_is_tuned_on_seeds_that_are_not_in_the_answer(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_study_runs_answers_and_grows(place: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_runs_answers_and_grows(
+    place: Path, quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     command = [*write_study(place), "launch.max_parallel=4"]
     home = place / "multirun" / "study-mine"
     assert main(command) == 0
@@ -243,7 +246,7 @@ def test_a_study_runs_answers_and_grows(place: Path, quick: None, capsys: pytest
     assert told.startswith("## Does a larger rank help?\n\n```bash\npython -m arc_experiments.study mine")
     assert "| large | +25.0 | seeds |" in told
     assert all((home / file).is_file() for file in re.findall(r"\]\((.*?)\)", told)), "its figures are there"
-    assert main([*command, "--seeds=2-3"]) == 0
+    assert main([*command, "--seeds=3"]) == 0
     assert attempts(home) == {
         f"{arm}-seed_{seed}-partition_7": 1 for arm in ("small", "large") for seed in (1, 2, 3)
     }, "what is finished stays"
@@ -257,6 +260,15 @@ def test_a_study_runs_answers_and_grows(place: Path, quick: None, capsys: pytest
     assert "large is better than small" in shown
     assert main(["list", command[1]]) == 0
     assert "Does a larger rank help?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("typed", ["10-6", "one", "1-", "1,,2"])
+def test_seeds_that_are_no_range_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*write_study(place), f"--seeds={typed}"])
+    assert "is no seed and no range of seeds, such as 1-5,8" in capsys.readouterr().err
 
 
 def test_seeds_that_a_study_has_been_given_stay_whatever_is_asked_later(tmp_path: Path) -> None:
@@ -468,10 +480,14 @@ def test_the_page_has_the_question_the_arms_the_rule_and_the_answer(tmp_path: Pa
 
 
 def test_a_study_of_another_version_is_told_by_its_file(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     home = place / "multirun" / "study-mine"
     write_record(home, StudyRecord(study=study_of()))
     (home / "study.yaml").write_text((home / "study.yaml").read_text().replace("question:", "asked:"))
     assert main(["status"]) == 2
     assert "study-mine/study.yaml: " in capsys.readouterr().out.replace("\n", "")
+    (home / "study.yaml").write_text("study: {}\n")
+    assert main(["list", write_study(place)[1]]) == 0
+    assert "is not that of a study" in capsys.readouterr().out

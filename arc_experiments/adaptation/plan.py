@@ -173,10 +173,6 @@ class AdaptationPlan:
             again=[one for adapted in self._again.finished.values() for one in adapted],
         )
 
-    def candidates(self) -> list[Candidate]:
-        """Return the answers so far: those after adaptation, else those before."""
-        return self.results().candidates
-
     def _read_after(self) -> list[Adapted]:
         done = {one.task_ids: one for adapted in self._after.finished.values() for one in adapted}
         return [done.get(group.tasks.ids) or Adapted.cut_off(group.tasks.ids) for group in self._groups]

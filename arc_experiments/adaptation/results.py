@@ -15,10 +15,12 @@ COUNTS = ("steps", "samples", "tokens", "samples_shrunk", "samples_redrawn")
 
 
 class Ending(StrEnum):
-    """How an adaptation ended. Except for the first two, the model's answers are those before adaptation."""
+    """How an adaptation ended. Except for the first two, the model's answers are those before adaptation, or
+    those of a search's whole rounds.
+    """
 
     WHOLE = "whole"
-    STOPPED = "stopped_by_time"  # during the training: it answered with the weights it had
+    STOPPED = "stopped_by_time"  # it answered with the weights, or the rounds, that it had
     NOT_BEGUN = "not_begun_in_time"
     TOO_FEW = "too_few_demonstrations"
     TOO_LONG = "too_long"

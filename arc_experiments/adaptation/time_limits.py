@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from arc_experiments.runs.folder import RunFolder
+from arc_experiments.runs.folder import RunFolder, read_object
 
 LOOK_SECONDS = 0.2  # between two looks whether the other process has started
 NOTE_SECONDS = 5.0  # between two notes: what a kill may take from the count
@@ -104,10 +104,7 @@ class TimeLimit:
         self._end = time.monotonic() + seconds
 
     def _read(self) -> dict[str, Any]:
-        if not (self._folder / self._file).exists():
-            return {}
-        values: dict[str, Any] = self._folder.read_json(self._file)
-        return values
+        return read_object(self._folder / self._file)
 
 
 def _seconds_since(values: dict[str, Any]) -> float | None:

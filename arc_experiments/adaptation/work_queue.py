@@ -4,8 +4,7 @@
     <folder>/<name>.lock   locked by the process that works on it; the system frees it when that process dies
 
 Where a file system does not lock across machines, two processes may do the same piece: that costs time and
-    changes
-nothing, since the result does not depend on who makes it.
+changes nothing, since the result does not depend on who makes it.
 """
 
 import time

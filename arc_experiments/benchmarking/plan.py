@@ -178,7 +178,7 @@ def run_cell(cell: Cell, max_seconds: float) -> None:
 def _death(error: str | None, code: int) -> str:
     """Say why there is no result. Linux kills processes by signal 9 when memory runs out."""
     how = error or (f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}")
-    return f"{OUT_OF_MEMORY} ({how})" if how.endswith("killed by signal 9") else how
+    return f"{OUT_OF_MEMORY} ({how})" if "killed by signal 9" in how else how
 
 
 def collect(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -95,6 +95,16 @@ class RunResult:
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         }
 
+    def number(self, metric: str) -> float:
+        """One of the numbers.
+
+        Raises:
+            ValueError: the run does not have it.
+        """
+        if metric not in self.numbers:
+            raise ValueError(f"{metric} is not in {self.folder}/metrics.json: name another metric")
+        return self.numbers[metric]
+
     def by_task(self, metric: str) -> dict[str, float] | None:
         """The shares by task whose mean, weighted by `weights`, is this metric; None for other metrics."""
         if metric in RULES:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from arc_experiments.composing.from_run import take_from_run
 from arc_experiments.composing.mistakes import explain, inside_null, model_of_path
 from arc_experiments.composing.mounted import find_base, find_mounted
-from arc_experiments.composing.naming import folder_name, job_name
+from arc_experiments.composing.naming import folder_name, job_name, key_of
 from arc_experiments.config.check import ConfigError, check, fill_open_sets
 from arc_experiments.config.data_rules import ignored_lora
 from arc_experiments.config.rules import ignored_steps
@@ -110,7 +110,7 @@ def complete(node: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 def dropped_section(node: DictConfig, overrides: Sequence[str]) -> str | None:
     """The experiment's section of `launch` for a cluster that the typed `launch=local` leaves out."""
-    keys = [_key(override) for override in overrides]
+    keys = [key_of(override) for override in overrides]
     sections = [str(key) for key, value in node.launch.items() if OmegaConf.is_dict(value) and key != "chain"]
     left_out = [name for name in sections if not any(key.startswith(f"launch.{name}") for key in keys)]
     return left_out[0] if left_out and "launch=local" in overrides else None
@@ -175,7 +175,7 @@ def register(arguments: Sequence[str] = ()) -> None:
     store_schema()
     take_config_dir(arguments)
     # By their keys, since Hydra hands a job the same values in other words: 1e-4 as 0.0001, true as True.
-    keys = [(_key(text), _is_swept(text)) for text in arguments if "=" in text]
+    keys = [(key_of(text), _is_swept(text)) for text in arguments if "=" in text]
     for_all = {key for key, _ in keys} - {key for key, swept in keys if swept}
     names: dict[str, Any] = {}
 
@@ -186,7 +186,7 @@ def register(arguments: Sequence[str] = ()) -> None:
         return str(names["sweep"])
 
     def sweep_job_name(_root_: DictConfig) -> str:
-        return job_name([entry for entry in _root_.hydra.overrides.task if _key(entry) not in for_all])
+        return job_name([entry for entry in _root_.hydra.overrides.task if key_of(entry) not in for_all])
 
     resolvers = {
         "run_name": lambda _root_: _name(_root_),
@@ -210,10 +210,6 @@ def _name(root: DictConfig) -> str:
 
 def _without_hydra(node: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
 
 
 def _is_swept(text: str) -> bool:

@@ -14,7 +14,7 @@ from arc_experiments.config.paths import with_absolute_paths
 from arc_experiments.config.schema import typed
 from arc_experiments.config.user_code.files import code_files, code_hashes
 from arc_experiments.config.user_code.folders import own_conf
-from arc_experiments.runs.folder import FolderError, RunFolder
+from arc_experiments.runs.folder import FolderError, RunFolder, read_object
 
 # Schedules whose rate at a step is the same however long the run is.
 OPEN_ENDED_SCHEDULES = ("constant", "inverse_sqrt")
@@ -170,7 +170,7 @@ def _without_labels(config: DictConfig) -> dict[str, Any]:
 
 
 def _environment(folder: RunFolder) -> dict[str, Any]:
-    return dict(folder.read_json("environment.json")) if (folder / "environment.json").exists() else {}
+    return read_object(folder / "environment.json")
 
 
 def _is_extension(before: DictConfig, config: DictConfig) -> bool:

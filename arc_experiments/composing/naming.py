@@ -20,6 +20,11 @@ NOT_PART_OF_THE_RUN = (
 SLUG_LENGTH = 60
 
 
+def key_of(override: str) -> str:
+    """`+a.b=1` -> `a.b`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def composition(config: DictConfig) -> dict[str, Any]:
     """Return the resolved values that make this run what it is, as nested dicts."""
     values = OmegaConf.to_container(config, resolve=True)

@@ -1,6 +1,6 @@
 """Verify training programs: each is run once on the stored pairs of its task, and what was found is kept.
 
-~/.cache/arc_experiments/programs/<digest>.json    {"task id": "training pair 2: it raised ValueError: ..."}
+~/.cache/arc_experiments/programs/<digest>.json    {"task id": "pair 2 (from 0): raised: ValueError: ..."}
 
 Sources that make their pairs when a task is drawn make them with the task's program (drawings), or keep only
 those that it solves (RE-ARC's generators), so they have no stored pairs and nothing to verify.
@@ -12,7 +12,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
@@ -32,9 +31,7 @@ Work = tuple[Task, Program]
 log = logging.getLogger(__name__)
 
 
-def wrong_programs(
-    share: Share, sandbox: Callable[[], Sandbox], settings: str = "", cache_dir: Path | None = None
-) -> dict[str, str]:
+def wrong_programs(share: Share, sandbox: Callable[[], Sandbox], settings: str = "") -> dict[str, str]:
     """Return what is wrong with programs that do not solve the stored pairs of their tasks, by task id.
 
     If several processes call this, one runs the programs while the others wait.
@@ -42,7 +39,6 @@ def wrong_programs(
     Args:
         sandbox: opens the sandbox, if what it would find is not known.
         settings: of the sandbox, on which this depends.
-        cache_dir: None: in `default_cache_dir()`.
 
     Raises:
         ValueError: the cache cannot be written.
@@ -50,7 +46,7 @@ def wrong_programs(
     work = list(_with_stored_pairs(share))
     if not work:
         return {}
-    folder = cache_dir or default_cache_dir() / "programs"
+    folder = default_cache_dir() / "programs"
     file = folder / f"{_digest(work, settings)}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)

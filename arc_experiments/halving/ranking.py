@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from arc_experiments.config.plurals import plural
@@ -138,7 +139,7 @@ def ranking_table(rows: Sequence[dict[str, Any]], heading: str, title: str, *, i
             outcome = "best" if place == 1 else ""
         table.add_row(
             str(place),
-            row["configuration"],
+            escape(row["configuration"]),
             "" if row["value"] is None else f"{row['value']:.4f}",
             ", ".join(f"{value:.4f}" for value in row["values"].values()),
             "failed" if row["failed"] else outcome,

@@ -70,9 +70,8 @@ def main(run: Run, console: Console) -> None:
     environments = _take_share(run.config.hardware)
     if not (run.folder.read_only or (run.folder / FILE).exists()):  # `begin` may have to load the model
         GrowingSubmission(run.folder, run.predicted_tasks(), run.rule, lambda: ()).write()
-    begin(
-        run
-    )  # what hardware.per_device_batch_size=auto needs is not shared with helpers yet, who take its result
+    # What hardware.per_device_batch_size=auto needs is not shared with helpers yet, who take its result.
+    begin(run)
     if not run.folder.read_only:
         check_resources(run, console)
     helpers = Helpers(run.folder, environments)
@@ -153,7 +152,7 @@ def _lead(run: Run, console: Console, stop_helpers: Callable[[], None]) -> None:
         run.folder,
         run.predicted_tasks(),
         run.rule,
-        lambda: [*work.candidates(), *run.fallback],
+        lambda: [*work.results().candidates, *run.fallback],
     )
     growing.write()
     work.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from arc_experiments.composing.compose import compose_data
 from arc_experiments.config.check import build
@@ -173,7 +174,8 @@ def _show(comparisons: list[dict[str, Any]], folder: RunFolder, console: Console
     for one in comparisons:
         sought = f"{one['sought']}: {one['counts']['tasks']:,}"
         searched = f"{one['searched']}: {one['num_searched_tasks']:,}"
-        table.add_row(sought, searched, *(f"{one['counts'][key]:,}" for key in COUNTS.values()))
+        counts = (f"{one['counts'][key]:,}" for key in COUNTS.values())
+        table.add_row(escape(sought), escape(searched), *counts)
     console.print(table)
     for one in comparisons:
         _list(one, console)
@@ -191,9 +193,10 @@ def _list(comparison: dict[str, Any], console: Console) -> None:
     if hidden:
         table = plain_table("task", "is also in", "pairs", "answers", "how", title=title)
         for row in leak_rows({**comparison, "tasks": hidden[:NUM_LISTED]}):
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         console.print(table)
     if len(hidden) > NUM_LISTED:
         console.print(f"... and {len(hidden) - NUM_LISTED} more, all in {FILE}")
     if num_plain:
-        console.print(f"{title}: {plural(num_plain, 'task')} wholly, cell for cell, under the same id")
+        alike = f"{plural(num_plain, 'task')} wholly, cell for cell, under the same id"
+        console.print(f"{title}: {alike}", markup=False)

@@ -53,7 +53,7 @@ def main(run: Run, console: Console) -> None:
             f"{results['num_failed']} of {len(cells)} measurements failed, see {folder}/benchmark.md; the "
             "same command retries them"
         )
-    console.print(str(folder))
+    console.print(str(folder), markup=False)
 
 
 def _write(folder: RunFolder, cells: Sequence[Cell]) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def show_scores(metrics: dict[str, Any], run: Run, console: Console) -> None:
     if "validation" in metrics:
         _show_losses(metrics["validation"], console)
     if (run.folder / "report.html").exists():
-        console.print(f"report: {run.folder}/report.html")
-    console.print(str(run.folder))
+        console.print(f"report: {run.folder}/report.html", markup=False)
+    console.print(str(run.folder), markup=False)
 
 
 def _show_answered(counts: dict[str, Any], console: Console) -> None:

@@ -23,9 +23,8 @@ SHOWN_LINES = 14  # of the first sample's text, at its beginning and at its end
 
 def show_plan(run: Run, model: Any, console: Console) -> None:
     """Show what this run is made of, a line a part, and what should be known about it."""
-    from arc_experiments.runs.environment import (
-        device_name,
-    )  # takes long to import, and job=inspect has no use for it
+    # Takes long to import, and job=inspect has no use for it.
+    from arc_experiments.runs.environment import device_name
 
     config, validation = run.config, run.validation_tasks
     total = sum(parameter.numel() for parameter in model.parameters())

@@ -161,6 +161,7 @@ class Pool:
             code = run_once()
             return None if self.workers.is_stopped else code
 
+        pausing.forget_earlier(folder.path)
         attempts = folder.status.get("attempt", 0)
         code = run_once() if self._total_jobs == 1 else run_chain(folder, self._total_jobs, run_until_stopped)
         if code == TAKEN:

@@ -28,7 +28,7 @@ def quick_imports(config: Config) -> Iterator[None]:
         yield
     finally:
         for name in USED_LATER:
-            if sys.modules.get(name, gc) is None:
+            if name in sys.modules and sys.modules[name] is None:
                 del sys.modules[name]
         gc.freeze()  # nothing of what was imported is looked at again; before enabling, or it is at once
         gc.enable()

@@ -82,7 +82,7 @@ def _show_labels(node: DictConfig, console: Console) -> None:
 def _help(folder: RunFolder, node: DictConfig, console: Console) -> int:
     """Work on a folder that another process holds, until nothing is left to do or that process is gone."""
     helper = RunFolder(folder.path, read_only=True)
-    console.print(f"Helping process {folder.status.get('pid')}, which has {folder}.")
+    console.print(f"Helping process {folder.status.get('pid')}, which has {folder}.", markup=False)
     code = _work(helper, node, console)
     try:
         while code == DONE and not folder.is_done and cores_and_gpus.HELPS not in os.environ:
@@ -143,7 +143,7 @@ def _fail(folder: RunFolder, console: Console, message: str, code: int) -> int:
     folder.end("failed", message)  # a helper's end is not the folder's: nothing is written then
     console.print("[bold red]Failed:[/] ", end="")
     console.print(message, markup=False)
-    console.print(f"Details: {folder}/run.log")
+    console.print(f"Details: {folder}/run.log", markup=False)
     return code
 
 

@@ -20,9 +20,9 @@ from arc_experiments.config.check import build
 from arc_experiments.config.plurals import of_all, plural
 from arc_experiments.programs.languages import UnreadableProgram, language, names
 from arc_experiments.programs.sandbox import Outcome, ProgramLimits, Sandbox
-from arc_experiments.programs.verification import Verdict, share_of_right_cells, verify
+from arc_experiments.programs.verification import Verdict, verify
 from arc_experiments.tasks import BadTasks, Pair, Program, Task, TrainingSource
-from arc_experiments.tasks.grids import PALETTE, Grid
+from arc_experiments.tasks.grids import PALETTE, Grid, share_of_right_cells
 from arc_experiments.tasks.rngs import rng_for
 
 VERIFIED, NOT_VERIFIED, MISTAKE = 0, 1, 2

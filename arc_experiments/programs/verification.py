@@ -7,10 +7,8 @@ verdict.verified, verdict.tests[0].grid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from arc_experiments.programs.sandbox import Outcome, Sandbox
-from arc_experiments.tasks.grids import Grid
+from arc_experiments.tasks.grids import share_of_right_cells
 from arc_experiments.tasks.task import Program, Task
 
 
@@ -55,10 +53,3 @@ def _verdict(task: Task, outcomes: tuple[Outcome, ...]) -> Verdict:
         outcomes=outcomes[:count],
         tests=outcomes[count:],
     )
-
-
-def share_of_right_cells(grid: Grid | None, expected: Grid | None) -> float:
-    """Return the share of cells that are as expected; 0 for a grid of another shape, or none."""
-    if grid is None or expected is None or grid.shape != expected.shape:
-        return 0.0
-    return float(np.count_nonzero(grid == expected) / expected.size)

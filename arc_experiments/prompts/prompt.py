@@ -155,11 +155,6 @@ class Prompt:
         return any(kind in PROGRAM_KINDS for kind in self._drawn.kinds)
 
     @property
-    def trains_on_grids(self) -> bool:
-        """Whether some kind of question that `sample` draws needs no program."""
-        return bool(self._drawn_of_grids.kinds)
-
-    @property
     def asks_once(self) -> bool:
         """Whether one answer covers all test pairs: a program, asked for without showing a test input."""
         return self.asks == "program" and not self._templates[self.main].shows_test_input

@@ -90,12 +90,12 @@ TOKENS = {
 # What test-time fine-tuning came to for a task, by the name in `adaptation.outcomes`.
 OUTCOMES = {
     "whole": "trained to the end",
-    "stopped_by_time": "answered with the weights there were when the time was over",
+    "stopped_by_time": "answered with what there was when the time was over",
     "not_begun_in_time": "not adapted: the time was over",
     "too_few_demonstrations": "not adapted: too few demonstrations to leave one out",
     "too_long": "not adapted: too long for prompt.max_length even with one demonstration",
-    "diverged": "not adapted: stopped by a guard (see run.log)",
-    "out_of_memory": "not adapted: out of memory (see run.log)",
+    "diverged": "answered with what there was when a guard stopped it (see run.log)",
+    "out_of_memory": "answered with what there was when it ran out of memory (see run.log)",
     "cut_off_by_deadline": "not adapted: not finished by the deadline",
 }
 

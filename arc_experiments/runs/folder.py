@@ -23,9 +23,8 @@ from arc_experiments.runs.run_state import DONE, HEARTBEAT_SECONDS, LOCK, RUNNIN
 EVERYTHING = ("outputs/*", "multirun/*")  # where runs and sweeps are written
 # In a run, a sweep, a folder of sweeps; and what was typed in the folder of a sweep's run.
 DEPTHS = ("run.yaml", "*/run.yaml", "*/*/run.yaml", "*/outputs/*/run.yaml")
-FREEZING_SECONDS = (
-    1.0  # within which a command that compares its composition with the folder's releases the lock
-)
+# Within which a command that compares its composition with the folder's releases the lock.
+FREEZING_SECONDS = 1.0
 LOOK_SECONDS = 0.5  # between two attempts to take a lock
 NOTICE_SECONDS = 3.0  # within which ranks end after the process that started them was killed
 ORPHAN_SECONDS = 30.0  # for which loaders of a killed worker may hold its lock; torch's end after 5

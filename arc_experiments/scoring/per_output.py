@@ -13,7 +13,7 @@ import numpy as np
 from arc_experiments.config.plurals import plural
 from arc_experiments.scoring.candidates import Candidate
 from arc_experiments.scoring.selection import Ranked, Rule, distinct, in_order, votes_then_log_probability
-from arc_experiments.tasks.grids import Grid
+from arc_experiments.tasks.grids import Grid, share_of_right_cells
 from arc_experiments.tasks.task import TaskSet
 
 # Scored by Kaggle's and ARC Prize's rule: the share of right test outputs per task, then the mean over tasks.
@@ -106,7 +106,7 @@ def _marks(expected: Grid, candidates: Sequence[Candidate], rule: Rule) -> Marks
     attempts, most_voted = in_order(grids, rule), votes_then_log_probability(grids)
     # Once per distinct grid, weighted by its votes: hundreds of samples are mostly repetitions.
     sizes = [float(ranked.grid.shape == expected.shape) for ranked in grids]
-    pixels = [_share_of_right_cells(ranked.grid, expected) for ranked in grids]
+    pixels = [share_of_right_cells(ranked.grid, expected) for ranked in grids]
 
     def over_candidates(values: Sequence[float]) -> float:
         total = fsum(value * ranked.votes for value, ranked in zip(values, grids, strict=True))
@@ -140,7 +140,3 @@ def mean(values: Sequence[float]) -> float:
 def some(names: Sequence[str]) -> str:
     """The first few names, for a message."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _share_of_right_cells(grid: Grid, expected: Grid) -> float:
-    return np.count_nonzero(grid == expected) / expected.size if grid.shape == expected.shape else 0.0

@@ -89,7 +89,7 @@ class Searcher:
                 if not len(unsolved):
                     break
                 if self._is_over():
-                    outcome = Ending.STOPPED if number > 2 else Ending.NOT_BEGUN
+                    outcome = Ending.STOPPED
                     break
                 began = time.perf_counter()
                 relabelled, outcome, training = self._learn(group, programs, f"{group.name}/round-{number}")
@@ -106,11 +106,12 @@ class Searcher:
                     break
                 programs += found
                 rounds.append(Round.of(programs, relabelled=relabelled, training=training))
+                self._tuner.save(group)  # not after a later training that ends without a round
                 self._tell(group.name, number, rounds[-1])
-            if len(rounds) > 1:
-                self._tuner.save(group)
         finally:
             self._tuner.restore()
+        if outcome is Ending.STOPPED and len(rounds) == 1:
+            outcome = Ending.NOT_BEGUN
         shutil.rmtree(self._folder / group.name, ignore_errors=True)
         return Adapted(
             task_ids=group.tasks.ids,

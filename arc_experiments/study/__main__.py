@@ -21,7 +21,7 @@ from arc_experiments.config.user_code.folders import take_config_dir
 from arc_experiments.launching.lasting_output import lasting_console
 from arc_experiments.study.definition import mistakes_in, mistakes_in_typed, read_study
 from arc_experiments.study.listing import show_list, show_status
-from arc_experiments.study.record import StudyRecord, folder_of
+from arc_experiments.study.record import StudyRecord, begin_or_extend, folder_of
 from arc_experiments.study.repeat import repeat
 from arc_experiments.study.running import run_study
 
@@ -53,13 +53,14 @@ def _run(options: argparse.Namespace) -> int:
         seeds=options.seeds or study.seeds,
         partitions=options.partitions or study.partitions,
     )
-    mistakes = [*mistakes_in_typed(study, typed), *mistakes_in(asked)]
+    home = options.folder or folder_of(options.what, typed)
+    record = StudyRecord(study=asked, overrides=typed)
+    mistakes = [*mistakes_in_typed(study, typed), *mistakes_in(begin_or_extend(record, home, 0).study)]
     if study.spread and (options.seeds or options.partitions):
         mistakes.append("--seeds, --partitions: the seeds of this study are those of its `spread`")
     if mistakes:
         raise ConfigError(mistakes)
-    home = options.folder or folder_of(options.what, typed)
-    return run_study(options.what, StudyRecord(study=asked, overrides=typed), home, lasting_console())
+    return run_study(options.what, record, home, lasting_console())
 
 
 def _repeat(options: argparse.Namespace) -> int:
@@ -73,7 +74,9 @@ def _numbers(text: str) -> list[int]:
     """`1-3,8` -> [1, 2, 3, 8]."""
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
+            raise argparse.ArgumentTypeError(f"{part!r} is no seed and no range of seeds, such as 1-5,8")
         found += range(int(first), int(last or first) + 1)
     return found
 

@@ -25,6 +25,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from arc_experiments.composing.mistakes import explain
+from arc_experiments.composing.naming import key_of
 from arc_experiments.config.check import ConfigError
 from arc_experiments.config.schema import MAX_SEED, Seeds
 from arc_experiments.config.user_code.folders import option_file, options_of
@@ -193,16 +194,6 @@ def mistakes_in_typed(study: Study, typed: Sequence[str]) -> Iterator[str]:
 def references(overrides: Sequence[str]) -> set[str]:
     """The names of the runs whose folders some overrides stand for."""
     return {name for override in overrides for name in REFERENCE.findall(override)}
-
-
-def key_of(override: str) -> str:
-    """`+a.b=1` -> `a.b`."""
-    return override.lstrip("+~").partition("=")[0]
-
-
-def as_values(study: Study) -> dict[str, Any]:
-    """A study as plain values, for files."""
-    return dataclasses.asdict(study)
 
 
 def _mistakes_in_names(study: Study) -> Iterator[str]:

@@ -25,7 +25,7 @@ def scaling_of(study: Study, found: Results) -> Scaling | None:
     is_share = MetricFormat(metric=study.metric).is_share
     return fit_scaling(
         [study.scale.sizes[run.part] for run in runs],
-        [found[run].numbers[study.metric] for run in runs],
+        [found[run].number(study.metric) for run in runs],
         [tuple(run.draw.items()) for run in runs],
         beyond=study.scale.beyond,
         lowest=0.0 if is_share or less_is_better(study.metric) else -float("inf"),
@@ -40,7 +40,7 @@ def spread_of(study: Study, found: Results) -> dict[str, VarianceComponents]:
     by_arm = {arm: [run for run in found if run.part == arm] for arm in study.arms}
     return {
         arm: variance_components(
-            [found[run].numbers[study.metric] for run in runs],
+            [found[run].number(study.metric) for run in runs],
             {key: [run.draw[key] for run in runs] for key in study.spread},
         )
         for arm, runs in by_arm.items()

@@ -23,11 +23,10 @@ def show_list(console: Console) -> int:
     table = plain_table("study", "question", "arms", "runs", "state")
     for name in options_of(GROUP):
         try:
-            study = read_study(name)
+            study, begun = read_study(name), read_record(folder_of(name, ()))
         except ConfigError as error:
             table.add_row(name, Text(str(error), style="red"), "", "", "")
             continue
-        begun = read_record(folder_of(name, ()))
         record = begun or StudyRecord(study=study)
         states = _states(record, folder_of(name, ()))
         state = _counts(list(states.values())) if begun else ""

@@ -17,7 +17,6 @@ from arc_experiments.config.plurals import plural
 from arc_experiments.report.templates import fill
 from arc_experiments.report.wording import duration
 from arc_experiments.study.answer import StudyAnswer
-from arc_experiments.study.definition import as_values
 from arc_experiments.study.section import drawn, law
 
 
@@ -45,7 +44,7 @@ def as_json(name: str, answer: StudyAnswer) -> str:
     compared, study = answer.compared, answer.record.study
     values = {
         "study": name,
-        "definition": as_values(study),
+        "definition": asdict(study),
         "overrides": answer.record.chosen,
         "runs": {"planned": answer.num_planned, "not_finished": dict(answer.missing)},
         "rule": answer.rule,
@@ -65,7 +64,10 @@ def as_json(name: str, answer: StudyAnswer) -> str:
         "arms": compared.groups.drop(columns="seconds").to_dict("records"),
         "gains_by_task": compared.gains.to_dict(),
         "learning_curves": {arm: _curve(runs) for arm, runs in compared.runs.groupby("group", sort=False)},
-        "cost": {"seconds": answer.seconds, "seconds_a_run": dict(_seconds(compared.groups))},
+        "cost": {
+            "seconds": answer.seconds,
+            "seconds_a_run": dict(zip(compared.groups.group, compared.groups.seconds, strict=True)),
+        },
     }
     return json.dumps(_plain(values), indent=2) + "\n"
 
@@ -77,10 +79,6 @@ def _curve(runs: pd.DataFrame) -> list[dict[str, float]]:
         {"step": step, "mean": row.mean(), "low": row.min(), "high": row.max()}
         for step, row in losses.iterrows()
     ]
-
-
-def _seconds(groups: pd.DataFrame) -> list[tuple[str, float]]:
-    return list(zip(groups.group, groups.seconds, strict=True))
 
 
 def _plain(value: Any) -> Any:

@@ -11,15 +11,16 @@ seeds and partitions are welcome: what is finished stays, and the answer says th
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from arc_experiments.composing.naming import NOT_PART_OF_THE_RUN, flatten
+from arc_experiments.composing.naming import NOT_PART_OF_THE_RUN, flatten, key_of
+from arc_experiments.config.check import ConfigError
 from arc_experiments.runs.folder import FolderError, write_whole
-from arc_experiments.study.definition import Study, as_values, key_of, typed_study
+from arc_experiments.study.definition import Study, typed_study
 
 FILE = "study.yaml"
 PAGE, ANSWER, SECTION = "study.html", "study.json", "study.md"
@@ -72,6 +73,8 @@ def read_record(home: Path) -> StudyRecord | None:
     if not file.exists():
         return None
     values: Any = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(values, dict) or not {"study", "overrides", "added"} <= set(values):
+        raise ConfigError([f"{file} is not that of a study: name another folder (--folder)"])
     return StudyRecord(
         study=typed_study(values["study"], file),
         overrides=tuple(values["overrides"]),
@@ -88,7 +91,7 @@ def write_record(home: Path, record: StudyRecord) -> None:
     """Write study.yaml."""
     home.mkdir(parents=True, exist_ok=True)
     values = {
-        "study": as_values(record.study),
+        "study": asdict(record.study),
         "overrides": list(record.overrides),
         "added": [
             {"seeds": list(each.seeds), "partitions": list(each.partitions), "finished": each.finished}
@@ -137,7 +140,7 @@ def _differences(before: StudyRecord, asked: StudyRecord) -> list[str]:
 
 
 def _compared(record: StudyRecord) -> dict[str, Any]:
-    values = {key: value for key, value in as_values(record.study).items() if key not in GROWING}
+    values = {key: value for key, value in asdict(record.study).items() if key not in GROWING}
     order = list(record.study.arms)  # which a dict does not compare by
     return flatten({**values, "order of arms": order, "overrides": record.chosen})
 

@@ -152,7 +152,7 @@ def _repetitions(folders: Sequence[RunFolder]) -> Iterator[Repetition]:
     for folder, result, said, tried in zip(folders, results, answers, attempts, strict=True):
         both = answers[0].keys() & said.keys()
         changed = [key for key in both if said[key][0] != answers[0][key][0]]
-        apart = [abs(said[key][1] - answers[0][key][1]) for key in both if key not in set(changed)]
+        apart = [abs(said[key][1] - answers[0][key][1]) for key in both if said[key][0] == answers[0][key][0]]
         score, gains = result.numbers.get(METRIC), result.by_task(METRIC) or {}
         yield Repetition(
             name=folder.path.name,

@@ -40,8 +40,4 @@ def tuning_notes(study: Study, typed: Sequence[str], home: Path) -> Iterator[str
 
 
 def _mean(choice: TunedValues, metric: str, home: Path) -> float:
-    numbers = {name: read_result(home / name).numbers for name in choice.runs}
-    lacking = [name for name, found in numbers.items() if metric not in found]
-    if lacking:
-        raise ValueError(f"{metric} is not in metrics.json of {', '.join(lacking)}: name another metric")
-    return fmean(found[metric] for found in numbers.values())
+    return fmean(read_result(home / name).number(metric) for name in choice.runs)

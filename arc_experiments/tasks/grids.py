@@ -120,6 +120,13 @@ def to_svg(grid: Grid, *, cell: int = 16) -> str:
     )
 
 
+def share_of_right_cells(grid: Grid | None, expected: Grid | None) -> float:
+    """Return the share of cells that are as expected; 0 for a grid of another shape, or none."""
+    if grid is None or expected is None or grid.shape != expected.shape:
+        return 0.0
+    return float(np.count_nonzero(grid == expected) / expected.size)
+
+
 def to_pixels(grid: Grid, *, cell: int = 12) -> NDArray[np.uint8]:
     """Draw the grid as RGB pixels in the official colours, with grid lines `cell` pixels apart.
 

@@ -1,8 +1,7 @@
 """Train with the weights sharded over the processes (FSDP2): what differs from a whole model in each.
 
 transformers and accelerate do the work, asked by `SFTConfig.fsdp`. This file adds what they lack: CPUs,
-    precision, best
-weights, refusing a checkpoint of the other kind, and making the trained weights whole again.
+precision, best weights, refusing a checkpoint of the other kind, and making the trained weights whole again.
 """
 
 import gc

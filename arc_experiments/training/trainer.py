@@ -130,9 +130,7 @@ class StreamTrainer(SFTTrainer):
         self.attends_by_sample, self._guard = attends_by_sample, guard
         self._label_smoothing, self._takes_positions = label_smoothing, takes_positions(self.model)
         self._loss_at_labels = bool(label_smoothing) or (loss_at_labels and not self.aux_loss_enabled)
-        if (
-            self._loss_at_labels
-        ):  # and divided by the count of labels here, whatever the model's own loss does
+        if self._loss_at_labels:  # divided by the count of labels here, whatever the model's own loss does
             self.model_accepts_loss_kwargs = True
         self.best = best
         self.counts = Counts()

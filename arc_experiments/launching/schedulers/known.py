@@ -47,7 +47,7 @@ def submit(folders: Sequence[RunFolder], home: Path, launch: Launch, console: Co
         )
     SCHEDULERS[section].submit(left, home, launch, console)
     if not launch.dry_run:
-        console.print(f"progress: python -m arc_experiments.status {RunFolder(home)}")
+        console.print(f"progress: python -m arc_experiments.status {RunFolder(home)}", markup=False)
     return 0
 
 

@@ -27,9 +27,8 @@ from arc_experiments.runs.folder import FolderError, RunFolder, read_object
 
 SCRIPT = "slurm.sh"
 JOB = "arc_experiments.launching.schedulers.slurm.job"  # what it becomes
-JOBS_FILE = (
-    "slurm.json"  # in the run folder: {"jobs": ["123", "124"]} in order; elements of an array are "123_0"
-)
+# In the run folder: {"jobs": ["123", "124"]} in order; elements of an array are "123_0".
+JOBS_FILE = "slurm.json"
 OWN_PREFIXES = ("SLURM_", "SRUN_")
 
 
