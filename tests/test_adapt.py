@@ -538,7 +538,7 @@ def test_a_task_that_cannot_be_answered_is_counted_and_costs_no_other(
     monkeypatch.setattr(Transformers, "answer", answer)
     run, printed = adapted(tmp_path / "run", tasks, f"adapt.mode={mode}")
     assert outcomes(run) == {"whole": 2, reason: 1}
-    assert f"1 task not adapted: {words}" in printed
+    assert f"1 task not adapted to the end: {words}" in printed
     assert [one["reason"] for one in predictions(run) if one["task"] == "e1"] == [reason]
     assert run.folder.read_json("metrics.json")["score"]["invalid"][reason] == 1
     units = predictions(run, "adaptation.jsonl")
@@ -605,7 +605,7 @@ def test_the_submission_holds_what_is_known_by_now(tasks: Path, tmp_path: Path) 
     filler = {task.id: [{"attempt_1": [[0]], "attempt_2": [[0]]}] for task in run.predicted_tasks()}
 
     def written() -> dict[str, list[dict[str, list[list[int]]]]]:
-        GrowingSubmission(run.folder, run.predicted_tasks(), rule, work.candidates).write()
+        GrowingSubmission(run.folder, run.predicted_tasks(), rule, lambda: work.results().candidates).write()
         return run.folder.read_json("submission.json")
 
     assert written() == filler

@@ -260,7 +260,7 @@ def test_a_search_whose_training_diverges_keeps_the_rounds_before_and_the_weight
     printed = io.StringIO()
     three = searched(tmp_path / "three", model, printed=printed)
     assert len(rounds_of(three)) == len(rounds_of(two)) == 2
-    assert "answered with what there was when a guard stopped it" in printed.getvalue()
+    assert "not adapted to the end: a guard stopped it" in printed.getvalue()
     for name in ("predictions.jsonl", "submission.json", "model/model.safetensors"):
         assert (three.folder / name).read_bytes() == (two.folder / name).read_bytes()
 

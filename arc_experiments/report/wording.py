@@ -94,8 +94,8 @@ OUTCOMES = {
     "not_begun_in_time": "not adapted: the time was over",
     "too_few_demonstrations": "not adapted: too few demonstrations to leave one out",
     "too_long": "not adapted: too long for prompt.max_length even with one demonstration",
-    "diverged": "answered with what there was when a guard stopped it (see run.log)",
-    "out_of_memory": "answered with what there was when it ran out of memory (see run.log)",
+    "diverged": "not adapted to the end: a guard stopped it (see run.log)",
+    "out_of_memory": "not adapted to the end: out of memory (see run.log)",
     "cut_off_by_deadline": "not adapted: not finished by the deadline",
 }
 
