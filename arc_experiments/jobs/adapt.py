@@ -34,6 +34,7 @@ from arc_experiments.jobs.terminal import progress, show_leaks, show_plan, show_
 from arc_experiments.jobs.tracking import Tracker
 from arc_experiments.launching.commands import helper_environments
 from arc_experiments.launching.helpers import Helpers
+from arc_experiments.launching.tables import show_line
 from arc_experiments.report.wording import round_sentence
 from arc_experiments.run import Run
 from arc_experiments.runs import cores_and_gpus
@@ -99,8 +100,7 @@ def make_method(
         sentence = f"{name}, {round_sentence(number, found.counts())}"
         log.info(sentence)
         if run.config.adapt.mode != "per_task" or len(run.predicted_tasks()) <= MOST_TOLD:
-            console.print(f"[bold]{'search':<13}[/]", end="")
-            console.print(sentence, markup=False)
+            show_line(console, "search", sentence)
 
     if run.config.adapt.method == "search_and_learn":
         return Searcher(run, folder, is_over, note, answers_before, tell)

@@ -23,6 +23,7 @@ from arc_experiments.jobs.resources import check_resources
 from arc_experiments.jobs.results import show_finished, show_scores
 from arc_experiments.jobs.terminal import show_leaks, show_plan
 from arc_experiments.jobs.tracking import Tracker
+from arc_experiments.launching.tables import show_line
 from arc_experiments.report.page import write_report
 from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
@@ -72,11 +73,10 @@ def _show_whose_weights(run: Run, console: Console) -> None:
     """Say that no run of the user's is evaluated, where a run folder may have been forgotten."""
     model = run.config.model
     if run.config.from_run is None and model.adapter is None and model.weights == "pretrained":
-        console.print("[yellow]note[/]         ", end="")
         text = (
             f"the weights of {model.path} as they are: from_run=<run folder> evaluates what a run has trained"
         )
-        console.print(text, markup=False)
+        show_line(console, "note", text, "yellow")
 
 
 def _score_file(run: Run, file: Path, console: Console) -> None:

@@ -6,7 +6,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from arc_experiments.jobs.terminal import count_tasks, progress
-from arc_experiments.launching.tables import plain_table
+from arc_experiments.launching.tables import plain_table, show_line
 from arc_experiments.report.samples import SampleCard, card, length_row, source_row, write_inspection
 from arc_experiments.report.wording import plural
 from arc_experiments.run import Run
@@ -26,8 +26,7 @@ def main(run: Run, console: Console) -> None:
     folder, options, stream = run.folder, run.config.inspect, run.stream()
     settings = _settings(run)
     for name, text in settings:
-        console.print(f"[bold]{name:13}[/]", end="")
-        console.print(text, markup=False)
+        show_line(console, name, text)
     with progress(console, "counting", options.num_counted) as bar:
         counted = count(stream, options.num_counted, bar.update)
     validation = count_validation(run.validation_tasks, run.prompt)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from arc_experiments.launching.tables import show_line
 from arc_experiments.report.wording import about, memory, plural
 from arc_experiments.resources.disk import DiskNeed, written
 from arc_experiments.resources.limits import free_disk, free_host_memory, own_host_memory
@@ -44,12 +45,12 @@ def check_resources(run: Run, console: Console) -> None:
     """
     if run.config.hardware.per_device_batch_size is None:
         for reason in run.needs.choice.reasons:
-            _show("chosen", reason, console)
+            show_line(console, "chosen", reason)
     needs = dict(memory_needs(run))
     disk = disk_need(run)
     lacking = []
     for place, (need, free) in needs.items():
-        _show("memory", _memory_text(place, need, free), console)
+        show_line(console, "memory", _memory_text(place, need, free))
         if SURE * need.total > free:
             part = next(iter(need.parts))
             lacking.append(
@@ -57,13 +58,10 @@ def check_resources(run: Run, console: Console) -> None:
                 f"for {part}: take {REMEDIES[part.split()[0]]}"
             )
     if not run.needs.is_countable:
-        _show(
-            "memory",
-            "what the model takes cannot be counted (run.log says why), and is not among these",
-            console,
-        )
+        text = "what the model takes cannot be counted (run.log says why), and is not among these"
+        show_line(console, "memory", text)
     free = free_disk(run.folder.path)
-    _show("disk", _disk_text(disk, free), console)
+    show_line(console, "disk", _disk_text(disk, free))
     if disk.total > free:
         lacking.append(
             f"{about(disk.total)} will be written to {run.folder} and {memory(free)} are free there: "
@@ -73,7 +71,7 @@ def check_resources(run: Run, console: Console) -> None:
     if lacking and not run.config.hardware.force:
         raise ValueError("; ".join(lacking) + ". hardware.force=true starts all the same")
     for text in lacking:
-        _show("note", text, console)
+        show_line(console, "note", text)
 
 
 def memory_needs(run: Run) -> Iterator[tuple[str, tuple[Need, int]]]:
@@ -137,8 +135,3 @@ def _disk_text(disk: DiskNeed, free: int) -> str:
 def _note(run: Run, estimated: dict[str, int]) -> None:
     environment = run.folder.read_json("environment.json")
     run.folder.write_json("environment.json", {**environment, "estimated": estimated})
-
-
-def _show(title: str, text: str, console: Console) -> None:
-    console.print(f"[bold]{title:13}[/]", end="")
-    console.print(text, markup=False)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arc_experiments.jobs.beginning import changed_tasks
-from arc_experiments.launching.tables import plain_table
+from arc_experiments.launching.tables import plain_table, show_line
 from arc_experiments.report.programs import HEADINGS, program_rows, program_sentences
 from arc_experiments.report.wording import (
     BY_KAGGLE,
@@ -224,6 +224,5 @@ def show_finished(run: Run, console: Console) -> None:
     """Show the scores of a run that was finished earlier."""
     console.print("This run is finished (resume=false starts another beside it).")
     if warning := _about_tasks(run):
-        console.print("[yellow]warning[/]      ", end="")
-        console.print(warning, markup=False)
+        show_line(console, "warning", warning, "yellow")
     show_scores(in_todays_terms(run.folder.read_json("metrics.json")), run, console)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from arc_experiments.generation.requests import longest_left_out
 from arc_experiments.jobs.beginning import Leaks, from_run_note, leaks_text
+from arc_experiments.launching.tables import show_line
 from arc_experiments.pictures.inputs import folded
 from arc_experiments.report.wording import plural, unscored_sentence
 from arc_experiments.run import Run
@@ -44,11 +45,9 @@ def show_plan(run: Run, model: Any, console: Console) -> None:
         **({"batch": _batch(run)} if trained else {}),
     }
     for name, text in lines.items():
-        console.print(f"[bold]{name:13}[/]", end="")
-        console.print(text, markup=False)
+        show_line(console, name, text)
     for title, text in _notes(run, trains=trained > 0):
-        console.print(f"[yellow]{title:13}[/]", end="")
-        console.print(text, markup=False)
+        show_line(console, title, text, "yellow")
 
 
 def _notes(run: Run, *, trains: bool) -> Iterator[tuple[str, str]]:
@@ -111,8 +110,7 @@ def _batch(run: Run) -> str:
 def show_leaks(leaks: Leaks, console: Console) -> None:
     """Show which held-out tasks are among those trained on, if any, and what can be done about it."""
     if text := leaks_text(leaks):
-        console.print("[yellow]leaks[/]        ", end="")
-        console.print(text, markup=False)
+        show_line(console, "leaks", text, "yellow")
 
 
 def show_shrunk(run: Run, console: Console) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from arc_experiments.composing.naming import slug
 from arc_experiments.config.schema import Config
+from arc_experiments.launching.tables import show_line
 from arc_experiments.report.gallery import AnswerPicture, answer_pictures
 from arc_experiments.runs.folder import RunFolder
 from arc_experiments.scoring.submission import Submission
@@ -186,8 +187,7 @@ class Tracker:
 
     def _warn(self, message: str) -> None:
         log.warning("%s", message)
-        self._console.print("[yellow]note[/]         ", end="")
-        self._console.print(message.partition("\n")[0], markup=False)
+        show_line(self._console, "note", message.partition("\n")[0], "yellow")
 
 
 def _mode(chosen: str) -> str:

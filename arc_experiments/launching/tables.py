@@ -1,4 +1,4 @@
-"""What a sweep prints: a live table while it runs, then a table of its results, also written to sweep.csv."""
+"""What is printed: titled lines and tables; of a sweep a live one, then its results, also in sweep.csv."""
 
 import contextlib
 import csv
@@ -36,6 +36,12 @@ REFRESHES_PER_SECOND = 2
 def plain_table(*headings: str, **options: Any) -> Table:
     """Make a table of which nothing is lost in a narrow terminal: what is too long goes to the next line."""
     return Table(*(Column(heading, overflow="fold") for heading in headings), **options)
+
+
+def show_line(console: Console, title: str, text: str, style: str = "bold") -> None:
+    """Print a line that begins with a title; what looks like rich's markup in the text stays as it is."""
+    console.print(f"[{style}]{title:13}[/]", end="")
+    console.print(text, markup=False)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from arc_experiments.config.schema import Config
 from arc_experiments.config.user_code.files import code_files, error_in
 from arc_experiments.launching.lasting_output import lasting_console
 from arc_experiments.launching.quick_imports import quick_imports
+from arc_experiments.launching.tables import show_line
 from arc_experiments.runs import cores_and_gpus, pausing
 from arc_experiments.runs.folder import FolderError, FolderTaken, RunFolder
 
@@ -75,8 +76,7 @@ def _show_labels(node: DictConfig, console: Console) -> None:
     """Show at once what the run is called, and the note on it."""
     for key in ("name", "note"):
         if node[key]:
-            console.print(f"[bold]{key:13}[/]", end="")
-            console.print(node[key], markup=False)
+            show_line(console, key, node[key])
 
 
 def _help(folder: RunFolder, node: DictConfig, console: Console) -> int:
